@@ -1,0 +1,278 @@
+import { chownSync, readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { TestDaemon } from '../test/harness/daemon.ts';
+import { barePipeline, rawWrite } from './pipeline.ts';
+import { peakMemoryBytes, processTree, run, serverUser, timed } from './processes.ts';
+import { type Figure, mebibytes, median, rate, seconds } from './report.ts';
+
+/** pgbench's scale: 15 MB each. */
+const SCALE = 70;
+const ROUNDS = 3;
+const PEER_BIN = '/usr/lib/postgresql/15/bin';
+
+async function folderBytes(folder: string): Promise<number> {
+  let bytes = 0;
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (entry.isFile()) bytes += (await stat(join(entry.parentPath, entry.name))).size;
+  }
+  return bytes;
+}
+
+/** Highest memory of the daemon's children of one kind while `work` runs. */
+async function watchWorkers(daemon: TestDaemon, work: () => Promise<unknown>): Promise<number> {
+  let peak = 0;
+  const timer = setInterval(() => {
+    for (const pid of processTree(daemon.pid).slice(1)) {
+      try {
+        if (/node/.test(readFileSync(`/proc/${pid}/comm`, 'utf8')))
+          peak = Math.max(peak, peakMemoryBytes(pid));
+      } catch {
+        // It ended.
+      }
+    }
+  }, 50);
+  try {
+    await work();
+  } finally {
+    clearInterval(timer);
+  }
+  return peak;
+}
+
+interface Peer {
+  readonly backup: Readonly<Record<string, () => Promise<number>>>;
+  readonly restore: Readonly<Record<string, () => Promise<number>>>;
+  readonly dataBytes: number;
+  stop(): Promise<void>;
+}
+
+/** Debian's PostgreSQL 15 with the same data, and the tools people use there. */
+async function startPeer(folder: string): Promise<Peer> {
+  const user = serverUser();
+  const as = user === undefined ? {} : { uid: user.uid, gid: user.gid };
+  const own = (path: string) => user !== undefined && chownSync(path, user.uid, user.gid);
+  const home = join(folder, 'peer');
+  for (const name of ['', 'data', 'repo', 'log', 'lock', 'spool', 'sock']) {
+    await mkdir(join(home, name), { recursive: true });
+    own(join(home, name));
+  }
+  const data = join(home, 'data/pg');
+  await run(join(PEER_BIN, 'initdb'), ['-D', data, '-U', 'postgres', '--data-checksums', '-A', 'trust'], as);
+  const config = join(home, 'pgbackrest.conf');
+  await writeFile(
+    config,
+    `[global]
+repo1-path=${home}/repo
+log-path=${home}/log
+lock-path=${home}/lock
+spool-path=${home}/spool
+log-level-console=error
+compress-type=zst
+compress-level=1
+process-max=2
+repo1-bundle=y
+start-fast=y
+[main]
+pg1-path=${data}
+pg1-socket-path=${home}/sock
+`,
+  );
+  const backrest = (...args: string[]) =>
+    run('pgbackrest', [`--config=${config}`, '--stanza=main', ...args], as);
+  await writeFile(
+    join(data, 'postgresql.auto.conf'),
+    `listen_addresses = ''\nunix_socket_directories = '${home}/sock'\nshared_buffers = '128MB'\nmax_wal_size = '2GB'\n` +
+      `archive_mode = on\narchive_command = 'pgbackrest --config=${config} --stanza=main archive-push %p'\n`,
+  );
+  own(join(data, 'postgresql.auto.conf'));
+  const control = (...args: string[]) =>
+    run(join(PEER_BIN, 'pg_ctl'), ['-D', data, '-w', '-l', join(home, 'log/pg.log'), ...args], as);
+  await control('start');
+  await backrest('stanza-create');
+  await run(
+    'pgbench',
+    ['-i', '-s', String(SCALE), '-q', '-h', join(home, 'sock'), '-U', 'postgres', 'postgres'],
+    as,
+  );
+  await run('psql', ['-X', '-h', join(home, 'sock'), '-U', 'postgres', '-c', 'CHECKPOINT'], as);
+  const target = join(home, 'data/copy');
+  return {
+    dataBytes: await folderBytes(join(data, 'base')),
+    backup: {
+      'pgBackRest full': () => timed(() => backrest('backup', '--type=full', '--no-archive-check')),
+      'pg_basebackup zstd 1': async () => {
+        await rm(target, { recursive: true, force: true });
+        return timed(() =>
+          run(
+            join(PEER_BIN, 'pg_basebackup'),
+            [
+              '-h',
+              join(home, 'sock'),
+              '-U',
+              'postgres',
+              '-D',
+              target,
+              '-Ft',
+              '-X',
+              'fetch',
+              '-c',
+              'fast',
+              '--compress=server-zstd:1',
+            ],
+            as,
+          ),
+        );
+      },
+    },
+    restore: {
+      'pgBackRest restore': async () => {
+        await rm(target, { recursive: true, force: true });
+        await mkdir(target);
+        own(target);
+        return timed(() => backrest('restore', `--pg1-path=${target}`));
+      },
+    },
+    async stop() {
+      await control('stop', '-m', 'immediate').catch(() => undefined);
+    },
+  };
+}
+
+/** BACKUP and RESTORE of a gigabyte beside the bare pipeline and beside the tools of the field. */
+export async function benchBackup(): Promise<Figure[]> {
+  const suite = `Backup and restore (pgbench -s ${SCALE})`;
+  const figures: Figure[] = [];
+  const folder = await mkdtemp(join(tmpdir(), 'atoll-bench-'));
+  const user = serverUser();
+  if (user !== undefined) chownSync(folder, user.uid, user.gid);
+  await using daemon = await TestDaemon.start();
+  const peer = await startPeer(folder);
+  try {
+    await run('pgbench', ['-i', '-s', String(SCALE), '-q', daemon.url({ cluster: 'main' })]);
+    await daemon.query('CHECKPOINT', { cluster: 'main' });
+    const [size] = await daemon.query('SELECT sum(pg_database_size(oid))::float8 AS bytes FROM pg_database', {
+      cluster: 'main',
+    });
+    const bytes = Number(size?.['bytes']);
+    const vc = join(daemon.store, 'vc/3');
+    const incarnation = (await readdir(vc)).find((name) => /^[0-9a-f-]{36}$/.test(name)) ?? '';
+    const times = new Map<string, number[]>();
+    const record = (name: string, ms: number) => times.set(name, [...(times.get(name) ?? []), ms]);
+    let workerPeak = 0;
+    for (let round = 0; round < ROUNDS; round += 1) {
+      record(
+        'bare',
+        await timed(() => barePipeline({ source: join(vc, incarnation), target: join(folder, 'bare') })),
+      );
+      workerPeak = Math.max(
+        workerPeak,
+        await watchWorkers(daemon, async () => {
+          record(
+            'BACKUP',
+            await timed(() =>
+              daemon.query(`BACKUP INTO 'nodelocal://1/bench-${round}'`, { cluster: 'main' }),
+            ),
+          );
+        }),
+      );
+      for (const [name, work] of Object.entries(peer.backup)) record(name, await work());
+    }
+    for (let round = 0; round < ROUNDS; round += 1) {
+      record('raw write', await rawWrite({ target: join(folder, 'raw'), bytes }));
+      await rm(join(folder, 'raw'));
+      const name = `restored${round}`;
+      await daemon.query(
+        [
+          `CREATE VIRTUAL CLUSTER ${name}`,
+          `ALTER VIRTUAL CLUSTER ${name} GRANT ALL CAPABILITIES`,
+          `ALTER VIRTUAL CLUSTER ${name} START SERVICE SHARED`,
+        ],
+        { cluster: 'system' },
+      );
+      workerPeak = Math.max(
+        workerPeak,
+        await watchWorkers(daemon, async () => {
+          record(
+            'RESTORE',
+            await timed(() =>
+              daemon.query(`RESTORE FROM LATEST IN 'nodelocal://1/bench-0'`, { cluster: name }),
+            ),
+          );
+        }),
+      );
+      await daemon.query(
+        [`ALTER VIRTUAL CLUSTER ${name} STOP SERVICE`, `DROP VIRTUAL CLUSTER ${name} IMMEDIATE`],
+        { cluster: 'system' },
+      );
+      for (const [peerName, work] of Object.entries(peer.restore)) record(peerName, await work());
+    }
+    const ms = (name: string) => median(times.get(name) ?? []);
+    const backup = ms('BACKUP');
+    const restore = ms('RESTORE');
+    figures.push(
+      {
+        suite,
+        what: `data: Atoll on PostgreSQL 18, peers on PostgreSQL 15`,
+        value: `${mebibytes(bytes)}, ${mebibytes(peer.dataBytes)}`,
+      },
+      {
+        suite,
+        what: 'BACKUP INTO nodelocal, whole statement, with re-reading what was written',
+        value: `${seconds(backup)}, ${rate({ bytes, ms: backup })}`,
+      },
+      {
+        suite,
+        what: 'bare read + zstd 1 + write',
+        value: `${seconds(ms('bare'))}, ${rate({ bytes, ms: ms('bare') })}; BACKUP has ${((ms('bare') / backup) * 100).toFixed(0)} % of it`,
+        goal: '≥ 90 %',
+      },
+      {
+        suite,
+        what: 'pgBackRest full (zst 1, 2 processes, bundles)',
+        value: `${seconds(ms('pgBackRest full'))}; BACKUP is ${(ms('pgBackRest full') / backup).toFixed(2)} × as fast`,
+        goal: '≥ 1.5 ×',
+      },
+      {
+        suite,
+        what: 'pg_basebackup (server-zstd 1)',
+        value: `${seconds(ms('pg_basebackup zstd 1'))}; BACKUP is ${(ms('pg_basebackup zstd 1') / backup).toFixed(2)} × as fast`,
+        goal: '≥ 1 ×',
+      },
+      {
+        suite,
+        what: 'RESTORE, whole statement: materialize, recover, take over',
+        value: `${seconds(restore)}, ${rate({ bytes, ms: restore })}`,
+      },
+      {
+        suite,
+        what: 'raw write of as many bytes, synced',
+        value: `${seconds(ms('raw write'))}; RESTORE has ${((ms('raw write') / restore) * 100).toFixed(0)} % of it`,
+        goal: '≥ 80 %',
+      },
+      {
+        suite,
+        what: 'pgBackRest restore (files only, no recovery)',
+        value: `${seconds(ms('pgBackRest restore'))}; RESTORE is ${(ms('pgBackRest restore') / restore).toFixed(2)} × as fast`,
+        goal: '≥ 1 ×',
+      },
+      {
+        suite,
+        what: 'highest resident memory of a bulk worker',
+        value: mebibytes(workerPeak),
+        goal: 'bounded',
+      },
+      {
+        suite,
+        what: 'highest resident memory of the daemon',
+        value: mebibytes(peakMemoryBytes(daemon.pid)),
+        goal: '< 200 MiB',
+      },
+    );
+  } finally {
+    await peer.stop();
+    await rm(folder, { recursive: true, force: true });
+  }
+  return figures;
+}

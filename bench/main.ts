@@ -1,0 +1,23 @@
+/** Measures what the README promises, beside its peers, and writes bench/results.md. Names of suites may be given. */
+import { benchBackup } from './backup.ts';
+import { benchClusters } from './clusters.ts';
+import { benchFrontDoor } from './front-door.ts';
+import { type Figure, publish } from './report.ts';
+
+const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
+  clusters: benchClusters,
+  'front-door': benchFrontDoor,
+  backup: benchBackup,
+};
+
+const wanted = process.argv.slice(2);
+const unknown = wanted.filter((name) => SUITES[name] === undefined);
+if (unknown.length > 0) {
+  console.error(`unknown suite ${unknown.join(', ')}; there are ${Object.keys(SUITES).join(', ')}`);
+  process.exit(64);
+}
+const figures: Figure[] = [];
+for (const [name, suite] of Object.entries(SUITES)) {
+  if (wanted.length === 0 || wanted.includes(name)) figures.push(...(await suite()));
+}
+publish(figures, new Date().toISOString().slice(0, 10));

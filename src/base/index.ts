@@ -1,0 +1,6 @@
+export * from './assert.ts';
+export * from './brands.ts';
+export * from './clock.ts';
+export * from './errors.ts';
+export * from './logger.ts';
+export * from './mutex.ts';

@@ -1,0 +1,7 @@
+export * from './blob-key.ts';
+export * from './blob-store.ts';
+export * from './faulty.ts';
+export { memoryBlobStore } from './memory.ts';
+export { nodelocalBlobStore } from './nodelocal.ts';
+export * from './nodelocal-uri.ts';
+export { readBlob, throwIfAborted } from './read.ts';

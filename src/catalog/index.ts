@@ -1,0 +1,15 @@
+export * from './capabilities.ts';
+export * from './database.ts';
+export * from './job-id.ts';
+export * from './job-record.ts';
+export * from './job-store.ts';
+export * from './migrations.ts';
+export * from './releases.ts';
+export * from './setting-store.ts';
+export * from './setting-value.ts';
+export * from './settings-declared.ts';
+export * from './settings-reference.ts';
+export * from './settings-registry.ts';
+export * from './virtual-cluster-catalog.ts';
+export type { VirtualClusterRecord } from './virtual-cluster-rows.ts';
+export * from './virtual-cluster-state.ts';

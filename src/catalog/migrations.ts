@@ -1,0 +1,147 @@
+/**
+ * The shape of our tables, as a list of migrations that only ever grows. Each is applied once per database, in order, in a transaction
+ * of its own, and recorded in `public.migrations`; all may be asked for any number of times.
+ */
+import type { Timestamp } from '../base/index.ts';
+import { AppError, assert, formatTimestamp } from '../base/index.ts';
+import { type SqlClient, inTransaction, textOf } from './database.ts';
+
+interface Migration {
+  readonly version: number;
+  readonly name: string;
+  readonly sql: readonly string[];
+}
+
+export type MigrationSet = 'virtual_cluster' | 'control_plane';
+
+/** System privileges that Postgres has no word for: roles, made by the bootstrap superuser, whose members hold them. */
+export const SYSTEM_PRIVILEGE_ROLES = {
+  BACKUP: 'atoll_backup',
+  RESTORE: 'atoll_restore',
+  MANAGEVIRTUALCLUSTER: 'atoll_managevirtualcluster',
+  EXTERNALIOIMPLICITACCESS: 'atoll_externalioimplicitaccess',
+  VIEWJOB: 'atoll_viewjob',
+  CONTROLJOB: 'atoll_controljob',
+} as const;
+
+export type SystemPrivilege = keyof typeof SYSTEM_PRIVILEGE_ROLES;
+
+const JOBS_TABLE = `create table public.jobs (
+  job_id int8 primary key,
+  job_type text not null,
+  description text not null,
+  user_name text not null,
+  status text not null,
+  running_status text,
+  created timestamptz not null,
+  started timestamptz,
+  finished timestamptz,
+  modified timestamptz not null,
+  fraction_completed float8 not null default 0,
+  error text,
+  coordinator_id int8 not null,
+  payload jsonb not null,
+  progress jsonb not null default '{}',
+  attempt int4 not null default 0,
+  incarnation uuid not null,
+  target_virtual_cluster_id int8,
+  revert_outcome text,
+  retry_at timestamptz
+)`;
+
+/** Makes the role unless it is there, and lets admins pass it on without holding what it stands for. */
+function createPrivilegeRole(role: string): string {
+  return `do $$ begin
+    if not exists (select from pg_catalog.pg_roles where rolname = '${role}') then
+      create role ${role} nologin;
+    end if;
+    grant ${role} to admin with admin option, inherit false, set false;
+  end $$`;
+}
+
+const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
+  virtual_cluster: [
+    {
+      version: 1,
+      name: 'settings, jobs and system privileges',
+      sql: [
+        'create table public.settings (name text primary key, value text not null, modified timestamptz not null)',
+        JOBS_TABLE,
+        'create index jobs_unfinished on public.jobs (status) where finished is null',
+        'create index jobs_finished on public.jobs (finished)',
+        ...Object.values(SYSTEM_PRIVILEGE_ROLES).map(createPrivilegeRole),
+      ],
+    },
+  ],
+  control_plane: [
+    {
+      version: 1,
+      name: 'virtual clusters',
+      sql: [
+        `create table public.virtual_clusters (
+          id int8 primary key,
+          name text not null,
+          state text not null,
+          service_mode text not null,
+          created timestamptz not null,
+          dropped timestamptz,
+          remove_after timestamptz
+        )`,
+        `create unique index virtual_clusters_name on public.virtual_clusters (name) where state in ('adding', 'ready')`,
+        `create table public.virtual_cluster_capabilities (
+          virtual_cluster_id int8 not null references public.virtual_clusters on delete cascade,
+          name text not null,
+          primary key (virtual_cluster_id, name)
+        )`,
+        `create table public.virtual_cluster_settings (
+          virtual_cluster_id int8 not null references public.virtual_clusters on delete cascade,
+          name text not null,
+          value text not null,
+          primary key (virtual_cluster_id, name)
+        )`,
+        'create table public.control_plane (name text primary key, value text not null)',
+        'create index jobs_by_target on public.jobs (target_virtual_cluster_id) where target_virtual_cluster_id is not null',
+      ],
+    },
+  ],
+};
+
+/**
+ * Brings one database up to date. Safe to run again after a crash anywhere.
+ * @throws AppError `format_unsupported` when a newer program has been here
+ */
+export async function migrate(
+  client: SqlClient,
+  options: { set: MigrationSet; now: Timestamp },
+): Promise<void> {
+  const { set, now } = options;
+  await client.query(
+    `create table if not exists public.migrations (
+      migration_set text not null, version int4 not null, name text not null, completed timestamptz not null,
+      primary key (migration_set, version))`,
+  );
+  const rows = await client.query('select version from public.migrations where migration_set = $1', [set]);
+  const done = new Set(rows.map((row) => Number(textOf(row, 'version'))));
+  const list = MIGRATIONS[set];
+  const newest = Math.max(0, ...done);
+  if (newest > list.length) {
+    throw new AppError(
+      'format_unsupported',
+      `tables of set ${set} are at version ${newest}, this program knows up to ${list.length}`,
+      { hint: 'start the release that wrote them, or a later one' },
+    );
+  }
+  for (const [index, migration] of list.entries()) {
+    assert(migration.version === index + 1, 'migrations are numbered without a gap');
+    if (done.has(migration.version)) continue;
+    await inTransaction(client, async () => {
+      for (const statement of migration.sql) await client.query(statement);
+      await client.query('insert into public.migrations values ($1, $2, $3, $4::timestamptz)', [
+        set,
+        String(migration.version),
+        migration.name,
+        formatTimestamp(now),
+      ]);
+    });
+  }
+}

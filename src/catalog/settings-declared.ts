@@ -1,0 +1,516 @@
+/**
+ * Every cluster setting, declared once: the statements, the defaults, the checks and `docs/reference/settings.md` come from here.
+ */
+import { CURRENT_RELEASE } from './releases.ts';
+import type { SettingType } from './setting-value.ts';
+
+/**
+ * `application`: each virtual cluster has its own value, set inside it. `system-only`: one value for the physical cluster, seen and
+ * set in the system VC. `system-visible`: set in the system VC, readable everywhere.
+ */
+export type SettingScope = 'application' | 'system-only' | 'system-visible';
+
+export interface SettingDeclaration {
+  readonly type: SettingType;
+  /** In printed form. */
+  readonly defaultValue: string;
+  readonly scope: SettingScope;
+  /** Reserved settings are listed by SHOW ALL only. */
+  readonly visibility: 'public' | 'reserved';
+  readonly description: string;
+  /** `stored`: kept and shown for compatibility, with nothing that acts on it in this release; setting it says so. */
+  readonly effect: 'active' | 'stored';
+  readonly aliases?: readonly string[];
+  /** Other products' older scope: an attempt from an app VC can be ignored with a notice instead of refused. */
+  readonly wasApplication?: true;
+  /** A system-only setting that the operator may also give to one virtual cluster. */
+  readonly perVirtualCluster?: true;
+  /** An application setting that makes sense for the system VC itself, also while its interface is restricted. */
+  readonly alsoForSystem?: true;
+  /** Takes effect when the virtual cluster's service starts the next time. */
+  readonly atNextStart?: true;
+}
+
+const BOOL: SettingType = { kind: 'bool' };
+const TEXT: SettingType = { kind: 'string', lengthMax: 10_000 };
+const SIZE: SettingType = { kind: 'byte_size', min: 0n, max: 1n << 60n };
+const DURATION: SettingType = { kind: 'duration', minUs: 0n, maxUs: 10_000n * 86_400_000_000n };
+const POSITIVE_DURATION: SettingType = { ...DURATION, minUs: 1000n };
+const int = (min: bigint, max: bigint): SettingType => ({ kind: 'int', min, max });
+const MIB = 1n << 20n;
+
+const application = { scope: 'application', visibility: 'public' } as const;
+const systemOnly = { scope: 'system-only', visibility: 'public' } as const;
+const systemVisible = { scope: 'system-visible', visibility: 'public' } as const;
+const active = { effect: 'active' } as const;
+const stored = { effect: 'stored' } as const;
+
+const declared = {
+  'admission.disk_bandwidth_tokens.elastic.enabled': {
+    ...systemOnly,
+    ...stored,
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'whether bulk work is slowed down when the disk is saturated',
+  },
+  'backup.compaction.threshold': {
+    ...application,
+    ...stored,
+    type: int(0n, 4n),
+    defaultValue: '0',
+    description: 'length of a scheduled chain from which on its incrementals are merged; 0 for never',
+  },
+  'bulkio.backup.deprecated_full_backup_with_subdir.enabled': {
+    ...application,
+    ...stored,
+    type: BOOL,
+    defaultValue: 'false',
+    description: 'whether BACKUP INTO a subdirectory that holds no backup makes a full backup there',
+  },
+  'bulkio.backup.file_size': {
+    ...application,
+    ...active,
+    alsoForSystem: true,
+    type: { kind: 'byte_size', min: MIB, max: 1n << 34n },
+    defaultValue: '128 MiB',
+    description: 'target size of a data file of a backup',
+  },
+  'bulkio.backup.read_retry_delay': {
+    ...application,
+    ...stored,
+    type: DURATION,
+    defaultValue: '5s',
+    description: 'how long to wait before a failed read of a backup is tried again, per attempt so far',
+  },
+  'bulkio.backup.read_timeout': {
+    ...application,
+    ...stored,
+    type: DURATION,
+    defaultValue: '5m0s',
+    description: 'how long one read of a backup may take before the backup fails',
+  },
+  'cloudstorage.azure.concurrent_upload_buffers': {
+    ...application,
+    ...stored,
+    type: int(1n, 64n),
+    defaultValue: '1',
+    description: 'buffers in flight per file written to Azure',
+  },
+  'cloudstorage.http.custom_ca': {
+    ...application,
+    ...stored,
+    type: { kind: 'string', lengthMax: 1_000_000 },
+    defaultValue: '',
+    description: 'further root certificates, in PEM, that storage is trusted by',
+  },
+  'cloudstorage.timeout': {
+    ...application,
+    ...stored,
+    type: POSITIVE_DURATION,
+    defaultValue: '10m0s',
+    description: 'how long one operation of remote storage may take',
+  },
+  'cluster.auto_upgrade.enabled': {
+    ...application,
+    ...stored,
+    alsoForSystem: true,
+    aliases: ['auto_upgrade.enabled'],
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'whether an upgrade is finalized without being asked',
+  },
+  'cluster.organization': {
+    ...systemVisible,
+    ...stored,
+    type: TEXT,
+    defaultValue: '',
+    description: 'name of the organization that runs the physical cluster',
+  },
+  'cluster.preserve_downgrade_option': {
+    ...application,
+    ...stored,
+    alsoForSystem: true,
+    aliases: ['preserve_downgrade_option'],
+    type: { kind: 'string', lengthMax: 10, pattern: /^(\d+\.\d+)?$/ },
+    defaultValue: '',
+    description:
+      'the current release, to keep an upgrade from being finalized automatically; empty otherwise',
+  },
+  'diagnostics.reporting.enabled': {
+    ...application,
+    ...stored,
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'accepted and never acted on: nothing is ever reported to anybody',
+  },
+  'enterprise.license': {
+    ...systemVisible,
+    ...stored,
+    type: TEXT,
+    defaultValue: '',
+    description: 'accepted and never checked: no feature needs a license',
+  },
+  'feature.backup.enabled': {
+    ...application,
+    ...active,
+    alsoForSystem: true,
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'whether BACKUP is allowed',
+  },
+  'feature.restore.enabled': {
+    ...application,
+    ...active,
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'whether RESTORE is allowed',
+  },
+  'instance.max_connections': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    atNextStart: true,
+    type: int(20n, 10_000n),
+    defaultValue: '200',
+    description: 'sessions that a virtual cluster admits at the same time',
+  },
+  'instance.shared_buffers': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    atNextStart: true,
+    type: { kind: 'byte_size', min: MIB, max: 1n << 40n },
+    defaultValue: '128 MiB',
+    description: 'memory in which a virtual cluster keeps pages, shared by its sessions',
+  },
+  'jobs.registry.retry.initial_delay': {
+    ...application,
+    ...active,
+    alsoForSystem: true,
+    type: POSITIVE_DURATION,
+    defaultValue: '30s',
+    description: 'how long a job waits before its first retry; doubled with every further one',
+  },
+  'jobs.registry.retry.max_delay': {
+    ...application,
+    ...active,
+    alsoForSystem: true,
+    type: POSITIVE_DURATION,
+    defaultValue: '24h0m0s',
+    description: 'the longest a job waits before a retry',
+  },
+  'jobs.retention_time': {
+    ...application,
+    ...active,
+    alsoForSystem: true,
+    type: { ...DURATION, minUs: 60_000_000n },
+    defaultValue: '336h0m0s',
+    description: 'how long the record of a finished job is kept',
+  },
+  'jobs.scheduler.enabled': {
+    ...application,
+    ...stored,
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'whether schedules start jobs',
+  },
+  'jobs.scheduler.max_jobs_per_iteration': {
+    ...application,
+    ...stored,
+    type: int(0n, 1000n),
+    defaultValue: '5',
+    description: 'jobs that schedules start in one round; 0 for no limit',
+  },
+  'jobs.scheduler.pace': {
+    ...application,
+    ...stored,
+    type: POSITIVE_DURATION,
+    defaultValue: '1m0s',
+    description: 'how often schedules are looked at',
+  },
+  'kv.bulk_io_write.max_rate': {
+    ...systemOnly,
+    ...stored,
+    type: { ...SIZE, min: 1n },
+    defaultValue: '1 TiB',
+    description: 'bytes per second that a restore may write',
+  },
+  'kv.bulk_sst.max_allowed_overage': {
+    ...systemOnly,
+    ...stored,
+    visibility: 'reserved',
+    type: SIZE,
+    defaultValue: '64 MiB',
+    description: 'accepted for compatibility: captures have fixed frames',
+  },
+  'kv.bulk_sst.target_size': {
+    ...systemOnly,
+    ...stored,
+    visibility: 'reserved',
+    type: SIZE,
+    defaultValue: '16 MiB',
+    description: 'accepted for compatibility: captures have fixed frames',
+  },
+  'kv.closed_timestamp.side_transport_interval': {
+    ...systemVisible,
+    ...stored,
+    wasApplication: true,
+    type: DURATION,
+    defaultValue: '200ms',
+    description: 'accepted for compatibility: replicated time is published every second',
+  },
+  'kv.closed_timestamp.target_duration': {
+    ...systemVisible,
+    ...stored,
+    wasApplication: true,
+    type: DURATION,
+    defaultValue: '3s',
+    description: 'accepted for compatibility: replicated time is published every second',
+  },
+  'kv.protectedts.reconciliation.interval': {
+    ...systemVisible,
+    ...stored,
+    wasApplication: true,
+    type: POSITIVE_DURATION,
+    defaultValue: '5m0s',
+    description: 'how often pins of retained history are compared with the jobs that hold them',
+  },
+  'kv.rangefeed.enabled': {
+    ...systemVisible,
+    ...stored,
+    wasApplication: true,
+    type: BOOL,
+    defaultValue: 'false',
+    description: 'accepted for compatibility: streams of changes need no switch',
+  },
+  'physical_replication.consumer.minimum_flush_interval': {
+    ...systemOnly,
+    ...stored,
+    aliases: ['bulkio.stream_ingestion.minimum_flush_interval'],
+    type: DURATION,
+    defaultValue: '5s',
+    description: 'the least time between two flushes of replicated changes',
+  },
+  'schedules.backup.gc_protection.enabled': {
+    ...application,
+    ...stored,
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'whether a schedule keeps the history that its next incremental needs',
+  },
+  'server.child_metrics.enabled': {
+    ...application,
+    ...stored,
+    type: BOOL,
+    defaultValue: 'false',
+    description: 'whether metrics are exported with further labels',
+  },
+  'server.consistency_check.max_rate': {
+    ...systemOnly,
+    ...stored,
+    type: SIZE,
+    defaultValue: '8 MiB',
+    description: 'bytes per second that consistency checks may read',
+  },
+  'server.controller.default_target_cluster': {
+    ...systemOnly,
+    ...active,
+    type: { kind: 'string', lengthMax: 63, pattern: /^([a-z0-9]([a-z0-9_-]*[a-z0-9])?)?$/ },
+    defaultValue: 'system',
+    description: 'virtual cluster that a connection is taken to when it names none',
+  },
+  'server.eventlog.enabled': {
+    ...application,
+    ...stored,
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'whether notable events are recorded in a table',
+  },
+  'server.eventlog.ttl': {
+    ...application,
+    ...stored,
+    type: DURATION,
+    defaultValue: '2160h0m0s',
+    description: 'how long recorded events are kept',
+  },
+  'server.host_based_authentication.configuration': {
+    ...application,
+    ...stored,
+    type: TEXT,
+    defaultValue: '',
+    description: 'rules by which clients authenticate; empty for the built-in ones',
+  },
+  'server.max_connections_per_gateway': {
+    ...application,
+    ...stored,
+    type: int(-1n, 1_000_000n),
+    defaultValue: '-1',
+    description: 'sessions of non-administrators that one node admits; -1 for no limit',
+  },
+  'server.rangelog.ttl': {
+    ...systemOnly,
+    ...stored,
+    type: DURATION,
+    defaultValue: '720h0m0s',
+    description: 'accepted for compatibility: there are no ranges to log',
+  },
+  'server.redact_sensitive_settings.enabled': {
+    ...application,
+    ...stored,
+    type: BOOL,
+    defaultValue: 'false',
+    description: 'whether values of sensitive settings are hidden from those who may only view settings',
+  },
+  'server.user_login.min_password_length': {
+    ...application,
+    ...stored,
+    type: int(1n, 1000n),
+    defaultValue: '1',
+    description: 'the fewest characters a password may have',
+  },
+  'server.user_login.password_encryption': {
+    ...application,
+    ...stored,
+    type: { kind: 'enum', values: ['scram-sha-256'] },
+    defaultValue: 'scram-sha-256',
+    description: 'how passwords are kept',
+  },
+  'server.user_login.timeout': {
+    ...application,
+    ...stored,
+    type: POSITIVE_DURATION,
+    defaultValue: '10s',
+    description: 'how long a login may take',
+  },
+  'server.web_session.timeout': {
+    ...application,
+    ...stored,
+    aliases: ['server.web_session_timeout'],
+    type: POSITIVE_DURATION,
+    defaultValue: '168h0m0s',
+    description: 'how long a session of the console lives',
+  },
+  'spanconfig.range_coalescing.application.enabled': {
+    ...systemOnly,
+    ...stored,
+    visibility: 'reserved',
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'accepted for compatibility: there are no ranges',
+  },
+  'spanconfig.range_coalescing.system.enabled': {
+    ...systemOnly,
+    ...stored,
+    visibility: 'reserved',
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'accepted for compatibility: there are no ranges',
+  },
+  'sql.error_tip_system_interface.enabled': {
+    ...systemOnly,
+    ...active,
+    visibility: 'reserved',
+    type: BOOL,
+    defaultValue: 'false',
+    description:
+      'whether an app VC that sets what used to be its own setting gets a notice instead of an error',
+  },
+  'sql.restrict_system_interface.enabled': {
+    ...systemOnly,
+    ...active,
+    visibility: 'reserved',
+    type: BOOL,
+    defaultValue: 'false',
+    description: 'whether the system VC refuses object creation and changes of application settings',
+  },
+  'storage.max_sync_duration': {
+    ...systemVisible,
+    ...stored,
+    type: POSITIVE_DURATION,
+    defaultValue: '20s',
+    description: 'how long a flush to disk may take before it is called stalled',
+  },
+  'storage.sstable.compression_algorithm_backup_storage': {
+    ...systemVisible,
+    ...stored,
+    type: { kind: 'enum', values: ['fastest', 'balanced', 'good', 'snappy', 'zstd', 'none'] },
+    defaultValue: 'fastest',
+    description: 'accepted for compatibility: backups are compressed by zstd at its fastest level',
+  },
+  'storage.sstable.compression_algorithm_backup_transport': {
+    ...systemVisible,
+    ...stored,
+    visibility: 'reserved',
+    type: { kind: 'enum', values: ['fastest', 'balanced', 'good', 'snappy', 'zstd', 'none'] },
+    defaultValue: 'fastest',
+    description: 'accepted for compatibility: backups are compressed by zstd at its fastest level',
+  },
+  'timeseries.storage.enabled': {
+    ...systemOnly,
+    ...stored,
+    type: BOOL,
+    defaultValue: 'true',
+    description: 'whether metrics are kept over time for the console',
+  },
+  'timeseries.storage.resolution_10s.ttl': {
+    ...systemVisible,
+    ...stored,
+    type: DURATION,
+    defaultValue: '240h0m0s',
+    description: 'how long metrics are kept at a resolution of 10 seconds',
+  },
+  'timeseries.storage.resolution_30m.ttl': {
+    ...systemVisible,
+    ...stored,
+    type: DURATION,
+    defaultValue: '2160h0m0s',
+    description: 'how long metrics are kept at a resolution of 30 minutes',
+  },
+  'ui.display_timezone': {
+    ...application,
+    ...stored,
+    type: { kind: 'string', lengthMax: 64, pattern: /^[A-Za-z0-9_+\-/]+$/ },
+    defaultValue: 'Etc/UTC',
+    description: 'time zone in which the console shows times',
+  },
+  version: {
+    ...application,
+    ...active,
+    alsoForSystem: true,
+    type: { kind: 'enum', values: [CURRENT_RELEASE] },
+    defaultValue: CURRENT_RELEASE,
+    description: 'release that the virtual cluster behaves as',
+  },
+} as const satisfies Record<string, SettingDeclaration>;
+
+const STORAGE_PROVIDERS = ['azure', 'gs', 'http', 'nodelocal', 'nullsink', 's3', 'userfile'] as const;
+const RATE_SETTINGS = {
+  'read.node_burst_limit': 'bytes that one node may read at once beyond its rate limit',
+  'read.node_rate_limit': 'bytes per second that one node may read; 0 for no limit',
+  'write.node_burst_limit': 'bytes that one node may write at once beyond its rate limit',
+  'write.node_rate_limit': 'bytes per second that one node may write; 0 for no limit',
+} as const;
+
+/** `cloudstorage.<provider>.<read|write>.node_<rate|burst>_limit`. */
+const storageRates: Record<string, SettingDeclaration> = Object.fromEntries(
+  STORAGE_PROVIDERS.flatMap((provider) =>
+    Object.entries(RATE_SETTINGS).map(([limit, description]) => [
+      `cloudstorage.${provider}.${limit}`,
+      {
+        ...application,
+        ...stored,
+        type: SIZE,
+        defaultValue: '0 B',
+        description: `${provider}: ${description}`,
+      },
+    ]),
+  ),
+);
+
+/** Settings that code may ask for by name. */
+export type KnownSettingName = keyof typeof declared;
+
+export const SETTING_DECLARATIONS: Readonly<Record<string, SettingDeclaration>> = {
+  ...declared,
+  ...storageRates,
+};

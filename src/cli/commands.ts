@@ -1,0 +1,35 @@
+import type { CommandEntry } from './program.ts';
+
+/** A command's code is loaded when it is asked for: a shell need not wait for the server. */
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: 'start-single-node',
+    summary: 'start a node that initialises itself',
+    load: async () => (await import('./commands/start.ts')).startSingleNodeCommand,
+  },
+  {
+    name: 'start',
+    summary: 'start a node; on a new store it waits for "atoll init"',
+    load: async () => (await import('./commands/start.ts')).startCommand,
+  },
+  {
+    name: 'init',
+    summary: 'initialise a node that was started with "atoll start"',
+    load: async () => (await import('./commands/init.ts')).initCommand,
+  },
+  {
+    name: 'sql',
+    summary: 'open a SQL shell, or run statements',
+    load: async () => (await import('./commands/sql.ts')).sqlCommand,
+  },
+  {
+    name: 'demo',
+    summary: 'see it work: a cluster, a backup, a loss, a restore',
+    load: async () => (await import('./commands/demo.ts')).demoCommand,
+  },
+  {
+    name: 'version',
+    summary: 'print the version of Atoll and of its parts',
+    load: async () => (await import('./commands/version.ts')).versionCommand,
+  },
+];

@@ -1,0 +1,67 @@
+import { isAbsolute, resolve } from 'node:path';
+import { InputError } from '../../base/index.ts';
+import type { Address, LocalityTier } from '../../daemon/index.ts';
+
+/**
+ * Reads `host:port`, `host`, `:port`, `[::1]:port`. What is missing comes from the default; a host left out before a
+ * port means all addresses, as usual with this notation.
+ * @throws InputError `usage`
+ */
+export function readAddress(text: string, fallback: { port: number }): Address {
+  const match = /^(?:\[([0-9a-fA-F:.%\w]+)\]|([^\s:[\]/]*))(?::(\d{1,5}))?$/.exec(text);
+  const port = match?.[3] === undefined ? fallback.port : Number(match[3]);
+  if (match === null || text === '' || port > 65535) {
+    throw new InputError('usage', `not an address: ${JSON.stringify(text)}`, {
+      hint: 'write host:port, e.g. localhost:26257, [::1]:26257 or :26257 for all addresses',
+    });
+  }
+  return { host: match[1] ?? match[2] ?? '', port };
+}
+
+/** An absolute path, made from the working directory. @throws InputError `usage` */
+export function readPath(text: string): string {
+  if (text === '' || text.includes('\0')) {
+    throw new InputError('usage', `not a path: ${JSON.stringify(text)}`);
+  }
+  return isAbsolute(text) ? resolve(text) : resolve(process.cwd(), text);
+}
+
+/** A whole number within bounds. @throws InputError `usage` */
+export function readInteger(text: string, bounds: { min: number; max: number }): number {
+  const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= bounds.min && value <= bounds.max)) {
+    throw new InputError(
+      'usage',
+      `not a whole number from ${bounds.min} to ${bounds.max}: ${JSON.stringify(text)}`,
+    );
+  }
+  return value;
+}
+
+/** One of some words. @throws InputError `usage` */
+export function readChoice<const T extends string>(text: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === text);
+  if (found === undefined) {
+    throw new InputError('usage', `unknown value ${JSON.stringify(text)}`, {
+      hint: `use one of: ${choices.join(', ')}`,
+    });
+  }
+  return found;
+}
+
+/** Reads `region=eu,zone=a`: tiers from wide to narrow, each key once. @throws InputError `usage` */
+export function readLocality(text: string): readonly LocalityTier[] {
+  const tiers = text.split(',').map((part) => {
+    const match = /^([\w-]+)=([\w.-]+)$/.exec(part.trim());
+    if (match?.[1] === undefined || match[2] === undefined) {
+      throw new InputError('usage', `not a locality: ${JSON.stringify(text)}`, {
+        hint: 'write tiers from wide to narrow, e.g. region=eu-west,zone=a',
+      });
+    }
+    return { key: match[1], value: match[2] };
+  });
+  const keys = new Set(tiers.map((tier) => tier.key));
+  if (keys.size !== tiers.length)
+    throw new InputError('usage', `a tier is named twice: ${JSON.stringify(text)}`);
+  return tiers;
+}

@@ -1,0 +1,145 @@
+import { InputError } from '../../base/index.ts';
+import type { DaemonConfig, ExternalDirectory, FirstStart } from '../../daemon/index.ts';
+import { optionalFlag, switchFlag, valueFlag, type FlagValues } from './flag.ts';
+import { readAddress, readChoice, readInteger, readLocality, readPath } from './readers.ts';
+
+export const DEFAULT_STORE = './atoll-data';
+export const DEFAULT_SQL_PORT = 26257;
+export const DEFAULT_HTTP_PORT = 8080;
+
+/** Where a node keeps everything; shared by the commands that work on a node of this machine. */
+export const storeFlag = valueFlag({
+  name: 'store',
+  placeholder: 'DIR',
+  default: DEFAULT_STORE,
+  help: 'Folder that holds everything the node keeps.',
+  parse: readPath,
+});
+
+/** Flags of `start` and `start-single-node`. */
+export const SERVER_FLAGS = {
+  store: storeFlag,
+  listen: valueFlag({
+    name: 'listen-addr',
+    placeholder: 'HOST:PORT',
+    default: `localhost:${DEFAULT_SQL_PORT}`,
+    help: 'Address of the SQL port. Port 0 lets the system choose.',
+    parse: (text) => readAddress(text, { port: DEFAULT_SQL_PORT }),
+  }),
+  http: valueFlag({
+    name: 'http-addr',
+    placeholder: 'HOST:PORT',
+    default: `localhost:${DEFAULT_HTTP_PORT}`,
+    help: 'Address of health, metrics, API and console. Port 0 lets the system choose.',
+    parse: (text) => readAddress(text, { port: DEFAULT_HTTP_PORT }),
+  }),
+  advertise: optionalFlag({
+    name: 'advertise-addr',
+    placeholder: 'HOST:PORT',
+    defaultText: 'the SQL address',
+    help: 'Address under which clients and other nodes reach the SQL port.',
+    parse: (text) => readAddress(text, { port: DEFAULT_SQL_PORT }),
+  }),
+  locality: optionalFlag({
+    name: 'locality',
+    placeholder: 'KEY=VALUE,...',
+    help: 'Where the node stands, from wide to narrow, e.g. region=eu-west,zone=a.',
+    parse: readLocality,
+  }),
+  insecure: switchFlag({
+    name: 'insecure',
+    help: 'Asks nobody for a password: for trying things out. Only on loopback addresses.',
+  }),
+  acceptInsecureNetwork: switchFlag({
+    name: 'accept-insecure-network',
+    help: 'Lets an insecure node listen on addresses that others can reach. Everyone there controls it.',
+  }),
+  certsDir: optionalFlag({
+    name: 'certs-dir',
+    placeholder: 'DIR',
+    help: 'Folder with TLS certificates. Not available in this release.',
+    parse: readPath,
+  }),
+  background: switchFlag({
+    name: 'background',
+    inEnvironment: false,
+    help: 'Returns when the node is ready and leaves it running.',
+  }),
+  pidFile: optionalFlag({
+    name: 'pid-file',
+    placeholder: 'FILE',
+    help: "File that holds the node's process number while it runs.",
+    parse: readPath,
+  }),
+  listeningUrlFile: optionalFlag({
+    name: 'listening-url-file',
+    placeholder: 'FILE',
+    help: 'File that receives the connection string when the node is ready.',
+    parse: readPath,
+  }),
+  postgres18: optionalFlag({
+    name: 'postgres-18-dir',
+    placeholder: 'DIR',
+    defaultText: 'the one installed with Atoll',
+    help: "Folder of a distribution's PostgreSQL 18, with bin, lib and share, e.g. /usr/lib/postgresql/18.",
+    parse: readPath,
+  }),
+  externalDirectory: optionalFlag({
+    name: 'external-io-dir',
+    placeholder: 'DIR',
+    defaultText: 'extern in the store',
+    help: 'Folder behind nodelocal:// addresses, or "disabled".',
+    parse: (text): ExternalDirectory =>
+      text === 'disabled' ? { kind: 'disabled' } : { kind: 'directory', path: readPath(text) },
+  }),
+  relayProcesses: valueFlag({
+    name: 'relay-processes',
+    placeholder: 'COUNT',
+    default: '0',
+    help: 'Processes that share the SQL port with the daemon and relay beside it. Linux only.',
+    parse: (text) => readInteger(text, { min: 0, max: 64 }),
+  }),
+  logToStderr: valueFlag({
+    name: 'log-to-stderr',
+    placeholder: 'SEVERITY',
+    default: 'warning',
+    help: 'Log entries from this severity on also go to standard error: info, warning, error or none.',
+    parse: (text) => readChoice(text, ['info', 'warning', 'error', 'none']),
+  }),
+};
+
+/** Flags of `start-single-node`: it initialises an empty store by itself. */
+export const SINGLE_NODE_FLAGS = {
+  ...SERVER_FLAGS,
+  virtualizedEmpty: switchFlag({
+    name: 'virtualized-empty',
+    inEnvironment: false,
+    help: 'Makes only the system virtual cluster on the first start, as a standby needs it, and not main.',
+  }),
+};
+
+/** What the flags say, as the daemon wants it. @throws InputError `feature_not_supported` */
+export function toDaemonConfig(
+  flags: FlagValues<typeof SERVER_FLAGS>,
+  { firstStart }: { firstStart: FirstStart },
+): DaemonConfig {
+  if (flags.certsDir !== undefined) {
+    throw new InputError('feature_not_supported', 'TLS certificates are not available in this release', {
+      hint: 'leave --certs-dir out: clients log in with SCRAM passwords, or with --insecure without any',
+    });
+  }
+  return {
+    store: flags.store,
+    listen: flags.listen,
+    http: flags.http,
+    advertise: flags.advertise,
+    locality: flags.locality ?? [],
+    isInsecure: flags.insecure,
+    acceptsInsecureNetwork: flags.acceptInsecureNetwork,
+    firstStart,
+    postgres18Directory: flags.postgres18,
+    externalDirectory: flags.externalDirectory ?? { kind: 'in_store' },
+    relayProcesses: flags.relayProcesses,
+    stderrFrom: flags.logToStderr === 'none' ? undefined : flags.logToStderr,
+  };
+}

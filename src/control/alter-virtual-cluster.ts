@@ -1,0 +1,207 @@
+/** ALTER VIRTUAL CLUSTER name … */
+import { InputError, assertNever, parseVirtualClusterName } from '../base/index.ts';
+import {
+  ALL_CAPABILITIES,
+  type Capability,
+  type CapabilitySet,
+  NO_CAPABILITIES,
+  type VirtualClusterRecord,
+  lookupSetting,
+  parseCapability,
+  parseSettingInput,
+  serviceModeOf,
+} from '../catalog/index.ts';
+import type { AlterVirtualClusterAction, CapabilityList, Statement, Value } from '../sql/index.ts';
+import type { ExecuteContext } from './contract.ts';
+import { type Core, loggerOf } from './core.ts';
+import { isSystem } from './privileges.ts';
+import { applySettingChange, noticesOfChange } from './setting-change.ts';
+import { type UseCase, done } from './use-case.ts';
+import { settingInput, textValue } from './values.ts';
+import {
+  requireManager,
+  requireNoRestore,
+  requireRecord,
+  withVirtualCluster,
+} from './virtual-cluster-lookup.ts';
+
+type AlterVirtualCluster = Extract<Statement, { kind: 'alter_virtual_cluster' }>;
+
+const TAG = 'ALTER VIRTUAL CLUSTER';
+
+export const alterVirtualCluster: UseCase<AlterVirtualCluster> = {
+  columns: () => undefined,
+  refusedInTransaction: TAG,
+  async run(core, statement, context) {
+    await requireManager(core, context);
+    await withVirtualCluster(core, statement.name, async (record) => {
+      requireAlterable(record, statement.action);
+      const said = await act(core, { record, action: statement.action, context });
+      const altered = requireRecord(core, record.id);
+      loggerOf(core, altered).info(`virtual cluster altered by ${context.session.user}: ${said}`);
+    });
+    return done(TAG);
+  },
+};
+
+/** Carries the action out and says, for the audit, what was done. */
+async function act(
+  core: Core,
+  options: { record: VirtualClusterRecord; action: AlterVirtualClusterAction; context: ExecuteContext },
+): Promise<string> {
+  const { record, action, context } = options;
+  switch (action.kind) {
+    case 'start_service_shared':
+      await startService(core, record);
+      return 'service started';
+    case 'stop_service':
+      await requireNoRestore(core, record);
+      await stopService(core, record);
+      return 'service stopped';
+    case 'rename_to':
+      return rename(core, record, action.name);
+    case 'grant_capabilities':
+      return grant(core, record, action.capabilities);
+    case 'revoke_capabilities':
+      return revoke(core, record, action.capabilities);
+    case 'set_cluster_setting':
+      return override(core, { record, name: action.name, value: action.value, context });
+    case 'reset_cluster_setting':
+      return override(core, { record, name: action.name, value: 'default', context });
+    default:
+      return assertNever(action);
+  }
+}
+
+/** What is recorded first is what a restarted daemon brings about. */
+async function startService(core: Core, record: VirtualClusterRecord): Promise<void> {
+  const { signal } = core;
+  const started = await core.catalog.apply({ id: record.id, event: { kind: 'service_started' }, signal });
+  try {
+    await core.services.open(started, { signal });
+  } catch (error) {
+    if (!signal.aborted && serviceModeOf(record.state) === 'none') {
+      await core.catalog.apply({ id: record.id, event: { kind: 'service_stopped' }, signal });
+      await core.services.close(record, { signal });
+    }
+    throw error;
+  }
+}
+
+async function stopService(core: Core, record: VirtualClusterRecord): Promise<void> {
+  const { signal } = core;
+  const stopped = await core.catalog.apply({ id: record.id, event: { kind: 'service_stopped' }, signal });
+  await core.services.close(stopped, { signal });
+}
+
+async function rename(core: Core, record: VirtualClusterRecord, to: string): Promise<string> {
+  const name = parseVirtualClusterName(to);
+  if (name === record.name) return 'renamed to its own name';
+  await core.catalog.rename({ id: record.id, name, signal: core.signal });
+  await core.options.instanceHost.rename({ virtualClusterId: record.id, name });
+  return `renamed from "${record.name}" to "${name}"`;
+}
+
+async function grant(core: Core, record: VirtualClusterRecord, list: CapabilityList): Promise<string> {
+  const capabilities = new Set<Capability>(list.kind === 'all' ? ALL_CAPABILITIES : record.capabilities);
+  if (list.kind === 'some') changeSet(capabilities, list.capabilities);
+  if (!isSystem(record.id)) await setCapabilities(core, record, capabilities);
+  return `capabilities are now ${[...capabilities].join(', ') || 'none'}`;
+}
+
+async function revoke(core: Core, record: VirtualClusterRecord, list: CapabilityList): Promise<string> {
+  const capabilities = new Set<Capability>(list.kind === 'all' ? NO_CAPABILITIES : record.capabilities);
+  if (list.kind === 'some') {
+    for (const { name, value } of list.capabilities) {
+      if (value !== undefined) {
+        throw new InputError('parameter_invalid', `REVOKE CAPABILITY takes no value for "${name}"`);
+      }
+      capabilities.delete(parseCapability(name));
+    }
+  }
+  await setCapabilities(core, record, capabilities);
+  return `capabilities are now ${[...capabilities].join(', ') || 'none'}`;
+}
+
+function changeSet(
+  capabilities: Set<Capability>,
+  changes: readonly { readonly name: string; readonly value: Value | undefined }[],
+): void {
+  for (const { name, value } of changes) {
+    const capability = parseCapability(name);
+    const word = value === undefined ? 'true' : textValue(value, `capability "${name}"`).toLowerCase();
+    if (word === 'true') capabilities.add(capability);
+    else if (word === 'false') capabilities.delete(capability);
+    else throw new InputError('parameter_invalid', `capability "${name}" is true or false, not "${word}"`);
+  }
+}
+
+async function setCapabilities(
+  core: Core,
+  record: VirtualClusterRecord,
+  capabilities: CapabilitySet,
+): Promise<void> {
+  await core.catalog.setCapabilities({ id: record.id, capabilities, signal: core.signal });
+}
+
+/** The operator's value for one virtual cluster, which wins over the virtual cluster's own. */
+async function override(
+  core: Core,
+  options: {
+    record: VirtualClusterRecord;
+    name: string;
+    value: Value | 'default';
+    context: ExecuteContext;
+  },
+): Promise<string> {
+  const { record, value, context } = options;
+  const setting = lookupSetting(options.name);
+  if (setting.scope === 'system-only' && setting.perVirtualCluster !== true) {
+    throw new InputError(
+      'insufficient_privilege',
+      `${setting.name} is a system-only setting and has one value for the whole physical cluster`,
+      {
+        hint: `write SET CLUSTER SETTING ${setting.name} = ... while connected to the system virtual cluster`,
+      },
+    );
+  }
+  if (setting.name === 'version') {
+    throw new InputError('parameter_invalid', 'the version of a virtual cluster is set inside it');
+  }
+  const stored =
+    value === 'default' ? undefined : parseSettingInput(setting.type, settingInput(value, setting.name));
+  await core.catalog.setSettingOverride({
+    id: record.id,
+    name: setting.name,
+    value: stored,
+    signal: core.signal,
+  });
+  applySettingChange(core, { setting, virtualClusterId: record.id });
+  if (stored !== undefined) for (const notice of noticesOfChange(setting)) context.onNotice(notice);
+  return stored === undefined ? `setting ${setting.name} released` : `setting ${setting.name} fixed`;
+}
+
+/** Of the system VC nothing but capabilities and settings can change. @throws InputError `object_state` */
+function requireAlterable(record: VirtualClusterRecord, action: AlterVirtualClusterAction): void {
+  if (!isSystem(record.id)) return;
+  switch (action.kind) {
+    case 'grant_capabilities':
+      return;
+    case 'revoke_capabilities':
+      throw new InputError('object_state', 'the system virtual cluster always holds every capability');
+    case 'set_cluster_setting':
+    case 'reset_cluster_setting':
+      throw new InputError('object_state', 'the system virtual cluster sets its settings itself', {
+        hint: 'write SET CLUSTER SETTING while connected to it',
+      });
+    case 'start_service_shared':
+    case 'stop_service':
+    case 'rename_to':
+      throw new InputError(
+        'object_state',
+        'the system virtual cluster cannot be started, stopped or renamed',
+      );
+    default:
+      assertNever(action);
+  }
+}

@@ -1,0 +1,137 @@
+/** Puts the parts of the control layer together, around a running system VC. */
+import {
+  AppError,
+  InputError,
+  KeyedMutex,
+  SYSTEM_VIRTUAL_CLUSTER_ID,
+  type VirtualClusterId,
+  assert,
+} from '../base/index.ts';
+import { resolveNodelocalUri } from '../blob/index.ts';
+import {
+  CURRENT_RELEASE,
+  JobIdSource,
+  PostgresVirtualClusterCatalog,
+  type VirtualClusterCatalog,
+  migrate,
+} from '../catalog/index.ts';
+import { JobRunner, type JobType, backupJobType, restoreJobType } from '../jobs/index.ts';
+import type { CaptureSource } from '../timeline/index.ts';
+import { BackupPaths } from './collection.ts';
+import type { ControlOptions, Core } from './core.ts';
+import { ServiceGates } from './service-gate.ts';
+import { Services } from './services.ts';
+import { Settings } from './settings.ts';
+import { requireRecord } from './virtual-cluster-lookup.ts';
+
+/** Starts the system VC, or takes it over while it runs, and brings its tables up to date. Nobody is let in yet. */
+export async function buildCore(
+  options: ControlOptions,
+  signals: { signal: AbortSignal; stopping: AbortSignal },
+): Promise<Core> {
+  const { instanceHost, clock, nodeId, logger } = options;
+  const { signal, stopping } = signals;
+  const system = instanceHost.get(SYSTEM_VIRTUAL_CLUSTER_ID);
+  assert(system !== undefined, 'the system virtual cluster is made before');
+  await system.start({ signal });
+  await system.withSystemClient(
+    async (client) => {
+      await migrate(client, { set: 'virtual_cluster', now: clock.now() });
+      await migrate(client, { set: 'control_plane', now: clock.now() });
+    },
+    { signal },
+  );
+  const catalog = await PostgresVirtualClusterCatalog.open({ database: system, clock, signal });
+  const settings = new Settings({ catalog, clock });
+  await settings.load(SYSTEM_VIRTUAL_CLUSTER_ID, { database: system, signal });
+  const gates = new ServiceGates({ clock });
+  const locks = new KeyedMutex<VirtualClusterId>();
+  const resolveCollection = collectionResolver(options);
+  // Job types and services need each other: a restore takes a service over, a service takes up jobs.
+  const types = jobTypes(options, {
+    catalog,
+    settings,
+    resolveCollection,
+    takeOver: ({ virtualClusterId, ...rest }) =>
+      locks.run(virtualClusterId, () =>
+        services.takeOver(requireRecord({ catalog }, virtualClusterId), rest),
+      ),
+  });
+  const ids = new JobIdSource({ clock, nodeId });
+  const runner = new JobRunner({ types, ids, clock, logger, nodeId });
+  const services = new Services({
+    instanceHost,
+    settings,
+    runner,
+    gates,
+    clock,
+    nameOf: (id) => catalog.get(id)?.name,
+  });
+  return {
+    options,
+    catalog,
+    settings,
+    runner,
+    gates,
+    services,
+    locks,
+    signal: stopping,
+    resolveCollection,
+    backupPaths: new BackupPaths(),
+  };
+}
+
+function jobTypes(
+  options: ControlOptions,
+  parts: {
+    catalog: VirtualClusterCatalog;
+    settings: Settings;
+    resolveCollection: Core['resolveCollection'];
+    takeOver: Parameters<typeof restoreJobType>[0]['takeOver'];
+  },
+): readonly JobType[] {
+  const { bulkWorker, collectionReader, instanceHost, clock, cluster } = options;
+  const { settings, resolveCollection, takeOver } = parts;
+  return [
+    backupJobType({
+      bulkWorker,
+      collectionReader,
+      clusterId: cluster.id,
+      key: cluster.key,
+      release: CURRENT_RELEASE,
+      resolveCollection,
+      sourceOf: (id) => captureSource(options, requireRecord(parts, id)),
+      packBytesMax: (id) => Number(settings.integer(id, 'bulkio.backup.file_size')),
+    }),
+    restoreJobType({ bulkWorker, instanceHost, clock, key: cluster.key, resolveCollection, takeOver }),
+  ];
+}
+
+function collectionResolver({ externalDirectory, nodeId }: ControlOptions): Core['resolveCollection'] {
+  return async (uri) => {
+    if (externalDirectory !== null) return resolveNodelocalUri({ uri, externalDirectory, nodeId });
+    const hint = 'start the node with another --external-io-dir';
+    throw new InputError('feature_not_supported', 'nodelocal:// is disabled on this node', { hint });
+  };
+}
+
+/** @throws AppError `cannot_connect_now` when the virtual cluster does not run */
+function captureSource(
+  options: ControlOptions,
+  record: { id: VirtualClusterId; name: string },
+): CaptureSource {
+  const instance = options.instanceHost.get(record.id);
+  if (instance?.state.kind !== 'running') {
+    throw new AppError('cannot_connect_now', `virtual cluster "${record.name}" does not run`);
+  }
+  const { incarnation, systemIdentifier, engineMajor } = instance.identity;
+  return {
+    dataDirectory: instance.dataDirectory,
+    socketDirectory: instance.socketDirectory,
+    virtualClusterId: record.id,
+    virtualClusterName: record.name,
+    incarnation,
+    systemIdentifier,
+    engineMajor,
+  };
+}

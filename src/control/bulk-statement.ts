@@ -1,0 +1,90 @@
+/** What BACKUP and RESTORE share: how they wait for their job, and what they return. */
+import { AppError, InputError } from '../base/index.ts';
+import { type JobRecord, errorOf, isTerminal } from '../catalog/index.ts';
+import { type JobReference, readError, readTotals } from '../jobs/index.ts';
+import type { Option } from '../sql/index.ts';
+import type { Column, ExecuteContext, StatementResult } from './contract.ts';
+import type { Core } from './core.ts';
+import { columnsOf, rowsResult } from './use-case.ts';
+import { isFlagOn } from './values.ts';
+
+const BLOCKING = columnsOf({
+  job_id: 'int8',
+  status: 'text',
+  fraction_completed: 'float8',
+  rows: 'int8',
+  index_entries: 'int8',
+  bytes: 'int8',
+});
+const DETACHED = columnsOf({ job_id: 'int8' });
+
+export function bulkColumns(options: readonly Option[]): readonly Column[] {
+  return isFlagOn(options, 'detached') ? DETACHED : BLOCKING;
+}
+
+/**
+ * In a transaction these statements may only be detached, and then run when it commits. The transaction is Postgres's: nothing tells us
+ * whether it commits, so the detached form is refused too rather than run regardless.
+ * @throws InputError `transaction_active`, `feature_not_supported`
+ */
+export function requireBulkAllowed(
+  context: ExecuteContext,
+  options: { statement: string; options: readonly Option[] },
+): void {
+  if (context.transaction !== 'in_transaction') return;
+  if (isFlagOn(options.options, 'detached')) {
+    throw new InputError(
+      'feature_not_supported',
+      `${options.statement} with DETACHED inside a multi-statement transaction is not available`,
+      { hint: 'run it outside the transaction, where DETACHED returns at once' },
+    );
+  }
+  throw new InputError(
+    'transaction_active',
+    `${options.statement} cannot be used inside a multi-statement transaction without DETACHED option`,
+    { hint: 'end the transaction first' },
+  );
+}
+
+/** Returns at once when detached, else when the job is over. The job goes on when the client does not. */
+export async function resultOf(
+  core: Core,
+  options: {
+    job: JobRecord;
+    reference: JobReference;
+    options: readonly Option[];
+    tag: string;
+    context: ExecuteContext;
+  },
+): Promise<StatementResult> {
+  const { job, reference, tag, context } = options;
+  if (isFlagOn(options.options, 'detached')) return rowsResult(DETACHED, [[String(job.id)]], tag);
+  const ended = await core.runner.waitFor(reference, {
+    until: (record) => isTerminal(record.state) || record.state.kind === 'paused',
+    signal: context.signal,
+  });
+  requireSucceeded(ended);
+  const { rows, indexEntries, bytes } = readTotals(ended.progress);
+  const cells = [ended.id, 'succeeded', ended.fractionCompleted, rows, indexEntries, bytes].map(String);
+  return rowsResult(BLOCKING, [cells], tag);
+}
+
+/** @throws AppError what ended the job, under its own code */
+function requireSucceeded(job: JobRecord): void {
+  const { state } = job;
+  const reason = errorOf(state);
+  switch (state.kind) {
+    case 'succeeded':
+      return;
+    case 'canceled':
+      throw new AppError('cancelled', `job ${job.id} was canceled`);
+    case 'paused':
+      throw new AppError(
+        'object_state',
+        `job ${job.id} was paused before it completed${reason === undefined ? '' : ` with error: ${reason}`}`,
+        { hint: `continue it with RESUME JOB ${job.id}, or give it up with CANCEL JOB ${job.id}` },
+      );
+    default:
+      throw readError(job.progress, reason ?? `job ${job.id} ended as ${state.kind}`);
+  }
+}

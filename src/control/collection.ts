@@ -1,0 +1,101 @@
+/** What BACKUP, RESTORE and SHOW BACKUP share: the URI, who may use it, and what is in it. */
+import { InputError, type Timestamp } from '../base/index.ts';
+import type { BackupSelector, Option, Value } from '../sql/index.ts';
+import {
+  type BackupSummary,
+  type CollectionLocation,
+  formatBackupSubdirectory,
+  normalizeSubdirectory,
+} from '../timeline/index.ts';
+import type { ExecuteContext } from './contract.ts';
+import type { Core } from './core.ts';
+import { isSystem, requirePrivilege } from './privileges.ts';
+import { askerOf } from './use-case.ts';
+import { notAvailable, textValue } from './values.ts';
+
+const HUNDREDTH_US = 10_000n;
+
+/** Opens the one location of a statement. @throws InputError for lists, other schemes, and what is malformed */
+export async function openCollection(core: Core, locations: readonly Value[]): Promise<CollectionLocation> {
+  const [first, ...others] = locations;
+  if (first === undefined || others.length > 0) {
+    throw notAvailable('a list of locations', 'give the collection as one URI');
+  }
+  return core.resolveCollection(textValue(first, 'the URI of a collection'));
+}
+
+/**
+ * `nodelocal` shows a virtual cluster the node's files: the operator must have granted the capability, and the user must be trusted.
+ * @throws InputError `insufficient_privilege`
+ */
+export async function requireNodelocal(core: Core, context: ExecuteContext): Promise<void> {
+  const { session } = context;
+  const record = core.catalog.get(session.virtualClusterId);
+  const isCapable =
+    isSystem(session.virtualClusterId) || record?.capabilities.has('can_use_nodelocal_storage') === true;
+  if (!isCapable) {
+    throw new InputError(
+      'insufficient_privilege',
+      `virtual cluster "${session.virtualClusterName}" does not have capability "can_use_nodelocal_storage"`,
+      {
+        hint: `the operator can grant it: ALTER VIRTUAL CLUSTER ${session.virtualClusterName} GRANT CAPABILITY can_use_nodelocal_storage`,
+      },
+    );
+  }
+  await requirePrivilege(askerOf(core, context), {
+    anyOf: ['EXTERNALIOIMPLICITACCESS'],
+    refusal:
+      'only users with the admin role or the EXTERNALIOIMPLICITACCESS system privilege are allowed to access the specified nodelocal URI',
+  });
+}
+
+/** The path of the backup a statement means. @throws AppError `backup_not_found`, `parameter_invalid` */
+export async function selectBackup(
+  core: Core,
+  options: { collection: CollectionLocation; selector: BackupSelector; signal: AbortSignal },
+): Promise<string> {
+  const { collection, selector, signal } = options;
+  if (selector.kind === 'latest') return core.options.collectionReader.latest(collection, { signal });
+  return normalizeSubdirectory(textValue(selector.path, 'the path of a backup'));
+}
+
+/** @throws AppError `backup_not_found`, `data_corrupt`, `backup_untrusted`, `format_unsupported` */
+export async function readSummary(
+  core: Core,
+  options: { collection: CollectionLocation; subdirectory: string; signal: AbortSignal },
+): Promise<BackupSummary> {
+  return core.options.collectionReader.summary({ ...options, key: core.options.cluster.key });
+}
+
+/** Chooses the paths of new backups: each once, also when several begin in the same moment or the clock steps back. */
+export class BackupPaths {
+  #last = 0n;
+
+  next(options: { now: Timestamp; taken: readonly string[] }): string {
+    const used = new Set(options.taken.map((path) => path.replace(/^\//, '')));
+    let unit = options.now / HUNDREDTH_US;
+    if (unit <= this.#last) unit = this.#last + 1n;
+    while (used.has(pathAt(unit))) unit += 1n;
+    this.#last = unit;
+    return pathAt(unit);
+  }
+}
+
+function pathAt(unit: bigint): string {
+  return formatBackupSubdirectory((unit * HUNDREDTH_US) as Timestamp);
+}
+
+/** Refuses options beyond those named. @throws InputError `feature_not_supported` */
+export function requireKnownOptions(
+  options: readonly Option[],
+  expected: { statement: string; known: readonly string[] },
+): void {
+  const other = options.find((option) => !expected.known.includes(option.name));
+  if (other === undefined) return;
+  throw notAvailable(
+    `option "${other.name}" of ${expected.statement}`,
+    expected.known.length === 0
+      ? 'leave it out'
+      : `available ${expected.known.length === 1 ? 'is' : 'are'} ${expected.known.join(', ')}`,
+  );
+}

@@ -1,0 +1,120 @@
+/**
+ * What the front ends (SQL front door, HTTP, command line) may ask of Atoll. They translate; this layer decides.
+ * Everything that crosses is plain data, so that a front door in another process can ask over a channel.
+ */
+import type { Lsn, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
+import type { Statement } from '../sql/index.ts';
+
+/** Types a result of ours can carry, by their Postgres names. */
+export type ColumnType =
+  | 'int8'
+  | 'text'
+  | 'bool'
+  | 'float8'
+  | 'numeric'
+  | 'timestamptz'
+  | 'interval'
+  | 'jsonb';
+
+export interface Column {
+  readonly name: string;
+  readonly type: ColumnType;
+}
+
+/** A value in Postgres's text form (`t`/`f` for bool, `2024-04-18 10:07:45.000001+00` for timestamptz), or null. */
+export type Cell = string | null;
+
+export interface Notice {
+  readonly severity: 'NOTICE' | 'WARNING';
+  readonly sqlstate: string;
+  readonly message: string;
+  readonly hint?: string;
+}
+
+export type StatementResult =
+  | {
+      readonly kind: 'rows';
+      readonly columns: readonly Column[];
+      readonly rows: readonly (readonly Cell[])[];
+      /** CommandComplete tag, e.g. `SHOW 2`. */
+      readonly tag: string;
+    }
+  | { readonly kind: 'done'; readonly tag: string };
+
+/** Who asks, and from where. Made by the front door when a client has logged in. */
+export interface SessionIdentity {
+  readonly virtualClusterId: VirtualClusterId;
+  readonly virtualClusterName: VirtualClusterName;
+  /** The role that logged in. */
+  readonly user: string;
+  readonly database: string;
+  readonly applicationName: string;
+}
+
+/** The session's transaction, as the backend last reported it in ReadyForQuery. */
+export type TransactionStatus = 'idle' | 'in_transaction' | 'failed';
+
+export interface ExecuteContext {
+  readonly session: SessionIdentity;
+  readonly transaction: TransactionStatus;
+  /** The statement's own text, for job descriptions. */
+  readonly text: string;
+  /** Values of `$1`... in text form. */
+  readonly parameters: readonly Cell[];
+  readonly onNotice: (notice: Notice) => void;
+  /** Aborts when the client cancels or goes away; a job that was started keeps running. */
+  readonly signal: AbortSignal;
+}
+
+/** Where a connection is to be taken. */
+export interface Route {
+  readonly virtualClusterId: VirtualClusterId;
+  readonly virtualClusterName: VirtualClusterName;
+  /** Path of the instance's Unix socket (the file, not the folder). */
+  readonly socketPath: string;
+  /** Changes whenever the instance behind the name does: a session that lost its backend asks again. */
+  readonly instanceGeneration: number;
+}
+
+/** What the front door needs to check a password. Null verifier: the role has no password. */
+export interface Credential {
+  readonly canLogin: boolean;
+  /** `SCRAM-SHA-256$...` as in pg_authid, or null. */
+  readonly verifier: string | null;
+  /** The password is no longer valid. */
+  readonly isExpired: boolean;
+}
+
+/** The whole of what a SQL front door may ask. */
+export interface FrontDoorService {
+  /**
+   * Finds the virtual cluster a client named, or the default target. Wakes or waits for its instance for a bounded time.
+   * @throws AppError `service_unavailable` unknown name or service `none`; `cannot_connect_now` still starting
+   */
+  route(options: { name: string | undefined; signal: AbortSignal }): Promise<Route>;
+  /** Undefined when there is no such role; the front door then runs a mock exchange so that names cannot be probed. */
+  credential(options: {
+    virtualClusterId: VirtualClusterId;
+    user: string;
+    signal: AbortSignal;
+  }): Promise<Credential | undefined>;
+  /** Whether `user` may enter this virtual cluster at all (the system VC admits only its admins and grantees). */
+  authorize(options: {
+    virtualClusterId: VirtualClusterId;
+    user: string;
+    signal: AbortSignal;
+  }): Promise<void>;
+  /**
+   * Refuses, among Postgres's own statements, those that a virtual cluster does not admit: object creation in the system VC while
+   * `sql.restrict_system_interface.enabled` is on. The front door calls it with the text of every Query and Parse of a
+   * session in the system VC before relaying it; sessions elsewhere need not ask. Synchronous and cheap.
+   * @throws AppError `insufficient_privilege`
+   */
+  screen?(options: { session: SessionIdentity; text: string }): void;
+  /** Columns that `execute` will return, or undefined for none; for Describe. @throws AppError */
+  describe(statement: Statement, session: SessionIdentity): readonly Column[] | undefined;
+  /** Carries out one of our statements. @throws AppError */
+  execute(statement: Statement, context: ExecuteContext): Promise<StatementResult>;
+}
+
+export type { Lsn };

@@ -1,0 +1,59 @@
+/** DROP VIRTUAL CLUSTER [IF EXISTS] name [IMMEDIATE] */
+import { InputError, type Timestamp } from '../base/index.ts';
+import type { VirtualClusterRecord } from '../catalog/index.ts';
+import type { Statement } from '../sql/index.ts';
+import { type Core, loggerOf } from './core.ts';
+import { isSystem } from './privileges.ts';
+import { type UseCase, done } from './use-case.ts';
+import { requireManager, requireNoRestore, withVirtualCluster } from './virtual-cluster-lookup.ts';
+
+type DropVirtualCluster = Extract<Statement, { kind: 'drop_virtual_cluster' }>;
+
+const TAG = 'DROP VIRTUAL CLUSTER';
+
+/** `gc.ttlseconds`: how long the directory of a dropped virtual cluster is kept, in microseconds. */
+export const DROPPED_KEPT_US = 14_400n * 1_000_000n;
+
+export const dropVirtualCluster: UseCase<DropVirtualCluster> = {
+  columns: () => undefined,
+  refusedInTransaction: TAG,
+  async run(core, statement, context) {
+    await requireManager(core, context);
+    const { name } = statement;
+    if (statement.ifExists && core.catalog.find(name) === undefined) {
+      context.onNotice({
+        severity: 'NOTICE',
+        sqlstate: '00000',
+        message: `virtual cluster "${name}" does not exist, skipping`,
+      });
+      return done(TAG);
+    }
+    await withVirtualCluster(core, name, async (record) => {
+      if (isSystem(record.id)) {
+        throw new InputError('object_state', 'the system virtual cluster cannot be dropped');
+      }
+      await requireNoRestore(core, record);
+      await (statement.immediate ? removeNow(core, record) : drop(core, record));
+      loggerOf(core, record).info(
+        `virtual cluster dropped${statement.immediate ? ' and removed' : ''} by ${context.session.user}`,
+      );
+    });
+    return done(TAG);
+  },
+};
+
+async function drop(core: Core, record: VirtualClusterRecord): Promise<void> {
+  const at = core.options.clock.now();
+  const removeAfter = (at + DROPPED_KEPT_US) as Timestamp;
+  const event = { kind: 'dropped', at, removeAfter } as const;
+  await core.catalog.apply({ id: record.id, event, signal: core.signal });
+}
+
+/** Deletes the directory of a virtual cluster that is out of service, and then its record. May run twice. */
+export async function removeNow(core: Core, record: VirtualClusterRecord): Promise<void> {
+  const { id } = record;
+  const { signal } = core;
+  await core.catalog.apply({ id, event: { kind: 'removal_begun' }, signal });
+  await core.options.instanceHost.remove({ virtualClusterId: id, signal });
+  await core.catalog.forget({ id, signal });
+}

@@ -1,0 +1,39 @@
+/** The answers a SQL front door gets, once there is a core to give them. */
+import { SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
+import { readCredential, requireEntry } from './access.ts';
+import type { FrontDoorService } from './contract.ts';
+import type { Core } from './core.ts';
+import { refuseCreation } from './ddl-guard.ts';
+import { type Asker, isSystem } from './privileges.ts';
+import { route } from './routing.ts';
+import { describeStatement, executeStatement } from './statements.ts';
+
+/** @param requireCore throws `cannot_connect_now` while there is none */
+export function frontDoorService(
+  requireCore: () => Core,
+): FrontDoorService & Required<Pick<FrontDoorService, 'screen'>> {
+  const asker = (options: {
+    virtualClusterId: VirtualClusterId;
+    user: string;
+    signal: AbortSignal;
+  }): Asker => {
+    const { services, catalog } = requireCore();
+    const { virtualClusterId: id, user, signal } = options;
+    const name = catalog.get(id)?.name ?? String(id);
+    return { instance: services.instanceOf({ id, name }), user, signal };
+  };
+  return {
+    route: async (options) => route(requireCore(), options),
+    credential: async (options) => readCredential(asker(options)),
+    authorize: async (options) => requireEntry(asker(options)),
+    screen: ({ session, text }) => {
+      if (!isSystem(session.virtualClusterId)) return;
+      const { settings } = requireCore();
+      if (settings.isOn(SYSTEM_VIRTUAL_CLUSTER_ID, 'sql.restrict_system_interface.enabled')) {
+        refuseCreation(text);
+      }
+    },
+    describe: describeStatement,
+    execute: async (statement, context) => executeStatement(requireCore(), statement, context),
+  };
+}

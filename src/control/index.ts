@@ -1,0 +1,5 @@
+export * from './contract.ts';
+export type { ControlOptions } from './core.ts';
+export type { Virtualization } from './initialize.ts';
+export { type Control, openControl } from './open-control.ts';
+export type { ControlHealth, MetricFamily, VirtualClusterStatus } from './status.ts';

@@ -1,0 +1,246 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { TestControl } from '../../test/harness/control.ts';
+import { ScriptedBackups } from '../../test/harness/scripted-backups.ts';
+import { waitFor } from '../../test/harness/wait.ts';
+import { AppError } from '../base/index.ts';
+
+const SYSTEM = { in: 'system' } as const;
+
+describe('jobs by statement', () => {
+  const backups = new ScriptedBackups();
+  let test: TestControl;
+  before(async () => {
+    const { bulkWorker, collectionReader } = backups;
+    test = await TestControl.open({ virtualized: 'main', bulkWorker, collectionReader });
+    await test.postgres(`
+      CREATE ROLE plain LOGIN; CREATE ROLE viewer LOGIN; CREATE ROLE controller LOGIN; CREATE ROLE keeper LOGIN`);
+    await test.postgres(`
+      GRANT atoll_viewjob TO viewer; GRANT atoll_controljob TO controller;
+      GRANT atoll_backup, atoll_externalioimplicitaccess TO keeper`);
+  });
+  after(async () => {
+    await test[Symbol.asyncDispose]();
+  });
+
+  /** A BACKUP that has begun and waits. */
+  const begin = async (as = 'root') => {
+    const [row] = await test.rows("BACKUP INTO 'nodelocal://1/c' WITH detached", { as });
+    await backups.begun;
+    return row?.['job_id'] ?? '';
+  };
+  const show = async (id: string, as = 'root') => (await test.rows(`SHOW JOB ${id}`, { as }))[0];
+  const status = async (id: string) => (await show(id))?.['status'];
+  const cancel = async (id: string) => {
+    await test.ask(`CANCEL JOB ${id}`);
+    await test.rows(`SHOW JOB WHEN COMPLETE ${id}`);
+  };
+
+  it('are shown while they run, with what they have reached', async () => {
+    const id = await begin();
+    const shown = await waitFor('progress', async () => {
+      const job = await show(id);
+      return job?.['running_status'] === 'copying' && job;
+    });
+    const path = backups.requests.at(-1)?.subdirectory;
+    assert.deepEqual(
+      [
+        shown['job_type'],
+        shown['status'],
+        shown['fraction_completed'],
+        shown['finished'],
+        shown['coordinator_id'],
+      ],
+      ['BACKUP', 'running', '0.25', null, '1'],
+    );
+    assert.equal(shown['description'], `BACKUP INTO '/${path}' IN 'nodelocal://1/c' WITH OPTIONS (detached)`);
+    assert.equal(shown['statement'], shown['description']);
+    const list = await test.ask('SHOW JOBS');
+    assert.deepEqual(list.columns, [
+      'job_id',
+      'job_type',
+      'description',
+      'user_name',
+      'status',
+      'running_status',
+      'created',
+      'started',
+      'finished',
+      'modified',
+      'fraction_completed',
+      'error',
+      'coordinator_id',
+    ]);
+    assert.equal(list.rows[0]?.['job_id'], id);
+    assert.deepEqual(await test.rows('SHOW AUTOMATIC JOBS'), []);
+    backups.finish();
+    const [done] = await test.rows(`SHOW JOB WHEN COMPLETE ${id}`);
+    assert.deepEqual([done?.['status'], done?.['fraction_completed']], ['succeeded', '1']);
+  });
+
+  it('return the totals of the work', async () => {
+    const blocking = test.rows("BACKUP INTO 'nodelocal://1/c'");
+    await backups.begun;
+    backups.finish();
+    const [row] = await blocking;
+    assert.deepEqual(
+      { ...row, job_id: null },
+      {
+        job_id: null,
+        status: 'succeeded',
+        fraction_completed: '1',
+        rows: '5',
+        index_entries: '6',
+        bytes: '7',
+      },
+    );
+  });
+
+  it('pause, resume under a new attempt, and end', async () => {
+    const id = await begin();
+    assert.equal((await test.ask(`PAUSE JOB ${id}`)).tag, 'PAUSE JOBS 1');
+    await waitFor('the pause', async () => (await status(id)) === 'paused');
+    assert.equal((await test.ask(`RESUME JOB ${id}`)).tag, 'RESUME JOBS 1');
+    await backups.begun;
+    assert.deepEqual(
+      backups.requests.slice(-2).map((request) => request.attempt),
+      [1, 2],
+    );
+    assert.equal(backups.requests.at(-1)?.subdirectory, backups.requests.at(-2)?.subdirectory);
+    backups.finish();
+    assert.equal((await test.rows(`SHOW JOB WHEN COMPLETE ${id}`))[0]?.['status'], 'succeeded');
+    for (const action of ['PAUSE', 'RESUME', 'CANCEL']) {
+      assert.equal((await test.refusal(`${action} JOB ${id}`)).sqlstate, '55000', action);
+    }
+  });
+
+  it('are cancelled, and whoever waits is told', async () => {
+    const blocked = test.refusal("BACKUP INTO 'nodelocal://1/c'");
+    await backups.begun;
+    const [job] = await test.rows('SHOW JOBS');
+    assert.equal((await test.ask(`CANCEL JOB ${job?.['job_id']}`)).tag, 'CANCEL JOBS 1');
+    const error = await blocked;
+    assert.deepEqual([error.code, error.message], ['cancelled', `job ${job?.['job_id']} was canceled`]);
+    assert.equal(await status(job?.['job_id'] ?? ''), 'canceled');
+  });
+
+  it('tell who waits that they were paused', async () => {
+    const blocked = test.refusal("BACKUP INTO 'nodelocal://1/c'");
+    await backups.begun;
+    const [job] = await test.rows('SHOW JOBS');
+    const id = job?.['job_id'] ?? '';
+    await test.ask(`PAUSE JOB ${id}`);
+    const error = await blocked;
+    assert.deepEqual([error.sqlstate, error.message], ['55000', `job ${id} was paused before it completed`]);
+    assert.match(error.hint ?? '', /RESUME JOB/);
+    await cancel(id);
+  });
+
+  it('give the error of the work under its own code', async () => {
+    const blocked = test.refusal("BACKUP INTO 'nodelocal://1/c'");
+    await backups.begun;
+    backups.fail(new AppError('data_corrupt', 'checksum mismatch in page 7', { hint: 'look at the disk' }));
+    const error = await blocked;
+    assert.deepEqual(
+      [error.sqlstate, error.message, error.hint],
+      ['XX001', 'checksum mismatch in page 7', 'look at the disk'],
+    );
+    const [job] = await test.rows('SHOW JOBS');
+    assert.deepEqual([job?.['status'], job?.['error']], ['failed', 'checksum mismatch in page 7']);
+  });
+
+  it('wait after a transient error, and can be cancelled meanwhile', async () => {
+    const id = await begin();
+    backups.fail(new AppError('blob_unavailable', 'storage is away'));
+    await waitFor('the wait', async () => (await status(id)) === 'retry-running');
+    assert.equal((await show(id))?.['error'], 'storage is away');
+    await cancel(id);
+  });
+
+  it('are seen and controlled by those who may', async () => {
+    const ofRoot = await begin();
+    const ofKeeper = await begin('keeper');
+    const seen = async (as: string) => {
+      const jobs = await test.rows('SHOW JOBS', { as });
+      return [ofRoot, ofKeeper].map((id) => jobs.some((job) => job['job_id'] === id));
+    };
+    assert.deepEqual(await seen('plain'), [false, false]);
+    assert.deepEqual(await seen('keeper'), [false, true]);
+    assert.deepEqual(await seen('viewer'), [true, true]);
+    assert.deepEqual(await seen('controller'), [true, true]);
+    assert.equal((await test.refusal(`SHOW JOB ${ofRoot}`, { as: 'plain' })).sqlstate, '42704');
+    assert.equal((await test.refusal(`CANCEL JOB ${ofKeeper}`, { as: 'plain' })).sqlstate, '42704');
+    const viewing = await test.refusal(`CANCEL JOB ${ofKeeper}`, { as: 'viewer' });
+    assert.deepEqual(
+      [viewing.sqlstate, viewing.message],
+      ['42501', 'user viewer does not have CONTROLJOB privilege'],
+    );
+    const admins = await test.refusal(`CANCEL JOB ${ofRoot}`, { as: 'controller' });
+    assert.equal(admins.sqlstate, '42501');
+    await test.ask(`PAUSE JOB ${ofKeeper}`, { as: 'controller' });
+    await test.ask(`CANCEL JOB ${ofKeeper}`, { as: 'keeper' });
+    await cancel(ofRoot);
+  });
+
+  it('of other virtual clusters are not there', async () => {
+    const id = await begin();
+    assert.equal((await test.refusal(`SHOW JOB ${id}`, SYSTEM)).sqlstate, '42704');
+    assert.deepEqual(await test.rows('SHOW JOBS', SYSTEM), []);
+    await cancel(id);
+  });
+
+  it('refuse what is no job ID', async () => {
+    assert.equal((await test.refusal('SHOW JOB 12345')).sqlstate, '42704');
+    assert.equal((await test.refusal("CANCEL JOB 'twelve'")).sqlstate, '22023');
+    assert.equal(
+      (await test.refusal('CANCEL JOB $1', { parameters: ['99999999999999999999'] })).sqlstate,
+      '22023',
+    );
+    const inside = await test.refusal('CANCEL JOB 12345', { transaction: 'in_transaction' });
+    assert.equal(inside.sqlstate, '25001');
+  });
+
+  it('go on under a new attempt after the daemon, also when the service stops and starts', async () => {
+    const id = await begin();
+    await test.stop();
+    await test.start();
+    await backups.begun;
+    assert.equal(backups.requests.at(-1)?.attempt, 2);
+    await test.ask('ALTER VIRTUAL CLUSTER main STOP SERVICE', SYSTEM);
+    await test.ask('ALTER VIRTUAL CLUSTER main START SERVICE SHARED', SYSTEM);
+    await backups.begun;
+    assert.equal(backups.requests.at(-1)?.attempt, 3);
+    backups.finish();
+    assert.equal((await test.rows(`SHOW JOB WHEN COMPLETE ${id}`))[0]?.['status'], 'succeeded');
+  });
+
+  it('shorten long descriptions in the list only', async () => {
+    const uri = `nodelocal://1/${'long/'.repeat(30)}c`;
+    const [row] = await test.rows(`BACKUP INTO '${uri}' WITH detached`);
+    await backups.begun;
+    const [listed] = await test.rows('SHOW JOBS');
+    assert.equal(listed?.['description']?.length, 100);
+    assert.ok((await show(row?.['job_id'] ?? ''))?.['description']?.includes(uri));
+    await cancel(row?.['job_id'] ?? '');
+  });
+
+  it('that restore keep everybody else away from the virtual cluster', async () => {
+    await test.ask('CREATE VIRTUAL CLUSTER target', SYSTEM);
+    await test.ask('ALTER VIRTUAL CLUSTER target GRANT ALL CAPABILITIES', SYSTEM);
+    await test.ask('ALTER VIRTUAL CLUSTER target START SERVICE SHARED', SYSTEM);
+    const restore = "RESTORE FROM LATEST IN 'nodelocal://1/c' WITH detached";
+    const [row] = await test.rows(restore, { in: 'target' });
+    await backups.begun;
+    const id = row?.['job_id'] ?? '';
+    const [shown] = await test.rows('SHOW JOBS', { in: 'target' });
+    assert.deepEqual([shown?.['job_id'], shown?.['job_type']], [id, 'RESTORE']);
+    assert.equal((await test.refusal(restore, { in: 'target' })).sqlstate, '55006');
+    const stop = await test.refusal('ALTER VIRTUAL CLUSTER target STOP SERVICE', SYSTEM);
+    assert.deepEqual([stop.sqlstate, stop.hint?.includes(`CANCEL JOB ${id}`)], ['55006', true]);
+    await test.ask(`CANCEL JOB ${id}`, { in: 'target' });
+    await test.rows(`SHOW JOB WHEN COMPLETE ${id}`, { in: 'target' });
+    assert.equal((await test.rows(`SHOW JOB ${id}`, { in: 'target' }))[0]?.['status'], 'canceled');
+    await test.ask('ALTER VIRTUAL CLUSTER target STOP SERVICE', SYSTEM);
+    await test.ask('DROP VIRTUAL CLUSTER target IMMEDIATE', SYSTEM);
+  });
+});

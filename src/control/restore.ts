@@ -1,0 +1,139 @@
+/** RESTORE FROM LATEST | 'path' IN 'collection' [WITH detached] */
+import {
+  type IncarnationId,
+  InputError,
+  parseIncarnationId,
+  SYSTEM_VIRTUAL_CLUSTER_ID,
+} from '../base/index.ts';
+import { CURRENT_RELEASE, RELEASES } from '../catalog/index.ts';
+import { RESTORE_JOB, restorePayload } from '../jobs/index.ts';
+import { type Statement, printStatement, redactUri } from '../sql/index.ts';
+import type { BackupSummary } from '../timeline/index.ts';
+import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
+import {
+  openCollection,
+  readSummary,
+  requireKnownOptions,
+  requireNodelocal,
+  selectBackup,
+} from './collection.ts';
+import type { ExecuteContext } from './contract.ts';
+import { type Core, loggerOf } from './core.ts';
+import { requireEmpty } from './emptiness.ts';
+import { isSystem, requirePrivilege } from './privileges.ts';
+import { type UseCase, askerOf } from './use-case.ts';
+import { notAvailable } from './values.ts';
+import { requireNoRestore, requireRecord } from './virtual-cluster-lookup.ts';
+
+type Restore = Extract<Statement, { kind: 'restore' }>;
+
+export const restore: UseCase<Restore> = {
+  columns: (statement) => bulkColumns(statement.options),
+  refusedInTransaction: undefined,
+  async run(core, statement, context) {
+    const { session, signal } = context;
+    requireBulkAllowed(context, { statement: 'RESTORE', options: statement.options });
+    requireAvailable(statement);
+    await requireAllowed(core, context);
+    const collection = await openCollection(core, statement.source);
+    await requireNodelocal(core, context);
+    const subdirectory = await selectBackup(core, { collection, selector: statement.from, signal });
+    const summary = await readSummary(core, { collection, subdirectory, signal });
+    requireRestorable(core, summary, context);
+    const job = await core.locks.run(session.virtualClusterId, async () => {
+      const record = requireRecord(core, session.virtualClusterId);
+      await requireNoRestore(core, record);
+      await requireEmpty(askerOf(core, context).instance, { signal });
+      return core.runner.create(
+        SYSTEM_VIRTUAL_CLUSTER_ID,
+        {
+          type: RESTORE_JOB,
+          description: describe(statement, subdirectory),
+          user: session.user,
+          payload: restorePayload({
+            collectionUri: collection.displayUri,
+            subdirectory,
+            incarnation: newIncarnation(core),
+          }),
+          targetVirtualClusterId: record.id,
+        },
+        { signal: core.signal },
+      );
+    });
+    loggerOf(core, { id: session.virtualClusterId, name: session.virtualClusterName }).info(
+      `RESTORE job ${job.id} from ${collection.displayUri}/${subdirectory} begun by ${session.user}`,
+    );
+    const reference = { virtualClusterId: SYSTEM_VIRTUAL_CLUSTER_ID, jobId: job.id };
+    return resultOf(core, { job, reference, options: statement.options, tag: 'RESTORE', context });
+  },
+};
+
+async function requireAllowed(core: Core, context: ExecuteContext): Promise<void> {
+  const { session } = context;
+  if (isSystem(session.virtualClusterId)) {
+    throw notAvailable(
+      'RESTORE of the system virtual cluster',
+      'connect to the virtual cluster that is to be restored: options=-ccluster=NAME',
+    );
+  }
+  if (!core.settings.isOn(session.virtualClusterId, 'feature.restore.enabled')) {
+    throw new InputError('feature_disabled', 'feature RESTORE was disabled by the database administrator');
+  }
+  await requirePrivilege(askerOf(core, context), {
+    anyOf: ['RESTORE'],
+    refusal:
+      'only users with the admin role or the RESTORE system privilege are allowed to perform a cluster restore',
+  });
+}
+
+/** @throws InputError `feature_not_supported` naming what this release does not offer */
+function requireAvailable(statement: Restore): void {
+  if (statement.targets.kind !== 'virtual_cluster') {
+    const what = { databases: 'DATABASE', tables: 'TABLE', system_users: 'SYSTEM USERS' };
+    throw notAvailable(
+      `RESTORE ${what[statement.targets.kind]}`,
+      'restore the whole virtual cluster into a new one: RESTORE FROM ... IN ...',
+    );
+  }
+  if (statement.asOf !== undefined) {
+    throw notAvailable(
+      'RESTORE with AS OF SYSTEM TIME',
+      'name the backup whose end time you want: SHOW BACKUPS IN ... lists them',
+    );
+  }
+  requireKnownOptions(statement.options, { statement: 'RESTORE', known: ['detached'] });
+}
+
+/** @throws InputError `feature_not_supported` */
+function requireRestorable(core: Core, summary: BackupSummary, context: ExecuteContext): void {
+  if (!RELEASES.some(({ name }) => name === summary.release)) {
+    throw new InputError(
+      'feature_not_supported',
+      `the backup was taken by release ${summary.release}, which release ${CURRENT_RELEASE} does not know`,
+      { hint: `restore it with release ${summary.release} or a later one` },
+    );
+  }
+  const { engineMajor } = askerOf(core, context).instance.identity;
+  if (summary.engineMajor === engineMajor) return;
+  throw new InputError(
+    'feature_not_supported',
+    `the backup was taken from PostgreSQL ${summary.engineMajor}, virtual cluster "${context.session.virtualClusterName}" runs PostgreSQL ${engineMajor}`,
+    { hint: `restore it where PostgreSQL ${summary.engineMajor} runs` },
+  );
+}
+
+function describe(statement: Restore, subdirectory: string): string {
+  const path = { kind: 'string', value: `/${subdirectory}` } as const;
+  const resolved: Restore = { ...statement, from: { kind: 'subdirectory', path } };
+  return printStatement(resolved, { redact: redactUri });
+}
+
+/** A random UUID (version 4). */
+function newIncarnation(core: Core): IncarnationId {
+  const bytes = Buffer.from(core.options.rng.bytes(16));
+  bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x40, 6);
+  bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
+  const hex = bytes.toString('hex');
+  const parts = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)];
+  return parseIncarnationId(parts.join('-'));
+}

@@ -1,0 +1,42 @@
+/** Which virtual cluster a connection is taken to. Unknown names cost one look-up in memory and leave nothing behind. */
+import { AppError, SYSTEM_VIRTUAL_CLUSTER_ID, SYSTEM_VIRTUAL_CLUSTER_NAME } from '../base/index.ts';
+import { serviceModeOf } from '../catalog/index.ts';
+import type { Route } from './contract.ts';
+import type { Core } from './core.ts';
+
+/** How long a client waits for a virtual cluster that is starting. */
+export const START_WAIT_MS = 10_000;
+
+export function defaultTarget(core: Core): string {
+  const name = core.settings.text(SYSTEM_VIRTUAL_CLUSTER_ID, 'server.controller.default_target_cluster');
+  return name === '' ? SYSTEM_VIRTUAL_CLUSTER_NAME : name;
+}
+
+/** @throws AppError `service_unavailable`, `cannot_connect_now` */
+export async function route(
+  core: Core,
+  options: { name: string | undefined; signal: AbortSignal },
+): Promise<Route> {
+  const { signal } = options;
+  const name = options.name ?? defaultTarget(core);
+  const record = core.catalog.find(name);
+  if (record === undefined || serviceModeOf(record.state) !== 'shared') throw unavailable(name);
+  const deadlineMs = core.options.clock.monotonicMs() + START_WAIT_MS;
+  await core.gates.whenOpen(record.id, { name, timeoutMs: START_WAIT_MS, signal });
+  const instance = core.services.instanceOf(record);
+  const timeoutMs = Math.max(0, deadlineMs - core.options.clock.monotonicMs());
+  await instance.whenServing({ timeoutMs, signal });
+  return {
+    virtualClusterId: record.id,
+    virtualClusterName: record.name,
+    socketPath: instance.socketPath,
+    instanceGeneration: instance.generation,
+  };
+}
+
+function unavailable(name: string): AppError {
+  return new AppError(
+    'service_unavailable',
+    `service unavailable for target virtual cluster (${name.slice(0, 63)})`,
+  );
+}

@@ -1,0 +1,130 @@
+/** Starting and stopping the service of a virtual cluster: its instance, its settings in memory, its jobs, and its gate. */
+import type { Clock, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
+import { AppError } from '../base/index.ts';
+import { type VirtualClusterRecord, migrate, postgresJobStore } from '../catalog/index.ts';
+import type { Instance, InstanceHost, InstanceSettings } from '../instance/index.ts';
+import type { JobDomain, JobRunner } from '../jobs/index.ts';
+import { requireEmpty } from './emptiness.ts';
+import type { ServiceGates } from './service-gate.ts';
+import type { Settings } from './settings.ts';
+
+export interface ServicesOptions {
+  readonly instanceHost: InstanceHost;
+  readonly settings: Settings;
+  readonly runner: JobRunner;
+  readonly gates: ServiceGates;
+  readonly clock: Clock;
+  /** A virtual cluster may be renamed while it serves. */
+  readonly nameOf: (virtualClusterId: VirtualClusterId) => VirtualClusterName | undefined;
+}
+
+export class Services {
+  readonly #options: ServicesOptions;
+
+  constructor(options: ServicesOptions) {
+    this.#options = options;
+  }
+
+  /** @throws AppError `object_state` when the virtual cluster has no directory on this node */
+  instanceOf(record: { id: VirtualClusterId; name: string }): Instance {
+    const instance = this.#options.instanceHost.get(record.id);
+    if (instance === undefined) {
+      throw new AppError('object_state', `the directory of virtual cluster "${record.name}" is missing`, {
+        hint: 'put it back and restart the node, or drop the virtual cluster and restore a backup',
+      });
+    }
+    return instance;
+  }
+
+  /** Tunables as the settings have them now; they apply at the next start of the instance. */
+  instanceSettings(virtualClusterId: VirtualClusterId): InstanceSettings {
+    const { settings } = this.#options;
+    return {
+      maxConnections: Number(settings.integer(virtualClusterId, 'instance.max_connections')),
+      sharedBuffersBytes: Number(settings.integer(virtualClusterId, 'instance.shared_buffers')),
+      extra: {},
+    };
+  }
+
+  /** Starts (or takes over) the instance, brings its tables up to date, takes up its jobs, lets clients in. May run twice. */
+  async open(record: VirtualClusterRecord, wait: { signal: AbortSignal }): Promise<void> {
+    const instance = this.instanceOf(record);
+    instance.configure(this.instanceSettings(record.id));
+    await instance.start(wait);
+    await this.#admit(record, instance, wait);
+  }
+
+  /** Sends clients away, ends the work of jobs, stops the instance. May run twice. */
+  async close(record: VirtualClusterRecord, wait: { signal: AbortSignal }): Promise<void> {
+    const { gates, runner, settings, instanceHost } = this.#options;
+    gates.close(record.id);
+    await runner.detach(record.id);
+    settings.unload(record.id);
+    await instanceHost.get(record.id)?.stop({ mode: 'orderly', ...wait });
+  }
+
+  /**
+   * Exchanges the data directory behind a virtual cluster. From the moment its emptiness is checked until the new one serves nobody is
+   * connected, so nothing that somebody wrote meanwhile can be lost.
+   * @throws AppError `object_state` when it is not empty; then `commit` has not run and the old one serves again
+   */
+  async takeOver(
+    record: VirtualClusterRecord,
+    options: { commit: () => Promise<void>; signal: AbortSignal },
+  ): Promise<void> {
+    const { gates, runner } = this.#options;
+    const before = this.instanceOf(record);
+    gates.close(record.id);
+    try {
+      await endSessions(before, options);
+      await requireEmpty(before, options);
+      await runner.detach(record.id);
+      await options.commit();
+    } finally {
+      const now = this.instanceOf(record);
+      if (now.state.kind === 'running') await this.#admit(record, now, options);
+    }
+  }
+
+  async #admit(
+    record: VirtualClusterRecord,
+    instance: Instance,
+    wait: { signal: AbortSignal },
+  ): Promise<void> {
+    const { settings, runner, gates, clock } = this.#options;
+    const now = clock.now();
+    await instance.withSystemClient((client) => migrate(client, { set: 'virtual_cluster', now }), wait);
+    await settings.load(record.id, { database: instance, ...wait });
+    await runner.attach(this.#domainOf(record, instance), wait);
+    gates.open(record.id);
+  }
+
+  #domainOf(record: VirtualClusterRecord, instance: Instance): JobDomain {
+    const { settings, nameOf } = this.#options;
+    return {
+      virtualClusterId: record.id,
+      get virtualClusterName() {
+        return nameOf(record.id) ?? record.name;
+      },
+      incarnation: instance.identity.incarnation,
+      store: postgresJobStore(instance),
+      retryDelays: () => ({
+        initialDelayUs: settings.integer(record.id, 'jobs.registry.retry.initial_delay'),
+        maxDelayUs: settings.integer(record.id, 'jobs.registry.retry.max_delay'),
+      }),
+    };
+  }
+}
+
+/** Ends every session but our own; the gate lets no new one in. */
+async function endSessions(instance: Instance, wait: { signal: AbortSignal }): Promise<void> {
+  await instance.withSystemClient(
+    (client) =>
+      client.query(
+        `select pg_catalog.pg_terminate_backend(pid, 5000) from pg_catalog.pg_stat_activity
+          where backend_type in ('client backend', 'walsender') and pid <> pg_catalog.pg_backend_pid()
+            and usename is distinct from 'atoll'`,
+      ),
+    wait,
+  );
+}

@@ -1,0 +1,41 @@
+/** What follows from a changed cluster setting: what the user is told, and who has to know. */
+import type { VirtualClusterId } from '../base/index.ts';
+import type { Setting } from '../catalog/index.ts';
+import type { Notice } from './contract.ts';
+import type { Core } from './core.ts';
+import { isSystem } from './privileges.ts';
+
+/** Nothing is accepted in silence that has no effect, or not yet. */
+export function noticesOfChange(setting: Setting): readonly Notice[] {
+  const notices: Notice[] = [];
+  if (setting.effect === 'stored') {
+    notices.push({
+      severity: 'NOTICE',
+      sqlstate: '00000',
+      message: `setting "${setting.name}" is stored, but nothing in this release acts on it`,
+    });
+  }
+  if (setting.atNextStart) {
+    notices.push({
+      severity: 'NOTICE',
+      sqlstate: '00000',
+      message: `setting "${setting.name}" takes effect when the service starts the next time`,
+      hint: 'ALTER VIRTUAL CLUSTER ... STOP SERVICE, then START SERVICE SHARED',
+    });
+  }
+  return notices;
+}
+
+/** Hands new tunables to the instances concerned; every other setting is read where it is used. */
+export function applySettingChange(
+  core: Core,
+  change: { setting: Setting; virtualClusterId: VirtualClusterId },
+): void {
+  if (change.setting.perVirtualCluster !== true) return;
+  const concerned = isSystem(change.virtualClusterId)
+    ? core.catalog.list().map((record) => record.id)
+    : [change.virtualClusterId];
+  for (const id of concerned) {
+    core.options.instanceHost.get(id)?.configure(core.services.instanceSettings(id));
+  }
+}

@@ -1,0 +1,132 @@
+/** SHOW CLUSTER SETTING name and SHOW [PUBLIC | ALL] CLUSTER SETTINGS, each also FOR VIRTUAL CLUSTER vc. */
+import { InputError, type VirtualClusterId } from '../base/index.ts';
+import {
+  SETTINGS,
+  type Setting,
+  type SettingType,
+  decodeSettingValue,
+  lookupSetting,
+  printInterval,
+  settingTypeLetter,
+} from '../catalog/index.ts';
+import type { Statement } from '../sql/index.ts';
+import type { Cell, Column, ColumnType, ExecuteContext } from './contract.ts';
+import type { Core } from './core.ts';
+import { isSystem, requirePrivilege, requireSystem } from './privileges.ts';
+import { isListed, isReadable } from './setting-scope.ts';
+import { type UseCase, askerOf, boolCell, columnsOf, rowsResult } from './use-case.ts';
+import { lookupVirtualCluster } from './virtual-cluster-lookup.ts';
+
+type ShowClusterSetting = Extract<Statement, { kind: 'show_cluster_setting' }>;
+type ShowClusterSettings = Extract<Statement, { kind: 'show_cluster_settings' }>;
+
+export const showClusterSetting: UseCase<ShowClusterSetting> = {
+  columns: settingColumns,
+  refusedInTransaction: undefined,
+  async run(core, statement, context) {
+    const setting = lookupSetting(statement.name);
+    const target = await targetOf(core, context, {
+      named: statement.forVirtualCluster,
+      refusal: `only users with the admin role are allowed to show cluster setting '${setting.name}'`,
+    });
+    if (!isReadable(setting, { isSystem: isSystem(target) }) && !setting.perVirtualCluster) {
+      throw new InputError(
+        'insufficient_privilege',
+        `cluster setting '${setting.name}' is not visible from a virtual cluster`,
+        { hint: 'Connect to the system interface and show the cluster setting from there.' },
+      );
+    }
+    const { value } = core.settings.effective(target, setting);
+    return rowsResult(settingColumns(statement), [[valueCell(setting, value)]]);
+  },
+};
+
+export const showClusterSettings: UseCase<ShowClusterSettings> = {
+  columns: listColumns,
+  refusedInTransaction: undefined,
+  async run(core, statement, context) {
+    const target = await targetOf(core, context, {
+      named: statement.forVirtualCluster,
+      refusal: 'only users with the admin role are allowed to show cluster settings',
+    });
+    const options = {
+      isSystem: isSystem(target),
+      isVirtualized: core.catalog.fact('virtualized') !== 'none',
+      visibility: statement.visibility,
+    };
+    const rows = SETTINGS.filter((setting) => isListed(setting, options)).map((setting) =>
+      listRow(core, { setting, target, visibility: statement.visibility }),
+    );
+    return rowsResult(listColumns(statement), rows);
+  },
+};
+
+/** One column, named like the setting and of its type. @throws InputError `object_not_found` */
+function settingColumns(statement: ShowClusterSetting): readonly Column[] {
+  const setting = lookupSetting(statement.name);
+  return [{ name: setting.name, type: columnType(setting.type) }];
+}
+
+function listColumns(statement: ShowClusterSettings): readonly Column[] {
+  return columnsOf({
+    variable: 'text',
+    value: 'text',
+    setting_type: 'text',
+    ...(statement.visibility === 'all' ? { public: 'bool' as const } : {}),
+    description: 'text',
+    default_value: 'text',
+    origin: 'text',
+  });
+}
+
+function listRow(
+  core: Core,
+  options: { setting: Setting; target: VirtualClusterId; visibility: 'public' | 'all' },
+): readonly Cell[] {
+  const { setting, target, visibility } = options;
+  const { value, origin } = core.settings.effective(target, setting);
+  return [
+    setting.name,
+    value,
+    settingTypeLetter(setting.type),
+    ...(visibility === 'all' ? [boolCell(setting.visibility === 'public')] : []),
+    setting.description,
+    setting.defaultValue,
+    origin,
+  ];
+}
+
+/** The virtual cluster whose settings are asked for; the operator may ask for any. */
+async function targetOf(
+  core: Core,
+  context: ExecuteContext,
+  options: { named: string | undefined; refusal: string },
+): Promise<VirtualClusterId> {
+  if (options.named !== undefined) requireSystem(context.session);
+  await requirePrivilege(askerOf(core, context), { refusal: options.refusal });
+  return options.named === undefined
+    ? context.session.virtualClusterId
+    : lookupVirtualCluster(core, options.named).id;
+}
+
+function columnType(type: SettingType): ColumnType {
+  switch (type.kind) {
+    case 'bool':
+      return 'bool';
+    case 'int':
+      return 'int8';
+    case 'float':
+      return 'float8';
+    case 'duration':
+      return 'interval';
+    default:
+      return 'text';
+  }
+}
+
+function valueCell(setting: Setting, stored: string): Cell {
+  const value = decodeSettingValue(setting.type, stored);
+  if (typeof value === 'boolean') return boolCell(value);
+  if (setting.type.kind === 'duration' && typeof value === 'bigint') return printInterval(value);
+  return stored;
+}

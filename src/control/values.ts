@@ -1,0 +1,67 @@
+/** Reading the values of a statement, placeholders already bound. */
+import { InputError, type JobId, assertNever } from '../base/index.ts';
+import type { SettingInput } from '../catalog/index.ts';
+import type { Option, Value } from '../sql/index.ts';
+
+/** A value as text. @throws InputError `parameter_invalid` for NULL */
+export function textValue(value: Value, what: string): string {
+  switch (value.kind) {
+    case 'string':
+      return value.value;
+    case 'number':
+      return value.text;
+    case 'boolean':
+      return String(value.value);
+    case 'identifier':
+      return value.name;
+    case 'null':
+      throw new InputError('parameter_invalid', `${what} must not be NULL`);
+    case 'placeholder':
+      throw new InputError('undefined_parameter', `there is no parameter $${value.number}`);
+    default:
+      return assertNever(value);
+  }
+}
+
+/** A value of a cluster setting. @throws InputError `parameter_invalid` for NULL */
+export function settingInput(value: Value, name: string): SettingInput {
+  const text = textValue(value, `the value of cluster setting '${name}'`);
+  if (value.kind === 'string') return { text, form: 'string' };
+  return { text, form: value.kind === 'number' ? 'number' : 'word' };
+}
+
+const JOB_ID_MAX = 2n ** 63n - 1n;
+
+/** @throws InputError `parameter_invalid` */
+export function jobIdValue(value: Value): JobId {
+  const text = textValue(value, 'a job ID').trim();
+  if (!/^\d{1,19}$/.test(text) || BigInt(text) > JOB_ID_MAX) {
+    throw new InputError('parameter_invalid', `not a job ID: "${text}"`, {
+      hint: 'SHOW JOBS lists the IDs there are',
+    });
+  }
+  return BigInt(text) as JobId;
+}
+
+/** Whether a flag is among the options and not switched off. @throws InputError `parameter_invalid` */
+export function isFlagOn(options: readonly Option[], name: string): boolean {
+  const option = options.find((candidate) => candidate.name === name);
+  if (option === undefined) return false;
+  const { value } = option;
+  if (value === undefined) return true;
+  if (!('kind' in value)) throw badFlag(name);
+  if (value.kind === 'boolean') return value.value;
+  const word = textValue(value, `option "${name}"`).toLowerCase();
+  if (word === 'true') return true;
+  if (word === 'false') return false;
+  throw badFlag(name);
+}
+
+function badFlag(name: string): InputError {
+  return new InputError('parameter_invalid', `option "${name}" must be true or false`);
+}
+
+/** Refuses what this release does not offer. @throws InputError `feature_not_supported` */
+export function notAvailable(what: string, hint: string): InputError {
+  return new InputError('feature_not_supported', `${what} is not available`, { hint });
+}

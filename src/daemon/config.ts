@@ -1,0 +1,61 @@
+import { InputError, type Severity } from '../base/index.ts';
+import { formatAddress, isLoopback, type Address, type LocalityTier } from './address.ts';
+
+/** What becomes of a store that has never been initialised. */
+export type FirstStart =
+  /** System virtual cluster, and the app virtual cluster `main` as default target. */
+  | 'virtualized'
+  /** System virtual cluster alone, closed to workloads. */
+  | 'virtualized_empty'
+  /** The node waits for `atoll init`. */
+  | 'wait';
+
+/** Where `nodelocal` lies. */
+export type ExternalDirectory =
+  | { readonly kind: 'in_store' }
+  | { readonly kind: 'directory'; readonly path: string }
+  | { readonly kind: 'disabled' };
+
+/** Everything an operator decides about a node. */
+export interface DaemonConfig {
+  /** Absolute path of the store's folder. */
+  readonly store: string;
+  readonly listen: Address;
+  readonly http: Address;
+  /** What other nodes and printed connection strings use; the listen address when undefined. */
+  readonly advertise: Address | undefined;
+  readonly locality: readonly LocalityTier[];
+  /** Insecure: no passwords, every client is who it says it is. */
+  readonly isInsecure: boolean;
+  /** Allows an insecure node to listen where others can reach it. */
+  readonly acceptsInsecureNetwork: boolean;
+  readonly firstStart: FirstStart;
+  /** `bin` and `lib` of a distribution's PostgreSQL 18 instead of the one that comes with Atoll. */
+  readonly postgres18Directory: string | undefined;
+  readonly externalDirectory: ExternalDirectory;
+  /** Processes that relay traffic beside the daemon; 0 relays in the daemon. */
+  readonly relayProcesses: number;
+  /** Log entries of this severity and above also go to standard error. */
+  readonly stderrFrom: Severity | undefined;
+}
+
+/** Refuses combinations that no single flag can see. @throws InputError `usage` */
+export function checkConfig(config: DaemonConfig): void {
+  if (config.relayProcesses > 0 && process.platform !== 'linux') {
+    throw new InputError('usage', 'several processes can share a port on Linux only', {
+      hint: 'leave --relay-processes out',
+    });
+  }
+  if (!config.isInsecure || config.acceptsInsecureNetwork) return;
+  for (const [flag, address] of [
+    ['listen-addr', config.listen],
+    ['http-addr', config.http],
+  ] as const) {
+    if (isLoopback(address.host)) continue;
+    throw new InputError(
+      'usage',
+      `--insecure with --${flag}=${formatAddress(address)} would give everyone on the network full control`,
+      { hint: 'listen on localhost, leave --insecure out, or add --accept-insecure-network' },
+    );
+  }
+}

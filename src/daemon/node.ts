@@ -1,0 +1,295 @@
+import { mkdir } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { AppError, errnoOf, isAppError, Mutex, type Clock, type Logger, type Rng } from '../base/index.ts';
+import { CURRENT_RELEASE } from '../catalog/index.ts';
+import { openControl, type Control, type Virtualization } from '../control/index.ts';
+import { openFrontDoor, type FrontDoor } from '../frontdoor/index.ts';
+import { HttpServer } from '../http/index.ts';
+import { openInstanceHost, type OpenInstanceHost } from '../instance/index.ts';
+import { clusterKeyOf } from '../keys/index.ts';
+import { createBulkWorker, createCollectionReader } from '../timeline/index.ts';
+import { formatAddress, formatLocality, type Address } from './address.ts';
+import type { DaemonConfig } from './config.ts';
+import { nodeMetrics } from './node-metrics.ts';
+import type { NodeReport } from './node-report.ts';
+import { OperatorSocket, type Initialization } from './operator-socket.ts';
+import { RelayGroup } from './relay/relay-group.ts';
+import type { StopRequests } from './signals.ts';
+
+/** The number of the only node there is so far. */
+export const NODE_ID = 1;
+const MOCK_KEY_BYTES = 32;
+
+const VIRTUALIZATIONS: Readonly<Record<Initialization, Virtualization>> = {
+  virtualized: 'main',
+  virtualized_empty: 'empty',
+  plain: 'none',
+};
+
+/** What the parts of a node are made with. */
+export interface NodeEnvironment {
+  readonly config: DaemonConfig;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly logger: Logger;
+  readonly stop: StopRequests;
+}
+
+/**
+ * The opened parts of a node: store and instances, HTTP and SQL ports, virtual clusters. They come up in this order and go down in
+ * the opposite one.
+ */
+export class Node implements AsyncDisposable {
+  readonly #environment: NodeEnvironment;
+  readonly #stack = new AsyncDisposableStack();
+  readonly #host: OpenInstanceHost;
+  readonly #control: Control;
+  /** Two operators who ask at the same time are answered one after the other. */
+  readonly #initializing = new Mutex();
+  #frontDoor: FrontDoor | undefined;
+  #relays: RelayGroup | undefined;
+  #http: HttpServer | undefined;
+
+  private constructor(environment: NodeEnvironment, parts: { host: OpenInstanceHost; control: Control }) {
+    this.#environment = environment;
+    this.#host = parts.host;
+    this.#control = parts.control;
+  }
+
+  /** Opens the store and the ports; nobody is served yet. */
+  static async open(
+    environment: NodeEnvironment,
+    onStoreOpened: (host: OpenInstanceHost) => void,
+  ): Promise<Node> {
+    const { config, clock, rng, logger, stop } = environment;
+    const host = await openInstanceHost({
+      storeDirectory: config.store,
+      engine:
+        config.postgres18Directory === undefined
+          ? { kind: 'bundled' }
+          : { kind: 'directory', path: config.postgres18Directory },
+      clock,
+      rng,
+      logger,
+      signal: stop.orderly,
+    });
+    try {
+      onStoreOpened(host);
+      const control = openControl({
+        instanceHost: host,
+        bulkWorker: createBulkWorker({ clock, logger }),
+        collectionReader: createCollectionReader({ rng }),
+        clock,
+        rng,
+        logger,
+        nodeId: NODE_ID,
+        cluster: { id: host.clusterId, key: clusterKeyOf(host.clusterKey.secret) },
+        externalDirectory: await openExternalDirectory(host.storeDirectory, config),
+      });
+      const node = new Node(environment, { host, control });
+      await node.#listen();
+      return node;
+    } catch (error) {
+      await host.close();
+      throw error;
+    }
+  }
+
+  /** Starts, or initialises, what the store holds. */
+  async start(): Promise<void> {
+    const { config, logger, stop } = this.#environment;
+    const locality = config.locality.length === 0 ? '' : `, locality ${formatLocality(config.locality)}`;
+    logger.info(
+      `Atoll ${CURRENT_RELEASE} with PostgreSQL ${this.#host.engineVersion} on Node.js ${process.versions.node}, ` +
+        `store ${this.#host.storeDirectory}${locality}`,
+    );
+    await this.#control.start({ signal: stop.orderly });
+    if (!this.#control.isInitialized() && config.firstStart !== 'wait') {
+      await this.#initialize(config.firstStart);
+    }
+    logger.info(
+      this.#control.isInitialized()
+        ? 'serving'
+        : 'waiting to be initialised: nobody is served before "atoll init"',
+    );
+  }
+
+  report(): NodeReport {
+    const { config } = this.#environment;
+    const host = config.advertise?.host ?? shownHost(config.listen.host);
+    return {
+      processId: process.pid,
+      release: CURRENT_RELEASE,
+      store: this.#host.storeDirectory,
+      isNewStore: this.#host.isNewStore,
+      isInsecure: config.isInsecure,
+      isInitialized: this.#control.isInitialized(),
+      defaultTarget: this.#control.defaultTarget() ?? 'system',
+      sql: { host, port: config.advertise?.port ?? this.#frontDoor?.address.port ?? config.listen.port },
+      http: { host: shownHost(config.http.host), port: this.#http?.port ?? config.http.port },
+      socketDirectory: this.#socketDirectory,
+      logFile: join(this.#host.storeDirectory, 'logs', 'atoll.log'),
+    };
+  }
+
+  /** Stops in order, each part bounded in time; at once when the operator insists. What goes wrong is logged. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+
+  get #socketDirectory(): string {
+    return join(this.#host.storeDirectory, 'run', 'sql');
+  }
+
+  async #listen(): Promise<void> {
+    const { config, clock, logger } = this.#environment;
+    this.#defer('closing the store', () => this.#host.close());
+    try {
+      const http = await HttpServer.open({
+        address: config.http,
+        status: {
+          nodeId: NODE_ID,
+          release: CURRENT_RELEASE,
+          locality: formatLocality(config.locality),
+          notReadyReason: () => this.#control.health().notReadyReason,
+        },
+        metrics: {
+          defaultTarget: () => this.#control.defaultTarget() ?? 'system',
+          collect: () => this.#collectMetrics(),
+        },
+        mounts: [],
+        clock,
+        logger,
+      });
+      this.#http = http;
+      this.#defer('closing HTTP', () => http.close());
+      this.#defer('stopping the virtual clusters', () => this.#stopVirtualClusters());
+      await this.#openSqlPort();
+      const operator = await OperatorSocket.open({
+        store: this.#host.storeDirectory,
+        service: { report: () => this.report(), initialize: (kind) => this.#initialize(kind) },
+      });
+      this.#defer("closing the operator's socket", () => operator.close());
+    } catch (error) {
+      await this.#stack.disposeAsync();
+      throw error;
+    }
+  }
+
+  async #openSqlPort(): Promise<void> {
+    const { config, clock, rng, logger } = this.#environment;
+    const { service } = this.#control;
+    const authentication = config.isInsecure ? 'insecure' : 'scram';
+    const mockKey = rng.bytes(MOCK_KEY_BYTES);
+    const address = listenAddress(config.listen);
+    if (config.relayProcesses > 0) await requireFree(address);
+    const frontDoor = await openFrontDoor({
+      service,
+      listen: { ...address, socketDirectory: this.#socketDirectory, reusePort: config.relayProcesses > 0 },
+      authentication,
+      mockKey,
+      clock,
+      rng,
+      logger,
+      signal: new AbortController().signal,
+      cancelElsewhere: (key) => this.#relays?.cancel(key),
+    }).catch((error: unknown) => {
+      throw isAppError(error, 'address_in_use') ? sqlAddressInUse(address, error) : error;
+    });
+    this.#frontDoor = frontDoor;
+    this.#defer('closing the SQL port', () => frontDoor.close());
+    if (config.relayProcesses === 0) return;
+    const relays = await RelayGroup.open({
+      count: config.relayProcesses,
+      listen: { host: address.host, port: frontDoor.address.port, authentication, mockKey },
+      service,
+      clock,
+      logger,
+      cancelHere: (key) => frontDoor.cancel(key),
+    });
+    this.#relays = relays;
+    this.#defer('closing the relay processes', () => relays.close());
+  }
+
+  async #initialize(kind: Initialization): Promise<void> {
+    const signal = this.#environment.stop.orderly;
+    await this.#initializing.run(() =>
+      this.#control.initialize({ virtualized: VIRTUALIZATIONS[kind], signal }),
+    );
+  }
+
+  async #collectMetrics() {
+    const frontDoor = this.#frontDoor;
+    const relays = (await this.#relays?.figures()) ?? [];
+    const ofNode =
+      frontDoor === undefined ? [] : nodeMetrics({ doors: [frontDoor, ...relays], instanceHost: this.#host });
+    const ofVirtualClusters = await this.#control.metricsSnapshot({ signal: this.#environment.stop.orderly });
+    return [...ofVirtualClusters, ...ofNode];
+  }
+
+  async #stopVirtualClusters(): Promise<void> {
+    const { stop, logger } = this.#environment;
+    try {
+      await this.#control.shutdown({ instances: 'stop', signal: stop.immediate });
+    } catch (error) {
+      if (!stop.immediate.aborted) throw error;
+      logger.warning('stopping at once, as asked');
+      const { signal } = new AbortController();
+      await Promise.all(this.#host.list().map((instance) => instance.stop({ mode: 'immediate', signal })));
+    }
+  }
+
+  #defer(what: string, close: () => Promise<void>): void {
+    const { logger } = this.#environment;
+    this.#stack.defer(async () => {
+      try {
+        await close();
+      } catch (error) {
+        logger.error(`${what} failed`, error);
+      }
+    });
+  }
+}
+
+async function openExternalDirectory(store: string, config: DaemonConfig): Promise<string | null> {
+  const { externalDirectory } = config;
+  switch (externalDirectory.kind) {
+    case 'disabled':
+      return null;
+    case 'in_store':
+      await mkdir(join(store, 'extern'), { recursive: true, mode: 0o700 });
+      return join(store, 'extern');
+    case 'directory':
+      await mkdir(externalDirectory.path, { recursive: true, mode: 0o700 });
+      return externalDirectory.path;
+  }
+}
+
+/** "localhost" may have two addresses and a socket has one: the one that every client tries. */
+function listenAddress(address: Address): Address {
+  return /^localhost$/i.test(address.host) ? { ...address, host: '127.0.0.1' } : address;
+}
+
+/** How connection strings name a host. */
+function shownHost(host: string): string {
+  return host === '' || host === '0.0.0.0' || host === '::' ? 'localhost' : host;
+}
+
+function sqlAddressInUse(address: Address, cause: unknown): AppError {
+  return new AppError('address_in_use', `the SQL address is in use: ${formatAddress(address)}`, {
+    cause,
+    hint: 'stop what listens there, or choose another with --listen-addr',
+  });
+}
+
+/** Processes that share a port would share it with a stranger's too: this finds out whether anybody has it. */
+async function requireFree(address: Address): Promise<void> {
+  const server = createServer();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', (error) => {
+    reject(errnoOf(error) === 'EADDRINUSE' ? sqlAddressInUse(address, error) : error);
+  });
+  server.listen({ ...address, exclusive: true }, () => server.close(() => resolve()));
+  await promise;
+}

@@ -1,0 +1,58 @@
+import { join } from 'node:path';
+import { isAppError } from '../base/index.ts';
+import { systemClock } from './clock.ts';
+import { checkConfig, type DaemonConfig } from './config.ts';
+import { crashOnUnhandled, reportFatalErrorsTo } from './crash.ts';
+import { LogFile } from './log/log-file.ts';
+import { NodeLog } from './log/node-logger.ts';
+import { Node, NODE_ID, type NodeEnvironment } from './node.ts';
+import type { NodeReport } from './node-report.ts';
+import { systemRng } from './rng.ts';
+import { listenForStop, whenAborted } from './signals.ts';
+
+/** What the caller is told while the daemon comes up. */
+export interface DaemonHooks {
+  /** The store is ours; no other daemon runs on it. */
+  onStoreOpened(): void;
+  /** Clients are served, or the node waits to be initialised. */
+  onReady(report: NodeReport): void;
+}
+
+/**
+ * Runs a node until a signal stops it, and resolves when everything has been stopped in order.
+ * @throws AppError when it cannot come up; then nothing is left running that did not run before
+ */
+export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promise<void> {
+  checkConfig(config);
+  process.title = 'atoll';
+  using stop = listenForStop();
+  const clock = systemClock();
+  const log = new NodeLog({
+    clock,
+    nodeId: NODE_ID,
+    stderr:
+      config.stderrFrom === undefined
+        ? undefined
+        : { from: config.stderrFrom, write: (text) => process.stderr.write(text) },
+  });
+  using _crash = crashOnUnhandled(log.logger);
+  const environment: NodeEnvironment = { config, clock, rng: systemRng(), logger: log.logger, stop };
+  try {
+    await using node = await Node.open(environment, (host) => {
+      const directory = join(host.storeDirectory, 'logs');
+      log.attachFile(LogFile.open({ directory }));
+      reportFatalErrorsTo(directory);
+      hooks.onStoreOpened();
+    });
+    await node.start();
+    hooks.onReady(node.report());
+    await whenAborted(stop.orderly);
+    log.logger.info('stopping');
+  } catch (error) {
+    if (stop.orderly.aborted && isAppError(error, 'cancelled')) return; // Stopped while it came up.
+    log.leaveStderr(); // The caller tells the operator.
+    log.logger.log('fatal', 'the node cannot run', error);
+    throw error;
+  }
+  log.logger.info('stopped');
+}

@@ -1,0 +1,57 @@
+import { InputError, type Rng } from '../base/index.ts';
+import type { FrontDoorService, Route } from '../control/index.ts';
+import {
+  decodePassword,
+  decodeSaslInitialResponse,
+  decodeUtf8,
+  encodeAuthenticationSasl,
+  encodeAuthenticationSaslContinue,
+  encodeAuthenticationSaslFinal,
+  FRONTEND,
+  protocolViolation,
+} from '../pg/index.ts';
+import type { PacketReader } from './packet-reader.ts';
+import { SCRAM_MECHANISM, ScramServer } from './scram.ts';
+
+/** As many as Postgres takes. */
+const NONCE_BYTES = 18;
+
+export interface AuthenticationOptions {
+  readonly user: string;
+  readonly route: Route;
+  readonly service: Pick<FrontDoorService, 'credential'>;
+  readonly mockKey: Uint8Array;
+  readonly rng: Rng;
+  readonly reader: PacketReader;
+  readonly send: (message: Buffer) => void;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Lets the client prove that it knows the role's password, by SCRAM-SHA-256. AuthenticationOk is left to the backend,
+ * which may still refuse the role.
+ * @throws InputError `authentication_failed`, `protocol_violation`
+ */
+export async function authenticateByScram(options: AuthenticationOptions): Promise<void> {
+  const { user, route, service, mockKey, rng, reader, send, signal } = options;
+  const { virtualClusterId } = route;
+  const credential = await service.credential({ virtualClusterId, user, signal });
+  const nonce = Buffer.from(rng.bytes(NONCE_BYTES)).toString('base64');
+  const scram = new ScramServer({ user, credential, mockKey, nonce });
+  send(encodeAuthenticationSasl([SCRAM_MECHANISM]));
+  const initial = decodeSaslInitialResponse(await passwordMessage(reader));
+  if (initial.mechanism !== SCRAM_MECHANISM) {
+    throw protocolViolation('client selected an invalid SASL authentication mechanism');
+  }
+  send(encodeAuthenticationSaslContinue(scram.begin(decodeUtf8(initial.data))));
+  const final = decodePassword(await passwordMessage(reader));
+  send(encodeAuthenticationSaslFinal(scram.finish(decodeUtf8(final))));
+}
+
+async function passwordMessage(reader: PacketReader): Promise<Buffer> {
+  const message = await reader.next();
+  if (message[0] !== FRONTEND.password) {
+    throw new InputError('protocol_violation', `expected SASL response, got message type ${message[0]}`);
+  }
+  return message;
+}

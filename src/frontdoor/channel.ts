@@ -1,0 +1,116 @@
+import { connect, type Socket } from 'node:net';
+import { FastLane, type LanePool } from './fast-lane.ts';
+
+/** What happens on one side of a relay. */
+export interface ChannelEvents {
+  /** The bytes are valid during the call; who keeps them must copy or write them. */
+  onData(bytes: Buffer): void;
+  /** The peer will send no more. */
+  onEnd(): void;
+  /** What had to wait is written: the other side may be read again. */
+  onDrain(): void;
+  /** The connection is gone, for whatever reason. Called once. */
+  onClose(): void;
+}
+
+export interface ChannelOptions {
+  /** Undefined for the documented way of reading and writing, which is slower. */
+  readonly pool: LanePool | undefined;
+  readonly events: ChannelEvents;
+}
+
+/** One socket of a relay, with backpressure made plain: `write` says whether the other side may go on. */
+export class Channel {
+  readonly #socket: Socket;
+  #events: ChannelEvents;
+  readonly #hasLanes: boolean;
+  #lane: FastLane | undefined;
+  #hasEnded = false;
+
+  private constructor(socket: Socket, options: ChannelOptions) {
+    this.#socket = socket;
+    this.#hasLanes = options.pool !== undefined;
+    this.#events = options.events;
+    socket.on('end', () => {
+      this.#hasEnded = true;
+      this.#events.onEnd();
+    });
+    socket.on('drain', () => this.#events.onDrain());
+    socket.on('error', () => undefined); // `close` follows and is enough: a peer that is gone is no news.
+    socket.on('close', () => this.#events.onClose());
+  }
+
+  /** Takes over a socket that a listener accepted just now. */
+  static accepted(socket: Socket, options: ChannelOptions): Channel {
+    const channel = new Channel(socket, options);
+    channel.#open(options.pool);
+    return channel;
+  }
+
+  /** Connects to a Unix socket. A failure to connect is a close. */
+  static toSocket(path: string, options: ChannelOptions): Channel {
+    const socket = connect(path);
+    const channel = new Channel(socket, options);
+    socket.once('connect', () => channel.#open(options.pool));
+    return channel;
+  }
+
+  #open(pool: LanePool | undefined): void {
+    this.#lane =
+      pool &&
+      FastLane.open(this.#socket, {
+        pool,
+        onData: (bytes) => this.#events.onData(bytes),
+        onDrain: () => this.#events.onDrain(),
+      });
+    if (this.#lane === undefined) this.#socket.on('data', (bytes: Buffer) => this.#events.onData(bytes));
+  }
+
+  /** Who hears of this channel from now on. */
+  set events(events: ChannelEvents) {
+    this.#events = events;
+  }
+
+  /** False when bytes wait in memory: the source should pause until `onDrain`. The bytes are needed during the call only. */
+  write(bytes: Uint8Array): boolean {
+    if (!this.#socket.writable) return true;
+    // What waits in the stream, from before the connection stood, goes first.
+    if (this.#lane !== undefined && this.#socket.writableLength === 0) return this.#lane.write(bytes);
+    // Without lanes every read has a buffer of its own.
+    return this.#socket.write(this.#hasLanes ? Buffer.from(bytes) : bytes);
+  }
+
+  pause(): void {
+    if (this.#lane === undefined) this.#socket.pause();
+    else this.#lane.pause();
+  }
+
+  resume(): void {
+    if (this.#lane === undefined) this.#socket.resume();
+    else this.#lane.resume();
+  }
+
+  /** Says that no more will be written, after all that was. */
+  end(): void {
+    this.#socket.end();
+  }
+
+  /** Writes what waits, then closes. */
+  closeGently(): void {
+    this.#socket.destroySoon();
+  }
+
+  /** Closes at once; harmless when closed. */
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** The peer will send no more. */
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  get isClosed(): boolean {
+    return this.#socket.destroyed;
+  }
+}

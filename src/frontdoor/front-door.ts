@@ -1,0 +1,221 @@
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { createServer, type ListenOptions as ServerListenOptions, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { AppError, type Clock, errnoOf, type Logger, type Rng } from '../base/index.ts';
+import type { CancelKey } from '../pg/index.ts';
+import { CancelRegistry } from './cancel.ts';
+import { LanePool } from './fast-lane.ts';
+import { type FrontDoorCounters, zeroCounters } from './counters.ts';
+import { errorResponse } from './errors.ts';
+import type { SessionService } from './service.ts';
+import { type Authentication, Session, type SessionEnvironment } from './session.ts';
+
+export interface FrontDoorLimits {
+  /** Connections of all kinds at one time, in this process. */
+  readonly connectionsMax: number;
+  /** From the first byte to ReadyForQuery. */
+  readonly authenticationTimeoutMs: number;
+}
+
+export const FRONT_DOOR_LIMITS: FrontDoorLimits = {
+  connectionsMax: 10_000,
+  authenticationTimeoutMs: 60_000,
+};
+
+export interface ListenOptions {
+  readonly host: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+  /**
+   * Folder of the operator's own socket, `.s.PGSQL.<port>`. It is kept closed to everyone but the daemon's user, and who
+   * can open it may log in as any role without a password.
+   */
+  readonly socketDirectory?: string;
+  /** Several processes listen on the same port (Linux). */
+  readonly reusePort?: boolean;
+}
+
+export interface FrontDoorOptions {
+  readonly service: SessionService;
+  readonly listen: ListenOptions;
+  readonly authentication: 'insecure' | 'scram';
+  readonly limits?: Partial<FrontDoorLimits>;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly logger: Logger;
+  /** Closes the front door as `close` does. */
+  readonly signal: AbortSignal;
+  /** What logins of unknown roles are answered from; processes that share a port share it. Random by default. */
+  readonly mockKey?: Uint8Array;
+  /** Reads and writes only by the documented means of the runtime, which is slower. */
+  readonly isPlain?: boolean;
+  /** Takes cancel requests for sessions of other relay processes. */
+  readonly cancelElsewhere?: (key: CancelKey) => void;
+}
+
+/** How long clients may take to read their last words when the door closes. */
+const CLOSE_GRACE_MS = 2_000;
+/** Probes find out about clients whose machine is gone. */
+const KEEPALIVE_DELAY_MS = 60_000;
+/** Connections that the kernel keeps ready while we accept others. */
+const BACKLOG = 1_024;
+
+/** The SQL port: authenticates, finds the virtual cluster, and relays to its instance. */
+export class FrontDoor {
+  readonly #environment: Omit<SessionEnvironment, 'authentication'>;
+  readonly #limits: FrontDoorLimits;
+  readonly #sessions = new Set<Session>();
+  readonly #servers: Server[] = [];
+  readonly #clock: Clock;
+  readonly #idle: (() => void)[] = [];
+  #address: { readonly host: string; readonly port: number } = { host: '', port: 0 };
+  #closing: Promise<void> | undefined;
+
+  private constructor(options: FrontDoorOptions) {
+    const { service, clock, rng, logger } = options;
+    this.#limits = { ...FRONT_DOOR_LIMITS, ...options.limits };
+    this.#clock = clock;
+    this.#environment = {
+      service,
+      clock,
+      rng,
+      logger,
+      authenticationTimeoutMs: this.#limits.authenticationTimeoutMs,
+      cancels: new CancelRegistry(),
+      cancelElsewhere: options.cancelElsewhere ?? (() => undefined),
+      mockKey: options.mockKey ?? rng.bytes(32),
+      pool: options.isPlain === true ? undefined : new LanePool(),
+      counters: zeroCounters(),
+    };
+  }
+
+  /** Listens. @throws AppError `address_in_use` */
+  static async open(options: FrontDoorOptions): Promise<FrontDoor> {
+    const door = new FrontDoor(options);
+    try {
+      await door.#listen(options);
+    } catch (error) {
+      await door.close();
+      throw error;
+    }
+    if (options.signal.aborted) await door.close();
+    else options.signal.addEventListener('abort', () => void door.close(), { once: true });
+    return door;
+  }
+
+  /** Where clients connect; the port is the real one. */
+  get address(): { readonly host: string; readonly port: number } {
+    return this.#address;
+  }
+
+  /** Connections open at this moment, those still logging in included. */
+  get sessions(): number {
+    return this.#sessions.size;
+  }
+
+  get counters(): Readonly<FrontDoorCounters> {
+    return this.#environment.counters;
+  }
+
+  /** Cancels what one of the sessions here does; false when none has this key. */
+  cancel(key: CancelKey): boolean {
+    return this.#environment.cancels.cancel(key);
+  }
+
+  /** Stops listening, tells every client, and waits until all is closed. May be called twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #listen({ listen, authentication }: FrontDoorOptions): Promise<void> {
+    const { host, socketDirectory } = listen;
+    const server = this.#server(authentication);
+    await listening(server, {
+      host,
+      port: listen.port,
+      reusePort: listen.reusePort ?? false,
+      backlog: BACKLOG,
+    });
+    const bound = server.address();
+    const port = typeof bound === 'object' && bound !== null ? bound.port : listen.port;
+    this.#address = { host, port };
+    if (socketDirectory === undefined) return;
+    await mkdir(socketDirectory, { recursive: true, mode: 0o700 });
+    await chmod(socketDirectory, 0o700);
+    const path = join(socketDirectory, `.s.PGSQL.${port}`);
+    await rm(path, { force: true }); // Left by a daemon that was killed; the store's lock says that none runs.
+    await listening(this.#server('trusted'), { path, backlog: BACKLOG });
+  }
+
+  #server(authentication: Authentication): Server {
+    const server = createServer(
+      { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_DELAY_MS },
+      (socket) => this.#accept(socket, authentication),
+    );
+    this.#servers.push(server);
+    return server;
+  }
+
+  #accept(socket: Socket, authentication: Authentication): void {
+    const { counters, logger } = this.#environment;
+    counters.connectionsAccepted += 1;
+    if (this.#sessions.size >= this.#limits.connectionsMax) {
+      counters.connectionsRefused += 1;
+      const error = new AppError('too_many_connections', 'sorry, too many clients already', {
+        hint: 'close connections that are no longer needed, or put a pool before them',
+      });
+      socket.on('error', () => socket.destroy());
+      socket.write(errorResponse(error, { severity: 'FATAL', logger }));
+      socket.destroySoon();
+      return;
+    }
+    const session = new Session(socket, { ...this.#environment, authentication });
+    this.#sessions.add(session);
+    void session.run().then(() => {
+      this.#sessions.delete(session);
+      if (this.#sessions.size === 0) for (const tell of this.#idle.splice(0)) tell();
+    });
+  }
+
+  async #close(): Promise<void> {
+    const servers = this.#servers.splice(0);
+    const stopped = servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
+    for (const session of this.#sessions) session.shutDown();
+    const grace = new AbortController();
+    const late = this.#clock.sleep(CLOSE_GRACE_MS, { signal: grace.signal }).then(
+      () => {
+        for (const session of this.#sessions) session.destroy();
+      },
+      () => undefined,
+    );
+    if (this.#sessions.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    grace.abort();
+    await Promise.all([...stopped, late]);
+  }
+}
+
+/** Opens a front door. @throws AppError `address_in_use` */
+export function openFrontDoor(options: FrontDoorOptions): Promise<FrontDoor> {
+  return FrontDoor.open(options);
+}
+
+function listening(server: Server, where: ServerListenOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause) => {
+      const name = where.path ?? `${where.host}:${where.port}`;
+      const isTaken = errnoOf(cause) === 'EADDRINUSE';
+      reject(
+        new AppError(isTaken ? 'address_in_use' : 'io', `cannot listen on ${name}`, {
+          cause,
+          hint: isTaken ? 'another program listens there; choose another address' : 'check the address',
+        }),
+      );
+    });
+    server.listen(where, () => {
+      server.removeAllListeners('error');
+      server.on('error', () => undefined); // A failed accept concerns one client only.
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,71 @@
+import { AppError, type Logger } from '../base/index.ts';
+import { decodeQuery, encodeReadyForQuery, FRONTEND } from '../pg/index.ts';
+import { errorResponse } from './errors.ts';
+import { type Interpreter, isCut } from './interpreter.ts';
+import type { Relay } from './relay.ts';
+
+/**
+ * Output plugins that may be loaded. The name in CREATE_REPLICATION_SLOT may be any path to a library, which would run
+ * inside the instance.
+ */
+const OUTPUT_PLUGINS: ReadonlySet<string> = new Set(['pgoutput', 'test_decoding', 'wal2json', 'decoderbufs']);
+
+const COMMAND = /^\s*create_replication_slot(?![a-z0-9_$])/i;
+/** A quoted or plain identifier, or any other character, of the replication grammar; it knows no comments. */
+const TOKEN = /"((?:[^"]|"")*)"|([a-z_\x80-\uffff][a-z0-9_$\x80-\uffff]*)|\S/giu;
+
+/** Guards a replication connection: all passes, but for slots with a plugin that is not on the list. */
+export class ReplicationGuard implements Interpreter {
+  readonly #relay: Relay;
+  readonly #logger: Logger;
+
+  constructor(options: { relay: Relay; logger: Logger }) {
+    this.#relay = options.relay;
+    this.#logger = options.logger;
+  }
+
+  wants(type: number, bytes: Buffer, begin: number, end: number): boolean {
+    return type === FRONTEND.query && COMMAND.test(bytes.toString('latin1', begin + 5, end));
+  }
+
+  /** What is too long to be read could hide a command. */
+  wantsLong(type: number): boolean {
+    return type === FRONTEND.query;
+  }
+
+  async handle(_type: number, message: Buffer): Promise<void> {
+    const relay = this.#relay;
+    const error = isCut(message)
+      ? new AppError('limit_exceeded', 'a query on a replication connection is too long')
+      : refusalOf(decodeQuery(message));
+    if (error === undefined) {
+      relay.passOn(message);
+      return;
+    }
+    await relay.settle();
+    relay.reply(errorResponse(error, { severity: 'ERROR', logger: this.#logger }));
+    await relay.failTransaction();
+    relay.reply(encodeReadyForQuery(relay.status));
+  }
+}
+
+/** Why a CREATE_REPLICATION_SLOT may not pass; undefined when it may. What can't be read may not. */
+function refusalOf(text: string): AppError | undefined {
+  const tokens = Array.from(text.matchAll(TOKEN), ([token, quoted, plain]) => ({
+    name: quoted?.replaceAll('""', '"') ?? plain?.toLowerCase() ?? token,
+    isPlain: plain !== undefined,
+  }));
+  const [, , ...rest] = tokens; // The command and the slot's name.
+  if (rest[0]?.isPlain === true && rest[0].name === 'temporary') rest.shift();
+  const [kind, plugin] = rest;
+  if (kind?.isPlain === true && kind.name === 'physical') return undefined;
+  if (kind?.isPlain !== true || kind.name !== 'logical' || plugin === undefined) {
+    return new AppError('syntax', 'malformed CREATE_REPLICATION_SLOT', {
+      hint: 'the form is: CREATE_REPLICATION_SLOT name [TEMPORARY] PHYSICAL | LOGICAL plugin',
+    });
+  }
+  if (OUTPUT_PLUGINS.has(plugin.name)) return undefined;
+  return new AppError('insufficient_privilege', `output plugin "${plugin.name}" is not allowed`, {
+    hint: `use one of: ${[...OUTPUT_PLUGINS].join(', ')}`,
+  });
+}

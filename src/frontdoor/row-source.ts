@@ -1,0 +1,89 @@
+import { InputError } from '../base/index.ts';
+import type { Cell, Column } from '../control/index.ts';
+import { findRowSources, highestPlaceholder, type Located, type Statement } from '../sql/index.ts';
+import type { RowsResult } from './result-encoder.ts';
+
+/** A statement of ours in brackets, and where it stood. */
+export interface RowSource {
+  readonly statement: Statement;
+  /** Its own text, without the brackets. */
+  readonly text: string;
+  readonly columns: readonly Column[];
+}
+
+/** A text of Postgres's with row sources of ours in it, cut at the brackets: one piece more than there are sources. */
+export interface RowSourceText {
+  readonly pieces: readonly string[];
+  readonly sources: readonly RowSource[];
+  /** Highest `$n` that the client's text uses. */
+  readonly placeholders: number;
+}
+
+/**
+ * Finds the row sources of a text; undefined when it has none.
+ * @throws InputError `syntax` for a bracket that begins like ours and is malformed, and what `describe` throws
+ */
+export async function readRowSources(
+  text: string,
+  describe: (statement: Statement) => Promise<readonly Column[] | undefined>,
+): Promise<RowSourceText | undefined> {
+  const found: readonly Located<Statement>[] = text.includes('[') ? findRowSources(text) : [];
+  if (found.length === 0) return undefined;
+  const pieces: string[] = [];
+  const sources: RowSource[] = [];
+  let at = 0;
+  for (const { node, begin, end } of found) {
+    const columns = await describe(node);
+    if (columns === undefined || columns.length === 0) {
+      throw new InputError('syntax', 'statement source returns no columns', { position: begin + 1 });
+    }
+    pieces.push(text.slice(at, begin));
+    sources.push({ statement: node, text: text.slice(begin + 1, end - 1).trim(), columns });
+    at = end;
+  }
+  pieces.push(text.slice(at));
+  return { pieces, sources, placeholders: highestPlaceholder(text) };
+}
+
+/** The text with each source replaced by a derived table over a JSON value: the n-th is `values[n]`, an expression. */
+export function replaceRowSources(text: RowSourceText, values: readonly string[]): string {
+  return text.pieces
+    .map((piece, at) => {
+      const source = text.sources[at];
+      const value = values[at];
+      return source === undefined || value === undefined
+        ? piece
+        : `${piece}${derivedTable(source.columns, value)}`;
+    })
+    .join('');
+}
+
+function derivedTable(columns: readonly Column[], value: string): string {
+  const definitions = columns.map(({ name, type }) => `${quotedName(name)} pg_catalog.${type}`).join(', ');
+  return `(SELECT * FROM pg_catalog.jsonb_to_recordset(${value}::pg_catalog.jsonb) AS "rows"(${definitions}))`;
+}
+
+/** A string constant that reads the same whatever `standard_conforming_strings` says. */
+export function jsonConstant(json: string): string {
+  return `E'${json.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
+}
+
+function quotedName(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}
+
+/** Rows as a JSON array of objects; values are in Postgres's text form, which `jsonb_to_recordset` casts to the column's type. */
+export function rowsToJson(result: RowsResult): string {
+  const keys = result.columns.map(({ name }) => JSON.stringify(name));
+  const rows = result.rows.map((row) => {
+    const members = row.map((cell, at) => `${keys[at]}:${cellToJson(cell, result.columns[at])}`);
+    return `{${members.join(',')}}`;
+  });
+  return `[${rows.join(',')}]`;
+}
+
+function cellToJson(cell: Cell, column: Column | undefined): string {
+  if (cell === null) return 'null';
+  // JSON goes in as it is: in quotes it would become a JSON string.
+  return column?.type === 'jsonb' ? cell : JSON.stringify(cell.replaceAll('\0', ''));
+}

@@ -1,0 +1,309 @@
+import type { Socket } from 'node:net';
+import {
+  AppError,
+  type Clock,
+  errnoOf,
+  isAppError,
+  type Logger,
+  type Rng,
+  SYSTEM_VIRTUAL_CLUSTER_ID,
+} from '../base/index.ts';
+import type { Route, SessionIdentity } from '../control/index.ts';
+import {
+  type CancelKey,
+  decodeStartupPacket,
+  encodeNegotiateProtocolVersion,
+  protocolViolation,
+  type StartupPacket,
+  startupPacketLength,
+} from '../pg/index.ts';
+import { authenticateByScram } from './authentication.ts';
+import type { CancelRegistry } from './cancel.ts';
+import { Channel } from './channel.ts';
+import type { LanePool } from './fast-lane.ts';
+import type { FrontDoorCounters } from './counters.ts';
+import { errorResponse } from './errors.ts';
+import { OwnExecution } from './own-execution.ts';
+import { OwnInterpreter } from './own-interpreter.ts';
+import { PacketReader, typedPacketLength } from './packet-reader.ts';
+import { type Backend, Relay } from './relay.ts';
+import { ReplicationGuard } from './replication-guard.ts';
+import type { SessionService } from './service.ts';
+import { readSessionRequest, type SessionRequest } from './startup.ts';
+import { logIn } from './upstream.ts';
+
+/** Longest answer to an authentication request. */
+const PASSWORD_BYTES_MAX = 4_096;
+/** What a client may send ahead of its login. */
+const AHEAD_BYTES_MAX = 65_536;
+/** An instance's death is noticed within milliseconds where it is our child, within a second where it was adopted. */
+const ENTER_ATTEMPTS_MAX = 20;
+const ENTER_RETRY_MS = 100;
+/** The answer that no encryption is offered here. */
+const NOT_OFFERED = Buffer.from('N');
+
+/** `trusted`: whoever can open the socket file may be any role. */
+export type Authentication = 'insecure' | 'scram' | 'trusted';
+
+/** What all sessions of a front door share. */
+export interface SessionEnvironment {
+  readonly service: SessionService;
+  readonly authentication: Authentication;
+  readonly authenticationTimeoutMs: number;
+  readonly cancels: CancelRegistry;
+  /** For a key that no session here has: it may belong to another relay process. */
+  readonly cancelElsewhere: (key: CancelKey) => void;
+  readonly mockKey: Uint8Array;
+  readonly pool: LanePool | undefined;
+  readonly counters: FrontDoorCounters;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly logger: Logger;
+}
+
+/** A client that was let in, ready to be relayed. */
+interface Admission {
+  readonly request: SessionRequest;
+  readonly route: Route;
+  readonly backend: Backend;
+}
+
+/** One client's connection from its first byte to its last. */
+export class Session {
+  readonly #environment: SessionEnvironment;
+  readonly #client: Channel;
+  readonly #reader = new PacketReader({ lengthOf: (bytes) => this.#lengthOf(bytes) });
+  readonly #abort = new AbortController();
+  #hasStarted = false;
+  #relay: Relay | undefined;
+  readonly #closed = Promise.withResolvers<void>();
+
+  constructor(socket: Socket, environment: SessionEnvironment) {
+    this.#environment = environment;
+    this.#client = Channel.accepted(socket, {
+      pool: environment.pool,
+      events: {
+        onData: (bytes) => {
+          this.#reader.push(bytes);
+          if (this.#reader.bufferedBytes > AHEAD_BYTES_MAX) this.#client.pause();
+        },
+        onEnd: () => this.#reader.end(),
+        onDrain: () => undefined,
+        onClose: () => {
+          this.#reader.end();
+          this.#abort.abort();
+          this.#closed.resolve();
+        },
+      },
+    });
+  }
+
+  /** Serves the client. Resolves when its connection and its backend's are closed; never rejects. */
+  async run(): Promise<void> {
+    const admission = await this.#admit();
+    if (admission === undefined) {
+      await this.#closed.promise;
+      return;
+    }
+    await this.#serve(admission);
+  }
+
+  /** Ends the session with a word to the client. */
+  shutDown(): void {
+    const error = new AppError('shutting_down', 'terminating connection due to administrator command');
+    if (this.#relay !== undefined) this.#relay.terminate(error);
+    else this.#abort.abort(error);
+  }
+
+  /** Ends the session at once. */
+  destroy(): void {
+    this.#abort.abort();
+    this.#client.destroy();
+  }
+
+  #lengthOf(bytes: Buffer): number | undefined {
+    return this.#hasStarted ? passwordLength(bytes) : startupPacketLength(bytes);
+  }
+
+  /** Undefined when the connection was not for a session, or was refused. */
+  async #admit(): Promise<Admission | undefined> {
+    const { clock, authenticationTimeoutMs, logger, counters } = this.#environment;
+    const timer = new AbortController();
+    clock.sleep(authenticationTimeoutMs, { signal: timer.signal }).then(
+      () => this.#abort.abort(new AppError('timed_out', 'authentication took too long')),
+      () => undefined,
+    );
+    const onAbort = (): void => {
+      const { reason } = this.#abort.signal;
+      this.#reader.end(reason instanceof AppError ? reason : undefined);
+    };
+    this.#abort.signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      const startup = await this.#readStartup();
+      return startup && (await this.#logIn(startup));
+    } catch (error) {
+      const { reason } = this.#abort.signal;
+      const told = reason instanceof AppError ? reason : error;
+      if (isAppError(told, 'protocol_violation')) counters.protocolViolations += 1;
+      if (isAppError(told, 'authentication_failed')) {
+        counters.authenticationsFailed += 1;
+        logger.info(`refused a client: ${told.message}`);
+      }
+      this.#refuse(errorResponse(told, { severity: 'FATAL', logger }));
+      return undefined;
+    } finally {
+      timer.abort();
+      this.#abort.signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  #refuse(messages: Buffer): void {
+    this.#client.write(messages);
+    this.#client.closeGently();
+  }
+
+  async #readStartup(): Promise<Extract<StartupPacket, { kind: 'startup' }> | undefined> {
+    for (let requests = 0; ; requests += 1) {
+      const packet = decodeStartupPacket(await this.#reader.next());
+      switch (packet.kind) {
+        case 'ssl_request':
+        case 'gssenc_request':
+          // Here an encrypted listener takes the socket over. Each may be asked for once.
+          if (requests >= 2) throw protocolViolation('too many requests for encryption');
+          this.#client.write(NOT_OFFERED);
+          break;
+        case 'cancel_request':
+          this.#environment.counters.cancelRequests += 1;
+          if (!this.#environment.cancels.cancel(packet.key)) this.#environment.cancelElsewhere(packet.key);
+          this.#client.closeGently();
+          return undefined;
+        case 'startup':
+          this.#hasStarted = true;
+          return packet;
+      }
+    }
+  }
+
+  async #logIn(startup: Extract<StartupPacket, { kind: 'startup' }>): Promise<Admission | undefined> {
+    const { service, authentication, mockKey, rng } = this.#environment;
+    const { signal } = this.#abort;
+    const request = readSessionRequest(startup);
+    const { user, protocol, negotiation } = request;
+    const send = (message: Buffer): void => {
+      this.#client.write(message);
+    };
+    if (negotiation !== undefined) send(encodeNegotiateProtocolVersion({ protocol, ...negotiation }));
+    const route = await service.route({ name: request.virtualClusterName, signal });
+    if (authentication === 'scram') {
+      await authenticateByScram({ user, route, service, mockKey, rng, reader: this.#reader, send, signal });
+    }
+    const backend = await this.#enter(request, { route, signal });
+    if (backend instanceof Uint8Array) {
+      this.#refuse(backend);
+      return undefined;
+    }
+    return { request, route, backend };
+  }
+
+  /**
+   * Authorizes and connects. An instance that has just been killed refuses connections before anyone has noticed: then the
+   * way is asked for again, which waits until the instance serves.
+   */
+  async #enter(
+    request: SessionRequest,
+    options: { route: Route; signal: AbortSignal },
+  ): Promise<Backend | Buffer> {
+    const { service, clock } = this.#environment;
+    const { signal } = options;
+    const { virtualClusterId, virtualClusterName } = options.route;
+    let { route } = options;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await service.authorize({ virtualClusterId, user: request.user, signal });
+        return await this.#connect(request, { route, signal });
+      } catch (error) {
+        if (!isInstanceGone(error) || attempt === ENTER_ATTEMPTS_MAX) throw error;
+      }
+      await clock.sleep(ENTER_RETRY_MS, { signal });
+      route = await service.route({ name: virtualClusterName, signal });
+    }
+  }
+
+  /** A backend, or the messages by which Postgres refused. */
+  async #connect(
+    request: SessionRequest,
+    options: { route: Route; signal: AbortSignal },
+  ): Promise<Backend | Buffer> {
+    const { socketPath } = options.route;
+    const { protocol, parameters } = request;
+    const { pool } = this.#environment;
+    const login = await logIn({ socketPath, protocol, parameters, pool, signal: options.signal });
+    return login.kind === 'refused' ? login.messages : { upstream: login.upstream, socketPath };
+  }
+
+  async #serve({ request, route, backend }: Admission): Promise<void> {
+    const { counters, clock, cancels, service } = this.#environment;
+    const { virtualClusterId, virtualClusterName } = route;
+    const { upstream } = backend;
+    const logger = this.#environment.logger.for({ virtualClusterId, virtualClusterName });
+    const client = this.#client;
+    const relay = new Relay({ client, backend, virtualClusterName, counters, clock, logger });
+    const session: SessionIdentity = {
+      virtualClusterId,
+      virtualClusterName,
+      user: request.user,
+      database: request.parameters.get('database') ?? '',
+      applicationName: request.applicationName,
+    };
+    const execution = new OwnExecution({
+      relay,
+      session,
+      service,
+      counters,
+      logger,
+      reconnect: ({ signal }) => this.#reconnect(request, { route, signal }),
+    });
+    const isScreened = virtualClusterId === SYSTEM_VIRTUAL_CLUSTER_ID && service.screen !== undefined;
+    const interpreter = request.isReplication
+      ? new ReplicationGuard({ relay, logger })
+      : new OwnInterpreter({ relay, execution, service, session, logger, isScreened });
+    const unregister =
+      upstream.cancelKey === undefined ? () => undefined : cancels.register(upstream.cancelKey, execution);
+    this.#relay = relay;
+    try {
+      await relay.run({ interpreter, upstream, clientBytes: this.#reader.takeRest() });
+    } finally {
+      unregister();
+    }
+  }
+
+  /** Finds the virtual cluster again, by its name, and logs in as before. @throws AppError */
+  async #reconnect(
+    request: SessionRequest,
+    options: { route: Route; signal: AbortSignal },
+  ): Promise<Backend> {
+    const { service } = this.#environment;
+    const { signal } = options;
+    const route = await service.route({ name: options.route.virtualClusterName, signal });
+    const backend = await this.#connect(request, { route, signal });
+    if (!(backend instanceof Uint8Array)) return backend;
+    throw new AppError(
+      'cannot_connect_now',
+      `the server of virtual cluster "${route.virtualClusterName}" refuses the session`,
+      {
+        hint: 'connect again to see why',
+      },
+    );
+  }
+}
+
+/** Refused connections, lost ones, and what a server says when it ends or begins (57P01 to 57P03). */
+function isInstanceGone(error: unknown): boolean {
+  if (isAppError(error, 'cannot_connect_now', 'connection_failure')) return true;
+  return /^57P0[123]$/.test(errnoOf(error) ?? '');
+}
+
+const passwordLength = typedPacketLength({
+  bytesMax: PASSWORD_BYTES_MAX,
+  onTooLong: () => protocolViolation('invalid length of an authentication message'),
+});

@@ -1,0 +1,77 @@
+import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+
+/** One series of a family at one moment. */
+export interface MetricSample {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+/** A named figure with all its series, as control and daemon report it. Names have underscores, as exported. */
+export interface MetricFamily {
+  readonly name: string;
+  readonly help: string;
+  readonly type: 'counter' | 'gauge';
+  readonly samples: readonly MetricSample[];
+}
+
+/** The label that ties a series to a virtual cluster. Series without it belong to the node. */
+export const TENANT_LABEL = 'tenant';
+
+/** What a reader of the metrics may see. */
+export type Visibility = { readonly kind: 'all' } | { readonly kind: 'tenant'; readonly name: string };
+
+/**
+ * Who sees what: the system virtual cluster sees all. Without the query parameter `cluster=system` only the default target's
+ * series are given, unless that is the system virtual cluster itself.
+ */
+export function visibilityOf(options: { cluster: string | undefined; defaultTarget: string }): Visibility {
+  const name = options.cluster ?? options.defaultTarget;
+  return name === 'system' ? { kind: 'all' } : { kind: 'tenant', name };
+}
+
+/** The families as far as they are visible; a family without visible series disappears. */
+export function visibleFamilies(
+  families: readonly MetricFamily[],
+  visibility: Visibility,
+): readonly MetricFamily[] {
+  if (visibility.kind === 'all') return families;
+  return families
+    .map((family) => ({
+      ...family,
+      samples: family.samples.filter((sample) => sample.labels[TENANT_LABEL] === visibility.name),
+    }))
+    .filter((family) => family.samples.length > 0);
+}
+
+/** The text form that Prometheus reads. */
+export async function formatFamilies(families: readonly MetricFamily[]): Promise<string> {
+  const registry = new Registry();
+  for (const { name, help, type, samples } of families) {
+    const labelNames = [...new Set(samples.flatMap((sample) => Object.keys(sample.labels)))];
+    const options = { name, help, labelNames, registers: [registry] };
+    if (type === 'counter') {
+      const counter = new Counter(options);
+      for (const { labels, value } of samples) counter.inc(labels, value);
+    } else {
+      const gauge = new Gauge(options);
+      for (const { labels, value } of samples) gauge.set(labels, value);
+    }
+  }
+  return registry.metrics();
+}
+
+/** How often the event loop's delay is sampled; more often costs an idle node CPU. */
+const LOOP_SAMPLE_MS = 50;
+
+/** Figures of the daemon's own process: CPU, memory, event loop, garbage collection. They are the node's. */
+export class ProcessMetrics {
+  readonly #registry = new Registry();
+
+  constructor() {
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: LOOP_SAMPLE_MS });
+  }
+
+  async format(): Promise<string> {
+    return this.#registry.metrics();
+  }
+}

@@ -1,0 +1,142 @@
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyPluginAsync } from 'fastify';
+import { AppError, errnoOf, isAppError, toError, type Clock, type Logger } from '../base/index.ts';
+import { healthRoutes, type NodeStatus } from './health.ts';
+import { metricsRoutes, type MetricsSource } from './status-routes.ts';
+
+const BODY_BYTES_MAX = 1024 * 1024;
+const HEADER_BYTES_MAX = 16 * 1024;
+const REQUEST_TIMEOUT_MS = 30_000;
+const IDLE_TIMEOUT_MS = 60_000;
+const CONNECTIONS_MAX = 1024;
+/** How long running requests may take to end when the server closes. */
+const CLOSE_TIMEOUT_MS = 3_000;
+
+const SECURITY_HEADERS = {
+  'cache-control': 'no-store',
+  'content-security-policy':
+    "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+} as const;
+
+/** A part of the server that brings its own routes, such as the API or the console. */
+export interface HttpMount {
+  /** Path under which the routes lie, e.g. `/api/v1`. */
+  readonly prefix: string;
+  readonly routes: FastifyPluginAsync;
+}
+
+export interface HttpServerOptions {
+  /** An empty host means all addresses, port 0 one of the system's choice. */
+  readonly address: { readonly host: string; readonly port: number };
+  readonly status: NodeStatus;
+  readonly metrics: MetricsSource;
+  readonly mounts: readonly HttpMount[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The node's HTTP server: health, metrics, and what is mounted beside them. */
+export class HttpServer {
+  readonly #app: FastifyInstance;
+  readonly #clock: Clock;
+  readonly port: number;
+
+  private constructor(app: FastifyInstance, options: { clock: Clock; port: number }) {
+    this.#app = app;
+    this.#clock = options.clock;
+    this.port = options.port;
+  }
+
+  /** Listens when it resolves. @throws AppError `address_in_use`, `io` */
+  static async open(options: HttpServerOptions): Promise<HttpServer> {
+    const { address } = options;
+    const app = await build(options);
+    try {
+      await app.listen({ host: address.host === '' ? '::' : address.host, port: address.port });
+    } catch (error) {
+      await app.close();
+      throw listenError(toError(error), address);
+    }
+    const bound = app.server.address();
+    const port = typeof bound === 'object' && bound !== null ? bound.port : address.port;
+    return new HttpServer(app, { clock: options.clock, port });
+  }
+
+  /** Takes no new requests, lets running ones end for a few seconds, then cuts them. */
+  async close(): Promise<void> {
+    const limit = new AbortController();
+    const cutting = this.#clock.sleep(CLOSE_TIMEOUT_MS, { signal: limit.signal }).then(
+      () => this.#app.server.closeAllConnections(),
+      () => undefined,
+    );
+    await this.#app.close();
+    limit.abort();
+    await cutting;
+  }
+}
+
+async function build(options: HttpServerOptions): Promise<FastifyInstance> {
+  const { logger, status, metrics, mounts } = options;
+  const app = Fastify({
+    logger: false,
+    bodyLimit: BODY_BYTES_MAX,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: IDLE_TIMEOUT_MS,
+    forceCloseConnections: 'idle',
+    http: { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: REQUEST_TIMEOUT_MS },
+    routerOptions: { maxParamLength: 256 },
+  });
+  app.server.maxConnections = CONNECTIONS_MAX;
+  app.addHook('onRequest', async (_request, reply) => {
+    void reply.headers(SECURITY_HEADERS);
+  });
+  app.setNotFoundHandler(async (request, reply) => {
+    await reply
+      .status(404)
+      .send(errorBody('not_found', `no such path: ${request.method} ${pathOf(request.url)}`));
+  });
+  app.setErrorHandler(async (error: FastifyError, request, reply) => {
+    if (isAppError(error)) {
+      await reply.status(error.row.http).send(errorBody(error.code, error.message, error.hint));
+      return;
+    }
+    const statusCode = error.statusCode ?? 500;
+    if (statusCode < 500) {
+      await reply.status(statusCode).send(errorBody('request_invalid', error.message));
+      return;
+    }
+    logger.error(`HTTP ${request.method} ${pathOf(request.url)} failed`, error);
+    await reply.status(500).send(errorBody('internal', 'internal error; the log of the node tells more'));
+  });
+  await app.register(healthRoutes(status));
+  await app.register(metricsRoutes({ metrics }));
+  for (const { prefix, routes } of mounts) await app.register(routes, { prefix });
+  return app;
+}
+
+function errorBody(code: string, message: string, hint?: string): object {
+  return { error: { code, message, ...(hint === undefined ? {} : { hint }) } };
+}
+
+/** The path alone: queries may hold what is no business of a log. */
+function pathOf(url: string): string {
+  return (url.split('?')[0] ?? '').slice(0, 200);
+}
+
+function listenError(error: Error, { host, port }: { host: string; port: number }): AppError {
+  const place = `${host === '' ? 'all addresses' : host}, port ${port}`;
+  if (errnoOf(error) === 'EADDRINUSE') {
+    return new AppError('address_in_use', `the HTTP address is in use: ${place}`, {
+      cause: error,
+      hint: 'stop what listens there, or choose another with --http-addr',
+    });
+  }
+  return new AppError('io', `cannot listen for HTTP on ${place}: ${error.message}`, {
+    cause: error,
+    hint: 'choose another address with --http-addr',
+  });
+}

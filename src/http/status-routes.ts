@@ -1,0 +1,44 @@
+import type { FastifyPluginAsync } from 'fastify';
+import {
+  formatFamilies,
+  ProcessMetrics,
+  visibilityOf,
+  visibleFamilies,
+  type MetricFamily,
+} from './metrics.ts';
+
+/** Where figures come from. */
+export interface MetricsSource {
+  /** Name of the virtual cluster that clients reach without naming one. */
+  defaultTarget(): string;
+  /** All families, of the node and of every virtual cluster, as they are now. */
+  collect(): Promise<readonly MetricFamily[]>;
+}
+
+const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+
+/**
+ * `GET /_status/vars`, for Prometheus: with `?cluster=system` every series, with `?cluster=NAME` or without it those of that
+ * virtual cluster or of the default target. Readers at the same time share one collection.
+ */
+export function metricsRoutes(options: { metrics: MetricsSource }): FastifyPluginAsync {
+  const { metrics } = options;
+  return async (app) => {
+    const processMetrics = new ProcessMetrics();
+    let running: Promise<readonly MetricFamily[]> | undefined;
+    const collectOnce = async (): Promise<readonly MetricFamily[]> => {
+      running ??= metrics.collect().finally(() => {
+        running = undefined;
+      });
+      return await running;
+    };
+    app.get<{ Querystring: { cluster?: string | string[] } }>('/_status/vars', async (request, reply) => {
+      const asked = request.query.cluster;
+      const cluster = Array.isArray(asked) ? asked.at(-1) : asked;
+      const visibility = visibilityOf({ cluster, defaultTarget: metrics.defaultTarget() });
+      const families = visibleFamilies(await collectOnce(), visibility);
+      const own = visibility.kind === 'all' ? await processMetrics.format() : '';
+      return reply.type(CONTENT_TYPE).send((await formatFamilies(families)) + own);
+    });
+  };
+}

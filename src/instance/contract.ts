@@ -1,0 +1,154 @@
+/**
+ * One Postgres process tree per virtual cluster: what the rest of Atoll may know and ask of it.
+ */
+import type { IncarnationId, Lsn, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
+
+/** What a virtual cluster's folder says of itself; rebuilt catalogs start from it. Written atomically, checksummed. */
+export interface InstanceIdentity {
+  readonly virtualClusterId: VirtualClusterId;
+  readonly virtualClusterName: VirtualClusterName;
+  /** The current life of the data directory; the folder of that name is what is served. */
+  readonly incarnation: IncarnationId;
+  readonly parentIncarnation: IncarnationId | null;
+  /** Where this incarnation left its parent. */
+  readonly forkLsn: Lsn | null;
+  readonly systemIdentifier: bigint;
+  readonly engineMajor: number;
+  /** OS user the instance runs under; null when the daemon is no root and all run as its user. */
+  readonly uid: number | null;
+}
+
+/** Tunables of one instance; the rest of its configuration is fixed. */
+export interface InstanceSettings {
+  readonly maxConnections: number;
+  readonly sharedBuffersBytes: number;
+  readonly extra: Readonly<Record<string, string>>;
+}
+
+/** How a restored data directory is to be recovered on its first start. */
+export interface RecoveryTarget {
+  /** Recovery ends before the first record at or after this position. */
+  readonly lsn: Lsn;
+  readonly timelineId: number;
+}
+
+export type InstanceState =
+  | { readonly kind: 'stopped' }
+  | { readonly kind: 'starting' }
+  | { readonly kind: 'running'; readonly pid: number }
+  | { readonly kind: 'stopping' }
+  /** It ended by itself; a new start is tried at `retryAtMs` (monotonic). */
+  | { readonly kind: 'backing_off'; readonly retryAtMs: number; readonly lastError: string };
+
+/** A row of an internal query: column name to text value. */
+export type Row = Readonly<Record<string, string | null>>;
+
+/** A short internal session. Values travel as parameters, never in the text. */
+export interface InternalClient {
+  query(sql: string, parameters?: readonly (string | null)[]): Promise<readonly Row[]>;
+}
+
+export type StopMode = 'orderly' | 'immediate';
+
+export interface Instance {
+  readonly identity: InstanceIdentity;
+  readonly state: InstanceState;
+  /** Rises with every start; a session that remembers an older number has lost its backend. */
+  readonly generation: number;
+  readonly dataDirectory: string;
+  /** Folder of the private socket, and the socket file in it. */
+  readonly socketDirectory: string;
+  readonly socketPath: string;
+  /** Starts and waits until connections are accepted. Harmless when running. @throws AppError `instance_failed` */
+  start(options: { signal: AbortSignal }): Promise<void>;
+  /** smart, then fast, then immediate, each with its limit. Harmless when stopped. */
+  stop(options: { mode: StopMode; signal: AbortSignal }): Promise<void>;
+  /** Waits until it serves, for at most `timeoutMs`. @throws AppError `cannot_connect_now` */
+  whenServing(options: { timeoutMs: number; signal: AbortSignal }): Promise<void>;
+  /**
+   * Lends a session of the bootstrap superuser in database `system`, the only place it ever works, with search_path
+   * `pg_catalog, pg_temp`. Sessions are kept for a short idle time and are few.
+   */
+  withSystemClient<T>(
+    use: (client: InternalClient) => Promise<T>,
+    options: { signal: AbortSignal },
+  ): Promise<T>;
+  /** Lends a session of `atoll_reader`, who is no superuser, in any database of the tenant. Closed afterwards. */
+  withReaderClient<T>(
+    options: { database: string; signal: AbortSignal },
+    use: (client: InternalClient) => Promise<T>,
+  ): Promise<T>;
+  /** Changes what applies from the next start on. */
+  configure(settings: InstanceSettings): void;
+}
+
+/** All instances of a store: one per virtual cluster. */
+export interface InstanceHost {
+  readonly storeDirectory: string;
+  list(): readonly Instance[];
+  get(virtualClusterId: VirtualClusterId): Instance | undefined;
+  /** Makes folder, identity and data directory from the template; durable when it returns; not started. */
+  create(options: {
+    virtualClusterId: VirtualClusterId;
+    name: VirtualClusterName;
+    settings: InstanceSettings;
+    signal: AbortSignal;
+  }): Promise<Instance>;
+  /** Records a new name in the identity file. */
+  rename(options: { virtualClusterId: VirtualClusterId; name: VirtualClusterName }): Promise<void>;
+  /** Takes the folder out of service by an atomic rename, then deletes it. Harmless when gone. */
+  remove(options: { virtualClusterId: VirtualClusterId; signal: AbortSignal }): Promise<void>;
+  /**
+   * Begins a new incarnation beside the current one: an empty data directory, owned by the instance's OS user, for
+   * `materialize` to fill. Left-overs of an earlier attempt are removed.
+   */
+  beginIncarnation(options: {
+    virtualClusterId: VirtualClusterId;
+    incarnation: IncarnationId;
+  }): Promise<{ readonly dataDirectory: string; readonly uid: number | null }>;
+  /**
+   * Starts the new incarnation, once, on a socket of its own while the current one still serves, recovers to the target, lets
+   * `prepare` work in its `system` database, and stops it cleanly: it is then ready to take over.
+   */
+  proveIncarnation(options: {
+    virtualClusterId: VirtualClusterId;
+    incarnation: IncarnationId;
+    recovery: RecoveryTarget;
+    prepare: (client: InternalClient) => Promise<void>;
+    signal: AbortSignal;
+  }): Promise<void>;
+  /** Stops the current incarnation, makes the new one current (one atomic rename), starts it, deletes the old one. */
+  commitIncarnation(options: {
+    virtualClusterId: VirtualClusterId;
+    incarnation: IncarnationId;
+    forkLsn: Lsn | null;
+    /** Where `forkLsn` lies; the incarnation that is replaced when left out. */
+    parentIncarnation?: IncarnationId | null;
+    signal: AbortSignal;
+  }): Promise<void>;
+  /** Removes an incarnation that was begun and not committed. Harmless when gone. */
+  abandonIncarnation(options: {
+    virtualClusterId: VirtualClusterId;
+    incarnation: IncarnationId;
+  }): Promise<void>;
+}
+
+/** The key that signs what this physical cluster writes to collections. */
+export interface StoreKey {
+  /** Names the key without telling it. */
+  readonly id: string;
+  readonly secret: Uint8Array;
+}
+
+/** The host of this machine's store, which is ours alone until it is closed or the process ends. */
+export interface OpenInstanceHost extends InstanceHost {
+  /** Random, made with the store. */
+  readonly clusterId: string;
+  readonly clusterKey: StoreKey;
+  /** True when this open made the store. */
+  readonly isNewStore: boolean;
+  /** Version of PostgreSQL that instances start with, `18.4`. */
+  readonly engineVersion: string;
+  /** Lets go of everything and of the lock. Instances keep running; a later open adopts them. Harmless when closed. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,108 @@
+/** A data directory that no server runs on: what we read from it and do to it. */
+import { open, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock, Rng } from '../base/index.ts';
+import { errnoOf, timestampToMs } from '../base/index.ts';
+import {
+  type ControlFile,
+  MOCK_NONCE_BYTES,
+  parseControlFile,
+  WAL_LONG_HEADER_BYTES,
+  withControlFileIdentity,
+  withWalSystemIdentifier,
+} from '../pg/index.ts';
+
+/** Configuration is the node's. Files of these names inside a data directory are never read, and deleted. */
+const FOREIGN_CONFIGURATION = ['postgresql.conf', 'postgresql.auto.conf', 'pg_hba.conf', 'pg_ident.conf'];
+/** Signs that would turn a start into a recovery nobody asked for. */
+const RECOVERY_SIGNS = ['recovery.signal', 'standby.signal'];
+
+const WAL_SEGMENT = /^[0-9A-F]{24}$/;
+
+/** @throws like `parseControlFile`, and with an errno when it cannot be read */
+export async function readControlFile(dataDirectory: string): Promise<ControlFile> {
+  return parseControlFile(await readFile(join(dataDirectory, 'global', 'pg_control')));
+}
+
+/** Deletes configuration that came with the data, before every start. */
+export async function removeForeignConfiguration(dataDirectory: string): Promise<void> {
+  for (const name of FOREIGN_CONFIGURATION) await rm(join(dataDirectory, name), { force: true });
+}
+
+export async function removeRecoverySigns(dataDirectory: string): Promise<void> {
+  for (const name of RECOVERY_SIGNS) await rm(join(dataDirectory, name), { force: true });
+}
+
+/** A number no other system has: seconds in the upper half as initdb does, chance in the lower. */
+export function newSystemIdentifier(options: { clock: Clock; rng: Rng }): bigint {
+  const seconds = BigInt(Math.trunc(timestampToMs(options.clock.now()) / 1000));
+  return (seconds << 32n) | BigInt(Buffer.from(options.rng.bytes(4)).readUInt32BE());
+}
+
+/** Makes a fresh copy of a cleanly stopped data directory a system of its own. Not atomic: before it is published. */
+export async function reidentify(options: {
+  dataDirectory: string;
+  systemIdentifier: bigint;
+  rng: Rng;
+}): Promise<void> {
+  const { dataDirectory, systemIdentifier } = options;
+  const control = join(dataDirectory, 'global', 'pg_control');
+  const mockNonce = options.rng.bytes(MOCK_NONCE_BYTES);
+  await overwrite(control, withControlFileIdentity(await readFile(control), { systemIdentifier, mockNonce }));
+  for (const segment of await listWalSegments(dataDirectory)) {
+    const path = join(dataDirectory, 'pg_wal', segment);
+    const header = withWalSystemIdentifier(
+      await readBeginning(path, WAL_LONG_HEADER_BYTES),
+      systemIdentifier,
+    );
+    await overwrite(path, header);
+  }
+}
+
+/** Removes WAL segments but the one replay would begin in: of a cleanly stopped directory, all the rest is unused. */
+export async function trimWal(dataDirectory: string): Promise<void> {
+  const control = await readControlFile(dataDirectory);
+  const segmentNumber = control.redoLsn / BigInt(control.walSegmentBytes);
+  const segmentsPerId = 0x1_0000_0000n / BigInt(control.walSegmentBytes);
+  const needed = [BigInt(control.timelineId), segmentNumber / segmentsPerId, segmentNumber % segmentsPerId]
+    .map((part) => part.toString(16).toUpperCase().padStart(8, '0'))
+    .join('');
+  for (const segment of await listWalSegments(dataDirectory)) {
+    if (segment !== needed) await rm(join(dataDirectory, 'pg_wal', segment));
+  }
+}
+
+async function listWalSegments(dataDirectory: string): Promise<string[]> {
+  return (await readdir(join(dataDirectory, 'pg_wal'))).filter((name) => WAL_SEGMENT.test(name));
+}
+
+async function readBeginning(path: string, bytes: number): Promise<Uint8Array> {
+  const file = await open(path, 'r');
+  try {
+    const { buffer, bytesRead } = await file.read(new Uint8Array(bytes), 0, bytes, 0);
+    return buffer.subarray(0, bytesRead);
+  } finally {
+    await file.close();
+  }
+}
+
+async function overwrite(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.write(bytes, 0, bytes.length, 0);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** True when the path is there. */
+export async function isPresent(path: string): Promise<boolean> {
+  try {
+    await (await open(path, 'r')).close();
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false;
+    throw error;
+  }
+}

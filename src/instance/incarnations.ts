@@ -1,0 +1,104 @@
+/** The steps by which one life of a data directory replaces another. The host lets one through at a time. */
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError, type IncarnationId, type Lsn } from '../base/index.ts';
+import type { InstanceIdentity, InternalClient, RecoveryTarget } from './contract.ts';
+import { isPresent, readControlFile } from './data-directory.ts';
+import { makeDirectory, renameDurably } from './durable-files.ts';
+import { writeIdentity } from './identity.ts';
+import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
+import { proveIncarnation } from './prove-incarnation.ts';
+import { discard } from './scan-store.ts';
+import { BEGUN_SUFFIX, SUPERSEDED_SUFFIX } from './store-layout.ts';
+
+interface Step {
+  readonly instance: LocalInstance;
+  readonly environment: InstanceEnvironment;
+  readonly incarnation: IncarnationId;
+  readonly signal: AbortSignal;
+}
+
+/** Makes an empty data directory beside the current one; those of earlier attempts are deleted. */
+export async function begin(step: Step): Promise<string> {
+  const { instance, environment, signal } = step;
+  const { directory } = instance.layout;
+  for (const name of await readdir(directory)) {
+    if (name.endsWith(BEGUN_SUFFIX))
+      await discard(join(directory, name), { clock: environment.clock, signal });
+  }
+  const dataDirectory = instance.layout.begun(step.incarnation);
+  await makeDirectory({ path: dataDirectory, mode: 0o700, owner: instance.user });
+  return dataDirectory;
+}
+
+/** Recovers and prepares what was begun, beside the current incarnation. */
+export async function prove(
+  step: Step & { recovery: RecoveryTarget; prepare: (client: InternalClient) => Promise<void> },
+): Promise<void> {
+  const { instance, environment } = step;
+  const { layout, identity, user } = instance;
+  const dataDirectory = await requireBegun(step);
+  await instance.writeConfiguration();
+  await proveIncarnation({
+    ...environment,
+    dataDirectory,
+    configuration: layout.configuration,
+    sockets: layout.proofSockets,
+    log: layout.log,
+    user,
+    clusterName: identity.virtualClusterName,
+    recovery: step.recovery,
+    prepare: step.prepare,
+    logger: environment.logger.for(identity),
+    signal: step.signal,
+  });
+  await rm(layout.proofSockets, { recursive: true, force: true });
+}
+
+/** Makes what was proved current. The record of the identity is the moment; before it, the old one is. */
+export async function commit(
+  step: Step & { parentIncarnation: IncarnationId | null; forkLsn: Lsn | null },
+): Promise<void> {
+  const { instance, incarnation, signal } = step;
+  const { layout, identity: before } = instance;
+  // Asked again after it was done: the same answer.
+  if (before.incarnation === incarnation) return instance.start({ signal });
+  const begun = await requireBegun(step);
+  const control = await readControlFile(begun);
+  if (control.state !== 'shut_down' || (await isPresent(join(begun, 'recovery.signal')))) {
+    throw new AppError('object_state', `incarnation ${incarnation} has not been proved`);
+  }
+  await instance.stop({ mode: 'orderly', signal });
+  const identity: InstanceIdentity = {
+    ...before,
+    incarnation,
+    parentIncarnation: step.parentIncarnation,
+    forkLsn: step.forkLsn,
+    systemIdentifier: control.systemIdentifier,
+  };
+  await renameDurably({ from: begun, to: layout.current(incarnation) });
+  await writeIdentity(layout.directory, identity);
+  instance.replaceIdentity(identity);
+  const { incarnation: replaced } = before;
+  await renameDurably({ from: layout.current(replaced), to: layout.superseded(replaced) });
+  await instance.start({ signal });
+}
+
+export async function abandon(step: Step): Promise<void> {
+  const { clock } = step.environment;
+  await discard(step.instance.layout.begun(step.incarnation), { clock, signal: step.signal });
+}
+
+/** What was replaced is deleted when what replaced it has served, and not before. */
+export async function discardSuperseded(instance: LocalInstance): Promise<void> {
+  const { directory } = instance.layout;
+  for (const name of await readdir(directory)) {
+    if (name.endsWith(SUPERSEDED_SUFFIX)) await rm(join(directory, name), { recursive: true, force: true });
+  }
+}
+
+async function requireBegun(step: Step): Promise<string> {
+  const dataDirectory = step.instance.layout.begun(step.incarnation);
+  if (await isPresent(dataDirectory)) return dataDirectory;
+  throw new AppError('object_not_found', `incarnation ${step.incarnation} has not been begun`);
+}

@@ -1,0 +1,317 @@
+/** One instance on this machine: its server under supervision, its sessions, its log. */
+import { join } from 'node:path';
+import { AppError, type Clock, isAppError, type Logger, type LogScope } from '../base/index.ts';
+import { BackgroundTasks } from './background-tasks.ts';
+import { checkSettings, writeConfiguration } from './configuration.ts';
+import type {
+  Instance,
+  InstanceIdentity,
+  InstanceSettings,
+  InstanceState,
+  InternalClient,
+  StopMode,
+} from './contract.ts';
+import { readControlFile, removeForeignConfiguration, removeRecoverySigns } from './data-directory.ts';
+import type { Owner } from './durable-files.ts';
+import type { Engine } from './engine.ts';
+import { publicState } from './lifecycle.ts';
+import { LogForwarder, logTail, sizeOf } from './log-forwarder.ts';
+import { type Postmaster, type StopLimits, spawnPostmaster } from './postmaster.ts';
+import { clearStaleClaim, findRunning, recordProcess } from './process-record.ts';
+import { untilServing } from './readiness.ts';
+import { SystemSessions, withReaderSession } from './sessions.ts';
+import { emptySocketDirectory } from './socket-directory.ts';
+import { type ClusterLayout, SOCKET_NAME } from './store-layout.ts';
+import { type Charge, Supervisor } from './supervisor.ts';
+import { throwIfCancelled } from './waiting.ts';
+
+/** How long `start` waits. A recovery that takes longer goes on; only the caller is told. */
+const START_MS_MAX = 120_000;
+
+/** What an instance shares with the others of its host. */
+export interface InstanceEnvironment {
+  readonly engine: Engine;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly stopLimits: StopLimits;
+}
+
+export interface LocalInstanceOptions {
+  readonly layout: ClusterLayout;
+  readonly identity: InstanceIdentity;
+  readonly settings: InstanceSettings;
+  readonly user: Owner | null;
+  readonly environment: InstanceEnvironment;
+  /** Runs each time the instance has begun to serve. */
+  readonly onServing: (instance: LocalInstance) => void;
+}
+
+export class LocalInstance implements Instance {
+  readonly layout: ClusterLayout;
+  readonly user: Owner | null;
+  readonly #environment: InstanceEnvironment;
+  readonly #onServing: (instance: LocalInstance) => void;
+  readonly #supervisor: Supervisor;
+  readonly #closing = new BackgroundTasks();
+  readonly #log: LogForwarder;
+  #identity: InstanceIdentity;
+  #settings: InstanceSettings;
+  #sessions: SystemSessions | null = null;
+  /** Where the log ended when the present server was launched. */
+  #logFrom = 0;
+
+  private constructor(options: LocalInstanceOptions, log: LogForwarder) {
+    this.layout = options.layout;
+    this.user = options.user;
+    this.#environment = options.environment;
+    this.#onServing = options.onServing;
+    this.#identity = options.identity;
+    this.#settings = options.settings;
+    this.#log = log;
+    this.#supervisor = new Supervisor({ ...options.environment, charge: this.#charge() });
+  }
+
+  static async open(options: LocalInstanceOptions): Promise<LocalInstance> {
+    const { layout, environment } = options;
+    const logger = environment.logger.for(scopeOf(options.identity));
+    const log = await LogForwarder.open({ path: layout.log, clock: environment.clock, logger });
+    return new LocalInstance(options, log);
+  }
+
+  get identity(): InstanceIdentity {
+    return this.#identity;
+  }
+
+  get state(): InstanceState {
+    return publicState(this.#supervisor.state);
+  }
+
+  get generation(): number {
+    return this.#supervisor.generation;
+  }
+
+  get dataDirectory(): string {
+    return this.layout.current(this.#identity.incarnation);
+  }
+
+  get socketDirectory(): string {
+    return this.layout.sockets;
+  }
+
+  get socketPath(): string {
+    return join(this.layout.sockets, SOCKET_NAME);
+  }
+
+  async start(options: { signal: AbortSignal }): Promise<void> {
+    const { signal } = options;
+    throwIfCancelled(signal);
+    this.#supervisor.requestStart();
+    const isUp = await this.#supervisor.until(
+      (state) => {
+        switch (state.kind) {
+          case 'running':
+            return true;
+          case 'backing_off':
+            throw new AppError('instance_failed', `${this.#title} did not start`, {
+              detail: state.lastError,
+              hint: `see ${this.layout.log}`,
+            });
+          case 'stopped':
+            throw new AppError('instance_failed', `${this.#title} was stopped while it started`);
+          case 'starting':
+          case 'stopping':
+            return false;
+        }
+      },
+      { timeoutMs: START_MS_MAX, signal },
+    );
+    if (!isUp) throw this.#notServing(START_MS_MAX);
+  }
+
+  /** Takes up a server that runs. One that does not answer in time is left to the supervision. */
+  async resume(options: { timeoutMs: number; signal: AbortSignal }): Promise<void> {
+    this.#supervisor.requestStart();
+    await this.#supervisor.until((state) => state.kind !== 'starting', options);
+  }
+
+  async stop(options: { mode: StopMode; signal: AbortSignal }): Promise<void> {
+    throwIfCancelled(options.signal);
+    this.#supervisor.requestStop(options.mode);
+    await this.#supervisor.until((state) => state.kind !== 'stopping', { signal: options.signal });
+  }
+
+  async whenServing(options: { timeoutMs: number; signal: AbortSignal }): Promise<void> {
+    const isUp = await this.#supervisor.until((state) => state.kind === 'running', options);
+    if (!isUp) throw this.#notServing(options.timeoutMs);
+  }
+
+  async withSystemClient<T>(
+    use: (client: InternalClient) => Promise<T>,
+    options: { signal: AbortSignal },
+  ): Promise<T> {
+    if (this.#sessions === null) {
+      throw new AppError('cannot_connect_now', `${this.#title} is ${this.state.kind}`);
+    }
+    return this.#sessions.lend(use, options);
+  }
+
+  async withReaderClient<T>(
+    options: { database: string; signal: AbortSignal },
+    use: (client: InternalClient) => Promise<T>,
+  ): Promise<T> {
+    const clusterName = this.#identity.virtualClusterName;
+    const session = { ...options, socketDirectory: this.socketDirectory, clusterName };
+    let hasBegun = false;
+    const begin = (client: InternalClient) => {
+      hasBegun = true;
+      return use(client);
+    };
+    try {
+      return await withReaderSession(session, begin);
+    } catch (error) {
+      if (hasBegun || !isAppError(error, 'insufficient_privilege')) throw error;
+    }
+    // The tenant took CONNECT from PUBLIC in this database; that is meant for others.
+    await this.withSystemClient(async (client) => {
+      const [row] = await client.query('SELECT quote_ident($1) AS name', [options.database]);
+      await client.query(`GRANT CONNECT ON DATABASE ${row?.['name']} TO atoll_reader`);
+    }, options);
+    return withReaderSession(session, use);
+  }
+
+  configure(settings: InstanceSettings): void {
+    checkSettings(settings);
+    this.#settings = settings;
+  }
+
+  /** Shows another identity from now on; the host has written it. Another incarnation only while it is stopped. */
+  replaceIdentity(identity: InstanceIdentity): void {
+    this.#identity = identity;
+    this.#log.useLogger(this.#logger);
+  }
+
+  /** Writes the node's configuration of the next start. */
+  async writeConfiguration(): Promise<void> {
+    await writeConfiguration({
+      directory: this.layout.configuration,
+      clusterName: this.#identity.virtualClusterName,
+      socketDirectory: this.layout.sockets,
+      settings: this.#settings,
+      engine: this.#environment.engine,
+      user: this.user,
+    });
+  }
+
+  /** Forwards new lines of the log. Harmless at any time. */
+  async pollLog(): Promise<void> {
+    await this.#log.poll();
+  }
+
+  /** Lets go of the server, which goes on, and of everything else. Waits until nothing is under way. */
+  async detach(): Promise<void> {
+    this.#closeSessions();
+    await this.#supervisor.detach();
+    await this.#closing.settled();
+  }
+
+  get #title(): string {
+    return `virtual cluster "${this.#identity.virtualClusterName}"`;
+  }
+
+  get #logger(): Logger {
+    return this.#environment.logger.for(scopeOf(this.#identity));
+  }
+
+  #notServing(timeoutMs: number): AppError {
+    const { state } = this;
+    return new AppError('cannot_connect_now', `${this.#title} did not serve within ${timeoutMs} ms`, {
+      detail: state.kind === 'backing_off' ? state.lastError : `it is ${state.kind}`,
+      hint: `see ${this.layout.log}`,
+    });
+  }
+
+  #charge(): Charge {
+    return {
+      launch: ({ signal }) => this.#findOrSpawn(signal),
+      untilServing: async ({ signal }) =>
+        untilServing({
+          dataDirectory: this.dataDirectory,
+          socketDirectory: this.socketDirectory,
+          clusterName: this.#identity.virtualClusterName,
+          systemIdentifier: this.#identity.systemIdentifier,
+          clock: this.#environment.clock,
+          signal,
+        }),
+      onServing: () => {
+        const clusterName = this.#identity.virtualClusterName;
+        this.#sessions = new SystemSessions({ socketDirectory: this.socketDirectory, clusterName });
+        this.#onServing(this);
+      },
+      onLeaving: () => this.#closeSessions(),
+      clearLeftovers: ({ signal }) =>
+        clearStaleClaim({ dataDirectory: this.dataDirectory, clock: this.#environment.clock, signal }),
+      onFailure: async (ending) => {
+        try {
+          await this.#log.poll();
+          const tail = await logTail(this.layout.log, { from: this.#logFrom });
+          return tail === '' ? ending : `${ending}\n${tail}`;
+        } catch (error) {
+          this.#logger.warning(`cannot read ${this.layout.log}`, error);
+          return ending;
+        } finally {
+          this.#logger.error(`instance ended: ${ending}`);
+        }
+      },
+    };
+  }
+
+  async #findOrSpawn(signal: AbortSignal): Promise<Postmaster> {
+    const { clock, engine } = this.#environment;
+    const { layout, dataDirectory, user } = this;
+    this.#logFrom = await sizeOf(layout.log);
+    const control = await readControlFile(dataDirectory);
+    if (control.systemIdentifier !== this.#identity.systemIdentifier) {
+      throw new AppError('instance_failed', `${dataDirectory} is of another system than ${this.#title}`);
+    }
+    const running = await findRunning({ clusterDirectory: layout.directory, dataDirectory, clock });
+    if (running !== undefined) {
+      this.#logger.info(`adopted running instance, process ${running.pid}`);
+      return running;
+    }
+    await clearStaleClaim({ dataDirectory, clock, signal });
+    await removeForeignConfiguration(dataDirectory);
+    await removeRecoverySigns(dataDirectory);
+    await emptySocketDirectory({ path: layout.sockets, user });
+    await this.writeConfiguration();
+    throwIfCancelled(signal);
+    const postmaster = await spawnPostmaster({
+      postgres: engine.postgres,
+      dataDirectory,
+      configuration: layout.configuration,
+      overrides: {},
+      log: layout.log,
+      user,
+    });
+    try {
+      await recordProcess(layout.directory, postmaster);
+    } catch (error) {
+      // Nobody would know it: it must not run.
+      await postmaster.send('SIGQUIT');
+      await postmaster.ended({ signal: new AbortController().signal });
+      throw error;
+    }
+    return postmaster;
+  }
+
+  #closeSessions(): void {
+    const sessions = this.#sessions;
+    this.#sessions = null;
+    // Lent sessions end when their borrowers give them back, or their server goes.
+    if (sessions !== null) this.#closing.add(sessions.close());
+  }
+}
+
+function scopeOf(identity: InstanceIdentity): LogScope {
+  const { virtualClusterId, virtualClusterName } = identity;
+  return { virtualClusterId, virtualClusterName };
+}

@@ -1,0 +1,183 @@
+/** One run of a server process: started by us, or found running and adopted. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open } from 'node:fs/promises';
+import { AppError, type Clock } from '../base/index.ts';
+import { configurationFiles } from './configuration.ts';
+import type { StopMode } from './contract.ts';
+import type { Owner } from './durable-files.ts';
+import { LOG_LINE_PREFIX } from './log-lines.ts';
+import { processesIn, signalProcess, startTokenOf } from './os-process.ts';
+import { cleanEnvironment } from './run-program.ts';
+import { untilCancelled } from './waiting.ts';
+
+/** How often we look whether a process that is not our child still lives. */
+const WATCH_MS = 250;
+/** What the left-overs of a dead server are given to end by themselves, and then by force. */
+const LEFTOVER_MS_MAX = 5_000;
+const LEFTOVER_POLL_MS = 10;
+
+export interface Postmaster {
+  readonly pid: number;
+  readonly startToken: string;
+  /** How it ended, once it has. @throws CancelledError */
+  ended(options: { signal: AbortSignal }): Promise<string>;
+  /** Harmless when it has ended. */
+  send(signal: NodeJS.Signals): Promise<void>;
+}
+
+export interface PostmasterCommand {
+  readonly postgres: string;
+  readonly dataDirectory: string;
+  /** Folder of the configuration files. */
+  readonly configuration: string;
+  /** Parameters of this start only; they outrank the files. */
+  readonly overrides: Readonly<Record<string, string>>;
+  readonly log: string;
+  readonly user: Owner | null;
+}
+
+/**
+ * Starts a server in a session of its own with its log going to a file, so that nothing of ours can block or end it.
+ * @throws AppError `instance_failed` when it cannot be run at all
+ */
+export async function spawnPostmaster(command: PostmasterCommand): Promise<Postmaster> {
+  const files = configurationFiles(command.configuration);
+  const overrides = {
+    config_file: files.postgresql,
+    hba_file: files.hba,
+    ident_file: files.ident,
+    // What is logged before the files have been read must be readable as well.
+    log_line_prefix: LOG_LINE_PREFIX,
+    ...command.overrides,
+  };
+  const parameters = Object.entries(overrides).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+  const log = await open(command.log, 'a', 0o600);
+  try {
+    const child = spawn(command.postgres, ['-D', command.dataDirectory, ...parameters], {
+      cwd: '/',
+      env: cleanEnvironment(),
+      detached: true,
+      stdio: ['ignore', log.fd, log.fd],
+      ...(command.user === null ? {} : command.user),
+    });
+    const ending = Promise.withResolvers<string>();
+    child.once('exit', (code, signal) => ending.resolve(describeExit(code, signal)));
+    await once(child, 'spawn');
+    child.unref();
+    const pid = child.pid as number;
+    return {
+      pid,
+      // A child that has ended already has no token, and needs none: its handle is never confused.
+      startToken: (await startTokenOf(pid)) ?? 'ended',
+      ended: ({ signal }) => untilCancelled(ending.promise, signal),
+      send: async (signal) => void child.kill(signal),
+    };
+  } catch (error) {
+    throw new AppError('instance_failed', `cannot run ${command.postgres}`, { cause: error });
+  } finally {
+    await log.close();
+  }
+}
+
+/** Takes over a server that somebody else started, known by pid and start token. */
+export function adoptPostmaster(options: { pid: number; startToken: string; clock: Clock }): Postmaster {
+  const { pid, startToken, clock } = options;
+  const isAlive = async () => (await startTokenOf(pid)) === startToken;
+  return {
+    pid,
+    startToken,
+    ended: async ({ signal }) => {
+      while (await isAlive()) await clock.sleep(WATCH_MS, { signal });
+      return 'ended by itself';
+    },
+    send: async (signal) => {
+      if (await isAlive()) signalProcess(pid, signal);
+    },
+  };
+}
+
+function describeExit(code: number | null, signal: NodeJS.Signals | null): string {
+  if (signal !== null) return `killed by ${signal}`;
+  return code === 0 ? 'ended' : `ended with status ${code}`;
+}
+
+/** How long each kind of stop may take before the next, harder one. */
+export interface StopLimits {
+  /** Sessions may finish what they do. */
+  readonly smartMs: number;
+  /** Sessions are ended, memory is written out. */
+  readonly fastMs: number;
+  /** Nothing is written; the next start recovers. */
+  readonly immediateMs: number;
+}
+
+export const DEFAULT_STOP_LIMITS: StopLimits = { smartMs: 3_000, fastMs: 60_000, immediateMs: 10_000 };
+
+/** Ends a server, harder and harder. `hurry` jumps to the immediate stop. Returns when it has ended. */
+export async function stopPostmaster(
+  postmaster: Postmaster,
+  options: { mode: StopMode; limits: StopLimits; clock: Clock; hurry: AbortSignal; signal: AbortSignal },
+): Promise<void> {
+  const { mode, limits, clock, hurry, signal } = options;
+  const gentle = [
+    { send: 'SIGTERM', ms: limits.smartMs },
+    { send: 'SIGINT', ms: limits.fastMs },
+  ] as const;
+  for (const step of mode === 'orderly' ? gentle : []) {
+    if (hurry.aborted) break;
+    await postmaster.send(step.send);
+    if (await endsWithin(postmaster, step.ms, { clock, hurry, signal })) return;
+  }
+  await postmaster.send('SIGQUIT');
+  if (await endsWithin(postmaster, limits.immediateMs, { clock, signal })) return;
+  await postmaster.send('SIGKILL');
+  await postmaster.ended({ signal });
+}
+
+async function endsWithin(
+  postmaster: Postmaster,
+  ms: number,
+  options: { clock: Clock; hurry?: AbortSignal; signal: AbortSignal },
+): Promise<boolean> {
+  const { clock, hurry, signal } = options;
+  const race = new AbortController();
+  const either = AbortSignal.any([signal, race.signal, ...(hurry === undefined ? [] : [hurry])]);
+  const timer = clock.sleep(ms, { signal: either }).then(
+    () => false,
+    () => false,
+  );
+  const ended = postmaster.ended({ signal: AbortSignal.any([signal, race.signal]) }).then(() => true);
+  try {
+    return await Promise.race([ended, timer]);
+  } finally {
+    race.abort();
+    await Promise.allSettled([ended, timer]);
+  }
+}
+
+/**
+ * Ends what a dead server left running in its data directory: a new server would refuse to start beside it, for they
+ * share memory. @throws AppError `instance_failed` when something does not end
+ */
+export async function endLeftovers(options: {
+  dataDirectory: string;
+  clock: Clock;
+  signal: AbortSignal;
+}): Promise<void> {
+  const { dataDirectory, clock, signal } = options;
+  for (const kill of ['SIGQUIT', 'SIGKILL'] as const) {
+    const deadline = clock.monotonicMs() + LEFTOVER_MS_MAX;
+    const leftovers = await processesIn(dataDirectory);
+    if (leftovers.length === 0) return;
+    for (const pid of leftovers) signalProcess(pid, kill);
+    while ((await processesIn(dataDirectory)).length > 0 && clock.monotonicMs() < deadline) {
+      await clock.sleep(LEFTOVER_POLL_MS, { signal });
+    }
+  }
+  const stubborn = await processesIn(dataDirectory);
+  if (stubborn.length === 0) return;
+  throw new AppError('instance_failed', `processes ${stubborn.join(', ')} in ${dataDirectory} do not end`, {
+    hint: 'they belong to a server that died; end them, or restart the machine',
+  });
+}

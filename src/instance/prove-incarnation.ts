@@ -1,0 +1,138 @@
+/** The one start of a restored data directory before it may serve: recovered, prepared, stopped. */
+import { join } from 'node:path';
+import { AppError, assert, type Clock, formatLsn, isAppError, type Logger, toError } from '../base/index.ts';
+import type { InternalClient, RecoveryTarget } from './contract.ts';
+import { readControlFile, removeForeignConfiguration, removeRecoverySigns } from './data-directory.ts';
+import { type Owner, writeFileDurably } from './durable-files.ts';
+import type { Engine } from './engine.ts';
+import { logTail, sizeOf } from './log-forwarder.ts';
+import { type Postmaster, type StopLimits, spawnPostmaster, stopPostmaster } from './postmaster.ts';
+import { clearStaleClaim } from './process-record.ts';
+import { untilServing } from './readiness.ts';
+import { withSystemSession } from './sessions.ts';
+import { emptySocketDirectory } from './socket-directory.ts';
+
+export interface ProofOptions {
+  readonly dataDirectory: string;
+  readonly configuration: string;
+  readonly sockets: string;
+  readonly log: string;
+  readonly user: Owner | null;
+  readonly clusterName: string;
+  readonly engine: Engine;
+  readonly stopLimits: StopLimits;
+  readonly recovery: RecoveryTarget;
+  readonly prepare: (client: InternalClient) => Promise<void>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Recovers to the target, runs `prepare`, disables all subscriptions, and stops cleanly.
+ * @throws AppError `instance_failed` with the end of the server's log when it does not get there
+ */
+export async function proveIncarnation(options: ProofOptions): Promise<void> {
+  const { dataDirectory, log, clock, signal } = options;
+  await clearStaleClaim({ dataDirectory, clock, signal });
+  await removeForeignConfiguration(dataDirectory);
+  await removeRecoverySigns(dataDirectory);
+  const sign = {
+    path: join(dataDirectory, 'recovery.signal'),
+    content: '',
+    mode: 0o600,
+    owner: options.user,
+  };
+  await writeFileDurably(sign);
+  await emptySocketDirectory({ path: options.sockets, user: options.user });
+  const logFrom = await sizeOf(log);
+  try {
+    await runOnce(options);
+    const { state } = await readControlFile(dataDirectory);
+    if (state !== 'shut_down') {
+      throw new AppError('instance_failed', `${dataDirectory} was not stopped cleanly but is ${state}`);
+    }
+  } catch (error) {
+    if (isAppError(error, 'cancelled')) throw error;
+    const tail = await logTail(log, { from: logFrom });
+    throw new AppError('instance_failed', `restored data in ${dataDirectory} cannot be proved`, {
+      cause: error,
+      detail: `${toError(error).message}\n${tail}`,
+    });
+  }
+}
+
+async function runOnce(options: ProofOptions): Promise<void> {
+  const { clock, signal, stopLimits: limits } = options;
+  const postmaster = await spawnPostmaster({
+    postgres: options.engine.postgres,
+    dataDirectory: options.dataDirectory,
+    configuration: options.configuration,
+    overrides: overridesOf(options),
+    log: options.log,
+    user: options.user,
+  });
+  const stopping = { limits, clock, hurry: AbortSignal.abort(), signal: new AbortController().signal };
+  try {
+    await untilServingOrEnded(postmaster, options);
+    await withSystemSession({ ...options, socketDirectory: options.sockets }, async (client) => {
+      await options.prepare(client);
+      await disableSubscriptions(client, options);
+      await client.query('CHECKPOINT');
+    });
+    await stopPostmaster(postmaster, { ...stopping, mode: 'orderly', hurry: signal });
+  } catch (error) {
+    await stopPostmaster(postmaster, { ...stopping, mode: 'immediate' });
+    throw error;
+  }
+}
+
+/** Parameters of this start alone. The log that is needed lies in pg_wal, so nothing is ever fetched. */
+function overridesOf(options: ProofOptions): Record<string, string> {
+  const { lsn, timelineId } = options.recovery;
+  assert(timelineId > 0, 'timelines count from 1');
+  return {
+    unix_socket_directories: options.sockets,
+    recovery_target_lsn: formatLsn(lsn),
+    recovery_target_inclusive: 'off',
+    recovery_target_timeline: String(timelineId),
+    recovery_target_action: 'promote',
+    restore_command: 'false',
+    // Refuses sessions until the target is reached, and asks nothing of the settings of the original.
+    hot_standby: 'off',
+    // A copy must never consume the slots of the original's subscriptions.
+    max_logical_replication_workers: '0',
+    autovacuum: 'off',
+  };
+}
+
+/** With hot standby off, a server that lets us in has been promoted. */
+async function untilServingOrEnded(postmaster: Postmaster, options: ProofOptions): Promise<void> {
+  const race = new AbortController();
+  const signal = AbortSignal.any([options.signal, race.signal]);
+  const serving = untilServing({
+    ...options,
+    socketDirectory: options.sockets,
+    systemIdentifier: null,
+    signal,
+  });
+  const ended = postmaster.ended({ signal }).then((ending) => {
+    throw new AppError('instance_failed', `the server ${ending} before it had recovered`);
+  });
+  try {
+    await Promise.race([serving, ended]);
+  } finally {
+    race.abort();
+    await Promise.allSettled([serving, ended]);
+  }
+}
+
+/** The catalog of subscriptions is shared by all databases, so none of them needs to be entered. */
+async function disableSubscriptions(client: InternalClient, options: ProofOptions): Promise<void> {
+  const disabled = await client.query(
+    'UPDATE pg_catalog.pg_subscription SET subenabled = false WHERE subenabled RETURNING subname',
+  );
+  for (const row of disabled) {
+    options.logger.warning(`disabled subscription "${row['subname']}": the data is a copy`);
+  }
+}

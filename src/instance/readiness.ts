@@ -1,0 +1,60 @@
+import { DatabaseError } from 'pg';
+import { AppError, type Clock, isAppError, toError } from '../base/index.ts';
+import { readPostmasterPid } from './postmaster-pid.ts';
+import { withSystemSession } from './sessions.ts';
+
+/** Waits between attempts grow from the first to the last: most starts take a tenth of a second, recoveries longer. */
+const POLL_MS_MIN = 5;
+const POLL_MS_MAX = 100;
+
+/**
+ * Waits until a server lets us in, by really logging in, and checks that it serves the data we mean.
+ * @throws AppError `instance_failed` when it lets nobody in and never will, or serves other data
+ */
+export async function untilServing(options: {
+  dataDirectory: string;
+  socketDirectory: string;
+  clusterName: string;
+  /** Null when any will do. */
+  systemIdentifier: bigint | null;
+  clock: Clock;
+  signal: AbortSignal;
+}): Promise<void> {
+  const { systemIdentifier, clusterName, clock, signal } = options;
+  for (let pollMs = POLL_MS_MIN; ; pollMs = Math.min(pollMs * 1.5, POLL_MS_MAX)) {
+    const claim = await readPostmasterPid(options.dataDirectory);
+    if (claim?.isReady !== true) {
+      await clock.sleep(pollMs, { signal });
+      continue;
+    }
+    try {
+      const served = await withSystemSession(options, async (client) => {
+        const [row] = await client.query('SELECT system_identifier FROM pg_catalog.pg_control_system()');
+        return BigInt.asUintN(64, BigInt(row?.['system_identifier'] ?? 0));
+      });
+      if (systemIdentifier === null || served === systemIdentifier) return;
+    } catch (error) {
+      if (!isPassing(error)) throw error;
+      await clock.sleep(pollMs, { signal });
+      continue;
+    }
+    throw new AppError('instance_failed', `virtual cluster "${clusterName}" serves data of another system`, {
+      hint: 'its data directory was exchanged; compare it with identity.json',
+    });
+  }
+}
+
+/** A server that starts refuses connections in many ways. One that answers who may log in has started. */
+function isPassing(error: unknown): boolean {
+  if (!isAppError(error, 'connection_failure', 'cannot_connect_now', 'too_many_connections')) return false;
+  const refusal = error.cause;
+  const isFinal = refusal instanceof DatabaseError && (refusal.code ?? '').startsWith('28');
+  if (!isFinal) return true;
+  throw new AppError(
+    'instance_failed',
+    `the server does not let its own daemon in: ${toError(refusal).message}`,
+    {
+      cause: error,
+    },
+  );
+}

@@ -1,0 +1,137 @@
+/**
+ * What a daemon finds when it opens a store after any end of the one before: virtual clusters with their identity,
+ * unfinished work that is undone, and whatever no record names, which is set aside and never deleted.
+ */
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  AppError,
+  type Clock,
+  errnoOf,
+  type Logger,
+  type Rng,
+  timestampToMs,
+  toError,
+} from '../base/index.ts';
+import type { InstanceIdentity } from './contract.ts';
+import { renameDurably } from './durable-files.ts';
+import { readIdentity } from './identity.ts';
+import { endLeftovers } from './postmaster.ts';
+import {
+  BEGUN_SUFFIX,
+  CONFIGURATION_NAME,
+  CREATING_PREFIX,
+  REMOVING_PREFIX,
+  randomSuffix,
+  type StoreLayout,
+  SUPERSEDED_SUFFIX,
+} from './store-layout.ts';
+
+export interface ScanOptions {
+  readonly store: StoreLayout;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** Puts the folder of virtual clusters in order and gives the identities of all that can be served. */
+export async function scanStore(options: ScanOptions): Promise<InstanceIdentity[]> {
+  const { store, logger } = options;
+  const identities: InstanceIdentity[] = [];
+  for (const name of (await readdir(store.clusters)).toSorted()) {
+    const path = join(store.clusters, name);
+    if (name.startsWith(REMOVING_PREFIX)) {
+      logger.info(`finishing the removal of ${path}`);
+      await discard(path, options);
+    } else if (name.startsWith(CREATING_PREFIX)) {
+      await undoCreation(path, options);
+    } else if (/^[1-9]\d*$/.test(name)) {
+      const identity = await scanCluster({ ...options, path, id: Number(name) });
+      if (identity !== undefined) identities.push(identity);
+    } else {
+      await setAside(path, 'it is no folder of a virtual cluster', options);
+    }
+  }
+  return identities;
+}
+
+/** An unfinished copy of the template is worth nothing; one that already says who it is, is left to an operator. */
+async function undoCreation(path: string, options: ScanOptions): Promise<void> {
+  const hasIdentity = await readIdentity(path).then(
+    () => true,
+    () => false,
+  );
+  if (hasIdentity) await setAside(path, 'its creation was interrupted', options);
+  else await discard(path, options);
+}
+
+/** A folder whose identity is damaged, newer or another's stays where it is: its data may be all there. */
+async function scanCluster(
+  options: ScanOptions & { path: string; id: number },
+): Promise<InstanceIdentity | undefined> {
+  const { path, id, logger } = options;
+  let identity: InstanceIdentity;
+  try {
+    identity = await readIdentity(path);
+    if (identity.virtualClusterId !== id) {
+      throw new AppError('store_invalid', `${path} holds virtual cluster ${identity.virtualClusterId}`);
+    }
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') await setAside(path, 'it has no identity', options);
+    else logger.error(`${path} is left alone: ${toError(error).message}`, error);
+    return undefined;
+  }
+  for (const name of await readdir(path)) await scanEntry({ ...options, identity, name });
+  return identity;
+}
+
+async function scanEntry(
+  options: ScanOptions & { path: string; identity: InstanceIdentity; name: string },
+): Promise<void> {
+  const { identity, name } = options;
+  const path = join(options.path, name);
+  const isKnown =
+    name === identity.incarnation ||
+    name === CONFIGURATION_NAME ||
+    name.endsWith('.json') ||
+    // Deleted when the incarnation that replaced it has served.
+    name.endsWith(SUPERSEDED_SUFFIX);
+  if (isKnown) return;
+  if (name.endsWith('.tmp')) return rm(path, { force: true });
+  if (name.endsWith(BEGUN_SUFFIX)) {
+    options.logger.warning(`discarding ${path}: the daemon ended while it was made`);
+    return discard(path, options);
+  }
+  return setAside(path, 'no record names it', options);
+}
+
+/** Deletes a folder, once no server works in or below it. */
+export async function discard(path: string, options: { clock: Clock; signal: AbortSignal }): Promise<void> {
+  await endServersBelow(path, options);
+  await rm(path, { recursive: true, force: true });
+}
+
+async function setAside(path: string, reason: string, options: ScanOptions): Promise<void> {
+  const { store, clock, rng, logger } = options;
+  await endServersBelow(path, options);
+  await mkdir(store.quarantine, { recursive: true });
+  const name = path
+    .slice(store.clusters.length + 1)
+    .replaceAll('/', '-')
+    .replace(/^\./, '');
+  const seconds = Math.trunc(timestampToMs(clock.now()) / 1000);
+  const target = join(store.quarantine, `${name}-${seconds}-${randomSuffix(rng)}`);
+  await renameDurably({ from: path, to: target });
+  logger.warning(`moved ${path} to ${target}: ${reason}`);
+}
+
+/** A folder is a data directory, or holds some. */
+async function endServersBelow(path: string, options: { clock: Clock; signal: AbortSignal }): Promise<void> {
+  const names = await readdir(path).catch((error: unknown): string[] => {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return [];
+    throw error;
+  });
+  const directories = names.includes('PG_VERSION') ? [path] : names.map((name) => join(path, name));
+  for (const dataDirectory of directories) await endLeftovers({ ...options, dataDirectory });
+}

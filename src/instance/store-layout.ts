@@ -1,0 +1,80 @@
+/** Where everything lies inside a store. */
+import { join } from 'node:path';
+import type { IncarnationId, Rng, VirtualClusterId } from '../base/index.ts';
+
+/** Name of the socket file that Postgres makes in its folder; the port is part of it and nothing else. */
+export const SOCKET_NAME = '.s.PGSQL.5432';
+export const SOCKET_PORT = 5432;
+
+export interface StoreLayout {
+  readonly root: string;
+  readonly storeRecord: string;
+  readonly lock: string;
+  /** Who holds the lock, for messages; the lock alone decides. */
+  readonly lockHolder: string;
+  readonly clusterKey: string;
+  readonly engines: string;
+  readonly templates: string;
+  readonly sockets: string;
+  readonly clusters: string;
+  readonly logs: string;
+  readonly quarantine: string;
+}
+
+export function storeLayout(root: string): StoreLayout {
+  return {
+    root,
+    storeRecord: join(root, 'STORE'),
+    lock: join(root, 'lock'),
+    lockHolder: join(root, 'lock-holder'),
+    clusterKey: join(root, 'cluster-key'),
+    engines: join(root, 'engine'),
+    templates: join(root, 'template'),
+    sockets: join(root, 'run'),
+    clusters: join(root, 'vc'),
+    logs: join(root, 'logs'),
+    quarantine: join(root, 'quarantine'),
+  };
+}
+
+/** The paths of one virtual cluster. */
+export interface ClusterLayout {
+  readonly directory: string;
+  readonly configuration: string;
+  /** Socket folder of the instance that serves, and of one that is being proved beside it. */
+  readonly sockets: string;
+  readonly proofSockets: string;
+  readonly log: string;
+  /** Data directory of the current incarnation. */
+  current(incarnation: IncarnationId): string;
+  /** Data directory of an incarnation that was begun and not committed. */
+  begun(incarnation: IncarnationId): string;
+  /** Data directory of an incarnation that another has replaced, until the other has served. */
+  superseded(incarnation: IncarnationId): string;
+}
+
+/** Folders of virtual clusters that are being made or deleted: neither is one. */
+export const CREATING_PREFIX = '.creating-';
+export const REMOVING_PREFIX = '.removing-';
+export const BEGUN_SUFFIX = '.begun';
+export const SUPERSEDED_SUFFIX = '.superseded';
+export const CONFIGURATION_NAME = 'conf';
+
+export function clusterLayout(store: StoreLayout, id: VirtualClusterId): ClusterLayout {
+  const directory = join(store.clusters, String(id));
+  return {
+    directory,
+    configuration: join(directory, CONFIGURATION_NAME),
+    sockets: join(store.sockets, String(id)),
+    proofSockets: join(store.sockets, `${id}p`),
+    log: join(store.logs, `postgres-${id}.log`),
+    current: (incarnation) => join(directory, incarnation),
+    begun: (incarnation) => join(directory, `${incarnation}${BEGUN_SUFFIX}`),
+    superseded: (incarnation) => join(directory, `${incarnation}${SUPERSEDED_SUFFIX}`),
+  };
+}
+
+/** Sixteen hexadecimal digits that make a name nobody else has. */
+export function randomSuffix(rng: Rng): string {
+  return Buffer.from(rng.bytes(8)).toString('hex');
+}

@@ -1,0 +1,278 @@
+/** Takes one job from where its record says it is to where it rests: paused or over. */
+import type { Clock, Logger } from '../base/index.ts';
+import { assert, Mutex, type Semaphore, type Timestamp, timestampToMs, toError } from '../base/index.ts';
+import { type JobRecord, type JobState, isTerminal } from '../catalog/index.ts';
+import { type JobEvent, nextJobState } from './job-state.ts';
+import { recordError } from './job-error.ts';
+import type { JobContext, JobDomain, JobType } from './job-type.ts';
+import { ProgressWriter } from './progress-writer.ts';
+import { type RetryPolicy, failureOf } from './retry.ts';
+
+/** How often the clean-up after a job is tried. */
+const REVERT_ATTEMPTS_MAX = 5;
+/** Between two tries to write a job's record while its virtual cluster's database does not answer. */
+const PERSIST_RETRY_MS = 1000;
+
+export interface JobDriverOptions {
+  readonly record: JobRecord;
+  readonly type: JobType;
+  readonly domain: JobDomain;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Bounds how many jobs work at the same time. */
+  readonly places: Semaphore;
+  /** Aborts when the domain stops serving: work ends, and the record stays as it is for the next time. */
+  readonly detached: AbortSignal;
+  readonly onChange: (record: JobRecord) => void;
+}
+
+export class JobDriver {
+  readonly #options: JobDriverOptions;
+  /** Every change of the record goes through it. */
+  readonly #changes = new Mutex();
+  #record: JobRecord;
+  /** Aborted when what is going on now (work, or waiting for a retry) has to end because somebody asked. */
+  #interrupt = new AbortController();
+  #revertAttempts = 0;
+
+  constructor(options: JobDriverOptions) {
+    this.#options = options;
+    this.#record = options.record;
+  }
+
+  get record(): JobRecord {
+    return this.#record;
+  }
+
+  /** Records that the job shall pause or be cancelled, then interrupts it. @throws InputError `object_state` */
+  async ask(
+    event: JobEvent & { kind: 'pause_asked' | 'cancel_asked' },
+    wait: { signal: AbortSignal },
+  ): Promise<JobRecord> {
+    await this.#changes.run(async () => {
+      await this.#write({ state: nextJobState(this.#record.state, event) }, wait.signal);
+    });
+    this.#interrupt.abort();
+    return this.#record;
+  }
+
+  /** Runs until the job rests or its domain is detached. Never throws for what happens to the job. */
+  async drive(): Promise<void> {
+    while (!this.#options.detached.aborted && !isAtRest(this.#record.state)) {
+      try {
+        await this.#advance(this.#record.state);
+      } catch (error) {
+        if (!this.#options.detached.aborted) throw error;
+      }
+    }
+  }
+
+  async #advance(state: JobState): Promise<void> {
+    switch (state.kind) {
+      case 'pending':
+        return this.#apply({ from: state.kind, event: { kind: 'begun' } });
+      case 'running':
+        return this.#work();
+      case 'retry-running':
+      case 'retry-reverting':
+        if (await this.#waitUntil(state.retryAt)) {
+          await this.#apply({ from: state.kind, event: { kind: 'retry_due' } });
+        }
+        return;
+      case 'pause-requested':
+      case 'cancel-requested':
+        return this.#apply({ from: state.kind, event: { kind: 'work_stopped' } });
+      case 'reverting':
+        return this.#revert();
+      default:
+        return;
+    }
+  }
+
+  async #work(): Promise<void> {
+    const { type, clock } = this.#options;
+    const interrupt = this.#newInterrupt();
+    const outcome = await this.#carryOut(interrupt, async (context) => {
+      const result = await type.run(context);
+      return { event: { kind: 'work_done' } as const, result };
+    });
+    if (outcome === 'interrupted') {
+      // The state may still be `running` when only the domain was detached; then the record stays.
+      if (!this.#options.detached.aborted) await this.#apply({ event: { kind: 'work_stopped' } });
+      return;
+    }
+    if ('result' in outcome) {
+      const progress = { ...this.#record.progress, ...outcome.result };
+      const done = { progress, fractionCompleted: 1, runningStatus: null };
+      return this.#apply({ event: outcome.event, change: done });
+    }
+    const failure = failureOf(outcome.thrown, {
+      policy: this.#policy(),
+      attempt: this.#record.attempt,
+      now: clock.now(),
+    });
+    this.#log(`attempt ${this.#record.attempt} failed, will ${failure.then}`, outcome.thrown);
+    const progress = { ...this.#record.progress, ...recordError(outcome.thrown) };
+    await this.#apply({ event: { kind: 'work_failed', failure }, change: { progress, runningStatus: null } });
+  }
+
+  async #revert(): Promise<void> {
+    const { type, clock } = this.#options;
+    this.#revertAttempts += 1;
+    const outcome = await this.#carryOut(this.#newInterrupt(), async (context) => {
+      await type.revert(context);
+      return { event: { kind: 'revert_done' } as const };
+    });
+    if (outcome === 'interrupted') return;
+    if ('event' in outcome) return this.#apply({ event: outcome.event, change: { runningStatus: null } });
+    const failure = failureOf(outcome.thrown, {
+      policy: { ...this.#policy(), attemptsMax: REVERT_ATTEMPTS_MAX, onExhausted: 'fail' },
+      attempt: this.#revertAttempts,
+      now: clock.now(),
+    });
+    this.#log('clean-up failed', outcome.thrown);
+    assert(failure.then !== 'pause', 'a clean-up is never paused');
+    await this.#apply({ event: { kind: 'revert_failed', failure } });
+  }
+
+  /** Lets the job's own code run in its place, and tells how that ended. */
+  async #carryOut<T>(
+    interrupt: AbortController,
+    use: (context: JobContext) => Promise<T>,
+  ): Promise<T | 'interrupted' | { readonly thrown: unknown }> {
+    const { places, detached, clock } = this.#options;
+    const signal = AbortSignal.any([interrupt.signal, detached]);
+    const progress = new ProgressWriter({ clock, write: (shown) => this.#writeShown(shown) });
+    try {
+      return await places.run(
+        async () => {
+          await this.#beginAttempt();
+          return await use(this.#contextFor({ signal, progress }));
+        },
+        { signal },
+      );
+    } catch (thrown) {
+      return signal.aborted ? 'interrupted' : { thrown };
+    } finally {
+      await progress.end();
+    }
+  }
+
+  #contextFor(options: { signal: AbortSignal; progress: ProgressWriter }): JobContext {
+    const { domain, logger } = this.#options;
+    return {
+      job: this.#record,
+      domain,
+      signal: options.signal,
+      logger,
+      report: (shown) => options.progress.report(shown),
+      save: async (progress) => {
+        await this.#changes.run(() =>
+          this.#write({ progress: { ...this.#record.progress, ...progress } }, options.signal),
+        );
+      },
+    };
+  }
+
+  /** The number of the attempt is durable before anything is done under it. */
+  async #beginAttempt(): Promise<void> {
+    const started = this.#record.started ?? this.#options.clock.now();
+    await this.#changes.run(() => this.#persist({ attempt: this.#record.attempt + 1, started }));
+  }
+
+  /** Applies an event of our own; with `from`, only while the state is still that one. */
+  async #apply(options: {
+    from?: JobState['kind'];
+    event: JobEvent;
+    change?: Partial<JobRecord>;
+  }): Promise<void> {
+    await this.#changes.run(async () => {
+      if (options.from !== undefined && this.#record.state.kind !== options.from) return;
+      await this.#persist({
+        ...options.change,
+        state: nextJobState(this.#record.state, options.event),
+      });
+    });
+  }
+
+  /** A failure to show progress is none of the job; the next report tries again. */
+  async #writeShown(shown: { fraction: number; runningStatus: string }): Promise<void> {
+    const fractionCompleted = Math.max(this.#record.fractionCompleted, shown.fraction);
+    try {
+      await this.#changes.run(() =>
+        this.#write({ fractionCompleted, runningStatus: shown.runningStatus }, this.#options.detached),
+      );
+    } catch (error) {
+      if (!this.#options.detached.aborted) this.#log('progress could not be recorded', error);
+    }
+  }
+
+  /** Writes until it succeeds: a state that was reached must not be forgotten while the domain serves. */
+  async #persist(change: Partial<JobRecord>): Promise<void> {
+    const { clock, detached } = this.#options;
+    for (;;) {
+      try {
+        return await this.#write(change, new AbortController().signal);
+      } catch (error) {
+        if (detached.aborted) throw error;
+        this.#log('its record could not be written, trying again', error);
+        await clock.sleep(PERSIST_RETRY_MS, { signal: detached });
+      }
+    }
+  }
+
+  async #write(change: Partial<JobRecord>, signal: AbortSignal): Promise<void> {
+    const { domain, clock, onChange } = this.#options;
+    const modified = clock.now();
+    const state = change.state ?? this.#record.state;
+    const record: JobRecord = {
+      ...this.#record,
+      ...change,
+      modified,
+      finished: isTerminal(state) ? modified : null,
+    };
+    await domain.store.update(record, { signal });
+    this.#record = record;
+    onChange(record);
+  }
+
+  /** False when interrupted before. */
+  async #waitUntil(time: Timestamp): Promise<boolean> {
+    const { clock, detached } = this.#options;
+    const interrupt = this.#newInterrupt();
+    const signal = AbortSignal.any([interrupt.signal, detached]);
+    try {
+      for (;;) {
+        const ms = timestampToMs(time) - timestampToMs(clock.now());
+        if (ms <= 0) return true;
+        await clock.sleep(Math.min(ms, 60_000), { signal });
+      }
+    } catch (error) {
+      if (signal.aborted) return false;
+      throw error;
+    }
+  }
+
+  /** What was asked between two steps counts for the next one too: the state then already says so. */
+  #newInterrupt(): AbortController {
+    this.#interrupt = new AbortController();
+    const { kind } = this.#record.state;
+    if (kind === 'pause-requested' || kind === 'cancel-requested') this.#interrupt.abort();
+    return this.#interrupt;
+  }
+
+  #policy(): RetryPolicy {
+    const { type, domain } = this.#options;
+    return { ...domain.retryDelays(), attemptsMax: type.attemptsMax, onExhausted: type.onExhausted };
+  }
+
+  #log(message: string, cause: unknown): void {
+    const { type, logger } = this.#options;
+    logger.warning(`${type.name} job ${this.#record.id}: ${message}`, toError(cause));
+  }
+}
+
+/** Paused and finished jobs wait for nobody but a user. */
+function isAtRest(state: JobState): boolean {
+  return state.kind === 'paused' || isTerminal(state);
+}

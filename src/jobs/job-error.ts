@@ -1,0 +1,19 @@
+/** The newest error of a job, kept beside its message so that whoever waits for the job gets it under its own code. */
+import { AppError, ERRORS, type ErrorCode } from '../base/index.ts';
+import type { JsonObject } from '../catalog/index.ts';
+
+export function recordError(thrown: unknown): JsonObject {
+  if (!(thrown instanceof AppError)) return { errorCode: 'internal', errorHint: null };
+  return { errorCode: thrown.code, errorHint: thrown.hint ?? null };
+}
+
+export function readError(progress: JsonObject, message: string): AppError {
+  const code = progress['errorCode'];
+  const hint = progress['errorHint'];
+  const isKnown = typeof code === 'string' && code in ERRORS;
+  return new AppError(
+    isKnown ? (code as ErrorCode) : 'internal',
+    message,
+    typeof hint === 'string' ? { hint } : {},
+  );
+}

@@ -1,0 +1,366 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import {
+  AppError,
+  type IncarnationId,
+  type Logger,
+  type VirtualClusterId,
+  type VirtualClusterName,
+  isAppError,
+} from '../base/index.ts';
+import { JobIdSource, type JobRecord, type JsonObject, isTerminal } from '../catalog/index.ts';
+import { JobRunner } from './job-runner.ts';
+import type { JobContext, JobDomain, JobType } from './job-type.ts';
+import { ManualClock } from '../../test/harness/manual-clock.ts';
+import { MemoryJobStore } from '../../test/harness/memory-job-store.ts';
+
+const SIGNAL = new AbortController().signal;
+const VC = 3 as VirtualClusterId;
+const INCARNATION = '11111111-1111-4111-8111-111111111111' as IncarnationId;
+const OTHER_INCARNATION = '22222222-2222-4222-8222-222222222222' as IncarnationId;
+
+const silent: Logger = {
+  log() {},
+  info() {},
+  warning() {},
+  error() {},
+  for: () => silent,
+};
+
+/** A job type whose attempts are scripted by the test. */
+function scripted(options: {
+  run?: (context: JobContext) => Promise<JsonObject>;
+  revert?: (context: JobContext) => Promise<void>;
+  onExhausted?: 'pause' | 'fail';
+}): JobType {
+  return {
+    name: 'TEST',
+    attemptsMax: 3,
+    onExhausted: options.onExhausted ?? 'fail',
+    run: options.run ?? (() => Promise.resolve({})),
+    revert: options.revert ?? (() => Promise.resolve()),
+  };
+}
+
+/** Work that lasts until it is told to stop. */
+function untilAborted(context: JobContext): Promise<JsonObject> {
+  return new Promise((_resolve, reject) => {
+    context.signal.addEventListener('abort', () => reject(new Error('the worker was killed')), {
+      once: true,
+    });
+  });
+}
+
+function setUp(type: JobType, shared: { store?: MemoryJobStore; clock?: ManualClock } = {}) {
+  const store = shared.store ?? new MemoryJobStore();
+  const clock = shared.clock ?? new ManualClock();
+  const runner = new JobRunner({
+    types: [type],
+    ids: new JobIdSource({ clock, nodeId: 1 }),
+    clock,
+    logger: silent,
+    nodeId: 1,
+  });
+  const domain: JobDomain = {
+    virtualClusterId: VC,
+    virtualClusterName: 'main' as VirtualClusterName,
+    incarnation: INCARNATION,
+    store,
+    retryDelays: () => ({ initialDelayUs: 30_000_000n, maxDelayUs: 3_600_000_000n }),
+  };
+  const create = () =>
+    runner.create(VC, { type: 'TEST', description: 'a test', user: 'root', payload: {} }, wait);
+  const until = (job: JobRecord, predicate: (record: JobRecord) => boolean) =>
+    runner.waitFor({ virtualClusterId: VC, jobId: job.id }, { until: predicate, signal: SIGNAL });
+  return { store, clock, runner, domain, create, until };
+}
+
+const wait = { signal: SIGNAL };
+const isOver = (record: JobRecord) => isTerminal(record.state);
+const isKind = (kind: string) => (record: JobRecord) => record.state.kind === kind;
+
+/** Lets everything that can go on without time passing go on. */
+async function settle(): Promise<void> {
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
+describe('the job runner', () => {
+  it('runs a job and records every state before the next one', async () => {
+    const { store, runner, domain, create, until } = setUp(
+      scripted({ run: (context) => Promise.resolve({ attempt: context.job.attempt, rows: '5' }) }),
+    );
+    await runner.attach(domain, wait);
+    const job = await create();
+    const done = await until(job, isOver);
+    assert.equal(done.state.kind, 'succeeded');
+    assert.deepEqual(done.progress, { attempt: 1, rows: '5' });
+    assert.equal(done.fractionCompleted, 1);
+    assert.notEqual(done.started, null);
+    assert.notEqual(done.finished, null);
+    assert.deepEqual(
+      store.history.map((record) => [record.state.kind, record.attempt]),
+      [
+        ['pending', 0],
+        ['running', 0],
+        ['running', 1],
+        ['succeeded', 1],
+      ],
+    );
+    await runner.shutdown();
+  });
+
+  it('retries transient errors with growing delays, then fails with the newest error', async () => {
+    let attempts = 0;
+    const reverted: number[] = [];
+    const { clock, runner, domain, create, until } = setUp(
+      scripted({
+        run: () => {
+          attempts += 1;
+          return Promise.reject(new AppError('blob_unavailable', `storage is away (${attempts})`));
+        },
+        revert: (context) => {
+          reverted.push(context.job.attempt);
+          return Promise.resolve();
+        },
+      }),
+    );
+    await runner.attach(domain, wait);
+    const job = await create();
+    const first = await until(job, isKind('retry-running'));
+    assert.ok(first.state.kind === 'retry-running');
+    assert.equal(first.state.retryAt - clock.now(), 30_000_000n);
+    clock.advance(29_999);
+    await settle();
+    assert.equal(attempts, 1);
+    clock.advance(1);
+    await settle();
+    assert.equal(attempts, 2);
+    clock.advance(60_000);
+    const failed = await until(job, isOver);
+    assert.deepEqual(failed.state, { kind: 'failed', error: 'storage is away (3)' });
+    assert.equal(reverted.length, 1);
+    await runner.shutdown();
+  });
+
+  it('pauses at the checkpoint, and resumes from it', async () => {
+    const { runner, domain, create, until } = setUp(
+      scripted({
+        async run(context) {
+          if (context.job.progress['checkpoint'] === 'half') return { resumed: true };
+          await context.save({ checkpoint: 'half' });
+          return untilAborted(context);
+        },
+      }),
+    );
+    await runner.attach(domain, wait);
+    const job = await create();
+    await until(job, (record) => record.progress['checkpoint'] === 'half');
+    const reference = { virtualClusterId: VC, jobId: job.id };
+    const asked = await runner.control(reference, 'pause', wait);
+    assert.equal(asked.state.kind, 'pause-requested');
+    await until(job, isKind('paused'));
+    assert.equal((await runner.control(reference, 'pause', wait)).state.kind, 'paused');
+    await runner.control(reference, 'resume', wait);
+    const done = await until(job, isOver);
+    assert.equal(done.state.kind, 'succeeded');
+    assert.deepEqual(done.progress, { checkpoint: 'half', resumed: true });
+    assert.equal(done.attempt, 2);
+    await assert.rejects(runner.control(reference, 'cancel', wait), { code: 'object_state' });
+    await runner.shutdown();
+  });
+
+  it('cancels running and paused jobs, and cleans up after both', async () => {
+    let reverts = 0;
+    const { runner, domain, create, until } = setUp(
+      scripted({
+        run: untilAborted,
+        revert: () => {
+          reverts += 1;
+          return Promise.resolve();
+        },
+      }),
+    );
+    await runner.attach(domain, wait);
+    const running = await create();
+    await until(running, (record) => record.attempt === 1);
+    await runner.control({ virtualClusterId: VC, jobId: running.id }, 'cancel', wait);
+    assert.deepEqual((await until(running, isOver)).state, { kind: 'canceled' });
+
+    const paused = await create();
+    await until(paused, (record) => record.attempt === 1);
+    await runner.control({ virtualClusterId: VC, jobId: paused.id }, 'pause', wait);
+    await until(paused, isKind('paused'));
+    await runner.control({ virtualClusterId: VC, jobId: paused.id }, 'cancel', wait);
+    assert.deepEqual((await until(paused, isOver)).state, { kind: 'canceled' });
+    assert.equal(reverts, 2);
+    await runner.shutdown();
+  });
+
+  it('interrupts a wait for a retry', async () => {
+    const { runner, domain, create, until } = setUp(
+      scripted({ run: () => Promise.reject(new AppError('blob_unavailable', 'away')) }),
+    );
+    await runner.attach(domain, wait);
+    const job = await create();
+    await until(job, isKind('retry-running'));
+    await runner.control({ virtualClusterId: VC, jobId: job.id }, 'cancel', wait);
+    assert.equal((await until(job, isOver)).state.kind, 'canceled');
+    await runner.shutdown();
+  });
+
+  it('leaves running jobs running when its domain stops, and takes them up under a new attempt', async () => {
+    const attempts: number[] = [];
+    const type = scripted({
+      run: (context) => {
+        attempts.push(context.job.attempt);
+        return attempts.length === 1 ? untilAborted(context) : Promise.resolve({});
+      },
+    });
+    const { store, clock, runner, domain, create, until } = setUp(type);
+    await runner.attach(domain, wait);
+    const job = await create();
+    await until(job, (record) => record.attempt === 1);
+    await settle();
+    const waiting = until(job, isOver);
+    const refused = assert.rejects(waiting, { code: 'cannot_connect_now' });
+    await runner.detach(VC);
+    await refused;
+    assert.equal(store.records.get(job.id)?.state.kind, 'running');
+
+    const next = setUp(type, { store, clock });
+    await next.runner.attach(next.domain, wait);
+    assert.equal((await next.until(job, isOver)).state.kind, 'succeeded');
+    assert.deepEqual(attempts, [1, 2]);
+    const later = await next.create();
+    assert.ok(later.id > job.id);
+    await next.runner.shutdown();
+  });
+
+  it('closes jobs of another incarnation without running them', async () => {
+    let hasRun = false;
+    const type = scripted({
+      run: () => {
+        hasRun = true;
+        return Promise.resolve({});
+      },
+    });
+    const { store, clock, runner, domain, create } = setUp(type);
+    await runner.attach(domain, wait);
+    const job = await create();
+    await runner.shutdown();
+    store.records.set(job.id, { ...job, state: { kind: 'paused', error: undefined } });
+    hasRun = false;
+    const next = setUp(type, { store, clock });
+    await next.runner.attach({ ...next.domain, incarnation: OTHER_INCARNATION }, wait);
+    const closed = store.records.get(job.id);
+    assert.ok(closed?.state.kind === 'failed');
+    assert.match(closed.state.error, /incarnation 11111111/);
+    assert.notEqual(closed.finished, null);
+    assert.equal(hasRun, false);
+    await next.runner.shutdown();
+  });
+
+  it('writes progress at most once a second, never backwards', async () => {
+    let report: JobContext['report'] = () => {};
+    const { store, clock, runner, domain, create, until } = setUp(
+      scripted({
+        run: (context) => {
+          report = (shown) => context.report(shown);
+          return untilAborted(context);
+        },
+      }),
+    );
+    await runner.attach(domain, wait);
+    const job = await create();
+    await until(job, (record) => record.attempt === 1);
+    await settle();
+    const before = store.history.length;
+    for (let step = 1; step <= 100; step += 1)
+      report({ fraction: step / 200, runningStatus: `step ${step}` });
+    await settle();
+    assert.equal(store.history.length, before + 1);
+    report({ fraction: 0.1, runningStatus: 'counting again' });
+    clock.advance(1000);
+    await settle();
+    assert.equal(store.history.length, before + 2);
+    assert.equal(store.records.get(job.id)?.fractionCompleted, 0.5);
+    assert.equal(store.records.get(job.id)?.runningStatus, 'counting again');
+    await runner.shutdown();
+    report({ fraction: 0.9, runningStatus: 'too late' });
+    await settle();
+    assert.equal(store.history.length, before + 2);
+  });
+
+  it('keeps trying to record what was reached while the database is away', async () => {
+    const finish = Promise.withResolvers<JsonObject>();
+    const { store, clock, runner, domain, create, until } = setUp(scripted({ run: () => finish.promise }));
+    await runner.attach(domain, wait);
+    const job = await create();
+    await until(job, (record) => record.attempt === 1);
+    store.isBroken = true;
+    finish.resolve({ rows: '7' });
+    await settle();
+    assert.equal(store.records.get(job.id)?.state.kind, 'running');
+    store.isBroken = false;
+    clock.advance(1000);
+    assert.deepEqual((await until(job, isOver)).progress, { rows: '7' });
+    await runner.shutdown();
+  });
+
+  it('gives a clean-up several tries, then asks for a person', async () => {
+    let tries = 0;
+    const { clock, runner, domain, create, until } = setUp(
+      scripted({
+        run: () => Promise.reject(new AppError('data_corrupt', 'checksum mismatch')),
+        revert: () => {
+          tries += 1;
+          return Promise.reject(new AppError('blob_unavailable', 'away'));
+        },
+      }),
+    );
+    await runner.attach(domain, wait);
+    const job = await create();
+    for (let round = 0; round < 6; round += 1) {
+      await settle();
+      clock.advance(3_600_000);
+    }
+    const over = await until(job, isOver);
+    assert.deepEqual(over.state, { kind: 'revert-failed', error: 'away' });
+    assert.equal(tries, 5);
+    await runner.shutdown();
+  });
+
+  it('bounds how many jobs work at once', async () => {
+    let working = 0;
+    const { runner, domain, create } = setUp(
+      scripted({
+        run: (context) => {
+          working += 1;
+          return untilAborted(context);
+        },
+      }),
+    );
+    await runner.attach(domain, wait);
+    for (let count = 0; count < 12; count += 1) await create();
+    await settle();
+    assert.equal(working, 8);
+    await runner.shutdown();
+  });
+
+  it('stops waiting when the client goes away, while the job goes on', async () => {
+    const finish = Promise.withResolvers<JsonObject>();
+    const { runner, domain, create, until } = setUp(scripted({ run: () => finish.promise }));
+    await runner.attach(domain, wait);
+    const job = await create();
+    const client = new AbortController();
+    const waiting = runner.waitFor(
+      { virtualClusterId: VC, jobId: job.id },
+      { until: isOver, signal: client.signal },
+    );
+    client.abort();
+    await assert.rejects(waiting, (error) => isAppError(error, 'cancelled'));
+    finish.resolve({});
+    assert.equal((await until(job, isOver)).state.kind, 'succeeded');
+    await runner.shutdown();
+  });
+});

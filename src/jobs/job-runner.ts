@@ -1,0 +1,261 @@
+/**
+ * Runs the jobs of every virtual cluster that serves. Each job is a durable record first and a running task second: after a restart of the
+ * daemon the record is taken up where it stands.
+ */
+import type { Clock, JobId, Logger, VirtualClusterId } from '../base/index.ts';
+import { AppError, CancelledError, InputError, Mutex, Semaphore } from '../base/index.ts';
+import { type JobIdSource, type JobRecord, type JobSpec, isTerminal } from '../catalog/index.ts';
+import { JobDriver } from './job-driver.ts';
+import { type JobEvent, nextJobState } from './job-state.ts';
+import type { JobDomain, JobType } from './job-type.ts';
+
+/** Jobs that work at the same time on one node; further ones wait for their turn. */
+export const JOBS_WORKING_MAX = 8;
+
+export type JobControl = 'pause' | 'resume' | 'cancel';
+
+export interface JobReference {
+  /** The virtual cluster that keeps the record. */
+  readonly virtualClusterId: VirtualClusterId;
+  readonly jobId: JobId;
+}
+
+interface Attached {
+  readonly domain: JobDomain;
+  readonly detached: AbortController;
+  readonly drivers: Map<JobId, { readonly driver: JobDriver; readonly done: Promise<void> }>;
+  /** Orders what users ask with the coming and going of drivers. */
+  readonly control: Mutex;
+  readonly listeners: Set<(record: JobRecord) => void>;
+}
+
+export class JobRunner {
+  readonly #types: ReadonlyMap<string, JobType>;
+  readonly #ids: JobIdSource;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #nodeId: number;
+  readonly #places = new Semaphore(JOBS_WORKING_MAX);
+  readonly #attached = new Map<VirtualClusterId, Attached>();
+
+  constructor(options: {
+    types: readonly JobType[];
+    ids: JobIdSource;
+    clock: Clock;
+    logger: Logger;
+    nodeId: number;
+  }) {
+    this.#types = new Map(options.types.map((type) => [type.name, type]));
+    this.#ids = options.ids;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#nodeId = options.nodeId;
+  }
+
+  /**
+   * Takes up the jobs of a virtual cluster that has begun to serve. Those of another incarnation are closed, never run.
+   * Harmless when attached.
+   */
+  async attach(domain: JobDomain, wait: { signal: AbortSignal }): Promise<void> {
+    if (this.#attached.has(domain.virtualClusterId)) return;
+    const attached: Attached = {
+      domain,
+      detached: new AbortController(),
+      drivers: new Map(),
+      control: new Mutex(),
+      listeners: new Set(),
+    };
+    this.#ids.noteUsed(await domain.store.newestId(wait));
+    const unfinished = await domain.store.readUnfinished(wait);
+    const isOurs = (record: JobRecord) => record.incarnation === domain.incarnation;
+    for (const record of unfinished) {
+      if (!isOurs(record)) await this.#close(attached, record, wait);
+    }
+    this.#attached.set(domain.virtualClusterId, attached);
+    for (const record of unfinished) {
+      if (isOurs(record) && record.state.kind !== 'paused') this.#drive(attached, record);
+    }
+  }
+
+  /** Ends the work of its jobs, whose records stay as they are, and waits for that. Harmless when not attached. */
+  async detach(virtualClusterId: VirtualClusterId): Promise<void> {
+    const attached = this.#attached.get(virtualClusterId);
+    if (attached === undefined) return;
+    this.#attached.delete(virtualClusterId);
+    attached.detached.abort();
+    await Promise.all([...attached.drivers.values()].map(({ done }) => done));
+  }
+
+  async shutdown(): Promise<void> {
+    await Promise.all([...this.#attached.keys()].map((id) => this.detach(id)));
+  }
+
+  /** Records a new job and begins it. The record is durable when this returns. */
+  async create(
+    virtualClusterId: VirtualClusterId,
+    spec: JobSpec,
+    wait: { signal: AbortSignal },
+  ): Promise<JobRecord> {
+    const attached = this.#require(virtualClusterId);
+    const now = this.#clock.now();
+    const record: JobRecord = {
+      ...spec,
+      id: this.#ids.next(),
+      state: { kind: 'pending' },
+      runningStatus: null,
+      created: now,
+      started: null,
+      finished: null,
+      modified: now,
+      fractionCompleted: 0,
+      coordinatorId: this.#nodeId,
+      progress: {},
+      attempt: 0,
+      incarnation: attached.domain.incarnation,
+    };
+    await attached.control.run(async () => {
+      await attached.domain.store.insert(record, wait);
+      this.#drive(attached, record);
+    });
+    return record;
+  }
+
+  /** Pauses, resumes or cancels; what was asked is durable when this returns. @throws InputError `object_state` */
+  async control(
+    reference: JobReference,
+    action: JobControl,
+    wait: { signal: AbortSignal },
+  ): Promise<JobRecord> {
+    const attached = this.#require(reference.virtualClusterId);
+    return attached.control.run(async () => {
+      const running = await this.#unlessResting(attached, reference.jobId);
+      if (running !== undefined && action !== 'resume') {
+        return running.ask({ kind: action === 'pause' ? 'pause_asked' : 'cancel_asked' }, wait);
+      }
+      const record = running?.record ?? (await attached.domain.store.read(reference.jobId, wait));
+      if (record === undefined) throw jobNotFound(reference.jobId);
+      const next = await this.#write(attached, record, { kind: `${action}_asked` }, wait);
+      if (next.state.kind !== record.state.kind) this.#drive(attached, next);
+      return next;
+    });
+  }
+
+  /**
+   * The record as soon as it satisfies `until`.
+   * @throws AppError `object_not_found`; `cannot_connect_now` when the virtual cluster stops serving; CancelledError
+   */
+  async waitFor(
+    reference: JobReference,
+    options: { until: (record: JobRecord) => boolean; signal: AbortSignal },
+  ): Promise<JobRecord> {
+    const attached = this.#require(reference.virtualClusterId);
+    const found = Promise.withResolvers<JobRecord>();
+    const listener = (record: JobRecord) => {
+      if (record.id === reference.jobId && options.until(record)) found.resolve(record);
+    };
+    const onCancel = () => found.reject(new CancelledError());
+    const onDetach = () => found.reject(notServing(attached.domain.virtualClusterName));
+    attached.listeners.add(listener);
+    options.signal.addEventListener('abort', onCancel, { once: true });
+    attached.detached.signal.addEventListener('abort', onDetach, { once: true });
+    try {
+      if (options.signal.aborted) throw new CancelledError();
+      const record =
+        attached.drivers.get(reference.jobId)?.driver.record ??
+        (await attached.domain.store.read(reference.jobId, options));
+      if (record === undefined) throw jobNotFound(reference.jobId);
+      listener(record);
+      return await found.promise;
+    } finally {
+      attached.listeners.delete(listener);
+      options.signal.removeEventListener('abort', onCancel);
+      attached.detached.signal.removeEventListener('abort', onDetach);
+      found.promise.catch(() => undefined);
+    }
+  }
+
+  /** Jobs that are being driven now, with what is known of them in memory. */
+  active(virtualClusterId: VirtualClusterId): readonly JobRecord[] {
+    const attached = this.#attached.get(virtualClusterId);
+    return attached === undefined ? [] : [...attached.drivers.values()].map(({ driver }) => driver.record);
+  }
+
+  /** The driver of a job that is not at rest; one that is just coming to rest is waited for. */
+  async #unlessResting(attached: Attached, jobId: JobId): Promise<JobDriver | undefined> {
+    const entry = attached.drivers.get(jobId);
+    if (entry === undefined) return undefined;
+    const { state } = entry.driver.record;
+    if (state.kind !== 'paused' && !isTerminal(state)) return entry.driver;
+    await entry.done;
+    return undefined;
+  }
+
+  #drive(attached: Attached, record: JobRecord): void {
+    const type = this.#types.get(record.type);
+    const logger = this.#logger.for({
+      virtualClusterId: attached.domain.virtualClusterId,
+      virtualClusterName: attached.domain.virtualClusterName,
+    });
+    if (type === undefined) {
+      logger.warning(`job ${record.id} is of type ${record.type}, which this release does not run`);
+      return;
+    }
+    const driver = new JobDriver({
+      record,
+      type,
+      domain: attached.domain,
+      clock: this.#clock,
+      logger,
+      places: this.#places,
+      detached: attached.detached.signal,
+      onChange: (changed) => this.#announce(attached, changed),
+    });
+    const done = driver
+      .drive()
+      .catch((error: unknown) => logger.error(`job ${record.id} stopped running`, error))
+      .finally(() => {
+        attached.drivers.delete(record.id);
+        logger.info(`${record.type} job ${record.id}: ${driver.record.state.kind}`);
+      });
+    attached.drivers.set(record.id, { driver, done });
+  }
+
+  async #close(attached: Attached, record: JobRecord, wait: { signal: AbortSignal }): Promise<void> {
+    const error = `the job belongs to incarnation ${record.incarnation}, which is not the current one`;
+    await this.#write(attached, record, { kind: 'closed', error }, wait);
+  }
+
+  async #write(
+    attached: Attached,
+    record: JobRecord,
+    event: JobEvent,
+    wait: { signal: AbortSignal },
+  ): Promise<JobRecord> {
+    const state = nextJobState(record.state, event);
+    const modified = this.#clock.now();
+    const next = { ...record, state, modified, finished: isTerminal(state) ? modified : null };
+    await attached.domain.store.update(next, wait);
+    this.#announce(attached, next);
+    return next;
+  }
+
+  #announce(attached: Attached, record: JobRecord): void {
+    for (const listener of attached.listeners) listener(record);
+  }
+
+  #require(virtualClusterId: VirtualClusterId): Attached {
+    const attached = this.#attached.get(virtualClusterId);
+    if (attached === undefined) throw notServing(`${virtualClusterId}`);
+    return attached;
+  }
+}
+
+export function jobNotFound(jobId: JobId): InputError {
+  return new InputError('object_not_found', `job with ID ${jobId} does not exist`);
+}
+
+function notServing(name: string): AppError {
+  return new AppError('cannot_connect_now', `virtual cluster "${name}" does not run jobs now`, {
+    hint: 'try again when its service has started',
+  });
+}

@@ -1,0 +1,40 @@
+/** What a kind of job has to bring, and what it is given to run. */
+import type { IncarnationId, Logger, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
+import type { JobRecord, JobStore, JsonObject } from '../catalog/index.ts';
+
+/** The virtual cluster that keeps a job's record: while it serves, its jobs run. */
+export interface JobDomain {
+  readonly virtualClusterId: VirtualClusterId;
+  readonly virtualClusterName: VirtualClusterName;
+  readonly incarnation: IncarnationId;
+  readonly store: JobStore;
+  /** Read anew for every failure. */
+  readonly retryDelays: () => { readonly initialDelayUs: bigint; readonly maxDelayUs: bigint };
+}
+
+export interface JobContext {
+  /** As it was when this attempt began; `progress` is what earlier attempts have saved. */
+  readonly job: JobRecord;
+  readonly domain: JobDomain;
+  /** Aborts when the job is to be paused or cancelled, or the daemon stops. */
+  readonly signal: AbortSignal;
+  readonly logger: Logger;
+  /** Cheap; what is shown is at most a second old. */
+  report(progress: { fraction: number; runningStatus: string }): void;
+  /** Durable when it returns: what the next attempt will find, merged over what was there. */
+  save(progress: JsonObject): Promise<void>;
+}
+
+export interface JobType {
+  readonly name: string;
+  readonly attemptsMax: number;
+  /** What becomes of a job whose error somebody can act upon: `pause` keeps what was done. */
+  readonly onExhausted: 'pause' | 'fail';
+  /**
+   * Does the work, or the rest of it: an earlier attempt may have ended anywhere. What it returns is merged into the progress
+   * together with the final state.
+   */
+  run(context: JobContext): Promise<JsonObject>;
+  /** Takes away what a failed or cancelled job has left behind. May run twice. */
+  revert(context: JobContext): Promise<void>;
+}

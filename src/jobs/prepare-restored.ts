@@ -1,0 +1,51 @@
+/**
+ * What a restored data directory must not keep of where it comes from, done by the bootstrap superuser in database `system` before anybody
+ * can log in. Only backups with this physical cluster's seal get here, so what they hold was written under our own rules.
+ */
+import type { IncarnationId, Timestamp } from '../base/index.ts';
+import {
+  type SqlClient,
+  inTransaction,
+  migrate,
+  textOf,
+  unfinishedJobs,
+  writeJob,
+} from '../catalog/index.ts';
+import { nextJobState } from './job-state.ts';
+
+/** Gives what was found and changed, a sentence each, for the log. May run twice. */
+export async function prepareRestored(
+  client: SqlClient,
+  options: { incarnation: IncarnationId; now: Timestamp },
+): Promise<readonly string[]> {
+  await migrate(client, { set: 'virtual_cluster', now: options.now });
+  return inTransaction(client, async () => [
+    ...(await disarmSuperusers(client)),
+    ...(await closeJobs(client, options)),
+  ]);
+}
+
+/** Nobody but the bootstrap superuser (OID 10) is one in a virtual cluster. */
+async function disarmSuperusers(client: SqlClient): Promise<string[]> {
+  const rows = await client.query(
+    `select rolname, pg_catalog.quote_ident(rolname) as quoted from pg_catalog.pg_authid where rolsuper and oid <> 10`,
+  );
+  for (const row of rows) await client.query(`alter role ${textOf(row, 'quoted')} nosuperuser`);
+  return rows.map((row) => `role ${textOf(row, 'quoted')} is no superuser any more`);
+}
+
+/** Jobs that were going on when the backup was taken belong to that life of the data. */
+async function closeJobs(
+  client: SqlClient,
+  options: { incarnation: IncarnationId; now: Timestamp },
+): Promise<string[]> {
+  const closed: string[] = [];
+  for (const job of await unfinishedJobs(client)) {
+    if (job.incarnation === options.incarnation) continue;
+    const error = `the job belongs to incarnation ${job.incarnation}, of which this is a restored copy`;
+    const state = nextJobState(job.state, { kind: 'closed', error });
+    await writeJob(client, { ...job, state, finished: options.now, modified: options.now });
+    closed.push(`job ${job.id} (${job.type}) of the backup's time is closed`);
+  }
+  return closed;
+}

@@ -1,0 +1,182 @@
+/**
+ * RESTORE of a whole virtual cluster. The backup becomes a new incarnation beside the one that serves, is recovered, checked and prepared
+ * there, and takes over in one atomic step: whenever the daemon dies, either the old state serves or the new one. The number of the new
+ * incarnation is part of the job's record, so a later attempt can tell how far an earlier one came.
+ */
+import type { Clock, IncarnationId, VirtualClusterId } from '../base/index.ts';
+import { AppError, CorruptError, parseIncarnationId } from '../base/index.ts';
+import { type JobRecord, type JsonObject, insertJob } from '../catalog/index.ts';
+import type { Instance, InstanceHost } from '../instance/index.ts';
+import type { BulkWorker, ClusterKey, CollectionLocation, MaterializeResult } from '../timeline/index.ts';
+import { recordTotals, totalsOf } from './backup-totals.ts';
+import type { JobContext, JobType } from './job-type.ts';
+import { textField } from './payload.ts';
+import { prepareRestored } from './prepare-restored.ts';
+
+export const RESTORE_JOB = 'RESTORE';
+
+export interface RestorePayload {
+  readonly collectionUri: string;
+  readonly subdirectory: string;
+  /** Of the data directory to be made. */
+  readonly incarnation: IncarnationId;
+}
+
+export interface RestoreJobDependencies {
+  readonly bulkWorker: BulkWorker;
+  readonly instanceHost: InstanceHost;
+  readonly clock: Clock;
+  readonly key: ClusterKey;
+  readonly resolveCollection: (uri: string) => Promise<CollectionLocation>;
+  /**
+   * Sees that nobody works in the virtual cluster and that it is still empty, runs `commit`, and serves again.
+   * @throws AppError `object_state` when it is not empty any more; then `commit` has not run
+   */
+  readonly takeOver: (options: {
+    virtualClusterId: VirtualClusterId;
+    commit: () => Promise<void>;
+    signal: AbortSignal;
+  }) => Promise<void>;
+}
+
+/** Shares of the work in what is shown as progress. */
+const MATERIALIZED_FRACTION = 0.8;
+const PROVED_FRACTION = 0.95;
+
+export function restorePayload(payload: RestorePayload): JsonObject {
+  return { ...payload };
+}
+
+export function restoreJobType(dependencies: RestoreJobDependencies): JobType {
+  return {
+    name: RESTORE_JOB,
+    attemptsMax: 3,
+    onExhausted: 'pause',
+    run: (context) => runRestore(context, dependencies),
+    revert: (context) => abandon(context, dependencies),
+  };
+}
+
+async function runRestore(context: JobContext, dependencies: RestoreJobDependencies): Promise<JsonObject> {
+  const target = targetOf(context.job, dependencies.instanceHost);
+  if (target.instance.identity.incarnation === target.incarnation) return {}; // Committed by an earlier attempt.
+  const materialized = await materialize(context, dependencies);
+  await context.save(recordTotals(totalsOf(materialized.summary)));
+  context.report({ fraction: MATERIALIZED_FRACTION, runningStatus: 'recovering' });
+  await prove(context, dependencies, materialized);
+  context.report({ fraction: PROVED_FRACTION, runningStatus: 'taking over' });
+  await commit(context, dependencies, materialized);
+  return recordTotals(totalsOf(materialized.summary));
+}
+
+async function materialize(
+  context: JobContext,
+  dependencies: RestoreJobDependencies,
+): Promise<MaterializeResult> {
+  const { job, signal } = context;
+  const { instanceHost, bulkWorker, key } = dependencies;
+  const target = targetOf(job, instanceHost);
+  const collection = await dependencies.resolveCollection(textField(job.payload, 'collectionUri'));
+  const { dataDirectory, uid } = await instanceHost.beginIncarnation(target);
+  return bulkWorker.materialize(
+    {
+      collection,
+      subdirectory: textField(job.payload, 'subdirectory'),
+      key,
+      targetDirectory: dataDirectory,
+      uid,
+    },
+    {
+      onProgress: ({ fraction, phase }) =>
+        context.report({ fraction: fraction * MATERIALIZED_FRACTION, runningStatus: phase }),
+      signal,
+    },
+  );
+}
+
+async function prove(
+  context: JobContext,
+  dependencies: RestoreJobDependencies,
+  { summary }: MaterializeResult,
+): Promise<void> {
+  const { job, logger, signal } = context;
+  const { instanceHost, clock } = dependencies;
+  const { virtualClusterId, incarnation } = targetOf(job, instanceHost);
+  await instanceHost.proveIncarnation({
+    virtualClusterId,
+    incarnation,
+    recovery: { lsn: summary.targetLsn, timelineId: summary.timelineId },
+    prepare: async (client) => {
+      const findings = await prepareRestored(client, { incarnation, now: clock.now() });
+      for (const finding of findings) logger.warning(`RESTORE job ${job.id}: ${finding}`);
+      await insertJob(client, finishedRecord({ job, incarnation, summary, now: clock.now() }));
+    },
+    signal,
+  });
+}
+
+async function commit(
+  context: JobContext,
+  dependencies: RestoreJobDependencies,
+  { summary }: MaterializeResult,
+): Promise<void> {
+  const { job, signal } = context;
+  const { instanceHost, takeOver } = dependencies;
+  const { virtualClusterId, incarnation } = targetOf(job, instanceHost);
+  await takeOver({
+    virtualClusterId,
+    commit: () =>
+      instanceHost.commitIncarnation({
+        virtualClusterId,
+        incarnation,
+        parentIncarnation: summary.incarnation,
+        forkLsn: summary.targetLsn,
+        signal,
+      }),
+    signal,
+  });
+}
+
+/** Harmless after a commit, and when the virtual cluster is gone: both leave nothing to abandon. */
+async function abandon(context: JobContext, dependencies: RestoreJobDependencies): Promise<void> {
+  const { job } = context;
+  const { targetVirtualClusterId: id } = job;
+  if (id !== undefined && dependencies.instanceHost.get(id) === undefined) return;
+  const { instance, virtualClusterId, incarnation } = targetOf(job, dependencies.instanceHost);
+  if (instance.identity.incarnation === incarnation) return;
+  await dependencies.instanceHost.abandonIncarnation({ virtualClusterId, incarnation });
+}
+
+/** The job as the restored virtual cluster will remember it. */
+function finishedRecord(options: {
+  job: JobRecord;
+  incarnation: IncarnationId;
+  summary: MaterializeResult['summary'];
+  now: JobRecord['modified'];
+}): JobRecord {
+  const { targetVirtualClusterId: _kept, ...job } = options.job;
+  return {
+    ...job,
+    state: { kind: 'succeeded' },
+    runningStatus: null,
+    finished: options.now,
+    modified: options.now,
+    fractionCompleted: 1,
+    progress: recordTotals(totalsOf(options.summary)),
+    incarnation: options.incarnation,
+  };
+}
+
+function targetOf(
+  job: JobRecord,
+  instanceHost: InstanceHost,
+): { virtualClusterId: VirtualClusterId; incarnation: IncarnationId; instance: Instance } {
+  const virtualClusterId = job.targetVirtualClusterId;
+  if (virtualClusterId === undefined) throw new CorruptError("the job's record lacks its virtual cluster");
+  const incarnation = parseIncarnationId(textField(job.payload, 'incarnation'));
+  const instance = instanceHost.get(virtualClusterId);
+  if (instance === undefined) {
+    throw new AppError('object_not_found', `virtual cluster ${virtualClusterId} is gone`);
+  }
+  return { virtualClusterId, incarnation, instance };
+}

@@ -1,0 +1,6 @@
+export * from './backend-messages.ts';
+export * from './frontend-messages.ts';
+export * from './reader.ts';
+export * from './startup.ts';
+export * from './types.ts';
+export * from './writer.ts';

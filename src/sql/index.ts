@@ -1,0 +1,22 @@
+export * from './ast.ts';
+export { helpFor, type StatementHelp, statementHelp } from './help.ts';
+export { readToken, type Token, type TokenKind, type Unterminated } from './lexer.ts';
+export { nameOf, stringOf } from './literals.ts';
+export { mayBeOurs, mayBeOursBytes } from './may-be-ours.ts';
+export {
+  type OptionName,
+  OPTIONS,
+  type OptionShape,
+  type OptionSpec,
+  type OptionStatement,
+  optionsOf,
+  optionSpelling,
+} from './options.ts';
+export { parseStatement } from './parser.ts';
+export { type PrintOptions, printStatement } from './printer.ts';
+export { quoteName, quoteString } from './quote.ts';
+export { REDACTED, redactStatement, redactUri } from './redact.ts';
+export { findRowSources, highestPlaceholder } from './row-source.ts';
+export { splitStatements } from './split.ts';
+export { positionOf } from './token-stream.ts';
+export { bindPlaceholders, mapValues, type ValueMapper, type ValueRole } from './values.ts';

@@ -1,0 +1,140 @@
+import type { AlterVirtualClusterAction, CapabilityList, Statement, Value } from './ast.ts';
+import { parseSettingAssignment, parseSettingName } from './parse-settings.ts';
+import { parseList, parseValue } from './parse-value.ts';
+import { rule, type Rule } from './rule.ts';
+import type { TokenStream } from './token-stream.ts';
+
+/** `TENANT` is the old spelling of `VIRTUAL CLUSTER`. */
+export const VIRTUAL_CLUSTER_RULES: readonly Rule[] = [
+  rule('create virtual cluster', 'create_virtual_cluster', parseCreate),
+  rule('create tenant', 'create_virtual_cluster', parseCreate),
+  rule('alter virtual cluster', 'alter_virtual_cluster', parseAlter),
+  rule('alter tenant', 'alter_virtual_cluster', parseAlter),
+  rule('drop virtual cluster', 'drop_virtual_cluster', parseDrop),
+  rule('drop tenant', 'drop_virtual_cluster', parseDrop),
+  rule('show virtual clusters', 'show_virtual_clusters', (stream) => parseShow(stream, undefined)),
+  rule('show tenants', 'show_virtual_clusters', (stream) => parseShow(stream, undefined)),
+  rule('show virtual cluster', 'show_virtual_clusters', (stream) =>
+    parseShow(stream, stream.hyphenatedName()),
+  ),
+  rule('show tenant', 'show_virtual_clusters', (stream) => parseShow(stream, stream.hyphenatedName())),
+  rule('show virtual_cluster_name', 'show_virtual_cluster_name', () => ({
+    kind: 'show_virtual_cluster_name',
+  })),
+];
+
+const REPLICATION_HINT = 'move the data with BACKUP and RESTORE';
+
+function parseCreate(stream: TokenStream): Statement {
+  const ifNotExists = stream.acceptWords('if', 'not', 'exists');
+  const name = stream.hyphenatedName();
+  const like = stream.acceptWords('like') ? stream.hyphenatedName() : undefined;
+  if (stream.isWords('from', 'replication')) {
+    stream.refuse('CREATE VIRTUAL CLUSTER ... FROM REPLICATION is not supported', REPLICATION_HINT);
+  }
+  if (stream.isWords('from', 'virtual', 'cluster')) {
+    stream.refuse(
+      'CREATE VIRTUAL CLUSTER ... FROM VIRTUAL CLUSTER is not supported',
+      'create an empty virtual cluster and RESTORE a backup into it',
+    );
+  }
+  return { kind: 'create_virtual_cluster', ifNotExists, name, like };
+}
+
+function parseDrop(stream: TokenStream): Statement {
+  const ifExists = stream.acceptWords('if', 'exists');
+  const name = stream.hyphenatedName();
+  return { kind: 'drop_virtual_cluster', ifExists, name, immediate: stream.acceptWords('immediate') };
+}
+
+function parseShow(stream: TokenStream, name: string | undefined): Statement {
+  const items = stream.acceptWords('with') ? parseList(stream, parseShowItem) : [];
+  return {
+    kind: 'show_virtual_clusters',
+    name,
+    withCapabilities: items.includes('capabilities'),
+    withReplicationStatus: items.includes('replication_status'),
+  };
+}
+
+function parseShowItem(stream: TokenStream): 'capabilities' | 'replication_status' {
+  if (stream.acceptWords('capabilities')) return 'capabilities';
+  stream.expectWords('replication', 'status');
+  return 'replication_status';
+}
+
+function parseAlter(stream: TokenStream): Statement {
+  const name = stream.hyphenatedName();
+  return { kind: 'alter_virtual_cluster', name, action: parseAction(stream) };
+}
+
+const REPLICATION_ACTIONS: readonly (readonly string[])[] = [
+  ['pause', 'replication'],
+  ['resume', 'replication'],
+  ['complete', 'replication'],
+  ['start', 'replication'],
+  ['set', 'replication'],
+];
+
+function parseAction(stream: TokenStream): AlterVirtualClusterAction {
+  for (const words of REPLICATION_ACTIONS) {
+    if (!stream.isWords(...words)) continue;
+    const action = words.join(' ').toUpperCase();
+    stream.refuse(`ALTER VIRTUAL CLUSTER ... ${action} is not supported`, REPLICATION_HINT);
+  }
+  const found = ACTIONS.find(({ words }) => stream.acceptWords(...words));
+  return found === undefined ? failInsideAction(stream) : found.parse(stream);
+}
+
+interface ActionRule {
+  readonly words: readonly string[];
+  readonly parse: (stream: TokenStream) => AlterVirtualClusterAction;
+}
+
+const ACTIONS: readonly ActionRule[] = [
+  { words: ['start', 'service', 'shared'], parse: () => ({ kind: 'start_service_shared' }) },
+  { words: ['stop', 'service'], parse: () => ({ kind: 'stop_service' }) },
+  {
+    words: ['rename', 'to'],
+    parse: (stream) => ({ kind: 'rename_to', name: stream.hyphenatedName() }),
+  },
+  {
+    words: ['grant'],
+    parse: (stream) => ({ kind: 'grant_capabilities', capabilities: parseCapabilities(stream) }),
+  },
+  {
+    words: ['revoke'],
+    parse: (stream) => ({ kind: 'revoke_capabilities', capabilities: parseCapabilities(stream) }),
+  },
+  {
+    words: ['set', 'cluster', 'setting'],
+    parse: (stream) => ({ kind: 'set_cluster_setting', ...parseSettingAssignment(stream) }),
+  },
+  {
+    words: ['reset', 'cluster', 'setting'],
+    parse: (stream) => ({ kind: 'reset_cluster_setting', name: parseSettingName(stream) }),
+  },
+];
+
+/** Points behind the words that were right: at `EXTERNAL` in `START SERVICE EXTERNAL`. */
+function failInsideAction(stream: TokenStream): never {
+  for (const { words } of ACTIONS) {
+    if (stream.word() === words[0]) stream.expectWords(...words);
+  }
+  return stream.fail();
+}
+
+function parseCapabilities(stream: TokenStream): CapabilityList {
+  if (stream.acceptWords('all')) {
+    stream.expectWords('capabilities');
+    return { kind: 'all' };
+  }
+  stream.expectWords('capability');
+  return { kind: 'some', capabilities: parseList(stream, parseCapability) };
+}
+
+function parseCapability(stream: TokenStream): { readonly name: string; readonly value: Value | undefined } {
+  const name = stream.name();
+  const hasValue = stream.acceptSymbol('=') || stream.acceptWords('to');
+  return { name, value: hasValue ? parseValue(stream) : undefined };
+}

@@ -1,0 +1,487 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { isAppError } from '../base/index.ts';
+import type { Statement, StatementKind, Value } from './ast.ts';
+import { statementHelp } from './help.ts';
+import { parseStatement, RULES } from './parser.ts';
+
+const string = (value: string): Value => ({ kind: 'string', value });
+const create = (name: string) =>
+  ({ kind: 'create_virtual_cluster', ifNotExists: false, name, like: undefined }) as const;
+const alter = (action: Extract<Statement, { kind: 'alter_virtual_cluster' }>['action']): Statement => ({
+  kind: 'alter_virtual_cluster',
+  name: 'main',
+  action,
+});
+const set = (name: string, value: Value | 'default'): Statement => ({
+  kind: 'set_cluster_setting',
+  name,
+  value,
+});
+const whole = { kind: 'virtual_cluster' } as const;
+const latest = { kind: 'latest' } as const;
+const backup = (change: Partial<Extract<Statement, { kind: 'backup' }>>): Statement => ({
+  kind: 'backup',
+  targets: whole,
+  appendTo: undefined,
+  destination: [string('u')],
+  asOf: undefined,
+  options: [],
+  ...change,
+});
+const restore = (change: Partial<Extract<Statement, { kind: 'restore' }>>): Statement => ({
+  kind: 'restore',
+  targets: whole,
+  from: latest,
+  source: [string('u')],
+  asOf: undefined,
+  options: [],
+  ...change,
+});
+const showBackup = (change: Partial<Extract<Statement, { kind: 'show_backup' }>>): Statement => ({
+  kind: 'show_backup',
+  variant: 'default',
+  from: latest,
+  collection: [string('u')],
+  options: [],
+  ...change,
+});
+const table = (...names: readonly (string | undefined)[]) => ({
+  qualifiers: names.slice(0, -1).map(String),
+  name: names.at(-1),
+});
+const tables = (...patterns: readonly ReturnType<typeof table>[]) => ({ kind: 'tables', patterns }) as const;
+
+const ACCEPTED: readonly (readonly [string, Statement])[] = [
+  ['CREATE VIRTUAL CLUSTER main', create('main')],
+  ['create tenant Main;', create('main')],
+  ['CREATE VIRTUAL CLUSTER dest-system', create('dest-system')],
+  ['CREATE VIRTUAL CLUSTER Main-2b-ReadOnly /* x */ ; -- y', create('main-2b-readonly')],
+  ['CREATE VIRTUAL CLUSTER "Dest System"', create('Dest System')],
+  ['CREATE VIRTUAL CLUSTER if', create('if')],
+  ['CREATE VIRTUAL CLUSTER immediate', create('immediate')],
+  ['CREATE VIRTUAL CLUSTER main--comment', create('main')],
+  ['CREATE VIRTUAL CLUSTER IF NOT EXISTS a LIKE b-c', { ...create('a'), ifNotExists: true, like: 'b-c' }],
+  ['ALTER VIRTUAL CLUSTER main START SERVICE SHARED', alter({ kind: 'start_service_shared' })],
+  ['ALTER TENANT main STOP SERVICE', alter({ kind: 'stop_service' })],
+  ['ALTER VIRTUAL CLUSTER main RENAME TO dest-system', alter({ kind: 'rename_to', name: 'dest-system' })],
+  [
+    'ALTER VIRTUAL CLUSTER main GRANT ALL CAPABILITIES',
+    alter({ kind: 'grant_capabilities', capabilities: { kind: 'all' } }),
+  ],
+  [
+    'ALTER VIRTUAL CLUSTER main REVOKE CAPABILITY a, b = true, c TO off, d = 1',
+    alter({
+      kind: 'revoke_capabilities',
+      capabilities: {
+        kind: 'some',
+        capabilities: [
+          { name: 'a', value: undefined },
+          { name: 'b', value: { kind: 'boolean', value: true } },
+          { name: 'c', value: { kind: 'identifier', name: 'off' } },
+          { name: 'd', value: { kind: 'number', text: '1' } },
+        ],
+      },
+    }),
+  ],
+  [
+    "ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING a.b = 'x'",
+    alter({ kind: 'set_cluster_setting', name: 'a.b', value: string('x') }),
+  ],
+  ['ALTER VIRTUAL CLUSTER main RESET CLUSTER SETTING a', alter({ kind: 'reset_cluster_setting', name: 'a' })],
+  [
+    'DROP VIRTUAL CLUSTER main',
+    { kind: 'drop_virtual_cluster', ifExists: false, name: 'main', immediate: false },
+  ],
+  [
+    'DROP VIRTUAL CLUSTER IF EXISTS main IMMEDIATE',
+    { kind: 'drop_virtual_cluster', ifExists: true, name: 'main', immediate: true },
+  ],
+  [
+    'SHOW VIRTUAL CLUSTERS',
+    { kind: 'show_virtual_clusters', name: undefined, withCapabilities: false, withReplicationStatus: false },
+  ],
+  [
+    'SHOW TENANT main-readonly WITH REPLICATION STATUS, CAPABILITIES',
+    {
+      kind: 'show_virtual_clusters',
+      name: 'main-readonly',
+      withCapabilities: true,
+      withReplicationStatus: true,
+    },
+  ],
+  ['SHOW virtual_cluster_name', { kind: 'show_virtual_cluster_name' }],
+  [
+    'SET CLUSTER SETTING feature.backup.enabled = true',
+    set('feature.backup.enabled', { kind: 'boolean', value: true }),
+  ],
+  ['set cluster setting a to on', set('a', { kind: 'identifier', name: 'on' })],
+  ['SET CLUSTER SETTING a = OFF', set('a', { kind: 'identifier', name: 'off' })],
+  ['SET CLUSTER SETTING a = default', set('a', 'default')],
+  ['SET CLUSTER SETTING a = "default"', set('a', { kind: 'identifier', name: 'default' })],
+  ['SET CLUSTER SETTING a = $1', set('a', { kind: 'placeholder', number: 1 })],
+  ['SET CLUSTER SETTING a = NULL', set('a', { kind: 'null' })],
+  ['SET CLUSTER SETTING a =-5', set('a', { kind: 'number', text: '-5' })],
+  ['SET CLUSTER SETTING a = +1_000.5', set('a', { kind: 'number', text: '1000.5' })],
+  ['SET CLUSTER SETTING a = -0x1F', set('a', { kind: 'number', text: '-31' })],
+  ["SET CLUSTER SETTING a.all.default = E'\\x41'", set('a.all.default', string('A'))],
+  ['RESET CLUSTER SETTING "a".B', { kind: 'reset_cluster_setting', name: 'a.b' }],
+  [
+    'SHOW CLUSTER SETTING version',
+    { kind: 'show_cluster_setting', name: 'version', forVirtualCluster: undefined },
+  ],
+  [
+    'SHOW CLUSTER SETTING a.b FOR VIRTUAL CLUSTER dest-system',
+    { kind: 'show_cluster_setting', name: 'a.b', forVirtualCluster: 'dest-system' },
+  ],
+  [
+    'SHOW CLUSTER SETTINGS',
+    { kind: 'show_cluster_settings', visibility: 'public', forVirtualCluster: undefined },
+  ],
+  [
+    'SHOW PUBLIC CLUSTER SETTINGS',
+    { kind: 'show_cluster_settings', visibility: 'public', forVirtualCluster: undefined },
+  ],
+  [
+    'SHOW ALL CLUSTER SETTINGS FOR TENANT x',
+    { kind: 'show_cluster_settings', visibility: 'all', forVirtualCluster: 'x' },
+  ],
+  ["BACKUP INTO 'u'", backup({})],
+  ['BACKUP INTO "u"', backup({})],
+  ["BACKUP INTO ('u')", backup({})],
+  ["BACKUP INTO ('u', $2)", backup({ destination: [string('u'), { kind: 'placeholder', number: 2 }] })],
+  ["BACKUP INTO LATEST IN 'u'", backup({ appendTo: latest })],
+  ["BACKUP INTO 'latest' IN 'u'", backup({ appendTo: latest })],
+  [
+    "BACKUP INTO '2021/03/23-213101.37' IN ('u')",
+    backup({ appendTo: { kind: 'subdirectory', path: string('2021/03/23-213101.37') } }),
+  ],
+  ["BACKUP INTO 'u' AS OF SYSTEM TIME '-10s'", backup({ asOf: string('-10s') })],
+  [
+    "BACKUP INTO 'u' AS OF SYSTEM TIME 1704816945291575000.0000000000",
+    backup({ asOf: { kind: 'number', text: '1704816945291575000.0000000000' } }),
+  ],
+  [
+    'BACKUP DATABASE bank, "E x" INTO \'u\'',
+    backup({ targets: { kind: 'databases', names: ['bank', 'E x'] } }),
+  ],
+  ["BACKUP bank.customers, t INTO 'u'", backup({ targets: tables(table('bank', 'customers'), table('t')) })],
+  ["BACKUP TABLE database INTO 'u'", backup({ targets: tables(table('database')) })],
+  [
+    "BACKUP TABLE a.b.c, s.*, d.s.*, * INTO 'u'",
+    backup({
+      targets: tables(
+        table('a', 'b', 'c'),
+        table('s', undefined),
+        table('d', 's', undefined),
+        table(undefined),
+      ),
+    }),
+  ],
+  [
+    "BACKUP INTO 'u' WITH revision_history, DETACHED = 'True', encryption_passphrase 'p', kms = ('a','b')",
+    backup({
+      options: [
+        { name: 'revision_history', value: undefined },
+        { name: 'detached', value: { kind: 'boolean', value: true } },
+        { name: 'encryption_passphrase', value: string('p') },
+        { name: 'kms', value: [string('a'), string('b')] },
+      ],
+    }),
+  ],
+  [
+    "BACKUP INTO 'u' WITH OPTIONS (Execution Locality = 'region=a', detached false, incremental_location = ('x'))",
+    backup({
+      options: [
+        { name: 'execution_locality', value: string('region=a') },
+        { name: 'detached', value: { kind: 'boolean', value: false } },
+        { name: 'incremental_location', value: string('x') },
+      ],
+    }),
+  ],
+  ["RESTORE FROM LATEST IN 'u'", restore({})],
+  [
+    'RESTORE FROM $1 IN $2',
+    restore({
+      from: { kind: 'subdirectory', path: { kind: 'placeholder', number: 1 } },
+      source: [{ kind: 'placeholder', number: 2 }],
+    }),
+  ],
+  ["RESTORE SYSTEM USERS FROM 'LATEST' IN 'u'", restore({ targets: { kind: 'system_users' } })],
+  [
+    "RESTORE system.users FROM LATEST IN 'u' WITH into_db = newdb",
+    restore({
+      targets: tables(table('system', 'users')),
+      options: [{ name: 'into_db', value: string('newdb') }],
+    }),
+  ],
+  [
+    "RESTORE DATABASE d FROM '/2021/x' IN ('u', 'v') AS OF SYSTEM TIME '-1h' WITH new_db_name = 'e', schema_only",
+    restore({
+      targets: { kind: 'databases', names: ['d'] },
+      from: { kind: 'subdirectory', path: string('/2021/x') },
+      source: [string('u'), string('v')],
+      asOf: string('-1h'),
+      options: [
+        { name: 'new_db_name', value: string('e') },
+        { name: 'schema_only', value: undefined },
+      ],
+    }),
+  ],
+  [
+    "RESTORE FROM LATEST IN 'u' WITH EXPERIMENTAL DEFERRED COPY",
+    restore({ options: [{ name: 'experimental_deferred_copy', value: undefined }] }),
+  ],
+  ["SHOW BACKUPS IN 'u'", { kind: 'show_backups', collection: [string('u')] }],
+  ["SHOW BACKUP LATEST IN 'u'", showBackup({})],
+  [
+    'SHOW BACKUP FROM "2021/x" IN "u"',
+    showBackup({ from: { kind: 'subdirectory', path: string('2021/x') } }),
+  ],
+  ["SHOW BACKUP SCHEMAS FROM LATEST IN ('u')", showBackup({ variant: 'schemas' })],
+  [
+    "SHOW BACKUP FILES LATEST IN 'u' WITH check_files, SKIP SIZE",
+    showBackup({
+      variant: 'files',
+      options: [
+        { name: 'check_files', value: undefined },
+        { name: 'skip_size', value: undefined },
+      ],
+    }),
+  ],
+  ['SHOW JOBS', { kind: 'show_jobs', automatic: false }],
+  ['SHOW AUTOMATIC JOBS', { kind: 'show_jobs', automatic: true }],
+  ['SHOW JOB 27', { kind: 'show_job', jobId: { kind: 'number', text: '27' }, whenComplete: false }],
+  ["SHOW JOB WHEN COMPLETE '27'", { kind: 'show_job', jobId: string('27'), whenComplete: true }],
+  ['CANCEL JOB $1', { kind: 'control_job', action: 'cancel', jobId: { kind: 'placeholder', number: 1 } }],
+  ['pause job 1', { kind: 'control_job', action: 'pause', jobId: { kind: 'number', text: '1' } }],
+  ['RESUME JOB 1;;', { kind: 'control_job', action: 'resume', jobId: { kind: 'number', text: '1' } }],
+];
+
+/** Text, what the message names, one-based position. */
+const MALFORMED: readonly (readonly [string, string, number])[] = [
+  ['CREATE VIRTUAL CLUSTER', 'EOF', 23],
+  ['CREATE VIRTUAL CLUSTER ;', ';', 24],
+  ['CREATE VIRTUAL CLUSTER LIKE a', 'LIKE', 24],
+  ['CREATE VIRTUAL CLUSTER main-', '-', 28],
+  ['CREATE VIRTUAL CLUSTER main - x', '-', 29],
+  ['CREATE VIRTUAL CLUSTER ""', '""', 24],
+  ['CREATE VIRTUAL CLUSTER a b', 'b', 26],
+  ['CREATE TENANT 1a', '1a', 15],
+  ['ALTER VIRTUAL CLUSTER main', 'EOF', 27],
+  ['ALTER VIRTUAL CLUSTER main FROB', 'FROB', 28],
+  ['ALTER VIRTUAL CLUSTER main START SERVICE EXTERNAL', 'EXTERNAL', 42],
+  ['ALTER VIRTUAL CLUSTER main GRANT CAPABILITY', 'EOF', 44],
+  ['ALTER VIRTUAL CLUSTER main GRANT ALL', 'EOF', 37],
+  ['ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING a', 'EOF', 49],
+  ['DROP VIRTUAL CLUSTER IF EXISTS', 'EOF', 31],
+  ['DROP VIRTUAL CLUSTER main CASCADE', 'CASCADE', 27],
+  ['SHOW VIRTUAL CLUSTERS WITH', 'EOF', 27],
+  ['SHOW VIRTUAL CLUSTER main WITH CAPABILITIES,', 'EOF', 45],
+  ['SHOW virtual_cluster_name x', 'x', 27],
+  ['SET CLUSTER SETTING', 'EOF', 20],
+  ['SET CLUSTER SETTING a', 'EOF', 22],
+  ['SET CLUSTER SETTING a =', 'EOF', 24],
+  ['SET CLUSTER SETTING a == 1', '==', 23],
+  ['SET CLUSTER SETTING a. = 1', '=', 24],
+  ['SET CLUSTER SETTING a = 1 2', '2', 27],
+  ['SET CLUSTER SETTING a = $0', '$0', 25],
+  ['SET CLUSTER SETTING a = $65536', '$65536', 25],
+  [`SET CLUSTER SETTING a = ${'9'.repeat(129)}`, '9'.repeat(64), 25],
+  ["SET CLUSTER SETTING a = E'\\xff'", "'...'", 25],
+  ['SHOW CLUSTER SETTING', 'EOF', 21],
+  ['SHOW CLUSTER SETTING a FOR x', 'x', 28],
+  ['BACKUP', 'EOF', 7],
+  ["BACKUP INTO 'u' WITH", 'EOF', 21],
+  ["BACKUP INTO 'u' WITH nonsense", 'nonsense', 22],
+  ["BACKUP INTO 'u' WITH schema_only", 'schema_only', 22],
+  ["BACKUP INTO 'u' WITH detached,", 'EOF', 31],
+  ["BACKUP INTO 'u' WITH detached = 3", '3', 33],
+  ["BACKUP INTO 'u' WITH OPTIONS detached", 'detached', 30],
+  ["BACKUP INTO 'u' WITH OPTIONS (detached", 'EOF', 39],
+  ["BACKUP INTO 'u' WITH encryption_passphrase", 'EOF', 43],
+  ["BACKUP INTO 'u' AS OF SYSTEM", 'EOF', 29],
+  ["BACKUP INTO LATEST 'u'", "'...'", 20],
+  ["BACKUP INTO 'u' WHERE a = 1", 'WHERE', 17],
+  ["BACKUP TABLE a.b.c.d INTO 'u'", '.', 19],
+  ['BACKUP INTO ()', ')', 14],
+  ['RESTORE FROM LATEST', 'EOF', 20],
+  ['RESTORE LATEST IN', 'IN', 16],
+  ["RESTORE DATABASE FROM LATEST IN 'u'", 'FROM', 18],
+  ['SHOW BACKUP', 'EOF', 12],
+  ['SHOW BACKUP LATEST', 'EOF', 19],
+  ["SHOW BACKUPS 'u'", "'...'", 14],
+  ['SHOW JOB', 'EOF', 9],
+  ['SHOW JOB x', 'x', 10],
+  ['PAUSE JOB', 'EOF', 10],
+  ['PAUSE JOB 1 2', '2', 13],
+  ['SHOW JOBS; SELECT 1', 'SELECT', 12],
+  ["/* é🙂 */ BACKUP INTO 'u' x", 'x', 26],
+];
+
+const UNTERMINATED: readonly (readonly [string, string, number])[] = [
+  ["BACKUP INTO 's3://secret", `at or near "'": unterminated string`, 13],
+  ['CREATE VIRTUAL CLUSTER "a', 'at or near """: unterminated quoted identifier', 24],
+  ['SHOW JOBS /* x', 'at or near "/*": unterminated comment', 11],
+];
+
+/** Text, what the message must name, and what the hint must. */
+const REFUSED: readonly (readonly [string, RegExp, RegExp])[] = [
+  ["BACKUP TO 'u'", /INTO/, /INTO/],
+  ["BACKUP DATABASE a TO 'u'", /INTO/, /INTO/],
+  ["BACKUP a.b TO ('u', 'v')", /INTO/, /INTO/],
+  ["RESTORE FROM 'u'", /IN$/, /LATEST IN/],
+  ["RESTORE DATABASE a FROM 'u', 'v'", /IN$/, /LATEST IN/],
+  ["RESTORE a FROM $1 AS OF SYSTEM TIME '-1s'", /IN$/, /LATEST IN/],
+  ["RESTORE a FROM ('u')", /IN$/, /LATEST IN/],
+  ["SHOW BACKUP 'u'", /IN$/, /SHOW BACKUPS IN/],
+  ["SHOW BACKUP SCHEMAS FROM 'u' WITH privileges;", /IN$/, /SHOW BACKUPS IN/],
+  ["CREATE VIRTUAL CLUSTER a FROM REPLICATION OF b ON 'u'", /FROM REPLICATION/, /RESTORE/],
+  ["CREATE VIRTUAL CLUSTER a LIKE c FROM REPLICATION OF b ON 'u'", /FROM REPLICATION/, /RESTORE/],
+  ['CREATE VIRTUAL CLUSTER a FROM VIRTUAL CLUSTER b', /FROM VIRTUAL CLUSTER/, /RESTORE/],
+  ['ALTER VIRTUAL CLUSTER a PAUSE REPLICATION', /PAUSE REPLICATION/, /RESTORE/],
+  ['ALTER VIRTUAL CLUSTER a RESUME REPLICATION', /RESUME REPLICATION/, /RESTORE/],
+  ['ALTER VIRTUAL CLUSTER a COMPLETE REPLICATION TO LATEST', /COMPLETE REPLICATION/, /RESTORE/],
+  ["ALTER VIRTUAL CLUSTER a START REPLICATION OF b ON 'u'", /START REPLICATION/, /RESTORE/],
+  ['ALTER VIRTUAL CLUSTER a SET REPLICATION READ VIRTUAL CLUSTER', /SET REPLICATION/, /RESTORE/],
+  ["BACKUP VIRTUAL CLUSTER a INTO 'u'", /virtual cluster/, /BACKUP INTO/],
+  ["RESTORE VIRTUAL CLUSTER a FROM LATEST IN 'u'", /virtual cluster/, /RESTORE FROM/],
+  ['SHOW JOBS FOR SCHEDULE 1', /SHOW JOBS/, /\[SHOW JOBS\]/],
+  ['CANCEL JOBS SELECT 1', /several jobs/, /one job/],
+  ['PAUSE ALL BACKUP JOBS', /several jobs/, /one job/],
+];
+
+const FOREIGN = [
+  '',
+  ';',
+  '-- BACKUP',
+  '/* x',
+  "'BACKUP'",
+  '"backup" into',
+  'SELECT 1',
+  'SHOW search_path',
+  'SHOW ALL',
+  'SHOW "virtual_cluster_name"',
+  'SHOW cluster',
+  'SHOW virtual',
+  'SHOW CLUSTER TO',
+  'SHOW ALL CLUSTER',
+  'SET x = 1',
+  "SET cluster = 'x'",
+  'SET CLUSTER TO setting',
+  'SET LOCAL CLUSTER SETTING a = 1',
+  'RESET ALL',
+  'RESET cluster',
+  'CREATE VIRTUAL TABLE x',
+  'CREATE TABLE virtual (cluster int)',
+  'ALTER DATABASE a',
+  'DROP TABLE tenant',
+  'EXPLAIN BACKUP INTO x',
+  'BACKUPS',
+  'PAUSE',
+  'CANCEL',
+  'bac\u212Aup into x',
+];
+
+describe('parseStatement', () => {
+  for (const [text, expected] of ACCEPTED) {
+    it(`reads ${text}`, () => {
+      const statement = parseStatement(`  ${text}`);
+      assert.deepEqual(statement?.node, expected);
+      assert.equal(statement.begin, 2);
+      assert.ok(Object.isFrozen(statement.node));
+    });
+  }
+
+  for (const [text, near, position] of MALFORMED) {
+    it(`points at what is wrong in ${text.slice(0, 80)}`, () => {
+      assert.throws(
+        () => parseStatement(text),
+        (error) => {
+          assert.ok(isAppError(error, 'syntax'));
+          const name = near.startsWith('"') ? near : `"${near}"`;
+          assert.equal(error.message, `at or near ${name}: syntax error`);
+          assert.equal(error.position, position);
+          assert.match(error.hint ?? '', /^usage: [A-Z{]/);
+          return true;
+        },
+      );
+    });
+  }
+
+  for (const [text, message, position] of UNTERMINATED) {
+    it(`reports what is left open in ${text}`, () => {
+      assert.throws(
+        () => parseStatement(text),
+        (error) => isAppError(error, 'syntax') && error.message === message && error.position === position,
+      );
+    });
+  }
+
+  for (const [text, message, hint] of REFUSED) {
+    it(`refuses ${text}`, () => {
+      assert.throws(
+        () => parseStatement(text),
+        (error) => {
+          assert.ok(isAppError(error, 'feature_not_supported'));
+          assert.match(error.message, message);
+          assert.match(error.hint ?? '', hint);
+          assert.ok((error.position ?? 0) > 1);
+          return true;
+        },
+      );
+    });
+  }
+
+  for (const text of FOREIGN) {
+    it(`leaves ${JSON.stringify(text)} to Postgres`, () => assert.equal(parseStatement(text), undefined));
+  }
+
+  it('refuses an option that is given twice or is neither true nor false', () => {
+    assert.throws(
+      () => parseStatement("BACKUP INTO 'u' WITH detached, DETACHED = true"),
+      (error) =>
+        isAppError(error, 'syntax') &&
+        error.message === 'option "detached" given twice' &&
+        error.position === 32,
+    );
+    assert.throws(
+      () => parseStatement("BACKUP INTO 'u' WITH detached = 'maybe'"),
+      (error) => isAppError(error, 'syntax') && error.position === 33,
+    );
+  });
+
+  it('repeats no string in an error, for it may hold a secret', () => {
+    for (const text of [
+      "BACKUP INTO 'a' 's3://b?k=hush'",
+      'BACKUP INTO \'a\' "s3://b?k=hush"',
+      "BACKUP INTO 'a' $$hush",
+      "BACKUP INTO 'a' E'hush' x",
+      "BACKUP INTO 'a' WITH detached = 'hush'",
+      "BACKUP INTO 'a' \"hush://",
+      "BACKUP INTO 'a' WITH encryption_passphrase = U&'\\hush'",
+    ]) {
+      assert.throws(
+        () => parseStatement(text),
+        (error) => isAppError(error) && !`${error.message} ${error.hint}`.includes('hush'),
+      );
+    }
+  });
+
+  it('says where the statement stood', () => {
+    const statement = parseStatement(' /* é */ SHOW JOBS /* x */ ; ');
+    assert.deepEqual([statement?.begin, statement?.end], [9, 18]);
+  });
+
+  it('has a rule for every kind of statement, and no rule that hides another', () => {
+    const kinds = new Set<StatementKind>(RULES.map(({ kind }) => kind));
+    assert.deepEqual([...kinds].sort(), Object.keys(statementHelp).sort());
+    const heads = RULES.map(({ words }) => `${words.join(' ')} `);
+    for (const head of heads) {
+      assert.deepEqual(
+        heads.filter((other) => other.startsWith(head)),
+        [head],
+      );
+    }
+  });
+});

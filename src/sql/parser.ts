@@ -1,0 +1,61 @@
+import type { Located, Statement } from './ast.ts';
+import { statementHelp } from './help.ts';
+import { BACKUP_RULES } from './parse-backup.ts';
+import { JOB_RULES } from './parse-jobs.ts';
+import { SETTING_RULES } from './parse-settings.ts';
+import { VIRTUAL_CLUSTER_RULES } from './parse-virtual-cluster.ts';
+import type { Rule } from './rule.ts';
+import { TokenStream } from './token-stream.ts';
+
+/** Every beginning of a statement that is Atoll's own. What begins otherwise is Postgres's. */
+export const RULES: readonly Rule[] = [
+  ...VIRTUAL_CLUSTER_RULES,
+  ...SETTING_RULES,
+  ...BACKUP_RULES,
+  ...JOB_RULES,
+];
+
+const RULES_BY_FIRST_WORD: ReadonlyMap<string | undefined, readonly Rule[]> = Map.groupBy(
+  RULES,
+  ({ words }) => words[0],
+);
+
+/**
+ * Reads one statement; comments and a trailing `;` may surround it. Undefined when it is not one of ours: it goes to
+ * Postgres untouched. The answer is frozen and may be shared.
+ * @throws InputError `syntax`, with position and synopsis, when it is ours but malformed
+ * @throws InputError `feature_not_supported` for a form of ours that is not there (yet, or any more)
+ */
+export function parseStatement(text: string): Located<Statement> | undefined {
+  const stream = new TokenStream(text, { begin: 0, closer: ';' });
+  const statement = parseFrom(stream);
+  if (statement === undefined) return undefined;
+  while (stream.acceptSymbol(';'));
+  if (!stream.isEnd()) stream.fail();
+  return statement;
+}
+
+/**
+ * Reads the statement that begins at `begin` and ends before `]`; undefined when it is not one of ours.
+ * @throws InputError as `parseStatement`
+ */
+export function parseInBrackets(text: string, begin: number): Located<Statement> | undefined {
+  return parseFrom(new TokenStream(text, { begin, closer: ']' }));
+}
+
+function parseFrom(stream: TokenStream): Located<Statement> | undefined {
+  const found = RULES_BY_FIRST_WORD.get(stream.word())?.find(({ words }) => stream.isWords(...words));
+  if (found === undefined) return undefined;
+  const { begin } = stream.peek();
+  stream.describe(statementHelp[found.kind]);
+  stream.acceptWords(...found.words);
+  const node = found.parse(stream);
+  const end = stream.lastEnd;
+  if (!stream.isEnd()) stream.fail();
+  return Object.freeze({ node: freeze(node), begin, end });
+}
+
+function freeze<T>(node: T): T {
+  if (typeof node === 'object' && node !== null) for (const child of Object.values(node)) freeze(child);
+  return Object.freeze(node);
+}

@@ -1,0 +1,221 @@
+import type {
+  AlterVirtualClusterAction,
+  BackupSelector,
+  CapabilityList,
+  Option,
+  RestoreTargets,
+  Statement,
+  TablePattern,
+  Value,
+} from './ast.ts';
+import { optionSpelling } from './options.ts';
+import { quoteName, quoteString } from './quote.ts';
+import { redactStatement } from './redact.ts';
+import { isList } from './values.ts';
+
+export interface PrintOptions {
+  /** Prints what may be shown: URIs as this function gives them, passphrases and KMS keys as `redacted`. */
+  readonly redact?: (uri: string) => string;
+}
+
+/** The one canonical text of a statement: parsed again it gives the same tree. */
+export function printStatement(statement: Statement, options: PrintOptions = {}): string {
+  return print(options.redact === undefined ? statement : redactStatement(statement, options.redact));
+}
+
+function print(statement: Statement): string {
+  switch (statement.kind) {
+    case 'create_virtual_cluster':
+      return words(
+        'CREATE VIRTUAL CLUSTER',
+        statement.ifNotExists && 'IF NOT EXISTS',
+        quoteName(statement.name),
+        statement.like !== undefined && `LIKE ${quoteName(statement.like)}`,
+      );
+    case 'alter_virtual_cluster':
+      return words('ALTER VIRTUAL CLUSTER', quoteName(statement.name), printAction(statement.action));
+    case 'drop_virtual_cluster':
+      return words(
+        'DROP VIRTUAL CLUSTER',
+        statement.ifExists && 'IF EXISTS',
+        quoteName(statement.name),
+        statement.immediate && 'IMMEDIATE',
+      );
+    case 'show_virtual_clusters':
+      return printShowVirtualClusters(statement);
+    case 'show_virtual_cluster_name':
+      return 'SHOW virtual_cluster_name';
+    case 'set_cluster_setting':
+      return `SET CLUSTER SETTING ${printAssignment(statement)}`;
+    case 'reset_cluster_setting':
+      return `RESET CLUSTER SETTING ${printSettingName(statement.name)}`;
+    case 'show_cluster_setting':
+      return words('SHOW CLUSTER SETTING', printSettingName(statement.name), printFor(statement));
+    case 'show_cluster_settings':
+      return words('SHOW', statement.visibility.toUpperCase(), 'CLUSTER SETTINGS', printFor(statement));
+    case 'backup':
+    case 'restore':
+    case 'show_backups':
+    case 'show_backup':
+      return printBackupStatement(statement);
+    case 'show_jobs':
+      return words('SHOW', statement.automatic && 'AUTOMATIC', 'JOBS');
+    case 'show_job':
+      return words('SHOW JOB', statement.whenComplete && 'WHEN COMPLETE', printValue(statement.jobId));
+    case 'control_job':
+      return words(statement.action.toUpperCase(), 'JOB', printValue(statement.jobId));
+  }
+}
+
+type BackupStatement = Extract<Statement, { kind: 'backup' | 'restore' | 'show_backups' | 'show_backup' }>;
+
+function printBackupStatement(statement: BackupStatement): string {
+  switch (statement.kind) {
+    case 'backup':
+      return words(
+        'BACKUP',
+        printTargets(statement.targets),
+        'INTO',
+        statement.appendTo !== undefined && `${printSelector(statement.appendTo)} IN`,
+        printTexts(statement.destination),
+        printAsOf(statement.asOf),
+        printOptions(statement.options),
+      );
+    case 'restore':
+      return words(
+        'RESTORE',
+        printTargets(statement.targets),
+        'FROM',
+        printSelector(statement.from),
+        'IN',
+        printTexts(statement.source),
+        printAsOf(statement.asOf),
+        printOptions(statement.options),
+      );
+    case 'show_backups':
+      return `SHOW BACKUPS IN ${printTexts(statement.collection)}`;
+    case 'show_backup':
+      return words(
+        'SHOW BACKUP',
+        statement.variant !== 'default' && statement.variant.toUpperCase(),
+        `FROM ${printSelector(statement.from)} IN`,
+        printTexts(statement.collection),
+        printOptions(statement.options),
+      );
+  }
+}
+
+/** Joins what is there by single blanks. */
+function words(...parts: readonly (string | false | undefined)[]): string {
+  return parts.filter((part) => part !== false && part !== undefined && part !== '').join(' ');
+}
+
+function printShowVirtualClusters(statement: Extract<Statement, { kind: 'show_virtual_clusters' }>): string {
+  const items = [
+    ...(statement.withReplicationStatus ? ['REPLICATION STATUS'] : []),
+    ...(statement.withCapabilities ? ['CAPABILITIES'] : []),
+  ];
+  const subject = statement.name === undefined ? 'CLUSTERS' : `CLUSTER ${quoteName(statement.name)}`;
+  return words('SHOW VIRTUAL', subject, items.length > 0 && `WITH ${items.join(', ')}`);
+}
+
+function printAction(action: AlterVirtualClusterAction): string {
+  switch (action.kind) {
+    case 'start_service_shared':
+      return 'START SERVICE SHARED';
+    case 'stop_service':
+      return 'STOP SERVICE';
+    case 'rename_to':
+      return `RENAME TO ${quoteName(action.name)}`;
+    case 'grant_capabilities':
+      return `GRANT ${printCapabilities(action.capabilities)}`;
+    case 'revoke_capabilities':
+      return `REVOKE ${printCapabilities(action.capabilities)}`;
+    case 'set_cluster_setting':
+      return `SET CLUSTER SETTING ${printAssignment(action)}`;
+    case 'reset_cluster_setting':
+      return `RESET CLUSTER SETTING ${printSettingName(action.name)}`;
+  }
+}
+
+function printCapabilities(list: CapabilityList): string {
+  if (list.kind === 'all') return 'ALL CAPABILITIES';
+  const capabilities = list.capabilities.map(({ name, value }) =>
+    value === undefined ? quoteName(name) : `${quoteName(name)} = ${printValue(value)}`,
+  );
+  return `CAPABILITY ${capabilities.join(', ')}`;
+}
+
+function printAssignment(assignment: { readonly name: string; readonly value: Value | 'default' }): string {
+  const value = assignment.value === 'default' ? 'DEFAULT' : printValue(assignment.value);
+  return `${printSettingName(assignment.name)} = ${value}`;
+}
+
+/** Dots part a setting's name; a name that would not survive being taken apart is quoted as a whole. */
+function printSettingName(name: string): string {
+  const parts = name.split('.');
+  return parts.includes('') ? quoteName(name) : parts.map(quoteName).join('.');
+}
+
+function printFor(statement: { readonly forVirtualCluster: string | undefined }): string | undefined {
+  const { forVirtualCluster } = statement;
+  return forVirtualCluster === undefined ? undefined : `FOR VIRTUAL CLUSTER ${quoteName(forVirtualCluster)}`;
+}
+
+function printTargets(targets: RestoreTargets): string | undefined {
+  switch (targets.kind) {
+    case 'virtual_cluster':
+      return undefined;
+    case 'system_users':
+      return 'SYSTEM USERS';
+    case 'databases':
+      return `DATABASE ${targets.names.map(quoteName).join(', ')}`;
+    case 'tables':
+      return `TABLE ${targets.patterns.map(printPattern).join(', ')}`;
+  }
+}
+
+function printPattern(pattern: TablePattern): string {
+  const last = pattern.name === undefined ? '*' : quoteName(pattern.name);
+  return [...pattern.qualifiers.map(quoteName), last].join('.');
+}
+
+function printSelector(selector: BackupSelector): string {
+  return selector.kind === 'latest' ? 'LATEST' : printValue(selector.path);
+}
+
+function printAsOf(asOf: Value | undefined): string | undefined {
+  return asOf === undefined ? undefined : `AS OF SYSTEM TIME ${printValue(asOf)}`;
+}
+
+function printOptions(options: readonly Option[]): string | undefined {
+  return options.length === 0 ? undefined : `WITH OPTIONS (${options.map(printOption).join(', ')})`;
+}
+
+function printOption({ name, value }: Option): string {
+  const spelling = optionSpelling(name);
+  if (value === undefined) return spelling;
+  return `${spelling} = ${isList(value) ? printTexts(value) : printValue(value)}`;
+}
+
+function printTexts(values: readonly Value[]): string {
+  const texts = values.map(printValue);
+  return texts.length === 1 ? (texts[0] ?? '') : `(${texts.join(', ')})`;
+}
+
+function printValue(value: Value): string {
+  switch (value.kind) {
+    case 'string':
+      return quoteString(value.value);
+    case 'number':
+      return value.text;
+    case 'boolean':
+      return value.value ? 'true' : 'false';
+    case 'null':
+      return 'NULL';
+    case 'identifier':
+      return quoteName(value.name);
+    case 'placeholder':
+      return `$${value.number}`;
+  }
+}

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { isAppError } from '../base/index.ts';
+import type { Statement } from './ast.ts';
+import { printStatement } from './printer.ts';
+import { findRowSources, highestPlaceholder } from './row-source.ts';
+import { statementArbitrary } from './testing.ts';
+
+function found(text: string): readonly (readonly [string, string])[] {
+  return findRowSources(text).map(({ node, begin, end }) => [node.kind, text.slice(begin, end)]);
+}
+
+function isShow(statement: Statement): boolean {
+  return statement.kind.startsWith('show_');
+}
+
+describe('findRowSources', () => {
+  const cases: readonly (readonly [string, readonly (readonly [string, string])[]])[] = [
+    ['SELECT * FROM [SHOW JOBS]', [['show_jobs', '[SHOW JOBS]']]],
+    ['SELECT * FROM [ show jobs /* x */ ] AS j', [['show_jobs', '[ show jobs /* x */ ]']]],
+    [
+      'SELECT replicated_time FROM [SHOW VIRTUAL CLUSTER main WITH REPLICATION STATUS]',
+      [['show_virtual_clusters', '[SHOW VIRTUAL CLUSTER main WITH REPLICATION STATUS]']],
+    ],
+    [
+      "SELECT * FROM a, [SHOW BACKUPS IN 'x]'] JOIN [SHOW JOBS] USING (b)",
+      [
+        ['show_backups', "[SHOW BACKUPS IN 'x]']"],
+        ['show_jobs', '[SHOW JOBS]'],
+      ],
+    ],
+    ['SELECT * FROM ([SHOW JOBS] CROSS JOIN b)', [['show_jobs', '[SHOW JOBS]']]],
+    ['SELECT \'[SHOW JOBS]\', "[SHOW JOBS]", $$ FROM [SHOW JOBS] $$ -- FROM [SHOW JOBS]', []],
+    ['SELECT a[show jobs], (a)[show jobs], a[1][show jobs], ARRAY[show jobs], $1[show jobs]', []],
+    ['SELECT * FROM [SELECT 1]', []],
+    ['SELECT * FROM [SHOW TABLES]', []],
+    ['SELECT * FROM [BACKUP INTO 1]', []],
+    ['SELECT * FROM [DROP VIRTUAL CLUSTER a]', []],
+    ['[SHOW JOBS]', []],
+    ['SELECT * FROM [SHOW JOBS][SHOW JOBS]', [['show_jobs', '[SHOW JOBS]']]],
+    ['SELECT * FROM [SHOW', []],
+  ];
+  for (const [text, expected] of cases) {
+    it(`looks through ${text}`, () => assert.deepEqual(found(text), expected));
+  }
+
+  it('reports a malformed source of ours where it stands', () => {
+    for (const [text, position] of [
+      ['SELECT * FROM [SHOW JOBS', 25],
+      ['SELECT * FROM [SHOW JOBS; x]', 25],
+      ['SELECT 1 FROM [SHOW BACKUPS]', 28],
+      ['SELECT 1 FROM [SHOW JOB x]', 25],
+    ] as const) {
+      assert.throws(
+        () => findRowSources(text),
+        (error) => isAppError(error, 'syntax') && error.position === position && error.hint !== undefined,
+      );
+    }
+  });
+
+  it('finds every SHOW of ours, and where it stands', () => {
+    fc.assert(
+      fc.property(statementArbitrary.filter(isShow), statementArbitrary.filter(isShow), (first, second) => {
+        const texts = [first, second].map((statement) => `[${printStatement(statement)}]`);
+        const text = `SELECT 'é🙂' FROM ${texts.join(', ')} x`;
+        const sources = findRowSources(text);
+        assert.deepEqual(
+          sources.map(({ node }) => node),
+          [first, second],
+        );
+        assert.deepEqual(
+          sources.map(({ begin, end }) => text.slice(begin, end)),
+          texts,
+        );
+      }),
+    );
+  });
+});
+
+describe('highestPlaceholder', () => {
+  for (const [text, expected] of [
+    ['SELECT 1', 0],
+    ['SELECT $2, $10, $3', 10],
+    ['SELECT \'$7\', "$8", $$ $9 $$ -- $10', 0],
+    ['SELECT a$5, $1', 1],
+  ] as const) {
+    it(`is ${expected} in ${text}`, () => assert.equal(highestPlaceholder(text), expected));
+  }
+});

@@ -1,0 +1,279 @@
+/** Arbitrary statements, and arbitrary ways to write them, for property tests. Nothing but tests imports this. */
+import fc from 'fast-check';
+import type {
+  AlterVirtualClusterAction,
+  BackupSelector,
+  BackupTargets,
+  CapabilityList,
+  Option,
+  Statement,
+  StatementKind,
+  Value,
+} from './ast.ts';
+import { readToken } from './lexer.ts';
+import { type OptionSpec, type OptionStatement, optionsOf } from './options.ts';
+
+/** Plain objects, as the parser makes them. */
+function record<T>(model: { [Key in keyof T]: fc.Arbitrary<T[Key]> }): fc.Arbitrary<T> {
+  return fc.record(model, { noNullPrototype: true }) as fc.Arbitrary<T>;
+}
+
+const text = fc.oneof(
+  fc.string({ unit: 'binary' }).map((value) => value.replaceAll('\0', '')),
+  fc.constantFrom('', "it's", "'';--", '/* */', 'a\\b', '$1', '$$', 'nodelocal://1/a?AUTH=implicit', 'é🙂'),
+);
+
+export const nameArbitrary = fc.oneof(
+  fc.constantFrom(
+    'main',
+    'dest-system',
+    'if',
+    'like',
+    'from',
+    'with',
+    'Mixed Case',
+    'a"b',
+    'é',
+    '1a',
+    'table',
+    'x$1',
+  ),
+  text.filter((name) => name !== ''),
+);
+
+const string: fc.Arbitrary<Value> = text.map((value) => ({ kind: 'string', value }));
+const placeholder: fc.Arbitrary<Value> = fc
+  .integer({ min: 1, max: 65_535 })
+  .map((number) => ({ kind: 'placeholder', number }));
+const number: fc.Arbitrary<Value> = fc
+  .oneof(
+    fc.bigInt().map(String),
+    fc.constantFrom('0', '-1', '1.5', '.5', '5.', '-.5e-3', '1e10', '1704816945291575000.0000000000'),
+  )
+  .map((digits) => ({ kind: 'number', text: digits }));
+const boolean: fc.Arbitrary<Value> = fc.boolean().map((value) => ({ kind: 'boolean', value }));
+const identifier: fc.Arbitrary<Value> = fc
+  .oneof(nameArbitrary, fc.constantFrom('on', 'off', 'true', 'default', 'null'))
+  .map((name) => ({ kind: 'identifier', name }));
+
+const anyValue = fc.oneof(
+  string,
+  placeholder,
+  number,
+  boolean,
+  identifier,
+  fc.constant<Value>({ kind: 'null' }),
+);
+const textValue = fc.oneof(string, placeholder);
+const scalar = fc.oneof(string, placeholder, number);
+const uris = fc.array(textValue, { minLength: 1, maxLength: 3 });
+
+const settingName = fc.oneof(
+  fc.constantFrom('version', 'bulkio.backup.file_size', 'a.default.table', '.', 'a..b'),
+  fc.array(nameArbitrary, { minLength: 1, maxLength: 4 }).map((parts) => parts.join('.')),
+);
+const settingValue = fc.oneof(anyValue, fc.constant<'default'>('default'));
+
+const selector: fc.Arbitrary<BackupSelector> = fc.oneof(
+  fc.constant<BackupSelector>({ kind: 'latest' }),
+  textValue
+    .filter((path) => path.kind !== 'string' || path.value.toLowerCase() !== 'latest')
+    .map((path): BackupSelector => ({ kind: 'subdirectory', path })),
+);
+
+const targets: fc.Arbitrary<BackupTargets> = fc.oneof(
+  fc.constant<BackupTargets>({ kind: 'virtual_cluster' }),
+  record({
+    kind: fc.constant('databases' as const),
+    names: fc.array(nameArbitrary, { minLength: 1, maxLength: 3 }),
+  }),
+  record({
+    kind: fc.constant('tables' as const),
+    patterns: fc.array(
+      record({
+        qualifiers: fc.array(nameArbitrary, { maxLength: 2 }),
+        name: fc.option(nameArbitrary, { nil: undefined }),
+      }),
+      { minLength: 1, maxLength: 3 },
+    ),
+  }),
+);
+
+const capabilities: fc.Arbitrary<CapabilityList> = fc.oneof(
+  fc.constant<CapabilityList>({ kind: 'all' }),
+  record({
+    kind: fc.constant('some' as const),
+    capabilities: fc.array(record({ name: nameArbitrary, value: fc.option(anyValue, { nil: undefined }) }), {
+      minLength: 1,
+      maxLength: 3,
+    }),
+  }),
+);
+
+function optionValue(shape: OptionSpec['shape']): fc.Arbitrary<Option['value']> {
+  switch (shape) {
+    case 'flag':
+      return fc.oneof(fc.constant(undefined), boolean, placeholder);
+    case 'strings':
+      return fc.oneof(textValue, fc.array(textValue, { minLength: 2, maxLength: 3 }));
+    case 'string':
+    case 'name':
+      return textValue;
+  }
+}
+
+function options(statement: OptionStatement): fc.Arbitrary<readonly Option[]> {
+  const each = optionsOf(statement).map(([name, spec]) =>
+    optionValue(spec.shape).map((value): Option => ({ name, value })),
+  );
+  return fc
+    .subarray([...each.keys()])
+    .chain((indexes) => fc.tuple(...indexes.flatMap((index) => each[index] ?? [])));
+}
+
+const action: fc.Arbitrary<AlterVirtualClusterAction> = fc.oneof(
+  fc.constant<AlterVirtualClusterAction>({ kind: 'start_service_shared' }),
+  fc.constant<AlterVirtualClusterAction>({ kind: 'stop_service' }),
+  record({ kind: fc.constant('rename_to' as const), name: nameArbitrary }),
+  record({
+    kind: fc.constantFrom('grant_capabilities' as const, 'revoke_capabilities' as const),
+    capabilities,
+  }),
+  record({ kind: fc.constant('set_cluster_setting' as const), name: settingName, value: settingValue }),
+  record({ kind: fc.constant('reset_cluster_setting' as const), name: settingName }),
+);
+
+const optionalName = fc.option(nameArbitrary, { nil: undefined });
+const optionalTime = fc.option(scalar, { nil: undefined });
+
+function kind<Kind extends StatementKind>(name: Kind): fc.Arbitrary<Kind> {
+  return fc.constant(name);
+}
+
+/** One arbitrary per kind of statement: a kind that is forgotten does not compile. */
+export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<Statement>>> = {
+  create_virtual_cluster: record({
+    kind: kind('create_virtual_cluster'),
+    ifNotExists: fc.boolean(),
+    name: nameArbitrary,
+    like: optionalName,
+  }),
+  alter_virtual_cluster: record({ kind: kind('alter_virtual_cluster'), name: nameArbitrary, action }),
+  drop_virtual_cluster: record({
+    kind: kind('drop_virtual_cluster'),
+    ifExists: fc.boolean(),
+    name: nameArbitrary,
+    immediate: fc.boolean(),
+  }),
+  show_virtual_clusters: record({
+    kind: kind('show_virtual_clusters'),
+    name: optionalName,
+    withCapabilities: fc.boolean(),
+    withReplicationStatus: fc.boolean(),
+  }),
+  show_virtual_cluster_name: record({ kind: kind('show_virtual_cluster_name') }),
+  set_cluster_setting: record({
+    kind: kind('set_cluster_setting'),
+    name: settingName,
+    value: settingValue,
+  }),
+  reset_cluster_setting: record({ kind: kind('reset_cluster_setting'), name: settingName }),
+  show_cluster_setting: record({
+    kind: kind('show_cluster_setting'),
+    name: settingName,
+    forVirtualCluster: optionalName,
+  }),
+  show_cluster_settings: record({
+    kind: kind('show_cluster_settings'),
+    visibility: fc.constantFrom('public' as const, 'all' as const),
+    forVirtualCluster: optionalName,
+  }),
+  backup: record({
+    kind: kind('backup'),
+    targets,
+    appendTo: fc.option(selector, { nil: undefined }),
+    destination: uris,
+    asOf: optionalTime,
+    options: options('backup'),
+  }),
+  restore: record({
+    kind: kind('restore'),
+    targets: fc.oneof(targets, record({ kind: fc.constant('system_users' as const) })),
+    from: selector,
+    source: uris,
+    asOf: optionalTime,
+    options: options('restore'),
+  }),
+  show_backups: record({ kind: kind('show_backups'), collection: uris }),
+  show_backup: record({
+    kind: kind('show_backup'),
+    variant: fc.constantFrom('default' as const, 'schemas' as const, 'files' as const, 'ranges' as const),
+    from: selector,
+    collection: uris,
+    options: options('show_backup'),
+  }),
+  show_jobs: record({ kind: kind('show_jobs'), automatic: fc.boolean() }),
+  show_job: record({ kind: kind('show_job'), jobId: scalar, whenComplete: fc.boolean() }),
+  control_job: record({
+    kind: kind('control_job'),
+    action: fc.constantFrom('pause' as const, 'resume' as const, 'cancel' as const),
+    jobId: scalar,
+  }),
+};
+
+export const statementArbitrary: fc.Arbitrary<Statement> = fc.oneof(...Object.values(statementArbitraries));
+
+const blank = fc.constantFrom(
+  ' ',
+  '\n',
+  '\t \r\n',
+  ' /* ; [ */ ',
+  '/**/',
+  "/* /* nested */ ' */",
+  " -- SHOW '\n",
+  ' --\r',
+);
+
+/** The same statement written otherwise: other blanks, comments, and capital letters in its words. */
+export function rewritten(source: string): fc.Arbitrary<string> {
+  const tokens: { readonly source: string; readonly isWord: boolean }[] = [];
+  for (let token = readToken(source, 0); token.kind !== 'end'; token = readToken(source, token.end)) {
+    tokens.push({ source: source.slice(token.begin, token.end), isWord: token.kind === 'identifier' });
+  }
+  const pieces = tokens.map((token) =>
+    token.isWord
+      ? fc.boolean().map((isUpper) => (isUpper ? token.source.toUpperCase() : token.source))
+      : fc.constant(token.source),
+  );
+  return fc
+    .tuple(
+      fc.tuple(...pieces),
+      fc.array(blank, { minLength: tokens.length + 1, maxLength: tokens.length + 1 }),
+    )
+    .map(
+      ([words, blanks]) =>
+        words.map((word, index) => `${blanks[index] ?? ' '}${word}`).join('') + (blanks.at(-1) ?? ''),
+    );
+}
+
+/** Pieces of SQL, ours and foreign, whole and broken. */
+const FRAGMENTS = (
+  'show backup backups restore create alter drop virtual cluster clusters tenant set reset setting settings all public job jobs ' +
+  'automatic pause resume cancel when complete from join in into latest as of system time with options detached kms database ' +
+  "table users begin atomic end case function procedure or replace select where array a b main x'00' $1 $2 $0 $99999999999 1 0x1f " +
+  "1_0 1e5 .5 1..2 3x ' '' 'a' E'\\' E'\\'' U&'\\0041' U&\" uescape \" \"\" \"a\" $$ $a$ $ [ ] ( ) ; , . * = - -- + / /* */ : :: := " +
+  '~ ! @ # % ^ & | ? < > { } \\ é 🙂 virtual_cluster_name replication status capabilities capability grant revoke start stop service ' +
+  'shared rename to default null true on if not exists like immediate for'
+).split(' ');
+
+/** Texts that are likely to lead a lexer or a parser astray. */
+export const soupArbitrary: fc.Arbitrary<string> = fc
+  .array(
+    fc.oneof(
+      { weight: 12, arbitrary: fc.constantFrom(...FRAGMENTS) },
+      { weight: 3, arbitrary: fc.constantFrom(' ', '\n', '\r', '\t', '\0', '\uFEFF', '\ud800') },
+      { weight: 1, arbitrary: fc.string({ unit: 'binary' }) },
+    ),
+    { maxLength: 40, size: 'max' },
+  )
+  .chain((words) => fc.constantFrom(' ', '', '\n').map((separator) => words.join(separator)));

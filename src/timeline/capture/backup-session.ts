@@ -1,0 +1,198 @@
+/** The SQL side of a capture: what Postgres must know and tell so that files copied while it runs make a base. */
+import { AppError, type Clock, type Lsn, parseLsn, type Timestamp } from '../../base/index.ts';
+import type { CaptureSource } from '../contract.ts';
+import type { ManifestHeader } from '../format/manifest.ts';
+import { faultPoint } from '../worker/fault-point.ts';
+import type { DatabaseEntry } from './relations.ts';
+import { column, Session } from './session.ts';
+
+const FLUSH_WAIT_MS_MAX = 60_000;
+const FLUSH_POLL_MS = 5;
+
+export type EngineFacts = ManifestHeader['engine'];
+
+export interface BackupStart {
+  readonly startLsn: Lsn;
+  readonly timelineId: number;
+  readonly startTime: Timestamp;
+  readonly engine: EngineFacts;
+}
+
+export interface BackupStop {
+  readonly stopLsn: Lsn;
+  readonly backupLabel: string;
+}
+
+/** The moment that the backup is of; see docs/decisions/0005-time-of-a-backup.md. */
+export interface BackupTarget {
+  readonly targetLsn: Lsn;
+  readonly endTime: Timestamp;
+  /** The log is durable up to here, and a record begins between `targetLsn` and here. */
+  readonly walEndLsn: Lsn;
+}
+
+/** The session that keeps the backup open and the log from being removed. Ending it gives up both. */
+export class BackupSession implements AsyncDisposable {
+  readonly #session: Session;
+
+  static async open(
+    source: CaptureSource,
+    options: { readonly signal: AbortSignal },
+  ): Promise<BackupSession> {
+    const { socketDirectory } = source;
+    return new BackupSession(
+      await Session.open({ role: 'atoll', database: 'system' }, { ...options, socketDirectory }),
+    );
+  }
+
+  private constructor(session: Session) {
+    this.#session = session;
+  }
+
+  /**
+   * Checks that this is the instance that is meant, keeps its log from now on, and begins the backup.
+   * @throws AppError `object_state` when it is another, or cannot be backed up
+   */
+  async start(source: CaptureSource, { label }: { readonly label: string }): Promise<BackupStart> {
+    const engine = await this.#requireSource(source);
+    await this.#session.query('SELECT pg_create_physical_replication_slot($1, true, true)', [
+      slotName(label),
+    ]);
+    faultPoint('capture.after_slot');
+    const { lsn, tli, us } = await this.#session.one(
+      `SELECT lsn::text, (pg_split_walfile_name(pg_walfile_name(lsn))).timeline_id::text AS tli,
+              (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text AS us
+         FROM pg_backup_start($1, true) AS lsn`,
+      [label],
+    );
+    faultPoint('capture.after_start');
+    return {
+      startLsn: parseLsn(lsn ?? ''),
+      timelineId: Number(tli),
+      startTime: BigInt(us ?? '') as Timestamp,
+      engine,
+    };
+  }
+
+  async stop(): Promise<BackupStop> {
+    const row = await this.#session.one(
+      'SELECT lsn::text, labelfile, spcmapfile FROM pg_backup_stop(wait_for_archive => false)',
+    );
+    if (column(row, 'spcmapfile').trim() !== '') {
+      throw new AppError('object_state', 'a tablespace was created while the backup ran', {
+        hint: 'drop the tablespace and try again',
+      });
+    }
+    return { stopLsn: parseLsn(column(row, 'lsn')), backupLabel: column(row, 'labelfile') };
+  }
+
+  /** Chooses the moment that is restored, and waits until the log that ends recovery there is durable. */
+  async target(options: { readonly clock: Clock; readonly signal: AbortSignal }): Promise<BackupTarget> {
+    const { clock, signal } = options;
+    const moment = await this.#session.one(
+      `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text AS us,
+              pg_current_wal_insert_lsn()::text AS lsn`,
+    );
+    // Recovery ends *before* a record at or after its target, so there must be one.
+    const { lsn } = await this.#session.one(
+      `SELECT pg_logical_emit_message(false, 'atoll', 'end of backup', true)::text AS lsn`,
+    );
+    const walEndLsn = parseLsn(lsn ?? '');
+    const deadlineMs = clock.monotonicMs() + FLUSH_WAIT_MS_MAX;
+    while ((await this.#flushedLsn()) < walEndLsn) {
+      if (clock.monotonicMs() > deadlineMs) {
+        throw new AppError('timed_out', 'the log did not become durable in time');
+      }
+      await clock.sleep(FLUSH_POLL_MS, { signal });
+    }
+    return {
+      targetLsn: parseLsn(column(moment, 'lsn')),
+      endTime: BigInt(column(moment, 'us')) as Timestamp,
+      walEndLsn,
+    };
+  }
+
+  /** Databases whose relations are worth a place in the map: those that tenants use. */
+  async databases(): Promise<readonly DatabaseEntry[]> {
+    const rows = await this.#session.query(
+      `SELECT oid::text, datname, has_database_privilege('atoll_reader', oid, 'CONNECT')::text AS readable
+         FROM pg_database
+        WHERE datallowconn AND NOT datistemplate AND datname <> 'system'
+        ORDER BY datname`,
+    );
+    return rows.map((row) => ({
+      oid: Number(row.oid),
+      name: column(row, 'datname'),
+      isReadable: row.readable === 'true',
+    }));
+  }
+
+  async collations(): Promise<ManifestHeader['collations']> {
+    const rows = await this.#session.query(
+      `SELECT datname, datlocprovider::text AS provider, coalesce(datlocale, datcollate) AS locale, datcollversion
+         FROM pg_database ORDER BY datname`,
+    );
+    return rows.map((row) => ({
+      database: column(row, 'datname'),
+      provider: column(row, 'provider'),
+      locale: row.locale ?? null,
+      version: row.datcollversion ?? null,
+    }));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#session[Symbol.asyncDispose]();
+  }
+
+  async #flushedLsn(): Promise<Lsn> {
+    const { lsn } = await this.#session.one('SELECT pg_current_wal_flush_lsn()::text AS lsn');
+    return parseLsn(lsn ?? '');
+  }
+
+  async #requireSource(source: CaptureSource): Promise<EngineFacts> {
+    const row = await this.#session.one(
+      `SELECT s.system_identifier::text, s.catalog_version_no::text, pg_is_in_recovery()::text AS recovering,
+              current_setting('server_version_num') AS version, current_setting('data_checksums') AS checksums,
+              i.database_block_size::text AS block, i.wal_block_size::text AS wal_block,
+              i.bytes_per_wal_segment::text AS wal_segment
+         FROM pg_control_system() s, pg_control_init() i`,
+    );
+    const refuse = (reason: string, hint: string) =>
+      new AppError(
+        'object_state',
+        `virtual cluster "${source.virtualClusterName}" cannot be backed up: ${reason}`,
+        { hint },
+      );
+    const versionNumber = Number(row.version);
+    const major = Math.trunc(versionNumber / 10_000);
+    if (
+      BigInt(column(row, 'system_identifier')) !== source.systemIdentifier ||
+      major !== source.engineMajor
+    ) {
+      throw refuse(
+        'its instance is not the one on record',
+        'restart the node, and look for a second one on this store',
+      );
+    }
+    if (row.recovering === 'true') throw refuse('it is in recovery', 'back up its primary');
+    if (row.checksums !== 'on') throw refuse('it has no data checksums', 'enable them with pg_checksums');
+    return {
+      major,
+      versionNumber,
+      catalogVersion: Number(row.catalog_version_no),
+      architecture: process.arch,
+      endianness: 'little',
+      blockBytes: Number(row.block),
+      walBlockBytes: Number(row.wal_block),
+      walSegmentBytes: Number(row.wal_segment),
+    };
+  }
+}
+
+/** A slot's name has lower-case letters, digits and underscores. It is temporary: it ends with the session. */
+function slotName(label: string): string {
+  return label
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '_')
+    .slice(0, 63);
+}

@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { isAppError, parseTimestamp, type Timestamp } from '../../base/index.ts';
+import { type BlobStore, FaultyBlobStore, memoryBlobStore, parseBlobKey } from '../../blob/index.ts';
+import { FIXTURE_KEY, fixtureManifest } from '../format/fixtures.ts';
+import type { Manifest } from '../format/manifest.ts';
+import { abandonAttempt, beginAttempt, markLatest, publishManifest } from './attempt.ts';
+import {
+  attemptOf,
+  formatBackupSubdirectory,
+  latestMarkerKey,
+  manifestKey,
+  normalizeSubdirectory,
+  packKey,
+  walKey,
+} from './layout.ts';
+import { claimCollection, decodeOwner, encodeOwner } from './owner.ts';
+import { completed, findLatest } from './reader.ts';
+
+const signal = new AbortController().signal;
+const newStore = () => memoryBlobStore({ displayUri: 'nodelocal://1/c' });
+const owner = { clusterId: 'cluster', virtualClusterId: 3, virtualClusterName: 'main' };
+
+describe('names', () => {
+  it('of backups are their time in UTC', () => {
+    assert.equal(
+      formatBackupSubdirectory(parseTimestamp('2024-04-18 10:07:45.009999+00')),
+      '2024/04/18-100745.00',
+    );
+    assert.equal(
+      formatBackupSubdirectory(parseTimestamp('2024-04-18 10:07:45.99+00')),
+      '2024/04/18-100745.99',
+    );
+  });
+
+  it('of backups are read as people write them', () => {
+    for (const text of ['2024/04/18-100745.00', '/2024/04/18-100745.00', '/2024/04/18-100745.00/']) {
+      assert.equal(normalizeSubdirectory(text), '2024/04/18-100745.00');
+    }
+    const refused = [
+      '',
+      '/',
+      '2024/04/18',
+      '2024/13/18-100745.00',
+      '2024/02/30-100745.00',
+      '2024/04/18-250745.00',
+      '../x',
+      '2024/04/18-100745.00/data',
+      '2024/04/18-100745.0',
+      'a2024/04/18-100745.00',
+    ];
+    for (const text of refused) {
+      assert.throws(
+        () => normalizeSubdirectory(text),
+        (error) => isAppError(error, 'parameter_invalid'),
+        text,
+      );
+    }
+  });
+
+  it('sort as their times do, markers the other way round', () => {
+    const times = fc.bigInt({ min: 0n, max: 4_000_000_000_000_000n });
+    fc.assert(
+      fc.property(times, times, (left, right) => {
+        const [a, b] = [left, right].map((time) => formatBackupSubdirectory(time as Timestamp));
+        assert.ok(a !== undefined && b !== undefined);
+        assert.equal(normalizeSubdirectory(a), a);
+        if (a < b) assert.ok(left < right && latestMarkerKey(a) > latestMarkerKey(b));
+        if (a === b) assert.equal(latestMarkerKey(a), latestMarkerKey(b));
+      }),
+    );
+  });
+
+  it('of objects tell their attempt', () => {
+    const subdirectory = '2024/04/18-100745.00';
+    assert.equal(attemptOf(packKey({ subdirectory, attempt: 12, number: 3 })), 12);
+    assert.equal(attemptOf(walKey({ subdirectory, attempt: 4, segmentName: '000000010000000000000002' })), 4);
+    assert.equal(attemptOf(manifestKey(subdirectory)), null);
+  });
+});
+
+describe('a collection', () => {
+  it('belongs to who wrote it first', async () => {
+    const store = newStore();
+    await claimCollection(store, { owner, signal });
+    await claimCollection(store, { owner: { ...owner, virtualClusterName: 'renamed' }, signal });
+    for (const other of [{ virtualClusterId: 4 }, { clusterId: 'other' }]) {
+      await assert.rejects(claimCollection(store, { owner: { ...owner, ...other }, signal }), (error) => {
+        assert.ok(isAppError(error, 'object_state'));
+        assert.match(error.message, /"main"/);
+        assert.match(error.hint ?? '', /URI of its own/);
+        return true;
+      });
+    }
+  });
+
+  it('belongs to one of those who claim it at once', async () => {
+    const store = newStore();
+    const claims = [3, 4, 5].map((virtualClusterId) =>
+      claimCollection(store, { owner: { ...owner, virtualClusterId }, signal }),
+    );
+    const outcomes = await Promise.allSettled(claims);
+    assert.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1);
+  });
+
+  it('has a record of its owner that is checked', () => {
+    const bytes = encodeOwner(owner);
+    assert.deepEqual(decodeOwner(bytes), owner);
+    for (const at of bytes.keys()) {
+      const damaged = Uint8Array.from(bytes);
+      damaged[at] = (damaged[at] ?? 0) ^ 1;
+      assert.throws(
+        () => decodeOwner(damaged),
+        (error) => isAppError(error, 'data_corrupt'),
+      );
+    }
+  });
+});
+
+describe('an attempt at a backup', () => {
+  const subdirectory = fixtureManifest().header.subdirectory;
+  const pack = (attempt: number) => packKey({ subdirectory, attempt, number: 0 });
+  const attemptAt = (store: BlobStore, attempt: number, jobId = '42') => ({
+    store,
+    subdirectory,
+    jobId,
+    attempt,
+    key: FIXTURE_KEY,
+    signal,
+  });
+
+  function manifestOf(attempt: number): Manifest {
+    const base = fixtureManifest();
+    return { ...base, header: { ...base.header, attempt } };
+  }
+
+  /** All that a backup does to its collection, in its order. */
+  async function back(store: BlobStore, attempt: number): Promise<void> {
+    const attempted = attemptAt(store, attempt);
+    await claimCollection(store, { owner, signal });
+    if ((await beginAttempt(attempted)) === null) {
+      await store.put(pack(attempt), Buffer.from('frames'), { signal });
+      await publishManifest(attempted, manifestOf(attempt));
+    }
+    await markLatest(attempted);
+  }
+
+  it('cut off at any operation leaves no backup or a whole one, and the next attempt succeeds', async () => {
+    const counter = new FaultyBlobStore(newStore(), {});
+    await back(counter, 1);
+    assert.ok(counter.operations > 8);
+    for (let stopAt = 1; stopAt <= counter.operations + 1; stopAt++) {
+      for (const plan of [{ stopAt }, { failAt: [stopAt] }, { loseAnswerAt: stopAt }]) {
+        const inner = newStore();
+        await back(new FaultyBlobStore(inner, plan), 1).catch(() => undefined);
+        const listed = await Array.fromAsync(completed(inner, { order: 'ascending', signal }));
+        if (listed.length > 0) assert.notEqual(await inner.size(pack(1), { signal }), null);
+        await back(inner, 2);
+        assert.equal(await findLatest(inner, { signal }), subdirectory);
+        const winner = listed.length > 0 ? 1 : 2;
+        for (const attempt of [1, 2]) {
+          assert.equal(
+            (await inner.size(pack(attempt), { signal })) !== null,
+            attempt === winner,
+            `${stopAt}`,
+          );
+        }
+      }
+    }
+  });
+
+  it('refuses a folder that another job has, before and after it is done', async () => {
+    const store = newStore();
+    await beginAttempt(attemptAt(store, 1));
+    await assert.rejects(beginAttempt(attemptAt(store, 1, '43')), (error) =>
+      isAppError(error, 'object_in_use'),
+    );
+    await publishManifest(attemptAt(store, 1), manifestOf(1));
+    await assert.rejects(beginAttempt(attemptAt(store, 1, '43')), (error) =>
+      isAppError(error, 'object_in_use'),
+    );
+    await store.delete(parseBlobKey(`${subdirectory}/BACKUP-LOCK-42`), { signal });
+    await assert.rejects(beginAttempt(attemptAt(store, 1, '43')), (error) =>
+      isAppError(error, 'object_exists'),
+    );
+  });
+
+  it('that failed takes its objects along, but never those of a backup', async () => {
+    const store = newStore();
+    await beginAttempt(attemptAt(store, 1));
+    await store.put(pack(1), Buffer.from('frames'), { signal });
+    await abandonAttempt(attemptAt(store, 1));
+    assert.equal(await store.size(pack(1), { signal }), null);
+    await back(store, 2);
+    await abandonAttempt(attemptAt(store, 2));
+    assert.notEqual(await store.size(pack(2), { signal }), null);
+    await store.put(pack(3), Buffer.from('frames'), { signal });
+    await abandonAttempt(attemptAt(store, 3));
+    assert.equal(await store.size(pack(3), { signal }), null);
+  });
+
+  it('is found by listing, newest first, whatever else lies there', async () => {
+    const store = newStore();
+    await assert.rejects(findLatest(store, { signal }), (error) => {
+      assert.ok(isAppError(error, 'backup_not_found'));
+      assert.match(error.message, /path does not contain a completed latest backup/);
+      return true;
+    });
+    const done = [
+      '2023/12/31-235959.99',
+      '2024/04/18-100745.00',
+      '2024/04/18-100745.01',
+      '2024/05/01-000000.00',
+    ];
+    for (const each of done) await store.put(manifestKey(each), new Uint8Array(1), { signal });
+    const others = [
+      '2024/06/01-000000.00/data/1-0.pack',
+      'metadata/latest/LATEST-1',
+      '2024/xx/a/BACKUP_MANIFEST',
+      'BACKUP_MANIFEST',
+    ];
+    for (const each of others) await store.put(parseBlobKey(each), new Uint8Array(1), { signal });
+    assert.deepEqual(await Array.fromAsync(completed(store, { order: 'ascending', signal })), done);
+    assert.equal(await findLatest(store, { signal }), done.at(-1));
+  });
+});

@@ -1,0 +1,25 @@
+import type { BackupSummary } from '../contract.ts';
+import type { ManifestHead } from '../format/manifest-file.ts';
+
+/** What jobs and statements see of a manifest. */
+export function summaryOf({ header, objects }: ManifestHead): BackupSummary {
+  const { totals } = header;
+  return {
+    subdirectory: header.subdirectory,
+    startTime: header.startTime,
+    endTime: header.endTime,
+    targetLsn: header.targetLsn,
+    timelineId: header.timelineId,
+    rows: totals.rows,
+    indexEntries: totals.indexEntries,
+    bytes: totals.bytes,
+    storedBytes: totals.storedBytes,
+    virtualClusterName: header.virtualClusterName,
+    virtualClusterId: header.virtualClusterId,
+    incarnation: header.incarnation,
+    systemIdentifier: header.systemIdentifier,
+    engineMajor: header.engine.major,
+    release: header.release,
+    objects,
+  };
+}

@@ -1,0 +1,129 @@
+/**
+ * Timelines and the collections they are published to. Reads and writes of bulk data happen in worker processes; what
+ * is declared here is what jobs and statements see.
+ */
+import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
+import type { ClusterKey } from '../keys/index.ts';
+
+export type { ClusterKey };
+
+/** Where the bytes come from: a running instance. */
+export interface CaptureSource {
+  readonly dataDirectory: string;
+  /** Folder of the private socket; the worker logs in by `peer`. */
+  readonly socketDirectory: string;
+  readonly virtualClusterId: VirtualClusterId;
+  readonly virtualClusterName: string;
+  readonly incarnation: IncarnationId;
+  /** The incarnation it left, when it is known. */
+  readonly parentIncarnation?: IncarnationId | null;
+  readonly systemIdentifier: bigint;
+  readonly engineMajor: number;
+}
+
+/** An opened collection: a folder of object storage. In this version always a folder of the node. */
+export interface CollectionLocation {
+  /** The URI as users see it, secrets redacted; used in messages. */
+  readonly displayUri: string;
+  /** Absolute path of the collection's folder, already checked to lie inside the external directory. */
+  readonly directory: string;
+}
+
+export interface BackupProgress {
+  /** 0 to 1. */
+  readonly fraction: number;
+  readonly phase: string;
+}
+
+export interface BackupRequest {
+  readonly source: CaptureSource;
+  readonly collection: CollectionLocation;
+  /** `YYYY/MM/DD-HHMMSS.ff`, chosen and recorded before the first byte is written. */
+  readonly subdirectory: string;
+  readonly clusterId: string;
+  readonly key: ClusterKey;
+  readonly jobId: string;
+  /** Rises with every attempt of the job: no attempt reuses another's object names. */
+  readonly attempt: number;
+  readonly packBytesMax: number;
+  readonly release: string;
+}
+
+/** Totals of a backup, as its manifest holds them. */
+export interface BackupSummary {
+  readonly subdirectory: string;
+  readonly startTime: Timestamp | null;
+  readonly endTime: Timestamp;
+  readonly targetLsn: Lsn;
+  readonly timelineId: number;
+  readonly rows: bigint;
+  readonly indexEntries: bigint;
+  /** Bytes of the data directory that were captured, before compression. */
+  readonly bytes: bigint;
+  readonly storedBytes: bigint;
+  readonly virtualClusterName: string;
+  readonly virtualClusterId: VirtualClusterId;
+  readonly incarnation: IncarnationId;
+  readonly systemIdentifier: bigint;
+  readonly engineMajor: number;
+  readonly release: string;
+  readonly objects: readonly BackupObject[];
+}
+
+/** A row of SHOW BACKUP. */
+export interface BackupObject {
+  readonly database: string | null;
+  readonly schema: string | null;
+  readonly name: string;
+  readonly kind: 'database' | 'schema' | 'table' | 'type';
+  readonly sizeBytes: bigint | null;
+  readonly rows: bigint | null;
+}
+
+export interface MaterializeRequest {
+  readonly collection: CollectionLocation;
+  readonly subdirectory: string;
+  readonly key: ClusterKey;
+  /** Empty, owned by the instance's OS user. */
+  readonly targetDirectory: string;
+  readonly uid: number | null;
+}
+
+export interface MaterializeResult {
+  readonly summary: BackupSummary;
+  readonly writtenBytes: bigint;
+}
+
+/** Carries out bulk work in worker processes of low priority. */
+export interface BulkWorker {
+  backup(
+    request: BackupRequest,
+    options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
+  ): Promise<BackupSummary>;
+  materialize(
+    request: MaterializeRequest,
+    options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
+  ): Promise<MaterializeResult>;
+}
+
+/** Small reads of a collection, done in the daemon. */
+export interface CollectionReader {
+  /** Complete backups, oldest first. */
+  list(collection: CollectionLocation, options: { signal: AbortSignal }): Promise<readonly string[]>;
+  /** @throws AppError `backup_not_found` when there is no completed backup */
+  latest(collection: CollectionLocation, options: { signal: AbortSignal }): Promise<string>;
+  /** Checks checksum and MAC. @throws AppError `backup_not_found`, `data_corrupt`, `backup_untrusted`, `format_unsupported` */
+  summary(options: {
+    collection: CollectionLocation;
+    subdirectory: string;
+    key: ClusterKey;
+    signal: AbortSignal;
+  }): Promise<BackupSummary>;
+  /** Object names of the backup that are not there. */
+  missingFiles(options: {
+    collection: CollectionLocation;
+    subdirectory: string;
+    key: ClusterKey;
+    signal: AbortSignal;
+  }): Promise<readonly string[]>;
+}

@@ -1,0 +1,94 @@
+import { CorruptError } from '../../base/index.ts';
+import {
+  PAGE_BYTES,
+  parseBackupLabel,
+  parseRelationPath,
+  walSegmentNoOf,
+  walSegmentStart,
+} from '../../pg/index.ts';
+import { CONTROL_FILE_PATH, isDataPath } from '../data-directory/rules.ts';
+import { FRAME_HEADER_BYTES, FRAME_PAGES_MAX } from './frame.ts';
+import type { Manifest } from './manifest.ts';
+import { FILE_KIND } from './manifest-tables.ts';
+import { PACK_HEADER_BYTES } from './pack.ts';
+
+/**
+ * Checks that a manifest describes a whole data directory and nothing else: every byte of every file comes from exactly
+ * one place in a pack, no path leads out, the log is without a gap. Asserted before a manifest is written and asked again
+ * whenever one was read. @throws CorruptError
+ */
+export function checkManifest(manifest: Manifest, name: string): void {
+  const fail = (reason: string): never => {
+    throw new CorruptError(`${name} is damaged: ${reason}`);
+  };
+  checkFiles(manifest, fail);
+  checkFrames(manifest, fail);
+  checkWal(manifest, fail);
+}
+
+type Fail = (reason: string) => never;
+
+function checkFiles(manifest: Manifest, fail: Fail): void {
+  const { files } = manifest;
+  let previous = '';
+  for (const [row, path] of files.paths.entries()) {
+    if (!isDataPath(path)) fail(`it names a file that is no data: ${JSON.stringify(path)}`);
+    if (row > 0 && path <= previous) fail('its files are not in order');
+    previous = path;
+    const isPages = files.kinds[row] === FILE_KIND.pages;
+    if (isPages ? parseRelationPath(path) === null : files.kinds[row] !== FILE_KIND.bytes) {
+      fail(`the kind of ${path} is wrong`);
+    }
+    checkRuns(manifest, { row, path, isPages, fail });
+  }
+  if (!files.paths.includes(CONTROL_FILE_PATH)) fail(`it has no ${CONTROL_FILE_PATH}`);
+}
+
+function checkRuns(
+  { files, runs, frames }: Manifest,
+  { row, path, isPages, fail }: { row: number; path: string; isPages: boolean; fail: Fail },
+): void {
+  const unitBytes = isPages ? PAGE_BYTES : 1;
+  const length = Number(files.lengths[row] ?? 0n);
+  const first = files.firstRuns[row] ?? 0;
+  const last = first + (files.runCounts[row] ?? 0);
+  if (last > runs.starts.length) fail(`the runs of ${path} are out of range`);
+  let covered = 0;
+  for (let run = first; run < last; run++) {
+    const count = runs.counts[run] ?? 0;
+    if (runs.starts[run] !== covered || count === 0) fail(`the runs of ${path} have a gap`);
+    if ((runs.frames[run] ?? 0) >= frames.packs.length) fail(`a frame of ${path} is out of range`);
+    const index = runs.indexes[run] ?? 0;
+    if (isPages ? index + count > FRAME_PAGES_MAX : index !== 0) fail(`a run of ${path} is malformed`);
+    covered += count;
+  }
+  if (covered * unitBytes !== length) fail(`the runs of ${path} do not cover it`);
+}
+
+function checkFrames({ frames, packs }: Manifest, fail: Fail): void {
+  for (let frame = 0; frame < frames.packs.length; frame++) {
+    const pack = packs[frames.packs[frame] ?? 0];
+    const offset = frames.offsets[frame] ?? 0;
+    const length = frames.lengths[frame] ?? 0;
+    const isInside = pack !== undefined && offset >= PACK_HEADER_BYTES && offset + length <= pack.bytes;
+    if (!isInside || length < FRAME_HEADER_BYTES) fail('a frame lies outside its pack');
+  }
+}
+
+function checkWal({ header, wal }: Manifest, fail: Fail): void {
+  const segmentBytes = header.engine.walSegmentBytes;
+  const { startLsn, stopLsn, targetLsn, walEndLsn } = header;
+  if (startLsn > stopLsn || stopLsn > targetLsn || targetLsn >= walEndLsn)
+    fail('its positions are out of order');
+  if (parseBackupLabel(header.backupLabel).startLsn !== startLsn)
+    fail('its backup label is of another position');
+  let segmentNo = walSegmentNoOf({ lsn: startLsn, segmentBytes });
+  let endLsn = walSegmentStart({ segmentNo, segmentBytes });
+  for (const object of wal) {
+    const isNext = object.segmentNo === segmentNo && object.timelineId === header.timelineId;
+    if (!isNext || endLsn !== walSegmentStart({ segmentNo, segmentBytes })) fail('its log has a gap');
+    endLsn = object.endLsn;
+    segmentNo += 1n;
+  }
+  if (endLsn !== walEndLsn) fail('its log does not reach its end');
+}

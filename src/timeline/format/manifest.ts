@@ -1,0 +1,145 @@
+/** What a base manifest says. How it is written as bytes is in manifest-file.ts; both are in docs/formats/manifest.md. */
+import { z } from 'zod';
+import {
+  type IncarnationId,
+  type Lsn,
+  parseIncarnationId,
+  type Timestamp,
+  type VirtualClusterId,
+} from '../../base/index.ts';
+import type { FileTable, FrameTable, RunTable } from './manifest-tables.ts';
+
+/** A 64-bit number as decimal text, since JSON has none. */
+const decimal = z
+  .string()
+  .regex(/^-?\d{1,20}$/)
+  .transform((text) => BigInt(text));
+const lsn = decimal.transform((value) => value as Lsn);
+const timestamp = decimal.transform((value) => value as Timestamp);
+const incarnation = z.string().transform((text): IncarnationId => parseIncarnationId(text));
+const count = z.int().nonnegative();
+
+const collationSchema = z.strictObject({
+  /** Null for what is not a database's own default. */
+  database: z.string().nullable(),
+  provider: z.string(),
+  locale: z.string().nullable(),
+  version: z.string().nullable(),
+});
+
+export const headerSchema = z.strictObject({
+  release: z.string(),
+  jobId: z.string(),
+  attempt: count,
+  /** Path of this backup in its collection. */
+  subdirectory: z.string(),
+  /** Null for a full backup, else the path of the backup whose frames it builds on. */
+  baseSubdirectory: z.string().nullable(),
+  clusterId: z.string(),
+  virtualClusterId: z
+    .int()
+    .positive()
+    .transform((value) => value as VirtualClusterId),
+  virtualClusterName: z.string(),
+  incarnation,
+  parentIncarnation: incarnation.nullable(),
+  systemIdentifier: decimal,
+  engine: z.strictObject({
+    major: z.int().positive(),
+    /** `server_version_num`. */
+    versionNumber: z.int().positive(),
+    catalogVersion: z.int().positive(),
+    /** As Node.js names it: `x64`, `arm64`. */
+    architecture: z.string(),
+    endianness: z.literal('little'),
+    blockBytes: z.int().positive(),
+    walBlockBytes: z.int().positive(),
+    walSegmentBytes: z.int().positive(),
+  }),
+  collations: z.array(collationSchema),
+  timelineId: z.int().positive(),
+  /** Replay begins at `startLsn`, and must get at least to `stopLsn` for the copy to be consistent. */
+  startLsn: lsn,
+  stopLsn: lsn,
+  /** Recovery ends before the first record at or after this position. */
+  targetLsn: lsn,
+  /** End of the log that the backup holds: beyond a record that begins at `targetLsn` or later. */
+  walEndLsn: lsn,
+  captureStartTime: timestamp,
+  /** Where the changes begin that an incremental backup holds; null for a full one. */
+  startTime: timestamp.nullable(),
+  endTime: timestamp,
+  backupLabel: z.string(),
+  totals: z.strictObject({ rows: decimal, indexEntries: decimal, bytes: decimal, storedBytes: decimal }),
+});
+
+export const objectsSchema = z.array(
+  z.strictObject({
+    database: z.string().nullable(),
+    schema: z.string().nullable(),
+    name: z.string(),
+    kind: z.enum(['database', 'schema', 'table', 'type']),
+    sizeBytes: decimal.nullable(),
+    rows: decimal.nullable(),
+  }),
+);
+
+/** One relation, kept short because there can be very many: the order of fields is part of the format. */
+const relationSchema = z.tuple([
+  z.int().positive(), // oid
+  count, // filenode; 0 when it has no file
+  count, // oid of its toast table, or 0
+  count, // oid of the table that an index or toast table belongs to, or 0
+  z.string().length(1), // relkind
+  z.string().length(1), // relpersistence
+  z.string(), // schema
+  z.string(), // name
+  count, // pages of the main fork when it was captured
+  count, // live heap tuples, or index entries, when it was captured
+]);
+
+export const databasesSchema = z.array(
+  z.strictObject({ oid: z.int().positive(), name: z.string(), relations: z.array(relationSchema) }),
+);
+
+export const packsSchema = z.array(
+  z.strictObject({
+    /** Path in the collection: the packs of an incremental backup's base lie in another backup's folder. */
+    path: z.string(),
+    id: z.string().regex(/^[0-9a-f]{32}$/),
+    bytes: z.int().positive(),
+  }),
+);
+
+export const walSchema = z.array(
+  z.strictObject({
+    path: z.string(),
+    bytes: z.int().positive(),
+    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+    timelineId: z.int().positive(),
+    segmentNo: decimal,
+    /** The object holds the segment from its beginning to here. */
+    endLsn: lsn,
+  }),
+);
+
+export type ManifestHeader = z.output<typeof headerSchema>;
+export type ManifestObject = z.output<typeof objectsSchema>[number];
+export type ManifestDatabase = z.output<typeof databasesSchema>[number];
+export type ManifestRelation = z.output<typeof relationSchema>;
+export type ManifestPack = z.output<typeof packsSchema>[number];
+export type ManifestWal = z.output<typeof walSchema>[number];
+
+/** The complete image of a data directory, and the log that makes it consistent. */
+export interface Manifest {
+  readonly header: ManifestHeader;
+  /** Rows of SHOW BACKUP. */
+  readonly objects: readonly ManifestObject[];
+  /** Which relation each file belonged to when it was captured. */
+  readonly databases: readonly ManifestDatabase[];
+  readonly packs: readonly ManifestPack[];
+  readonly wal: readonly ManifestWal[];
+  readonly files: FileTable;
+  readonly runs: RunTable;
+  readonly frames: FrameTable;
+}

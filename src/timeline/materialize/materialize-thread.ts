@@ -1,0 +1,49 @@
+/** Entry of the threads that write a data directory. */
+import { randomBytes } from 'node:crypto';
+import { workerData } from 'node:worker_threads';
+import { PageBuffer } from '../../pg/index.ts';
+import { openCollection } from '../collection/open.ts';
+import { FRAME_PAGES_MAX } from '../format/frame.ts';
+import { readWalObject } from '../objects/wal-reader.ts';
+import { walObjectRawBytes } from '../format/wal-object.ts';
+import { rest } from '../worker/limiter.ts';
+import { serveTasks } from '../worker/thread-server.ts';
+import { TargetFiles } from './target-files.ts';
+import type { MaterializeResultOfTask, MaterializeTask, MaterializeThreadData } from './tasks.ts';
+import { writeRange, type WriteTools } from './write-range.ts';
+
+/** A log segment is filled up with zeroes in pieces of this size. */
+const ZEROES = new Uint8Array(1024 * 1024);
+
+const data = workerData as MaterializeThreadData; // Given by the materialization that started us.
+/** The pool ends threads by terminating them; nothing here is cancelled one by one. */
+const { signal } = new AbortController();
+const rng = { bytes: (length: number) => new Uint8Array(randomBytes(length)) };
+let frameBegunMs = performance.now();
+
+const tools: WriteTools = {
+  ...data,
+  store: openCollection(data.collection, { rng }),
+  pages: new PageBuffer({ pagesMax: FRAME_PAGES_MAX }),
+  afterFrame() {
+    rest(data.restCell, { workedMs: performance.now() - frameBegunMs });
+    frameBegunMs = performance.now();
+  },
+  signal,
+};
+
+serveTasks<MaterializeTask, MaterializeResultOfTask>(async (task) => {
+  frameBegunMs = performance.now();
+  if (task.kind === 'range') return { result: { writtenBytes: await writeRange(task, tools) } };
+  using files = new TargetFiles({ directory: data.targetDirectory });
+  const { wal, path } = task;
+  await readWalObject(tools.store, wal, {
+    write: (bytes, position) => files.write(path, bytes, { position }),
+    signal,
+  });
+  const { segmentBytes } = wal.header;
+  for (let position = walObjectRawBytes(wal.header); position < segmentBytes; position += ZEROES.length) {
+    files.write(path, ZEROES.subarray(0, segmentBytes - position), { position });
+  }
+  return { result: { writtenBytes: files.writtenBytes } };
+});

@@ -1,0 +1,233 @@
+/** Writes the data directory of a base, ready to be recovered. Runs in a bulk worker. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError, CorruptError, type Rng } from '../../base/index.ts';
+import { type BlobRange, type BlobStore, parseBlobKey, readBlob } from '../../blob/index.ts';
+import { formatWalSegmentName, PAGE_BYTES, WAL_PAGE_BYTES } from '../../pg/index.ts';
+import { openCollection } from '../collection/open.ts';
+import { openManifest } from '../collection/reader.ts';
+import { summaryOf } from '../collection/summary.ts';
+import type { BackupProgress, MaterializeRequest, MaterializeResult } from '../contract.ts';
+import { checkManifest } from '../format/check-manifest.ts';
+import type { Manifest, ManifestHeader, ManifestWal } from '../format/manifest.ts';
+import { readManifest } from '../format/manifest-file.ts';
+import {
+  PACK_FOOTER_BYTES,
+  PACK_HEADER_BYTES,
+  parsePackFooter,
+  parsePackHeader,
+  parsePackIndex,
+} from '../format/pack.ts';
+import { faultPoint } from '../worker/fault-point.ts';
+import type { RestCell } from '../worker/limiter.ts';
+import { forEachConcurrently, ThreadPool, threadCount } from '../worker/thread-pool.ts';
+import { FileFinisher } from './file-finisher.ts';
+import { planMaterialize, type PlannedRange } from './plan.ts';
+import {
+  emptyDirectory,
+  foldersOf,
+  handOver,
+  makeFolders,
+  type Owner,
+  requireRoom,
+  takeOver,
+} from './target-directory.ts';
+import type { MaterializeResultOfTask, MaterializeTask, MaterializeThreadData } from './tasks.ts';
+
+export interface MaterializeTools {
+  readonly rng: Rng;
+  readonly restCell: RestCell;
+  readonly onProgress: (progress: BackupProgress) => void;
+  readonly signal: AbortSignal;
+}
+
+/** Tasks each thread is given ahead, so that it never waits for us. */
+const TASKS_AHEAD = 2;
+const PROGRESS = { written: 0.85, logged: 0.9 } as const;
+
+type Pool = ThreadPool<MaterializeTask, MaterializeResultOfTask>;
+
+/**
+ * Writes and makes durable the data directory of a backup, with its log and backup label. Run again after a crash it begins
+ * anew. When anything stored is not what was written, it fails, naming the object, and leaves the directory empty.
+ */
+export async function runMaterialize(
+  request: MaterializeRequest,
+  tools: MaterializeTools,
+): Promise<MaterializeResult> {
+  const { targetDirectory } = request;
+  const progress = { hasBegun: false };
+  try {
+    return await materialize(request, { tools, onBegin: () => (progress.hasBegun = true) });
+  } catch (error) {
+    // Nobody writes any more. The first failure is the one to tell.
+    if (progress.hasBegun) await emptyDirectory(targetDirectory).catch(() => undefined);
+    throw error;
+  }
+}
+
+async function materialize(
+  request: MaterializeRequest,
+  { tools, onBegin }: { tools: MaterializeTools; onBegin: () => void },
+): Promise<MaterializeResult> {
+  const { targetDirectory, uid } = request;
+  const store = openCollection(request.collection, tools);
+  // Threads take their time to start, and so does reading the manifest.
+  await using pool = startThreads(request, tools);
+  const manifest = await openBackup(request, { store, signal: tools.signal });
+  onBegin();
+  const owner = await takeOver(targetDirectory, { uid });
+  faultPoint('materialize.after_emptying');
+  const writtenBytes = await writeDirectory(request, { pool, manifest, owner, tools });
+  return { summary: summaryOf(manifest), writtenBytes };
+}
+
+/** Reads the manifest and sees that everything it names is there and can run here. */
+async function openBackup(
+  request: MaterializeRequest,
+  { store, signal }: { store: BlobStore; signal: AbortSignal },
+): Promise<Manifest> {
+  const { chunks, name } = await openManifest(store, { ...request, signal });
+  const manifest = await readManifest(chunks, { key: request.key, name });
+  checkManifest(manifest, name);
+  requireRunnable(manifest.header);
+  for (const pack of manifest.packs) await requirePack(pack, { store, signal });
+  for (const wal of manifest.wal) await requireObject(wal, { store, signal });
+  return manifest;
+}
+
+function requireRunnable({ engine, subdirectory }: ManifestHeader): void {
+  const here = { architecture: process.arch, blockBytes: PAGE_BYTES, walBlockBytes: WAL_PAGE_BYTES };
+  for (const [what, value] of Object.entries(here)) {
+    const found = engine[what as keyof typeof here]; // Keys of the literal above.
+    if (found === value) continue;
+    throw new AppError(
+      'feature_not_supported',
+      `backup ${subdirectory} has ${what} ${found}, this node has ${value}`,
+      {
+        hint: 'restore it on a node of the same kind',
+      },
+    );
+  }
+}
+
+/**
+ * Checks what of a pack the frames' own checksums do not cover: header, index and footer. Nothing is restored from an object
+ * that is not whole, though the manifest alone would lead to every frame.
+ */
+async function requirePack(
+  pack: Manifest['packs'][number],
+  { store, signal }: { store: BlobStore; signal: AbortSignal },
+): Promise<void> {
+  await requireObject(pack, { store, signal });
+  const name = pack.path;
+  const read = (range: BlobRange) =>
+    readBlob(store, parseBlobKey(name), { bytesMax: range.length, range, signal });
+  const id = parsePackHeader(await read({ offset: 0, length: PACK_HEADER_BYTES }), name);
+  const footerOffset = pack.bytes - PACK_FOOTER_BYTES;
+  const footerBytes = await read({ offset: footerOffset, length: PACK_FOOTER_BYTES });
+  const footer = parsePackFooter(footerBytes, { packBytes: pack.bytes, name });
+  const { indexOffset } = footer;
+  parsePackIndex(await read({ offset: indexOffset, length: footerOffset - indexOffset }), { footer, name });
+  for (const found of [id, footer.id]) {
+    if (Buffer.from(found).toString('hex') === pack.id) continue;
+    throw new CorruptError(`${name} is another pack than the backup's`);
+  }
+}
+
+async function requireObject(
+  { path, bytes }: { readonly path: string; readonly bytes: number },
+  { store, signal }: { store: BlobStore; signal: AbortSignal },
+): Promise<void> {
+  const size = await store.size(parseBlobKey(path), { signal });
+  if (size === null) throw new CorruptError(`${path} is missing`);
+  if (size !== bytes) throw new CorruptError(`${path} is damaged: it has ${size} bytes instead of ${bytes}`);
+}
+
+async function writeDirectory(
+  request: MaterializeRequest,
+  { pool, manifest, owner, tools }: { pool: Pool; manifest: Manifest; owner: Owner; tools: MaterializeTools },
+): Promise<bigint> {
+  const { targetDirectory } = request;
+  const { files, header, wal } = manifest;
+  const { walSegmentBytes } = header.engine;
+  const needed = header.totals.bytes + BigInt(wal.length * walSegmentBytes);
+  await requireRoom(targetDirectory, { bytes: needed });
+  const folders = foldersOf(files.paths);
+  await makeFolders(targetDirectory, { folders, owner });
+  faultPoint('materialize.after_folders');
+  const plan = planMaterialize(manifest, request);
+  await using finisher = new FileFinisher({ directory: targetDirectory, owner, files });
+  finisher.addEmptyFiles();
+  const total = header.totals.bytes;
+  let written = await writeFiles({ pool, ranges: plan.ranges(), total, finisher, tools });
+  faultPoint('materialize.before_wal');
+  written += await writeWal({ pool, manifest, finisher, tools });
+  await writeFile(join(targetDirectory, 'backup_label'), header.backupLabel, { mode: 0o600 });
+  finisher.addOther('backup_label');
+  faultPoint('materialize.before_control_file');
+  written += await writeFiles({ pool, ranges: plan.controlRanges(), total, finisher, tools });
+  tools.onProgress({ fraction: PROGRESS.logged, phase: 'syncing' });
+  faultPoint('materialize.before_sync');
+  await finisher.settle();
+  await handOver(targetDirectory, { folders, owner });
+  faultPoint('materialize.after_sync');
+  return written;
+}
+
+function startThreads(request: MaterializeRequest, tools: MaterializeTools): Pool {
+  const { collection, targetDirectory } = request;
+  const { restCell, signal } = tools;
+  const data: MaterializeThreadData = { collection, targetDirectory, restCell };
+  return new ThreadPool({
+    script: new URL('./materialize-thread.ts', import.meta.url),
+    threads: threadCount(),
+    dataOf: () => data,
+    signal,
+  });
+}
+
+async function writeFiles(options: {
+  pool: Pool;
+  ranges: Iterable<PlannedRange>;
+  total: bigint;
+  finisher: FileFinisher;
+  tools: MaterializeTools;
+}): Promise<bigint> {
+  const { pool, ranges, total, finisher, tools } = options;
+  let written = 0;
+  await forEachConcurrently(ranges, { concurrency: pool.size * TASKS_AHEAD }, async (range) => {
+    const { writtenBytes } = await pool.run(range.task);
+    faultPoint('materialize.after_first_task');
+    finisher.wrote(range.targetsOfFile);
+    written += writtenBytes;
+    const share = Math.min(1, written / Math.max(Number(total), 1));
+    tools.onProgress({ fraction: PROGRESS.written * share, phase: 'writing files' });
+  });
+  return BigInt(written);
+}
+
+async function writeWal(options: {
+  pool: Pool;
+  manifest: Manifest;
+  finisher: FileFinisher;
+  tools: MaterializeTools;
+}): Promise<bigint> {
+  const { pool, manifest, finisher, tools } = options;
+  let written = 0;
+  await forEachConcurrently(manifest.wal, { concurrency: pool.size }, async (object) => {
+    const { path, header } = walTarget(object, manifest.header);
+    const wal = { key: parseBlobKey(object.path), bytes: object.bytes, sha256: object.sha256, header };
+    written += (await pool.run({ kind: 'wal', wal, path })).writtenBytes;
+    finisher.addOther(path);
+  });
+  tools.onProgress({ fraction: PROGRESS.logged, phase: 'writing the log' });
+  return BigInt(written);
+}
+
+function walTarget({ timelineId, segmentNo, endLsn }: ManifestWal, header: ManifestHeader) {
+  const { systemIdentifier, incarnation, engine } = header;
+  const segment = { timelineId, segmentNo, segmentBytes: engine.walSegmentBytes };
+  const path = `pg_wal/${formatWalSegmentName(segment)}`;
+  return { path, header: { ...segment, endLsn, systemIdentifier, incarnation } };
+}

@@ -1,0 +1,88 @@
+/** The folder that a base is written into, and what makes it last. */
+import { constants } from 'node:fs';
+import { chmod, chown, lstat, mkdir, open, readdir, rm, statfs } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { AppError } from '../../base/index.ts';
+import { DATA_DIRECTORY_FOLDERS } from '../data-directory/rules.ts';
+
+const FOLDER_MODE = 0o700;
+const FILE_MODE = 0o600;
+
+/** Who shall own what is written, or null to leave it to us. */
+export type Owner = { readonly uid: number; readonly gid: number } | null;
+
+/**
+ * Empties the folder and keeps everybody else out of it until `handOver`: while we write with more rights than its owner, the
+ * owner must not be able to put links in our way. @throws AppError `object_state` when it is no folder
+ */
+export async function takeOver(directory: string, { uid }: { readonly uid: number | null }): Promise<Owner> {
+  const status = await lstat(directory);
+  if (!status.isDirectory()) throw new AppError('object_state', `${directory} is no folder`);
+  if (uid !== null) await chown(directory, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
+  await chmod(directory, FOLDER_MODE);
+  await emptyDirectory(directory);
+  return uid === null ? null : { uid, gid: status.gid };
+}
+
+export async function emptyDirectory(directory: string): Promise<void> {
+  for (const name of await readdir(directory)) await rm(join(directory, name), { recursive: true });
+}
+
+/** @throws AppError `disk_full` when the base cannot fit, before a byte of it was written */
+export async function requireRoom(directory: string, { bytes }: { readonly bytes: bigint }): Promise<void> {
+  const { bavail, bsize } = await statfs(directory, { bigint: true });
+  const available = bavail * bsize;
+  if (available >= bytes) return;
+  throw new AppError('disk_full', `${directory} has room for ${available} bytes, ${bytes} are needed`, {
+    hint: 'free space in the store and try again',
+  });
+}
+
+/** Folders of these files and those that Postgres wants in any case, parents first. */
+export function foldersOf(paths: readonly string[]): readonly string[] {
+  const folders = new Set(DATA_DIRECTORY_FOLDERS);
+  for (const path of paths) {
+    for (let at = dirname(path); at !== '.'; at = dirname(at)) folders.add(at);
+  }
+  return [...folders].sort();
+}
+
+export async function makeFolders(
+  directory: string,
+  { folders, owner }: { folders: readonly string[]; owner: Owner },
+) {
+  for (const folder of folders) {
+    const path = join(directory, folder);
+    await mkdir(path, { mode: FOLDER_MODE });
+    if (owner !== null) await chown(path, owner.uid, owner.gid);
+  }
+}
+
+/** Gives a file its length, owner and mode, and makes it durable. It is created when nothing was written to it. */
+export async function finishFile(
+  path: string,
+  { length, owner }: { readonly length: number | null; readonly owner: Owner },
+): Promise<void> {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+  await using file = await open(path, flags, FILE_MODE);
+  if (length !== null) await file.truncate(length);
+  await file.chmod(FILE_MODE);
+  if (owner !== null) await file.chown(owner.uid, owner.gid);
+  await file.sync();
+}
+
+/** Makes the folders durable, children first, and gives the directory to its owner. */
+export async function handOver(
+  directory: string,
+  { folders, owner }: { readonly folders: readonly string[]; readonly owner: Owner },
+): Promise<void> {
+  for (const folder of [...folders].reverse()) await syncFolder(join(directory, folder));
+  if (owner !== null) await chown(directory, owner.uid, owner.gid);
+  await syncFolder(directory);
+  await syncFolder(dirname(directory));
+}
+
+async function syncFolder(path: string): Promise<void> {
+  await using folder = await open(path, 'r');
+  await folder.sync();
+}

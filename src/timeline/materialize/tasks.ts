@@ -1,0 +1,44 @@
+/** What the threads of a materialization are asked to do. */
+import type { KeyObject } from 'node:crypto';
+import type { Lsn } from '../../base/index.ts';
+import type { BlobKey } from '../../blob/index.ts';
+import type { CollectionLocation } from '../contract.ts';
+import type { ExpectedWal } from '../objects/wal-reader.ts';
+import type { RestCell } from '../worker/limiter.ts';
+
+/** What a thread knows from its start. */
+export interface MaterializeThreadData {
+  readonly collection: CollectionLocation;
+  readonly targetDirectory: string;
+  readonly restCell: RestCell;
+}
+
+/** Frames that follow each other in one pack, and where their content goes. */
+export interface RangeTask {
+  readonly kind: 'range';
+  readonly key: BlobKey;
+  readonly tagKey: KeyObject;
+  readonly offset: number;
+  readonly length: number;
+  /** Pages changed since need not be whole. */
+  readonly startLsn: Lsn;
+  /** Files that the targets name by their number in this list. */
+  readonly files: readonly { readonly path: string; readonly kind: 'pages' | 'bytes' }[];
+  /** For each frame its offset, length, checksum, and how many targets it has. */
+  readonly frames: Uint32Array<ArrayBuffer>;
+  readonly tags: Uint8Array<ArrayBuffer>;
+  /** For each target its file, start, count, and index in the frame; those of a frame follow each other. */
+  readonly targets: Uint32Array<ArrayBuffer>;
+}
+
+export const FRAME_FIELDS = 4;
+export const TARGET_FIELDS = 4;
+
+export type MaterializeTask =
+  | RangeTask
+  /** Writes a log object as the segment file of this path. */
+  | { readonly kind: 'wal'; readonly wal: ExpectedWal; readonly path: string };
+
+export interface MaterializeResultOfTask {
+  readonly writtenBytes: number;
+}

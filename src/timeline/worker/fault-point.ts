@@ -1,0 +1,40 @@
+/**
+ * Places where a test may cut a process off. Active only when the variable names one, which nothing but tests sets.
+ */
+export const FAULT_POINT_VARIABLE = 'ATOLL_TEST_FAULT_POINT';
+
+export const BACKUP_FAULT_POINTS = [
+  'backup.after_claim',
+  'backup.after_lock',
+  'capture.after_slot',
+  'capture.after_start',
+  'capture.after_first_task',
+  'capture.before_control_file',
+  'capture.before_stop',
+  'capture.after_stop',
+  'capture.after_target',
+  'capture.after_first_wal_object',
+  'capture.before_closing_packs',
+  'capture.after_closing_packs',
+  'verify.before',
+  'publish.before_manifest',
+  'publish.after_manifest',
+  'publish.after_latest',
+] as const;
+
+export const MATERIALIZE_FAULT_POINTS = [
+  'materialize.after_emptying',
+  'materialize.after_folders',
+  'materialize.after_first_task',
+  'materialize.before_wal',
+  'materialize.before_control_file',
+  'materialize.before_sync',
+  'materialize.after_sync',
+] as const;
+
+export type FaultPoint = (typeof BACKUP_FAULT_POINTS)[number] | (typeof MATERIALIZE_FAULT_POINTS)[number];
+
+/** Ends this process here, as a power cut would, when a test asked for it. */
+export function faultPoint(point: FaultPoint): void {
+  if (process.env[FAULT_POINT_VARIABLE] === point) process.kill(process.pid, 'SIGKILL');
+}

@@ -1,0 +1,24 @@
+/** What daemon and bulk worker tell each other over their private channel. */
+import type {
+  BackupProgress,
+  BackupRequest,
+  BackupSummary,
+  MaterializeRequest,
+  MaterializeResult,
+} from '../contract.ts';
+import type { WireError } from './wire-error.ts';
+
+export type BulkWork =
+  | { readonly kind: 'backup'; readonly request: BackupRequest }
+  | { readonly kind: 'materialize'; readonly request: MaterializeRequest };
+
+export type ToWorker =
+  /** The first message; there is one work for each worker. */
+  | { readonly kind: 'work'; readonly work: BulkWork; readonly isLimited: boolean }
+  | { readonly kind: 'cancel' };
+
+export type FromWorker =
+  | { readonly kind: 'progress'; readonly progress: BackupProgress }
+  | { readonly kind: 'backup_done'; readonly summary: BackupSummary }
+  | { readonly kind: 'materialize_done'; readonly result: MaterializeResult }
+  | { readonly kind: 'failed'; readonly error: WireError };

@@ -1,0 +1,87 @@
+/**
+ * Entry of a bulk worker: a process for one work, of low priority, that ends with it, and ends at once when the daemon that
+ * started it is gone.
+ */
+import { type Clock, isAppError } from '../../base/index.ts';
+import type { BackupProgress } from '../contract.ts';
+import {
+  createRestCell,
+  LIMITER_INTERVAL_MS,
+  type PressureReading,
+  type RestCell,
+  readPressure,
+  restPermille,
+} from './limiter.ts';
+import type { BulkWork, FromWorker, ToWorker } from './messages.ts';
+import { lowerPriority } from './priority.ts';
+import { toWireError } from './wire-error.ts';
+import { workerClock, workerRng } from './worker-environment.ts';
+
+/** Progress is told no more often. */
+const PROGRESS_INTERVAL_MS = 100;
+
+const cancellation = new AbortController();
+
+lowerPriority();
+process.once('disconnect', () => process.exit(1));
+process.on('message', (message: ToWorker) => {
+  if (message.kind === 'cancel') cancellation.abort();
+  else void serve(message.work, message.isLimited);
+});
+
+async function serve(work: BulkWork, isLimited: boolean): Promise<void> {
+  const restCell = createRestCell();
+  const limiting = new AbortController();
+  const limiter = isLimited ? limit(restCell, { clock: workerClock, signal: limiting.signal }) : null;
+  const outcome = await carryOut(work, restCell).catch(
+    (error: unknown): FromWorker => ({ kind: 'failed', error: toWireError(error) }),
+  );
+  limiting.abort();
+  await limiter;
+  process.send?.(outcome, () => process.exit(0));
+}
+
+/** Loads only what its work needs: starting is a good part of a small backup. */
+async function carryOut(work: BulkWork, restCell: RestCell): Promise<FromWorker> {
+  const { signal } = cancellation;
+  const tools = { clock: workerClock, rng: workerRng, restCell, onProgress: progressSender(), signal };
+  switch (work.kind) {
+    case 'backup': {
+      const { runBackup } = await import('../capture/backup.ts');
+      return { kind: 'backup_done', summary: await runBackup(work.request, tools) };
+    }
+    case 'materialize': {
+      const { runMaterialize } = await import('../materialize/materialize.ts');
+      return { kind: 'materialize_done', result: await runMaterialize(work.request, tools) };
+    }
+  }
+}
+
+function progressSender(): (progress: BackupProgress) => void {
+  let lastMs = Number.NEGATIVE_INFINITY;
+  return (progress) => {
+    const nowMs = performance.now();
+    if (nowMs - lastMs < PROGRESS_INTERVAL_MS) return;
+    lastMs = nowMs;
+    process.send?.({ kind: 'progress', progress } satisfies FromWorker);
+  };
+}
+
+/** Tells the threads how much to rest, as the machine's load changes. */
+async function limit(
+  cell: RestCell,
+  { clock, signal }: { clock: Clock; signal: AbortSignal },
+): Promise<void> {
+  let before: PressureReading | null = readPressure({ atMs: clock.monotonicMs() });
+  while (before !== null && !signal.aborted) {
+    try {
+      await clock.sleep(LIMITER_INTERVAL_MS, { signal });
+    } catch (error) {
+      if (isAppError(error, 'cancelled')) return;
+      throw error;
+    }
+    const after = readPressure({ atMs: clock.monotonicMs() });
+    if (after !== null) Atomics.store(cell, 0, restPermille(before, after));
+    before = after;
+  }
+}
