@@ -53,15 +53,12 @@ function walk(
   return events.map((event) => Buffer.from(event));
 }
 
-const types = fc.constantFrom(
-  FRONTEND.query,
-  FRONTEND.parse,
-  FRONTEND.bind,
-  FRONTEND.copyData,
-  FRONTEND.sync,
-);
+const types = fc.constantFrom(FRONTEND.query, FRONTEND.parse, FRONTEND.bind, FRONTEND.copyData);
 const messages = fc.array(
-  fc.tuple(types, fc.uint8Array({ maxLength: 40 })).map(([type, body]) => message(type, body)),
+  fc.oneof(
+    fc.tuple(types, fc.uint8Array({ maxLength: 40 })).map(([type, body]) => message(type, body)),
+    fc.constantFrom(FRONTEND.sync, FRONTEND.flush).map((type) => message(type, Buffer.alloc(0))),
+  ),
   { maxLength: 20 },
 );
 
@@ -80,6 +77,14 @@ test("a client's stream is forwarded byte for byte and taken apart message by me
     }),
     { numRuns: 1_000 },
   );
+});
+
+test('a Sync or Flush with a body violates the protocol, after what came before it', () => {
+  for (const type of [FRONTEND.sync, FRONTEND.flush]) {
+    const before = message(FRONTEND.bind, Buffer.from('x'));
+    const events = walk(Buffer.concat([before, message(type, Buffer.of(0))]), [], { takes: () => false });
+    assert.deepEqual(events.map(String), [before.toString(), 'violated: invalid message length']);
+  }
 });
 
 test('a message too long to be looked at is never held back', () => {

@@ -43,9 +43,11 @@ const MESSAGES: Readonly<Record<string, readonly Buffer[]>> = {
   queryBad: [encodeQuery('SELECT 1; SELECT nope')],
   queryEmpty: [encodeQuery('')],
   copyQuery: [encodeQuery('COPY t FROM STDIN'), COPY_ROW, COPY_DONE],
+  // Under a name of its own: a later Execute of the unnamed statement would wait for data for ever.
   copyBlind: [
-    encodeParse({ statementName: '', text: 'COPY t FROM STDIN', parameterOids: [] }),
-    encodeBind({ portalName: '', statementName: '', ...none }),
+    encodeClose({ kind: 'statement', name: 'copying' }),
+    encodeParse({ statementName: 'copying', text: 'COPY t FROM STDIN', parameterOids: [] }),
+    encodeBind({ portalName: '', statementName: 'copying', ...none }),
     encodeExecute({ portalName: '', rowsMax: 0 }),
     encodeSync(), // Ignored by the server.
     COPY_ROW,

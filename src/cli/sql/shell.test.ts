@@ -242,7 +242,8 @@ Referenced by:
   });
 
   test('at a terminal: prompt, editing over lines, history, interrupts', { skip: noTerminal() }, async () => {
-    const command = `${ATOLL} sql --url ${daemon.url()}`;
+    // Some shells stay between the terminal and the program, and would die of its interrupts.
+    const command = `exec ${ATOLL} sql --url ${daemon.url()}`;
     const shell = new Started('script', ['-q', '-e', '-c', command, '/dev/null']);
     const prompt = `root@127.0.0.1:${daemon.port}/main/defaultdb`;
     const expectNext = async (text: string) => {
