@@ -1,0 +1,187 @@
+/**
+ * The timeline store: the bases and the log of one virtual cluster on this machine, and what may be asked of them. A moment is
+ * resolved once, to a position on an incarnation, and that position is what counts from then on.
+ */
+import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
+import type { ClusterKey } from '../keys/index.ts';
+import type { BackupProgress, BackupSummary, CaptureSource } from './contract.ts';
+
+/** A folder of this machine that only the daemon and its workers write to. */
+export interface TimelineStoreLocation {
+  readonly virtualClusterId: VirtualClusterId;
+  readonly directory: string;
+}
+
+/** A position on the lineage. Recovery to it ends before the first record at or after `lsn`. */
+export interface TimelinePoint {
+  readonly incarnation: IncarnationId;
+  readonly timelineId: number;
+  readonly lsn: Lsn;
+  /** The moment this was resolved from, or the newest commit before it. */
+  readonly time: Timestamp;
+}
+
+/** What somebody wants to go back to. */
+export type TimelineTarget =
+  | { readonly kind: 'time'; readonly time: Timestamp }
+  | { readonly kind: 'lsn'; readonly incarnation: IncarnationId; readonly lsn: Lsn }
+  /** Everything that the vault holds. */
+  | { readonly kind: 'latest' };
+
+/** A life of a data directory, as the vault knows it. The chain of parents is the lineage. */
+export interface IncarnationRecord {
+  readonly incarnation: IncarnationId;
+  readonly parentIncarnation: IncarnationId | null;
+  /** Where it left its parent; null when it has none here. */
+  readonly forkLsn: Lsn | null;
+  readonly systemIdentifier: bigint;
+  readonly engineMajor: number;
+  /** Timelines of Postgres that it wrote, each from its position on; ascending. */
+  readonly timelines: readonly { readonly timelineId: number; readonly beginLsn: Lsn }[];
+}
+
+export type VaultState =
+  | { readonly kind: 'receiving' }
+  /** The instance does not run, or was not reached; tried again by itself. */
+  | { readonly kind: 'waiting'; readonly reason: string }
+  /** Stopped by its limit or by a full disk; goes on by itself when there is room. */
+  | { readonly kind: 'out_of_room'; readonly reason: string }
+  /** Log that nobody has any more is missing. A new base makes the time after it restorable. */
+  | { readonly kind: 'gap'; readonly fromLsn: Lsn; readonly toLsn: Lsn };
+
+export interface VaultStatus {
+  readonly virtualClusterId: VirtualClusterId;
+  readonly incarnation: IncarnationId;
+  readonly timelineId: number;
+  readonly state: VaultState;
+  /** Everything from `oldestLsn` to here is durable in the vault without a gap. */
+  readonly durableLsn: Lsn;
+  readonly oldestLsn: Lsn;
+  /** Every moment up to here could be restored, given a base; null before the first commit or sign of idleness. */
+  readonly restorableThrough: Timestamp | null;
+  readonly storedBytes: bigint;
+  /** Received since the daemon started. */
+  readonly receivedBytes: bigint;
+  /** Times that are ambiguous because the clock was set back. */
+  readonly clockStepsBack: number;
+}
+
+export interface VaultSource extends CaptureSource {
+  readonly store: TimelineStoreLocation;
+  readonly forkLsn: Lsn | null;
+  /** Most bytes that its log may take; beyond, the oldest that nobody has pinned goes, then reception stops. */
+  readonly bytesMax: bigint;
+}
+
+/** Receives the log of all virtual clusters of this node, in a process of its own. */
+export interface VaultHost {
+  /** Begins, or goes on, to receive; returns when reception is under way or waits for the instance. Harmless when followed. */
+  follow(source: VaultSource): Promise<void>;
+  /** Ends reception; all that the instance has sent is durable when it returns. Harmless when not followed. */
+  unfollow(virtualClusterId: VirtualClusterId): Promise<void>;
+  /** At most a second old. */
+  status(virtualClusterId: VirtualClusterId): VaultStatus | undefined;
+  statuses(): readonly VaultStatus[];
+  /** Waits until everything before `lsn` is durable. @throws AppError `cannot_connect_now` when reception stands still */
+  whenDurable(virtualClusterId: VirtualClusterId, lsn: Lsn, options: { signal: AbortSignal }): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A base of the store: a complete image; its frames may lie in packs of older bases. */
+export interface BaseSummary extends BackupSummary {
+  readonly startLsn: Lsn;
+  /** No target before this can be reached from it. */
+  readonly stopLsn: Lsn;
+  readonly captureStartTime: Timestamp;
+  /** The base whose frames it builds on, or null. */
+  readonly baseSubdirectory: string | null;
+}
+
+export interface CaptureBaseRequest {
+  readonly source: CaptureSource;
+  readonly store: TimelineStoreLocation;
+  readonly subdirectory: string;
+  readonly clusterId: string;
+  readonly key: ClusterKey;
+  readonly jobId: string;
+  readonly attempt: number;
+  readonly packBytesMax: number;
+  readonly release: string;
+  /** An older base of the same lineage to build on, or null for a full one. */
+  readonly onto: string | null;
+}
+
+export interface CaptureBaseResult {
+  readonly base: BaseSummary;
+  /** Pages read from the data directory; those of files that were left out are not among them. */
+  readonly pagesRead: number;
+}
+
+/** From the store into an empty data directory, ready to be recovered to `point`. */
+export interface MaterializePointRequest {
+  readonly store: TimelineStoreLocation;
+  readonly point: TimelinePoint;
+  readonly key: ClusterKey;
+  readonly targetDirectory: string;
+  readonly uid: number | null;
+}
+
+/** In place: what has changed since the base is put back. The instance is stopped. May run any number of times. */
+export interface RewindRequest extends MaterializePointRequest {
+  /** What the directory holds now. */
+  readonly current: { readonly incarnation: IncarnationId };
+}
+
+export interface PointResult {
+  readonly base: BaseSummary;
+  readonly writtenBytes: bigint;
+  /** Bytes of the directory that were left as they were. */
+  readonly keptBytes: bigint;
+}
+
+/** Bulk work on timeline stores, beside `BulkWorker`'s on collections. */
+export interface TimelineWorker {
+  captureBase(
+    request: CaptureBaseRequest,
+    options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
+  ): Promise<CaptureBaseResult>;
+  materializePoint(
+    request: MaterializePointRequest,
+    options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
+  ): Promise<PointResult>;
+  rewind(
+    request: RewindRequest,
+    options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
+  ): Promise<PointResult>;
+}
+
+/** Small reads of a timeline store, done in the daemon; they work without the vault's process, too. */
+export interface TimelineReader {
+  /** Complete bases, oldest first. */
+  bases(
+    store: TimelineStoreLocation,
+    options: { key: ClusterKey; signal: AbortSignal },
+  ): Promise<readonly BaseSummary[]>;
+  incarnations(store: TimelineStoreLocation): Promise<readonly IncarnationRecord[]>;
+  /**
+   * Which position a target is, on the lineage that leads to `current`: just before the first commit whose running maximum of
+   * commit times exceeds the time.
+   * @throws InputError `time_outside_window`, naming the window
+   */
+  resolve(
+    store: TimelineStoreLocation,
+    options: { target: TimelineTarget; current: IncarnationId; key: ClusterKey; signal: AbortSignal },
+  ): Promise<TimelinePoint>;
+}
+
+/** Keeps bases and log from being collected. */
+export interface Pin {
+  readonly id: string;
+  /** `job 123`, `schedule 45`, `stream 7`. */
+  readonly owner: string;
+  /** Everything needed to restore any position from here on, up to `throughLsn` or for ever on. */
+  readonly incarnation: IncarnationId;
+  readonly fromLsn: Lsn;
+  readonly throughLsn: Lsn | null;
+  readonly expiresAt: Timestamp;
+}

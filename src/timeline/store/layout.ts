@@ -1,0 +1,50 @@
+/** Where the timeline store of a virtual cluster keeps what. See docs/formats/timeline-store.md. */
+import { join } from 'node:path';
+import { formatWalSegmentName } from '../../pg/index.ts';
+import type { IncarnationId, VirtualClusterId } from '../../base/index.ts';
+import type { TimelineStoreLocation } from '../store-contract.ts';
+
+/** The timeline store of a virtual cluster lies beside its data, in the node's store. */
+export function timelineStoreLocation(options: {
+  readonly storeDirectory: string;
+  readonly virtualClusterId: VirtualClusterId;
+}): TimelineStoreLocation {
+  const { storeDirectory, virtualClusterId } = options;
+  return { virtualClusterId, directory: join(storeDirectory, 'timeline', String(virtualClusterId)) };
+}
+
+/** Bases form a collection, as backups do: docs/formats/collection.md. */
+export function basesDirectory({ directory }: TimelineStoreLocation): string {
+  return join(directory, 'bases');
+}
+
+/** The log that one incarnation wrote. */
+export function walDirectory({ directory }: TimelineStoreLocation, incarnation: IncarnationId): string {
+  return join(directory, 'wal', incarnation);
+}
+
+/** A segment, whole and compressed. Its bytes are a log object: docs/formats/wal.md. */
+export function closedSegmentName(options: {
+  timelineId: number;
+  segmentNo: bigint;
+  segmentBytes: number;
+}): string {
+  return `${formatWalSegmentName(options)}.wal`;
+}
+
+/** A segment that is being received: the raw bytes of the log from the segment's beginning. */
+export function openSegmentName(options: {
+  timelineId: number;
+  segmentNo: bigint;
+  segmentBytes: number;
+}): string {
+  return `${formatWalSegmentName(options)}.partial`;
+}
+
+export const INCARNATION_RECORD_NAME = 'incarnation.json';
+export const TIME_INDEX_NAME = 'time-index';
+
+/** Claims on bases and log, one file each. */
+export function pinsDirectory({ directory }: TimelineStoreLocation): string {
+  return join(directory, 'pins');
+}
