@@ -15,10 +15,11 @@ import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { NEVER, TestStore, withTenant } from '../../test/harness/instance-store.ts';
 import { waitFor } from '../../test/harness/wait.ts';
-import type { VirtualClusterId, VirtualClusterName } from '../base/index.ts';
+import type { AppError, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
 import { parseControlFile } from '../pg/index.ts';
 import { DEFAULT_INSTANCE_SETTINGS, type Instance } from './index.ts';
 import { processesIn } from './os-process.ts';
+import { withSystemSession } from './sessions.ts';
 import { isRoot } from './users.ts';
 
 let store: TestStore;
@@ -391,8 +392,29 @@ test('a start that fails says why, is tried again, and can be given up', async (
     return true;
   });
   assert.equal(main.state.kind, 'backing_off');
+  // A client that waits may be anybody: it learns neither the log nor where anything lies.
+  await assert.rejects(main.whenServing({ timeoutMs: 0.75, signal: NEVER }), (error: AppError) => {
+    assert.equal(error.code, 'cannot_connect_now');
+    const told = [error.message, error.detail, error.hint].join('\n');
+    assert.doesNotMatch(told, /work_mem|\/|FATAL|0\.75/);
+    assert.match(told, /log of the node/);
+    return true;
+  });
+  assert.ok(store.logger.has('invalid value for parameter "work_mem"'), 'the log has the reason');
   main.configure(DEFAULT_INSTANCE_SETTINGS);
   await main.whenServing({ timeoutMs: 60_000, signal: NEVER });
+});
+
+test('a session that cannot be had names no path', async () => {
+  const options = { socketDirectory: join(store.directory, 'run', '77'), clusterName: 'gone', signal: NEVER };
+  await assert.rejects(
+    withSystemSession(options, async () => undefined),
+    (error: AppError) => {
+      assert.equal(error.message, 'cannot connect to virtual cluster "gone": ENOENT');
+      assert.equal(error.code, 'connection_failure');
+      return true;
+    },
+  );
 });
 
 test('lines of the log arrive under the name of the virtual cluster, also after it is renamed', async () => {

@@ -27,6 +27,8 @@ import { throwIfCancelled } from './waiting.ts';
 
 /** How long `start` waits. A recovery that takes longer goes on; only the caller is told. */
 const START_MS_MAX = 120_000;
+/** Names no path: errors travel to clients. */
+const SEE_LOG = 'the log of the node says why';
 
 /** What an instance shares with the others of its host. */
 export interface InstanceEnvironment {
@@ -112,9 +114,10 @@ export class LocalInstance implements Instance {
           case 'running':
             return true;
           case 'backing_off':
+            // The operator who asked for the start reads this; clients that wait meet `whenServing`.
             throw new AppError('instance_failed', `${this.#title} did not start`, {
               detail: state.lastError,
-              hint: `see ${this.layout.log}`,
+              hint: SEE_LOG,
             });
           case 'stopped':
             throw new AppError('instance_failed', `${this.#title} was stopped while it started`);
@@ -222,11 +225,13 @@ export class LocalInstance implements Instance {
     return this.#environment.logger.for(scopeOf(this.#identity));
   }
 
+  /** Also for clients that nobody has authenticated yet: no path, and nothing of the log, which has the reason. */
   #notServing(timeoutMs: number): AppError {
-    const { state } = this;
-    return new AppError('cannot_connect_now', `${this.#title} did not serve within ${timeoutMs} ms`, {
-      detail: state.kind === 'backing_off' ? state.lastError : `it is ${state.kind}`,
-      hint: `see ${this.layout.log}`,
+    const { kind } = this.state;
+    const what = kind === 'backing_off' ? 'failed to start and is tried again' : `is ${kind}`;
+    return new AppError('cannot_connect_now', `${this.#title} does not serve: it ${what}`, {
+      detail: `waited ${Math.ceil(timeoutMs)} ms`,
+      hint: `connect again in a moment; ${SEE_LOG}`,
     });
   }
 

@@ -1,6 +1,6 @@
 /** Atoll's own sessions in an instance, over the private socket: few, short, and deaf to what tenants configure. */
 import { Client, type ClientConfig, DatabaseError, Pool, type PoolClient } from 'pg';
-import { AppError, isAppError, toError } from '../base/index.ts';
+import { AppError, errnoOf, isAppError, toError } from '../base/index.ts';
 import type { InternalClient, Row } from './contract.ts';
 import { SOCKET_PORT } from './store-layout.ts';
 import { throwIfCancelled, untilCancelled } from './waiting.ts';
@@ -203,9 +203,10 @@ function connectError(error: unknown, clusterName: string): AppError {
     case '42501':
       return new AppError('insufficient_privilege', `${name}: ${toError(error).message}`, cause);
     default:
+      // A failed system call names the socket's path, and clients meet this before they are authenticated.
       return new AppError(
         'connection_failure',
-        `cannot connect to ${name}: ${toError(error).message}`,
+        `cannot connect to ${name}: ${error instanceof DatabaseError ? error.message : (errnoOf(error) ?? 'no answer')}`,
         cause,
       );
   }
