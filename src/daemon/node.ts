@@ -1,7 +1,16 @@
 import { mkdir } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { AppError, errnoOf, isAppError, Mutex, type Clock, type Logger, type Rng } from '../base/index.ts';
+import {
+  AppError,
+  errnoOf,
+  isAppError,
+  Mutex,
+  SYSTEM_VIRTUAL_CLUSTER_NAME,
+  type Clock,
+  type Logger,
+  type Rng,
+} from '../base/index.ts';
 import { CURRENT_RELEASE } from '../catalog/index.ts';
 import { openControl, type Control, type Virtualization } from '../control/index.ts';
 import { openFrontDoor, type FrontDoor } from '../frontdoor/index.ts';
@@ -156,6 +165,7 @@ export class Node implements AsyncDisposable {
         },
         metrics: {
           defaultTarget: () => this.#control.defaultTarget() ?? 'system',
+          hasVirtualCluster: (name) => this.#hasVirtualCluster(name),
           collect: () => this.#collectMetrics(),
         },
         mounts: [],
@@ -217,6 +227,12 @@ export class Node implements AsyncDisposable {
     await this.#initializing.run(() =>
       this.#control.initialize({ virtualized: VIRTUALIZATIONS[kind], signal }),
     );
+  }
+
+  /** The node itself answers as `system`, also before there is a virtual cluster. */
+  #hasVirtualCluster(name: string): boolean {
+    if (name === SYSTEM_VIRTUAL_CLUSTER_NAME) return true;
+    return this.#control.health().virtualClusters.some((status) => status.name === name);
   }
 
   async #collectMetrics() {

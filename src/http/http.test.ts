@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError, type Clock, type Logger, type Timestamp } from '../base/index.ts';
-import { HttpServer, type HttpServerOptions, type MetricFamily } from './index.ts';
+import { HttpServer, type HttpServerOptions, type MetricFamily, type MetricsSource } from './index.ts';
 
 const FAMILIES: MetricFamily[] = [
   {
@@ -26,6 +26,12 @@ const clock: Clock = {
   },
 };
 
+/** Knows three virtual clusters, of which `idle` has no figures: it does not serve. */
+function source(change: Partial<MetricsSource> & Pick<MetricsSource, 'collect'>): MetricsSource {
+  const hasVirtualCluster = (name: string) => ['system', 'main', 'idle'].includes(name);
+  return { defaultTarget: () => 'main', hasVirtualCluster, ...change };
+}
+
 async function withServer(
   change: Partial<HttpServerOptions>,
   run: (base: string, server: HttpServer) => Promise<void>,
@@ -41,7 +47,7 @@ async function withServer(
   const server = await HttpServer.open({
     address: { host: '127.0.0.1', port: 0 },
     status: { nodeId: 1, release: '26.2', locality: 'region=eu', notReadyReason: () => undefined },
-    metrics: { defaultTarget: () => 'main', collect: async () => FAMILIES },
+    metrics: source({ collect: async () => FAMILIES }),
     mounts: [],
     clock,
     logger,
@@ -96,7 +102,12 @@ test('a virtual cluster sees its own series, the system one sees all', async () 
     }
     assert.match(all, /^process_resident_memory_bytes \d+/m);
     assert.match(all, /^nodejs_eventloop_lag_seconds /m);
-    assert.equal(await read('?cluster=nobody'), '\n');
+    assert.equal(await read('?cluster=idle'), '\n');
+    const unknown = await fetch(`${base}/_status/vars?cluster=nobody`);
+    assert.equal(unknown.status, 404);
+    const answer = (await unknown.json()) as { error: { code: string; message: string } };
+    assert.equal(answer.error.code, 'object_not_found');
+    assert.equal(answer.error.message, 'there is no virtual cluster "nobody"');
   });
 });
 
@@ -104,7 +115,7 @@ test('readers at the same time share one collection', async () => {
   let collections = 0;
   let requests = 0;
   const gate = Promise.withResolvers<void>();
-  const metrics = {
+  const metrics = source({
     defaultTarget() {
       requests += 1;
       return 'system';
@@ -114,7 +125,7 @@ test('readers at the same time share one collection', async () => {
       await gate.promise;
       return FAMILIES;
     },
-  };
+  });
   await withServer({ metrics }, async (base) => {
     const reading = Array.from({ length: 5 }, async () => (await fetch(`${base}/_status/vars`)).text());
     while (requests < 5) await delay(1);
@@ -207,7 +218,7 @@ test('closing cuts a request that does not end', async () => {
   // Time that does not pass in a test: the limit is reached at once.
   const hasty: Clock = { ...clock, sleep: async () => undefined };
   let reading: Promise<unknown> = Promise.resolve();
-  await withServer({ metrics: { defaultTarget: () => 'main', collect }, clock: hasty }, async (base) => {
+  await withServer({ metrics: source({ collect }), clock: hasty }, async (base) => {
     reading = fetch(`${base}/_status/vars`).then(
       () => 'answered',
       () => 'cut',

@@ -1,4 +1,5 @@
 import type { FastifyPluginAsync } from 'fastify';
+import { InputError } from '../base/index.ts';
 import {
   formatFamilies,
   ProcessMetrics,
@@ -11,6 +12,8 @@ import {
 export interface MetricsSource {
   /** Name of the virtual cluster that clients reach without naming one. */
   defaultTarget(): string;
+  /** Whether a virtual cluster of this name is in use, serving or not. */
+  hasVirtualCluster(name: string): boolean;
   /** All families, of the node and of every virtual cluster, as they are now. */
   collect(): Promise<readonly MetricFamily[]>;
 }
@@ -19,7 +22,7 @@ const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
 /**
  * `GET /_status/vars`, for Prometheus: with `?cluster=system` every series, with `?cluster=NAME` or without it those of that
- * virtual cluster or of the default target. Readers at the same time share one collection.
+ * virtual cluster or of the default target; 404 for a name that none has. Readers at the same time share one collection.
  */
 export function metricsRoutes(options: { metrics: MetricsSource }): FastifyPluginAsync {
   const { metrics } = options;
@@ -35,10 +38,18 @@ export function metricsRoutes(options: { metrics: MetricsSource }): FastifyPlugi
     app.get<{ Querystring: { cluster?: string | string[] } }>('/_status/vars', async (request, reply) => {
       const asked = request.query.cluster;
       const cluster = Array.isArray(asked) ? asked.at(-1) : asked;
+      if (cluster !== undefined && !metrics.hasVirtualCluster(cluster)) throw unknownCluster(cluster);
       const visibility = visibilityOf({ cluster, defaultTarget: metrics.defaultTarget() });
       const families = visibleFamilies(await collectOnce(), visibility);
       const own = visibility.kind === 'all' ? await processMetrics.format() : '';
       return reply.type(CONTENT_TYPE).send((await formatFamilies(families)) + own);
     });
   };
+}
+
+/** Names have at most 63 characters; what is longer need not be repeated. */
+function unknownCluster(name: string): InputError {
+  return new InputError('object_not_found', `there is no virtual cluster "${name.slice(0, 63)}"`, {
+    hint: 'name one in ?cluster=, or ask for ?cluster=system to get the series of all',
+  });
 }
