@@ -14,9 +14,13 @@ import {
   rename,
   symlink,
 } from 'node:fs/promises';
+import { execFile as execFileWithCallback } from 'node:child_process';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { AppError, errnoOf } from '../base/index.ts';
 import { throwIfCancelled } from './waiting.ts';
+
+const execFile = promisify(execFileWithCallback);
 
 /** File operations under way at once: more than libuv's four threads only queue there. */
 const CONCURRENT_FILES = 8;
@@ -148,11 +152,8 @@ export async function copyTreeDurably(options: {
   for (const { path } of of('directory')) {
     if (owner) await chown(join(options.to, path), owner.uid, owner.gid);
   }
-  // Synced when all is written: one by one, each sync would wait for a commit of the file system's journal.
   throwIfCancelled(signal);
-  await forEachConcurrently([...of('file'), ...of('directory')], async ({ path }) =>
-    syncPath(join(options.to, path)),
-  );
+  await syncTree(options.to);
 }
 
 /** Gives everything below `root` to `owner`. */
@@ -164,6 +165,29 @@ export async function ownTree(options: { root: string; owner: Owner }): Promise<
 
 /** Makes everything below `root` last, but for the root's own name. */
 export async function syncTree(root: string): Promise<void> {
+  if (!(await syncFileSystemOf(root))) await syncEach(root);
+}
+
+/**
+ * Syncs the whole file system that holds `path`: one commit of its journal instead of one for each file, which takes half the time
+ * of making a virtual cluster. Node.js has no call for it (syncfs), but the system has a program.
+ * @returns false when it has none
+ */
+async function syncFileSystemOf(path: string): Promise<boolean> {
+  try {
+    await execFile('sync', ['-f', path], { env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' } });
+    return true;
+  } catch (error) {
+    const stderr = error instanceof Error && 'stderr' in error ? String(error.stderr) : '';
+    if (errnoOf(error) === 'ENOENT' || /option|usage/i.test(stderr)) return false;
+    throw new AppError('io', `the file system that holds ${path} cannot be synced`, {
+      cause: error,
+      detail: stderr.trim(),
+    });
+  }
+}
+
+async function syncEach(root: string): Promise<void> {
   const entries = (await listTree(root)).filter((entry) => entry.kind !== 'symlink');
   await forEachConcurrently(entries, async ({ path }) => syncPath(join(root, path)));
 }

@@ -1,6 +1,5 @@
 /** A control layer over real instances, asked directly: what the tests of statements share. */
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
 import {
@@ -28,6 +27,7 @@ import { type InstanceHost, type OpenInstanceHost, openInstanceHost } from '../.
 import { clusterKeyOf } from '../../src/keys/index.ts';
 import { parseStatement } from '../../src/sql/index.ts';
 import type { BulkWorker, CollectionReader } from '../../src/timeline/index.ts';
+import { scratchDirectory } from './scratch.ts';
 
 /** Keeps everything that is logged. */
 export class RecordingLogger implements Logger {
@@ -155,7 +155,7 @@ export class TestControl implements AsyncDisposable {
 
   /** On a new store, initialised unless `virtualized` is left out. */
   static async open(options: TestControlOptions): Promise<TestControl> {
-    const directory = await mkdtemp(join(tmpdir(), 'atoll-control-'));
+    const directory = await scratchDirectory('atoll-control-');
     await chmod(directory, 0o755);
     const test = new TestControl(directory, options);
     try {

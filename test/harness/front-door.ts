@@ -1,6 +1,5 @@
 /** A front door over a real instance, with a service of the test's own: what the front door's tests share. */
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
 import {
@@ -22,6 +21,7 @@ import { type FrontDoor, type FrontDoorOptions, openFrontDoor } from '../../src/
 import { DEFAULT_INSTANCE_SETTINGS, type Instance, openInstanceHost } from '../../src/instance/index.ts';
 import type { Statement } from '../../src/sql/index.ts';
 import { RawClient } from './raw-client.ts';
+import { scratchDirectory } from './scratch.ts';
 import { waitFor } from './wait.ts';
 
 /** Keeps what is logged as a warning or worse; a test may look, and fails on what it did not expect. */
@@ -115,7 +115,7 @@ export class TestBed implements AsyncDisposable {
   }
 
   static async start(options: { maxConnections?: number } = {}): Promise<TestBed> {
-    const directory = await mkdtemp(join(tmpdir(), 'atoll-fd-'));
+    const directory = await scratchDirectory('atoll-fd-');
     await chmod(directory, 0o755); // As root, instances run under other users.
     const { signal } = new AbortController();
     const host = await openInstanceHost({

@@ -1,5 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
 import type {
@@ -17,6 +16,7 @@ import {
   type OpenInstanceHost,
   openInstanceHost,
 } from '../../src/instance/index.ts';
+import { scratchDirectory } from './scratch.ts';
 
 export interface LogEntry {
   readonly severity: Severity;
@@ -76,7 +76,7 @@ export class TestStore implements AsyncDisposable {
   }
 
   static async open(): Promise<TestStore> {
-    const directory = await mkdtemp(join(tmpdir(), 'atoll-store-'));
+    const directory = await scratchDirectory('atoll-store-');
     const logger = new MemoryLogger();
     return new TestStore(directory, await openTestHost(directory, logger), logger);
   }
