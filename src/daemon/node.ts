@@ -7,6 +7,7 @@ import {
   isAppError,
   Mutex,
   SYSTEM_VIRTUAL_CLUSTER_NAME,
+  toError,
   type Clock,
   type Logger,
   type Rng,
@@ -15,8 +16,7 @@ import { CURRENT_RELEASE } from '../catalog/index.ts';
 import { openControl, type Control, type Virtualization } from '../control/index.ts';
 import { openFrontDoor, type FrontDoor } from '../frontdoor/index.ts';
 import { HttpServer } from '../http/index.ts';
-import { openInstanceHost, type OpenInstanceHost } from '../instance/index.ts';
-import { clusterKeyOf } from '../keys/index.ts';
+import { makeDirectories, openInstanceHost, type OpenInstanceHost } from '../instance/index.ts';
 import { createBulkWorker, createCollectionReader } from '../timeline/index.ts';
 import { formatAddress, formatLocality, type Address } from './address.ts';
 import type { DaemonConfig } from './config.ts';
@@ -93,7 +93,7 @@ export class Node implements AsyncDisposable {
         rng,
         logger,
         nodeId: NODE_ID,
-        cluster: { id: host.clusterId, key: clusterKeyOf(host.clusterKey.secret) },
+        cluster: { id: host.clusterId, key: host.clusterKey },
         externalDirectory: await openExternalDirectory(host.storeDirectory, config),
       });
       const node = new Node(environment, { host, control });
@@ -277,8 +277,20 @@ async function openExternalDirectory(store: string, config: DaemonConfig): Promi
       await mkdir(join(store, 'extern'), { recursive: true, mode: 0o700 });
       return join(store, 'extern');
     case 'directory':
-      await mkdir(externalDirectory.path, { recursive: true, mode: 0o700 });
-      return externalDirectory.path;
+      return await madeExternalDirectory(externalDirectory.path);
+  }
+}
+
+/** @throws AppError `io` */
+async function madeExternalDirectory(path: string): Promise<string> {
+  try {
+    await makeDirectories(path, { mode: 0o700 });
+    return path;
+  } catch (cause) {
+    throw new AppError('io', `the external directory ${path} cannot be made: ${toError(cause).message}`, {
+      cause,
+      hint: 'name another with --external-io-dir, or --external-io-dir=disabled',
+    });
   }
 }
 

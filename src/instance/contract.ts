@@ -2,6 +2,7 @@
  * One Postgres process tree per virtual cluster: what the rest of Atoll may know and ask of it.
  */
 import type { IncarnationId, Lsn, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
+import type { ClusterKey } from '../keys/index.ts';
 
 /** What a virtual cluster's folder says of itself; rebuilt catalogs start from it. Written atomically, checksummed. */
 export interface InstanceIdentity {
@@ -133,18 +134,12 @@ export interface InstanceHost {
   }): Promise<void>;
 }
 
-/** The key that signs what this physical cluster writes to collections. */
-export interface StoreKey {
-  /** Names the key without telling it. */
-  readonly id: string;
-  readonly secret: Uint8Array;
-}
-
 /** The host of this machine's store, which is ours alone until it is closed or the process ends. */
 export interface OpenInstanceHost extends InstanceHost {
   /** Random, made with the store. */
   readonly clusterId: string;
-  readonly clusterKey: StoreKey;
+  /** Signs what this physical cluster writes to collections. */
+  readonly clusterKey: ClusterKey;
   /** True when this open made the store. */
   readonly isNewStore: boolean;
   /** Version of PostgreSQL that instances start with, `18.4`. */

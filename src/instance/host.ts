@@ -12,6 +12,7 @@ import {
   type VirtualClusterId,
   type VirtualClusterName,
 } from '../base/index.ts';
+import type { ClusterKey } from '../keys/index.ts';
 import { BackgroundTasks } from './background-tasks.ts';
 import { checkSettings, DEFAULT_INSTANCE_SETTINGS, readSettings } from './configuration.ts';
 import type {
@@ -20,7 +21,6 @@ import type {
   InstanceIdentity,
   InstanceSettings,
   OpenInstanceHost,
-  StoreKey,
 } from './contract.ts';
 import { createClusterDirectory } from './create-instance.ts';
 import { renameDurably, withDiskFullNamed } from './durable-files.ts';
@@ -115,7 +115,7 @@ class LocalInstanceHost implements OpenInstanceHost {
     return this.#store.clusterId;
   }
 
-  get clusterKey(): StoreKey {
+  get clusterKey(): ClusterKey {
     return this.#store.clusterKey;
   }
 

@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { chmod, mkdir, mkdtemp, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
+import type { AppError } from '../base/index.ts';
 import { systemRng } from '../daemon/index.ts';
-import { Store } from './store.ts';
+import { clusterKeyOf } from '../keys/index.ts';
+import { readRecord, writeRecord } from './sealed-record.ts';
+import { STORE_FORMAT, Store } from './store.ts';
 import { isRoot } from './users.ts';
 
 const rng = systemRng();
@@ -61,6 +65,54 @@ test('a folder that holds something else is refused and left as it was', async (
   await assert.rejects(stat(join(directory, 'lock')), { code: 'ENOENT' });
 });
 
+test('a store that is refused leaves no folder behind', { skip: !isRoot() }, async () => {
+  await assert.rejects(Store.open({ directory: join(directory, 'a', 'b'), rng }), {
+    code: 'store_invalid',
+    message: /cannot pass through/,
+  });
+  assert.deepEqual(await readdir(directory), []);
+  await mkdir(join(directory, 'own'));
+  await assert.rejects(Store.open({ directory: join(directory, 'own'), rng }), { code: 'store_invalid' });
+  assert.deepEqual(await readdir(directory), ['own'], 'a folder that was there stays');
+});
+
+test('a place where no folder can be made is refused', { skip: process.platform !== 'linux' }, async () => {
+  for (const path of ['/proc/atoll', '/proc/atoll/store']) {
+    await assert.rejects(Store.open({ directory: path, rng }), (error: AppError) => {
+      assert.equal(error.code, 'store_invalid');
+      assert.match(error.message, /store \/proc\/atoll.* cannot be opened: .*'\/proc\/atoll'/);
+      assert.ok(error.hint);
+      return true;
+    });
+  }
+});
+
+test('has the one id of its key that manifests name too, also where its record holds the early one', async () => {
+  await make();
+  const store = await Store.open({ directory, rng });
+  store.close();
+  const { secret, id } = store.clusterKey;
+  assert.equal(id, clusterKeyOf(secret).id);
+  const body = await readRecord(STORE_FORMAT, store.layout.storeRecord);
+  assert.equal(body.clusterKeyId, id);
+  const early = createHash('sha256')
+    .update('atoll cluster key id\0')
+    .update(secret)
+    .digest('hex')
+    .slice(0, 32);
+  const path = store.layout.storeRecord;
+  await writeRecord(STORE_FORMAT, { path, body: { ...body, clusterKeyId: early }, mode: 0o600 });
+  const again = await Store.open({ directory, rng });
+  again.close();
+  assert.equal(again.clusterKey.id, id);
+  await writeRecord(STORE_FORMAT, {
+    path,
+    body: { ...body, clusterKeyId: early.replaceAll(/./g, '0') },
+    mode: 0o600,
+  });
+  await assert.rejects(Store.open({ directory, rng }), { code: 'data_corrupt' });
+});
+
 test('a path that is no folder is refused', async () => {
   await writeFile(join(directory, 'file'), '');
   await assert.rejects(Store.open({ directory: join(directory, 'file'), rng }), { code: 'store_invalid' });
@@ -80,7 +132,10 @@ test('a damaged record is refused, and so is one of a newer release', async () =
   await writeFile(path, text.replace(/"clusterId": "[0-9a-f]/, '"clusterId": "x'));
   await assert.rejects(Store.open({ directory, rng }), { code: 'data_corrupt' });
   await writeFile(path, '');
-  await assert.rejects(Store.open({ directory, rng }), { code: 'data_corrupt' });
+  await assert.rejects(Store.open({ directory, rng }), {
+    code: 'data_corrupt',
+    hint: /STORE back from a copy/,
+  });
   await writeFile(path, text.replace('"version": 1', '"version": 2'));
   await assert.rejects(Store.open({ directory, rng }), { code: 'format_unsupported' });
   await writeFile(path, text);
@@ -93,7 +148,11 @@ test('a missing or exchanged key is an error, never a new key', async () => {
   await writeFile(path, Buffer.alloc(32));
   await assert.rejects(Store.open({ directory, rng }), { code: 'data_corrupt' });
   await unlink(path);
-  await assert.rejects(Store.open({ directory, rng }), { code: 'data_corrupt' });
+  await assert.rejects(Store.open({ directory, rng }), {
+    code: 'data_corrupt',
+    message: /key of store .* is missing/,
+    hint: /cluster-key back from a copy/,
+  });
   await assert.rejects(stat(path), { code: 'ENOENT' });
 });
 

@@ -4,8 +4,9 @@ import { chmod, mkdir, readdir, readFile, realpath, stat } from 'node:fs/promise
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { AppError, CorruptError, errnoOf, isAppError, type Rng, toError } from '../base/index.ts';
-import type { StoreKey } from './contract.ts';
+import { type ClusterKey, clusterKeyOf } from '../keys/index.ts';
 import { syncDirectory, withDiskFullNamed, writeFileDurably } from './durable-files.ts';
+import { makeDirectories, removeEmpty } from './make-directories.ts';
 import { type RecordFormat, readRecord, writeRecord } from './sealed-record.ts';
 import { type StoreLayout, storeLayout } from './store-layout.ts';
 import { lockStore, type StoreLock } from './store-lock.ts';
@@ -31,7 +32,8 @@ const EARLY_ENTRIES = [
 
 const bodySchema = z.strictObject({
   clusterId: z.uuid(),
-  clusterKeyId: z.string().regex(/^[0-9a-f]{32}$/),
+  /** The id of the cluster key; 32 digits in stores of the first days, which had an id of their own for it. */
+  clusterKeyId: z.string().regex(/^(?:[0-9a-f]{16}|[0-9a-f]{32})$/),
   /** The OS user who made the store; no other can run its instances. */
   ownerUid: z.int().nonnegative(),
 });
@@ -46,7 +48,7 @@ export const STORE_FORMAT: RecordFormat<z.infer<typeof bodySchema>> = {
 export class Store {
   readonly layout: StoreLayout;
   readonly clusterId: string;
-  readonly clusterKey: StoreKey;
+  readonly clusterKey: ClusterKey;
   /** True when this open made it. */
   readonly isNew: boolean;
   readonly #lock: StoreLock;
@@ -54,7 +56,7 @@ export class Store {
   private constructor(facts: {
     layout: StoreLayout;
     clusterId: string;
-    clusterKey: StoreKey;
+    clusterKey: ClusterKey;
     isNew: boolean;
     lock: StoreLock;
   }) {
@@ -86,14 +88,12 @@ export class Store {
   }
 
   static async #open(directory: string, rng: Rng): Promise<Store> {
-    const madeFrom = await mkdir(directory, { recursive: true });
-    // Processes are recognised by the folder they work in, which the kernel tells without symbolic links.
-    const layout = storeLayout(await realpath(directory));
-    assertShortSocketPaths(layout);
-    await assertNotForeign(layout);
-    await chmod(layout.root, isRoot() ? 0o711 : 0o700);
-    if (madeFrom !== undefined) await syncDirectory(dirname(madeFrom));
-    if (isRoot()) await assertReachable(layout.root);
+    const made = await makeDirectories(directory);
+    const layout = await usableLayout(directory).catch(async (error: unknown) => {
+      await removeEmpty(made);
+      throw error;
+    });
+    for (const folder of made) await syncDirectory(dirname(folder));
     const lock = lockStore(layout);
     try {
       const existing = await readStoreRecord(layout);
@@ -114,6 +114,17 @@ export class Store {
   close(): void {
     this.#lock.release();
   }
+}
+
+/** The layout of a folder that may be, or become, a store. Nothing is in the folder that was not before. */
+async function usableLayout(directory: string): Promise<StoreLayout> {
+  // Processes are recognised by the folder they work in, which the kernel tells without symbolic links.
+  const layout = storeLayout(await realpath(directory));
+  assertShortSocketPaths(layout);
+  await assertNotForeign(layout);
+  await chmod(layout.root, isRoot() ? 0o711 : 0o700);
+  if (isRoot()) await assertReachable(layout.root);
+  return layout;
 }
 
 function assertShortSocketPaths(layout: StoreLayout): void {
@@ -163,8 +174,14 @@ async function readStoreRecord(layout: StoreLayout): Promise<z.infer<typeof body
     return record;
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
-    throw error;
+    if (!isAppError(error, 'data_corrupt')) throw error;
+    throw new CorruptError(error.message, { cause: error.cause, hint: putBack('STORE') });
   }
+}
+
+/** Neither can be made anew: the one knows the other, and backups are signed with the key. */
+function putBack(name: string): string {
+  return `put the file ${name} back from a copy of the store folder; the virtual clusters in vc/ have not been touched`;
 }
 
 /** The key first, the record last: without the record there is no store yet, and all of this may run again. */
@@ -173,27 +190,32 @@ async function initialise(layout: StoreLayout, rng: Rng): Promise<z.infer<typeof
   await writeFileDurably({ path: layout.clusterKey, content: secret, mode: 0o600 });
   const record = {
     clusterId: randomUuid(rng),
-    clusterKeyId: keyId(secret),
+    clusterKeyId: clusterKeyOf(secret).id,
     ownerUid: process.getuid?.() ?? 0,
   };
   await writeRecord(STORE_FORMAT, { path: layout.storeRecord, body: record, mode: 0o600 });
   return record;
 }
 
-async function readClusterKey(layout: StoreLayout, expectedId: string): Promise<StoreKey> {
+async function readClusterKey(layout: StoreLayout, expectedId: string): Promise<ClusterKey> {
+  const hint = putBack('cluster-key');
   let secret: Uint8Array;
   try {
     secret = await readFile(layout.clusterKey);
-  } catch (error) {
-    throw new CorruptError(`the key of store ${layout.root} cannot be read`, { cause: error });
+  } catch (cause) {
+    const what = errnoOf(cause) === 'ENOENT' ? 'is missing' : 'cannot be read';
+    throw new CorruptError(`the key of store ${layout.root} ${what}: ${layout.clusterKey}`, { cause, hint });
   }
-  if (secret.length !== CLUSTER_KEY_BYTES || keyId(secret) !== expectedId) {
-    throw new CorruptError(`${layout.clusterKey} is not the key of store ${layout.root}`);
+  const key = clusterKeyOf(secret);
+  const id = expectedId.length === key.id.length ? key.id : earlyKeyId(secret);
+  if (secret.length !== CLUSTER_KEY_BYTES || id !== expectedId) {
+    throw new CorruptError(`${layout.clusterKey} is not the key of store ${layout.root}`, { hint });
   }
-  return { id: expectedId, secret };
+  return key;
 }
 
-function keyId(secret: Uint8Array): string {
+/** What the record of a store of the first days holds. */
+function earlyKeyId(secret: Uint8Array): string {
   return createHash('sha256').update('atoll cluster key id\0').update(secret).digest('hex').slice(0, 32);
 }
 
