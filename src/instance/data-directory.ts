@@ -33,6 +33,12 @@ export async function removeRecoverySigns(dataDirectory: string): Promise<void> 
   for (const name of RECOVERY_SIGNS) await rm(join(dataDirectory, name), { force: true });
 }
 
+/** Forgets what was counted so far, as a crash does: copies begin with figures of their own. */
+export async function removeStatistics(dataDirectory: string): Promise<void> {
+  const directory = join(dataDirectory, 'pg_stat');
+  for (const name of await readdir(directory)) await rm(join(directory, name));
+}
+
 /** A number no other system has: seconds in the upper half as initdb does, chance in the lower. */
 export function newSystemIdentifier(options: { clock: Clock; rng: Rng }): bigint {
   const seconds = BigInt(Math.trunc(timestampToMs(options.clock.now()) / 1000));

@@ -7,7 +7,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { errnoOf, isAppError, type Logger, type Rng } from '../base/index.ts';
-import { removeForeignConfiguration, trimWal } from './data-directory.ts';
+import { removeForeignConfiguration, removeStatistics, trimWal } from './data-directory.ts';
 import { makeDirectory, type Owner, ownTree, renameDurably, syncTree } from './durable-files.ts';
 import type { Engine } from './engine.ts';
 import { runProgram } from './run-program.ts';
@@ -17,7 +17,7 @@ import { clusterStatements, databaseCreation, databaseStatements, singleUserScri
 import { ownerOf } from './users.ts';
 
 /** Rises with every change of what is made here and not seen in the statements or flags. */
-const RECIPE = 1;
+const RECIPE = 2;
 const STAMP_FILE = 'template.json';
 const DATA_NAME = 'data';
 const BUILDING_PREFIX = '.building-';
@@ -125,6 +125,7 @@ async function build(options: TemplateOptions & { dataDirectory: string }): Prom
   for (const database of ['template0', 'template1', 'postgres']) await runSql(database, databaseStatements());
   await runSql('template1', databaseCreation());
   await removeForeignConfiguration(dataDirectory);
+  await removeStatistics(dataDirectory);
   await trimWal(dataDirectory);
 }
 
