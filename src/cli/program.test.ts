@@ -72,6 +72,15 @@ test('what goes wrong has a line, a hint and an exit code', async () => {
     stdout: '',
     stderr: 'atoll: unknown command: "sqll"\n  hint: did you mean atoll sql?\n',
   });
+  for (const [typed, meant] of [
+    ['strat', 'start'],
+    ['tsart', 'start'],
+    ['sart', 'start'],
+    ['verison', 'version'],
+  ] as const) {
+    assert.ok((await run(typed)).stderr.endsWith(`hint: did you mean atoll ${meant}?\n`), typed);
+  }
+  assert.ok((await run('tables')).stderr.endsWith('hint: see atoll --help\n'));
   assert.deepEqual(await run('version', 'extra'), {
     code: 64,
     stdout: '',

@@ -110,7 +110,7 @@ describe('BACKUP and RESTORE of a virtual cluster', () => {
       ],
       'the BACKUP was going on at the time of the backup, in another life of the data',
     );
-    assert.match(inCopy[1]?.['error'] ?? '', /incarnation/);
+    assert.match(inCopy[1]?.['error'] ?? '', /not finished when the backup was taken/);
     const kept = await test.rows('SHOW JOBS', SYSTEM);
     assert.deepEqual(
       kept.map((row) => row['job_type']),

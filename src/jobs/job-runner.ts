@@ -221,7 +221,8 @@ export class JobRunner {
   }
 
   async #close(attached: Attached, record: JobRecord, wait: { signal: AbortSignal }): Promise<void> {
-    const error = `the job belongs to incarnation ${record.incarnation}, which is not the current one`;
+    const error =
+      'the job was not finished when the data of this virtual cluster was replaced; it does not run here';
     await this.#write(attached, record, { kind: 'closed', error }, wait);
   }
 

@@ -13,6 +13,10 @@ import {
 } from '../catalog/index.ts';
 import { nextJobState } from './job-state.ts';
 
+/** What SHOW JOBS says of a job that was going on when the backup was taken: it may well have ended since, over there. */
+export const UNFINISHED_AT_BACKUP =
+  'the job was not finished when the backup was taken that this virtual cluster was restored from; it does not run here';
+
 /** Gives what was found and changed, a sentence each, for the log. May run twice. */
 export async function prepareRestored(
   client: SqlClient,
@@ -42,8 +46,7 @@ async function closeJobs(
   const closed: string[] = [];
   for (const job of await unfinishedJobs(client)) {
     if (job.incarnation === options.incarnation) continue;
-    const error = `the job belongs to incarnation ${job.incarnation}, of which this is a restored copy`;
-    const state = nextJobState(job.state, { kind: 'closed', error });
+    const state = nextJobState(job.state, { kind: 'closed', error: UNFINISHED_AT_BACKUP });
     await writeJob(client, { ...job, state, finished: options.now, modified: options.now });
     closed.push(`job ${job.id} (${job.type}) of the backup's time is closed`);
   }
