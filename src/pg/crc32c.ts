@@ -26,9 +26,18 @@ function makeTables(): Uint32Array {
  * `crc32c(b, crc32c(a))` is the checksum of `a` followed by `b`.
  */
 export function crc32c(bytes: Uint8Array, before = 0): number {
-  let crc = ~before;
-  let at = 0;
-  for (const end = bytes.length - (bytes.length % LANES); at < end; at += LANES) {
+  return crc32cOfRange(bytes, { begin: 0, end: bytes.length, before });
+}
+
+/** Like `crc32c` of the bytes from `begin` to `end`, without making an array of them. */
+export function crc32cOfRange(
+  bytes: Uint8Array,
+  range: { readonly begin: number; readonly end: number; readonly before: number },
+): number {
+  const { begin, end } = range;
+  let crc = ~range.before;
+  let at = begin;
+  for (const wordsEnd = end - ((end - begin) % LANES); at < wordsEnd; at += LANES) {
     crc =
       entry(7, (crc & 0xff) ^ byteAt(bytes, at)) ^
       entry(6, ((crc >>> 8) & 0xff) ^ byteAt(bytes, at + 1)) ^
@@ -39,7 +48,7 @@ export function crc32c(bytes: Uint8Array, before = 0): number {
       entry(1, byteAt(bytes, at + 6)) ^
       entry(0, byteAt(bytes, at + 7));
   }
-  for (; at < bytes.length; at++) crc = (crc >>> 8) ^ entry(0, (crc & 0xff) ^ byteAt(bytes, at));
+  for (; at < end; at++) crc = (crc >>> 8) ^ entry(0, (crc & 0xff) ^ byteAt(bytes, at));
   return ~crc >>> 0;
 }
 

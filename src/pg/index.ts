@@ -5,5 +5,16 @@ export * from './backup-label.ts';
 export * from './page.ts';
 export * from './page-entries.ts';
 export * from './relation-path.ts';
+export {
+  type RelationLocator,
+  type WalBlockReference,
+  type WalRecord,
+} from './wal-record.ts';
+export * from './wal-record-reader.ts';
+export {
+  commitTimeOf,
+  decodeTransactionEnd,
+  type TransactionEnd,
+} from './wal-record-transaction.ts';
 export * from './wal-segment.ts';
 export * from './wire/index.ts';
