@@ -29,6 +29,7 @@ export const ERRORS = {
   parameter_invalid: bad('22023'),
   lsn_malformed: bad('22P02'),
   timestamp_malformed: bad('22007'),
+  time_outside_window: bad('22023'),
   incarnation_malformed: bad('22P02'),
   virtual_cluster_name_invalid: bad('42602'),
   name_invalid: bad('42602'),

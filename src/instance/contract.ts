@@ -31,6 +31,19 @@ export interface RecoveryTarget {
   /** Recovery ends before the first record at or after this position. */
   readonly lsn: Lsn;
   readonly timelineId: number;
+  /**
+   * When the log in the directory holds no such record: the end of its last one. Recovery then goes to the end of the log, and must have
+   * got there.
+   */
+  readonly logEndLsn?: Lsn | null;
+}
+
+/** What recovery came to. */
+export interface ProvedIncarnation {
+  /** Timeline of Postgres that the new incarnation writes. */
+  readonly timelineId: number;
+  /** End of the last record that was replayed: where the new incarnation leaves its parent. */
+  readonly forkLsn: Lsn;
 }
 
 export type InstanceState =
@@ -110,14 +123,18 @@ export interface InstanceHost {
   /**
    * Starts the new incarnation, once, on a socket of its own while the current one still serves, recovers to the target, lets
    * `prepare` work in its `system` database, and stops it cleanly: it is then ready to take over.
+   * With `isNewSystem` it gets a system identifier of its own, as a copy that goes its own way should.
    */
   proveIncarnation(options: {
     virtualClusterId: VirtualClusterId;
     incarnation: IncarnationId;
     recovery: RecoveryTarget;
     prepare: (client: InternalClient) => Promise<void>;
+    isNewSystem?: boolean;
+    /** Told the names of the subscriptions that were disabled. */
+    onDisabledSubscriptions?: (names: readonly string[]) => void;
     signal: AbortSignal;
-  }): Promise<void>;
+  }): Promise<ProvedIncarnation>;
   /** Stops the current incarnation, makes the new one current (one atomic rename), starts it, deletes the old one. */
   commitIncarnation(options: {
     virtualClusterId: VirtualClusterId;

@@ -1,8 +1,8 @@
 /** A data directory that no server runs on: what we read from it and do to it. */
 import { open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Clock, Rng } from '../base/index.ts';
-import { errnoOf, timestampToMs } from '../base/index.ts';
+import type { Clock, Lsn, Rng } from '../base/index.ts';
+import { CorruptError, errnoOf, parseLsn, timestampToMs } from '../base/index.ts';
 import {
   type ControlFile,
   MOCK_NONCE_BYTES,
@@ -22,6 +22,19 @@ const WAL_SEGMENT = /^[0-9A-F]{24}$/;
 /** @throws like `parseControlFile`, and with an errno when it cannot be read */
 export async function readControlFile(dataDirectory: string): Promise<ControlFile> {
   return parseControlFile(await readFile(join(dataDirectory, 'global', 'pg_control')));
+}
+
+/**
+ * Where a timeline left the one before: the last line of its history file, whose lines are timeline, position and reason.
+ * @throws CorruptError when Postgres wrote no such file
+ */
+export async function readForkLsn(dataDirectory: string, timelineId: number): Promise<Lsn> {
+  const name = `${timelineId.toString(16).toUpperCase().padStart(8, '0')}.history`;
+  const path = join(dataDirectory, 'pg_wal', name);
+  const lines = (await readFile(path, 'utf8')).split('\n').filter((line) => /^\d/.test(line));
+  const position = lines.at(-1)?.split('\t')[1];
+  if (position === undefined) throw new CorruptError(`${path} does not tell where its timeline begins`);
+  return parseLsn(position);
 }
 
 /** Deletes configuration that came with the data, before every start. */

@@ -21,6 +21,7 @@ import type {
   InstanceIdentity,
   InstanceSettings,
   OpenInstanceHost,
+  ProvedIncarnation,
 } from './contract.ts';
 import { createClusterDirectory } from './create-instance.ts';
 import { renameDurably, withDiskFullNamed } from './durable-files.ts';
@@ -235,11 +236,15 @@ class LocalInstanceHost implements OpenInstanceHost {
     });
   }
 
-  async proveIncarnation(options: Parameters<InstanceHost['proveIncarnation']>[0]): Promise<void> {
-    await this.#exclusively(options.virtualClusterId, 'recovering restored data', async () => {
-      const { recovery, prepare } = options;
+  async proveIncarnation(
+    options: Parameters<InstanceHost['proveIncarnation']>[0],
+  ): Promise<ProvedIncarnation> {
+    return this.#exclusively(options.virtualClusterId, 'recovering restored data', async () => {
+      const { recovery, prepare, isNewSystem = false, onDisabledSubscriptions = () => undefined } = options;
       const instance = this.#required(options.virtualClusterId);
-      await incarnations.prove({ ...this.#step(instance, options), recovery, prepare });
+      const rng = this.#rng;
+      const how = { rng, recovery, prepare, isNewSystem, onDisabledSubscriptions };
+      return incarnations.prove({ ...this.#step(instance, options), ...how });
     });
   }
 

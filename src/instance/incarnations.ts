@@ -1,9 +1,9 @@
 /** The steps by which one life of a data directory replaces another. The host lets one through at a time. */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError, type IncarnationId, type Lsn } from '../base/index.ts';
-import type { InstanceIdentity, InternalClient, RecoveryTarget } from './contract.ts';
-import { isPresent, readControlFile } from './data-directory.ts';
+import { AppError, type IncarnationId, type Lsn, type Rng } from '../base/index.ts';
+import type { InstanceIdentity, InternalClient, ProvedIncarnation, RecoveryTarget } from './contract.ts';
+import { isPresent, newSystemIdentifier, readControlFile, reidentify, trimWal } from './data-directory.ts';
 import { makeDirectory, renameDurably } from './durable-files.ts';
 import { writeIdentity } from './identity.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
@@ -33,13 +33,19 @@ export async function begin(step: Step): Promise<string> {
 
 /** Recovers and prepares what was begun, beside the current incarnation. */
 export async function prove(
-  step: Step & { recovery: RecoveryTarget; prepare: (client: InternalClient) => Promise<void> },
-): Promise<void> {
+  step: Step & {
+    rng: Rng;
+    recovery: RecoveryTarget;
+    prepare: (client: InternalClient) => Promise<void>;
+    isNewSystem: boolean;
+    onDisabledSubscriptions: (names: readonly string[]) => void;
+  },
+): Promise<ProvedIncarnation> {
   const { instance, environment } = step;
   const { layout, identity, user } = instance;
   const dataDirectory = await requireBegun(step);
   await instance.writeConfiguration();
-  await proveIncarnation({
+  const proved = await proveIncarnation({
     ...environment,
     dataDirectory,
     configuration: layout.configuration,
@@ -49,10 +55,23 @@ export async function prove(
     clusterName: identity.virtualClusterName,
     recovery: step.recovery,
     prepare: step.prepare,
+    onDisabledSubscriptions: step.onDisabledSubscriptions,
     logger: environment.logger.for(identity),
     signal: step.signal,
   });
   await rm(layout.proofSockets, { recursive: true, force: true });
+  if (step.isNewSystem) await becomeNewSystem(dataDirectory, step);
+  return proved;
+}
+
+/** Not before it was stopped cleanly: log of the former system is then needed no more. Cut off here, it is begun anew. */
+async function becomeNewSystem(
+  dataDirectory: string,
+  { environment, rng }: Step & { rng: Rng },
+): Promise<void> {
+  const { clock } = environment;
+  await trimWal(dataDirectory);
+  await reidentify({ dataDirectory, systemIdentifier: newSystemIdentifier({ clock, rng }), rng });
 }
 
 /** Makes what was proved current. The record of the identity is the moment; before it, the old one is. */

@@ -1,8 +1,22 @@
 /** The one start of a restored data directory before it may serve: recovered, prepared, stopped. */
 import { join } from 'node:path';
-import { AppError, assert, type Clock, formatLsn, isAppError, type Logger, toError } from '../base/index.ts';
-import type { InternalClient, RecoveryTarget } from './contract.ts';
-import { readControlFile, removeForeignConfiguration, removeRecoverySigns } from './data-directory.ts';
+import {
+  AppError,
+  assert,
+  type Clock,
+  formatLsn,
+  isAppError,
+  type Logger,
+  type Lsn,
+  toError,
+} from '../base/index.ts';
+import type { InternalClient, ProvedIncarnation, RecoveryTarget } from './contract.ts';
+import {
+  readControlFile,
+  readForkLsn,
+  removeForeignConfiguration,
+  removeRecoverySigns,
+} from './data-directory.ts';
 import { type Owner, writeFileDurably } from './durable-files.ts';
 import type { Engine } from './engine.ts';
 import { logTail, sizeOf } from './log-forwarder.ts';
@@ -23,6 +37,7 @@ export interface ProofOptions {
   readonly stopLimits: StopLimits;
   readonly recovery: RecoveryTarget;
   readonly prepare: (client: InternalClient) => Promise<void>;
+  readonly onDisabledSubscriptions: (names: readonly string[]) => void;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal: AbortSignal;
@@ -32,7 +47,7 @@ export interface ProofOptions {
  * Recovers to the target, runs `prepare`, disables all subscriptions, and stops cleanly.
  * @throws AppError `instance_failed` with the end of the server's log when it does not get there
  */
-export async function proveIncarnation(options: ProofOptions): Promise<void> {
+export async function proveIncarnation(options: ProofOptions): Promise<ProvedIncarnation> {
   const { dataDirectory, log, clock, signal } = options;
   await clearStaleClaim({ dataDirectory, clock, signal });
   await removeForeignConfiguration(dataDirectory);
@@ -48,10 +63,13 @@ export async function proveIncarnation(options: ProofOptions): Promise<void> {
   const logFrom = await sizeOf(log);
   try {
     await runOnce(options);
-    const { state } = await readControlFile(dataDirectory);
+    const { state, timelineId } = await readControlFile(dataDirectory);
     if (state !== 'shut_down') {
       throw new AppError('instance_failed', `${dataDirectory} was not stopped cleanly but is ${state}`);
     }
+    const forkLsn = await readForkLsn(dataDirectory, timelineId);
+    requireWholeLog(forkLsn, options.recovery);
+    return { timelineId, forkLsn };
   } catch (error) {
     if (isAppError(error, 'cancelled')) throw error;
     const tail = await logTail(log, { from: logFrom });
@@ -60,6 +78,15 @@ export async function proveIncarnation(options: ProofOptions): Promise<void> {
       detail: `${toError(error).message}\n${tail}`,
     });
   }
+}
+
+/** Without a target Postgres takes whatever it cannot read for the end of the log: then we must see that it was the end. */
+function requireWholeLog(forkLsn: Lsn, { logEndLsn = null }: RecoveryTarget): void {
+  if (logEndLsn === null || forkLsn >= logEndLsn) return;
+  throw new AppError(
+    'instance_failed',
+    `recovery ended at ${formatLsn(forkLsn)}, before the end of the log at ${formatLsn(logEndLsn)}`,
+  );
 }
 
 async function runOnce(options: ProofOptions): Promise<void> {
@@ -89,12 +116,13 @@ async function runOnce(options: ProofOptions): Promise<void> {
 
 /** Parameters of this start alone. The log that is needed lies in pg_wal, so nothing is ever fetched. */
 function overridesOf(options: ProofOptions): Record<string, string> {
-  const { lsn, timelineId } = options.recovery;
+  const { lsn, timelineId, logEndLsn = null } = options.recovery;
   assert(timelineId > 0, 'timelines count from 1');
+  // Postgres ends in an error when its target never comes.
+  const target = { recovery_target_lsn: formatLsn(lsn), recovery_target_inclusive: 'off' };
   return {
     unix_socket_directories: options.sockets,
-    recovery_target_lsn: formatLsn(lsn),
-    recovery_target_inclusive: 'off',
+    ...(logEndLsn === null ? target : {}),
     recovery_target_timeline: String(timelineId),
     recovery_target_action: 'promote',
     restore_command: 'false',
@@ -132,7 +160,7 @@ async function disableSubscriptions(client: InternalClient, options: ProofOption
   const disabled = await client.query(
     'UPDATE pg_catalog.pg_subscription SET subenabled = false WHERE subenabled RETURNING subname',
   );
-  for (const row of disabled) {
-    options.logger.warning(`disabled subscription "${row['subname']}": the data is a copy`);
-  }
+  const names = disabled.map((row) => row['subname'] ?? '');
+  for (const name of names) options.logger.warning(`disabled subscription "${name}": the data is a copy`);
+  if (names.length > 0) options.onDisabledSubscriptions(names);
 }

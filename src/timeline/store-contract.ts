@@ -109,18 +109,24 @@ export interface CaptureBaseRequest {
   readonly release: string;
   /** An older base of the same lineage to build on, or null for a full one. */
   readonly onto: string | null;
+  /** What the store knows of lives of the data; that of the source may be missing as long as it is its first. */
+  readonly incarnations: readonly IncarnationRecord[];
 }
 
 export interface CaptureBaseResult {
   readonly base: BaseSummary;
-  /** Pages read from the data directory; those of files that were left out are not among them. */
+  /** Pages of relations read from the data directory; 0 when an earlier attempt had completed the base. */
   readonly pagesRead: number;
+  /** Why everything was read although there was a base to build on; null when that was not so. */
+  readonly fullReason: string | null;
 }
 
 /** From the store into an empty data directory, ready to be recovered to `point`. */
 export interface MaterializePointRequest {
   readonly store: TimelineStoreLocation;
   readonly point: TimelinePoint;
+  /** What the store knows of lives of the data; those on the way to the point are among them. */
+  readonly incarnations: readonly IncarnationRecord[];
   readonly key: ClusterKey;
   readonly targetDirectory: string;
   readonly uid: number | null;
@@ -132,8 +138,20 @@ export interface RewindRequest extends MaterializePointRequest {
   readonly current: { readonly incarnation: IncarnationId };
 }
 
+/** How the directory is to be recovered on its first start. */
+export interface PointRecovery {
+  readonly lsn: Lsn;
+  readonly timelineId: number;
+  /**
+   * The log in the directory ends where recovery shall end: no record begins at or after `lsn`, so that Postgres must not be told
+   * to wait for one. Recovery must then have got at least to `logEndLsn`.
+   */
+  readonly logEndLsn: Lsn | null;
+}
+
 export interface PointResult {
   readonly base: BaseSummary;
+  readonly recovery: PointRecovery;
   readonly writtenBytes: bigint;
   /** Bytes of the directory that were left as they were. */
   readonly keptBytes: bigint;

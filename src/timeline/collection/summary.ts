@@ -1,5 +1,6 @@
 import type { BackupSummary } from '../contract.ts';
 import type { ManifestHead } from '../format/manifest-file.ts';
+import type { BaseSummary } from '../store-contract.ts';
 
 /** What jobs and statements see of a manifest. */
 export function summaryOf({ header, objects }: ManifestHead): BackupSummary {
@@ -22,4 +23,10 @@ export function summaryOf({ header, objects }: ManifestHead): BackupSummary {
     release: header.release,
     objects,
   };
+}
+
+/** The same of a base of a timeline store, with what decides where it leads. */
+export function baseSummaryOf(head: ManifestHead): BaseSummary {
+  const { startLsn, stopLsn, captureStartTime, baseSubdirectory } = head.header;
+  return { ...summaryOf(head), startLsn, stopLsn, captureStartTime, baseSubdirectory };
 }

@@ -9,6 +9,7 @@ import { walObjectRawBytes } from '../format/wal-object.ts';
 import { rest } from '../worker/limiter.ts';
 import { serveTasks } from '../worker/thread-server.ts';
 import { TargetFiles } from './target-files.ts';
+import { readVaultSegment } from './read-vault-segment.ts';
 import type { MaterializeResultOfTask, MaterializeTask, MaterializeThreadData } from './tasks.ts';
 import { writeRange, type WriteTools } from './write-range.ts';
 
@@ -36,14 +37,18 @@ serveTasks<MaterializeTask, MaterializeResultOfTask>(async (task) => {
   frameBegunMs = performance.now();
   if (task.kind === 'range') return { result: { writtenBytes: await writeRange(task, tools) } };
   using files = new TargetFiles({ directory: data.targetDirectory });
-  const { wal, path } = task;
-  await readWalObject(tools.store, wal, {
-    write: (bytes, position) => files.write(path, bytes, { position }),
-    signal,
-  });
-  const { segmentBytes } = wal.header;
-  for (let position = walObjectRawBytes(wal.header); position < segmentBytes; position += ZEROES.length) {
-    files.write(path, ZEROES.subarray(0, segmentBytes - position), { position });
+  const { path } = task;
+  const write = (bytes: Uint8Array, position: number) => files.write(path, bytes, { position });
+  let end: number;
+  if (task.kind === 'wal') {
+    await readWalObject(tools.store, task.wal, { write, signal });
+    end = walObjectRawBytes(task.wal.header);
+  } else {
+    end = await readVaultSegment(task, { rng, write, signal });
+  }
+  const { segmentBytes } = task.kind === 'wal' ? task.wal.header : task.segment;
+  for (let position = end; position < segmentBytes; position += ZEROES.length) {
+    write(ZEROES.subarray(0, segmentBytes - position), position);
   }
   return { result: { writtenBytes: files.writtenBytes } };
 });

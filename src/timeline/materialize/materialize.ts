@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, CorruptError, type Rng } from '../../base/index.ts';
 import { type BlobRange, type BlobStore, parseBlobKey, readBlob } from '../../blob/index.ts';
+import type { ClusterKey } from '../../keys/index.ts';
 import { formatWalSegmentName, PAGE_BYTES, WAL_PAGE_BYTES } from '../../pg/index.ts';
 import { openCollection } from '../collection/open.ts';
 import { openManifest } from '../collection/reader.ts';
@@ -45,7 +46,7 @@ export interface MaterializeTools {
 const TASKS_AHEAD = 2;
 const PROGRESS = { written: 0.85, logged: 0.9 } as const;
 
-type Pool = ThreadPool<MaterializeTask, MaterializeResultOfTask>;
+export type MaterializePool = ThreadPool<MaterializeTask, MaterializeResultOfTask>;
 
 /**
  * Writes and makes durable the data directory of a backup, with its log and backup label. Run again after a crash it begins
@@ -74,17 +75,19 @@ async function materialize(
   const store = openCollection(request.collection, tools);
   // Threads take their time to start, and so does reading the manifest.
   await using pool = startThreads(request, tools);
-  const manifest = await openBackup(request, { store, signal: tools.signal });
+  const manifest = await openImage(request, { store, signal: tools.signal });
+  for (const wal of manifest.wal) await requireObject(wal, { store, signal: tools.signal });
   onBegin();
   const owner = await takeOver(targetDirectory, { uid });
   faultPoint('materialize.after_emptying');
-  const writtenBytes = await writeDirectory(request, { pool, manifest, owner, tools });
+  const log = logOfManifest(manifest);
+  const writtenBytes = await writeDirectory(request, { pool, manifest, owner, log, tools });
   return { summary: summaryOf(manifest), writtenBytes };
 }
 
-/** Reads the manifest and sees that everything it names is there and can run here. */
-async function openBackup(
-  request: MaterializeRequest,
+/** Reads the manifest and sees that every pack it names is there and can run here. */
+export async function openImage(
+  request: { readonly subdirectory: string; readonly key: ClusterKey },
   { store, signal }: { store: BlobStore; signal: AbortSignal },
 ): Promise<Manifest> {
   const { chunks, name } = await openManifest(store, { ...request, signal });
@@ -92,7 +95,6 @@ async function openBackup(
   checkManifest(manifest, name);
   requireRunnable(manifest.header);
   for (const pack of manifest.packs) await requirePack(pack, { store, signal });
-  for (const wal of manifest.wal) await requireObject(wal, { store, signal });
   return manifest;
 }
 
@@ -144,15 +146,27 @@ async function requireObject(
   if (size !== bytes) throw new CorruptError(`${path} is damaged: it has ${size} bytes instead of ${bytes}`);
 }
 
-async function writeDirectory(
-  request: MaterializeRequest,
-  { pool, manifest, owner, tools }: { pool: Pool; manifest: Manifest; owner: Owner; tools: MaterializeTools },
+/** The log that goes with an image: how much room it takes, and how it gets into `pg_wal`. */
+export interface LogToWrite {
+  readonly bytes: bigint;
+  write(options: { pool: MaterializePool; finisher: FileFinisher; tools: MaterializeTools }): Promise<bigint>;
+}
+
+/** Into a folder that was emptied and taken over; it belongs to its owner and is durable when this returns. */
+export async function writeDirectory(
+  request: { readonly targetDirectory: string; readonly key: ClusterKey },
+  parts: {
+    pool: MaterializePool;
+    manifest: Manifest;
+    owner: Owner;
+    log: LogToWrite;
+    tools: MaterializeTools;
+  },
 ): Promise<bigint> {
   const { targetDirectory } = request;
-  const { files, header, wal } = manifest;
-  const { walSegmentBytes } = header.engine;
-  const needed = header.totals.bytes + BigInt(wal.length * walSegmentBytes);
-  await requireRoom(targetDirectory, { bytes: needed });
+  const { pool, manifest, owner, log, tools } = parts;
+  const { files, header } = manifest;
+  await requireRoom(targetDirectory, { bytes: header.totals.bytes + log.bytes });
   const folders = foldersOf(files.paths);
   await makeFolders(targetDirectory, { folders, owner });
   faultPoint('materialize.after_folders');
@@ -162,7 +176,8 @@ async function writeDirectory(
   const total = header.totals.bytes;
   let written = await writeFiles({ pool, ranges: plan.ranges(), total, finisher, tools });
   faultPoint('materialize.before_wal');
-  written += await writeWal({ pool, manifest, finisher, tools });
+  written += await log.write({ pool, finisher, tools });
+  tools.onProgress({ fraction: PROGRESS.logged, phase: 'writing the log' });
   await writeFile(join(targetDirectory, 'backup_label'), header.backupLabel, { mode: 0o600 });
   finisher.addOther('backup_label');
   faultPoint('materialize.before_control_file');
@@ -175,7 +190,10 @@ async function writeDirectory(
   return written;
 }
 
-function startThreads(request: MaterializeRequest, tools: MaterializeTools): Pool {
+export function startThreads(
+  request: Pick<MaterializeRequest, 'collection' | 'targetDirectory'>,
+  tools: MaterializeTools,
+): MaterializePool {
   const { collection, targetDirectory } = request;
   const { restCell, signal } = tools;
   const data: MaterializeThreadData = { collection, targetDirectory, restCell };
@@ -188,7 +206,7 @@ function startThreads(request: MaterializeRequest, tools: MaterializeTools): Poo
 }
 
 async function writeFiles(options: {
-  pool: Pool;
+  pool: MaterializePool;
   ranges: Iterable<PlannedRange>;
   total: bigint;
   finisher: FileFinisher;
@@ -207,22 +225,21 @@ async function writeFiles(options: {
   return BigInt(written);
 }
 
-async function writeWal(options: {
-  pool: Pool;
-  manifest: Manifest;
-  finisher: FileFinisher;
-  tools: MaterializeTools;
-}): Promise<bigint> {
-  const { pool, manifest, finisher, tools } = options;
-  let written = 0;
-  await forEachConcurrently(manifest.wal, { concurrency: pool.size }, async (object) => {
-    const { path, header } = walTarget(object, manifest.header);
-    const wal = { key: parseBlobKey(object.path), bytes: object.bytes, sha256: object.sha256, header };
-    written += (await pool.run({ kind: 'wal', wal, path })).writtenBytes;
-    finisher.addOther(path);
-  });
-  tools.onProgress({ fraction: PROGRESS.logged, phase: 'writing the log' });
-  return BigInt(written);
+function logOfManifest({ wal, header }: Manifest): LogToWrite {
+  return {
+    bytes: BigInt(wal.length * header.engine.walSegmentBytes),
+    async write({ pool, finisher }) {
+      let written = 0;
+      await forEachConcurrently(wal, { concurrency: pool.size }, async (object) => {
+        const { path, header: expected } = walTarget(object, header);
+        const { bytes, sha256 } = object;
+        const source = { key: parseBlobKey(object.path), bytes, sha256, header: expected };
+        written += (await pool.run({ kind: 'wal', wal: source, path })).writtenBytes;
+        finisher.addOther(path);
+      });
+      return BigInt(written);
+    },
+  };
 }
 
 function walTarget({ timelineId, segmentNo, endLsn }: ManifestWal, header: ManifestHeader) {

@@ -3,6 +3,7 @@ import type { KeyObject } from 'node:crypto';
 import type { Lsn } from '../../base/index.ts';
 import type { BlobKey } from '../../blob/index.ts';
 import type { CollectionLocation } from '../contract.ts';
+import type { WalObjectHeader } from '../format/wal-object.ts';
 import type { ExpectedWal } from '../objects/wal-reader.ts';
 import type { RestCell } from '../worker/limiter.ts';
 
@@ -37,7 +38,17 @@ export const TARGET_FIELDS = 4;
 export type MaterializeTask =
   | RangeTask
   /** Writes a log object as the segment file of this path. */
-  | { readonly kind: 'wal'; readonly wal: ExpectedWal; readonly path: string };
+  | { readonly kind: 'wal'; readonly wal: ExpectedWal; readonly path: string }
+  | VaultTask;
+
+/** Writes a segment of the vault as the file of this path. */
+export interface VaultTask {
+  readonly kind: 'vault';
+  /** Folder of the incarnation's log. */
+  readonly directory: string;
+  readonly segment: WalObjectHeader;
+  readonly path: string;
+}
 
 export interface MaterializeResultOfTask {
   readonly writtenBytes: number;

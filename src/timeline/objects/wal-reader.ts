@@ -26,20 +26,52 @@ export interface ExpectedWal {
 export async function readWalObject(
   store: BlobStore,
   expected: ExpectedWal,
-  options: { readonly write: (bytes: Uint8Array, offset: number) => void; readonly signal: AbortSignal },
+  options: { readonly write: WalSink; readonly signal: AbortSignal },
 ): Promise<void> {
   const { key } = expected;
-  await using reader = new ObjectReader(store, key, { signal: options.signal });
   const hash = createHash('sha256');
   let bytes = 0;
+  const onPiece = (piece: Uint8Array) => {
+    hash.update(piece);
+    bytes += piece.length;
+  };
+  await readPieces(store, { ...expected, ...options, onPiece });
+  if (bytes !== expected.bytes || hash.digest('hex') !== expected.sha256) {
+    throw new CorruptError(`${key} is not the object that was written`);
+  }
+}
+
+/**
+ * Reads a log object that no manifest tells of, a segment of the vault: what protects it are the checksums of its frames and of
+ * the log itself. @throws CorruptError naming the object
+ */
+export async function readWalSegment(
+  store: BlobStore,
+  expected: Pick<ExpectedWal, 'key' | 'header'>,
+  options: { readonly write: WalSink; readonly signal: AbortSignal },
+): Promise<void> {
+  await readPieces(store, { ...expected, ...options, onPiece: () => undefined });
+}
+
+type WalSink = (bytes: Uint8Array, offset: number) => void;
+
+async function readPieces(
+  store: BlobStore,
+  options: Pick<ExpectedWal, 'key' | 'header'> & {
+    readonly write: WalSink;
+    readonly onPiece: (piece: Uint8Array) => void;
+    readonly signal: AbortSignal;
+  },
+): Promise<void> {
+  const { key, write, onPiece } = options;
+  await using reader = new ObjectReader(store, key, { signal: options.signal });
   const take = async (length: number) => {
     const piece = await reader.take(length);
-    hash.update(piece);
-    bytes += length;
+    onPiece(piece);
     return piece;
   };
   const header = parseWalObjectHeader(await take(WAL_OBJECT_HEADER_BYTES), key);
-  requireSameHeader(header, expected);
+  requireSameHeader(header, options);
   let offset = 0;
   for (let index = 0; index < walObjectFrameCount(header); index++) {
     const head = await take(FRAME_HEADER_BYTES);
@@ -49,16 +81,16 @@ export async function readWalObject(
     if (content.kind !== 'bytes' || content.bytes.length !== length) {
       throw new CorruptError(`${key} is damaged: a frame has a wrong length`);
     }
-    options.write(content.bytes, offset);
+    write(content.bytes, offset);
     offset += length;
   }
   await reader.end();
-  if (bytes !== expected.bytes || hash.digest('hex') !== expected.sha256) {
-    throw new CorruptError(`${key} is not the object that was written`);
-  }
 }
 
-function requireSameHeader(header: WalObjectHeader, { key, header: expected }: ExpectedWal): void {
+function requireSameHeader(
+  header: WalObjectHeader,
+  { key, header: expected }: Pick<ExpectedWal, 'key' | 'header'>,
+): void {
   const isSame =
     header.timelineId === expected.timelineId &&
     header.segmentNo === expected.segmentNo &&

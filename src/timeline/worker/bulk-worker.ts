@@ -53,7 +53,8 @@ export function createBulkWorker(options: {
   };
 }
 
-interface RunOptions {
+/** What every work in a process of its own is given. */
+export interface RunOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly isLimited: boolean;
@@ -62,7 +63,7 @@ interface RunOptions {
 }
 
 /** Resolves or rejects only when the process has ended. */
-async function runWorker(work: BulkWork, options: RunOptions): Promise<Outcome> {
+export async function runWorker(work: BulkWork, options: RunOptions): Promise<Outcome> {
   const { logger, isLimited, onProgress, signal } = options;
   if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
   const child = startProcess();
@@ -141,7 +142,7 @@ function tell(child: ChildProcess, message: ToWorker): void {
   child.send(message, () => undefined);
 }
 
-function failureOf(outcome: Outcome): Error {
+export function failureOf(outcome: Outcome): Error {
   return outcome.kind === 'failed'
     ? fromWireError(outcome.error)
     : new AppError('internal', 'a worker did other work');

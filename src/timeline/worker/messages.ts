@@ -6,11 +6,19 @@ import type {
   MaterializeRequest,
   MaterializeResult,
 } from '../contract.ts';
+import type {
+  CaptureBaseRequest,
+  CaptureBaseResult,
+  MaterializePointRequest,
+  PointResult,
+} from '../store-contract.ts';
 import type { WireError } from './wire-error.ts';
 
 export type BulkWork =
   | { readonly kind: 'backup'; readonly request: BackupRequest }
-  | { readonly kind: 'materialize'; readonly request: MaterializeRequest };
+  | { readonly kind: 'materialize'; readonly request: MaterializeRequest }
+  | { readonly kind: 'capture_base'; readonly request: CaptureBaseRequest }
+  | { readonly kind: 'materialize_point'; readonly request: MaterializePointRequest };
 
 export type ToWorker =
   /** The first message; there is one work for each worker. */
@@ -21,4 +29,6 @@ export type FromWorker =
   | { readonly kind: 'progress'; readonly progress: BackupProgress }
   | { readonly kind: 'backup_done'; readonly summary: BackupSummary }
   | { readonly kind: 'materialize_done'; readonly result: MaterializeResult }
+  | { readonly kind: 'base_done'; readonly result: CaptureBaseResult }
+  | { readonly kind: 'point_done'; readonly result: PointResult }
   | { readonly kind: 'failed'; readonly error: WireError };

@@ -54,6 +54,14 @@ async function carryOut(work: BulkWork, restCell: RestCell): Promise<FromWorker>
       const { runMaterialize } = await import('../materialize/materialize.ts');
       return { kind: 'materialize_done', result: await runMaterialize(work.request, tools) };
     }
+    case 'capture_base': {
+      const { runCaptureBase } = await import('../capture/capture-base.ts');
+      return { kind: 'base_done', result: await runCaptureBase(work.request, tools) };
+    }
+    case 'materialize_point': {
+      const { runMaterializePoint } = await import('../materialize/materialize-point.ts');
+      return { kind: 'point_done', result: await runMaterializePoint(work.request, tools) };
+    }
   }
 }
 

@@ -1,0 +1,102 @@
+/** The way through the log that leads to a point: which incarnation wrote which part of it, on which timeline of Postgres. */
+import { AppError, CorruptError, formatLsn, type IncarnationId, type Lsn } from '../../base/index.ts';
+import type { IncarnationRecord, TimelinePoint } from '../store-contract.ts';
+
+/** Lives that one lineage may have. Beyond, the records lead in a circle or are not ours. */
+const LIVES_MAX = 10_000;
+
+/** Log that one incarnation wrote on one timeline. */
+export interface LogStretch {
+  readonly incarnation: IncarnationId;
+  readonly systemIdentifier: bigint;
+  readonly engineMajor: number;
+  readonly timelineId: number;
+  readonly beginLsn: Lsn;
+  /** Where the lineage leaves it: the next stretch begins here, the last one ends at the point. */
+  readonly endLsn: Lsn;
+}
+
+/**
+ * The stretches that lead to a point, oldest first, without a gap. They begin where the records begin: the ancestors of a restored
+ * virtual cluster may be unknown here.
+ * @throws AppError `object_not_found` when the point's incarnation is unknown
+ */
+export function stretchesTo(
+  point: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>,
+  records: readonly IncarnationRecord[],
+): readonly LogStretch[] {
+  const stretches: LogStretch[] = [];
+  let record = records.find(({ incarnation }) => incarnation === point.incarnation);
+  if (record === undefined) {
+    throw new AppError('object_not_found', `the timeline knows no incarnation ${point.incarnation}`);
+  }
+  let endLsn = point.lsn;
+  let timelineMax = point.timelineId;
+  for (let lives = 0; record !== undefined; lives++) {
+    if (lives === LIVES_MAX) throw new CorruptError(`the lineage of ${point.incarnation} has no beginning`);
+    const own = stretchesOf(record, { endLsn, timelineMax });
+    stretches.unshift(...own);
+    const first = own[0];
+    endLsn = first?.beginLsn ?? endLsn;
+    timelineMax = (first?.timelineId ?? timelineMax + 1) - 1;
+    const { parentIncarnation }: IncarnationRecord = record;
+    record = records.find(({ incarnation }) => incarnation === parentIncarnation);
+  }
+  return stretches;
+}
+
+function stretchesOf(
+  { incarnation, systemIdentifier, engineMajor, timelines }: IncarnationRecord,
+  { endLsn, timelineMax }: { endLsn: Lsn; timelineMax: number },
+): readonly LogStretch[] {
+  const before = timelines.filter(
+    ({ timelineId, beginLsn }) => timelineId <= timelineMax && beginLsn <= endLsn,
+  );
+  return before.map(({ timelineId, beginLsn }, index) => ({
+    incarnation,
+    systemIdentifier,
+    engineMajor,
+    timelineId,
+    beginLsn,
+    endLsn: before[index + 1]?.beginLsn ?? endLsn,
+  }));
+}
+
+/** Whether a base lies on the way, so that replay from it leads to the point and nowhere else. */
+export function isOnTheWay(
+  base: {
+    readonly incarnation: IncarnationId;
+    readonly timelineId: number;
+    readonly startLsn: Lsn;
+    readonly stopLsn: Lsn;
+  },
+  stretches: readonly LogStretch[],
+): boolean {
+  return stretches.some(
+    (stretch) =>
+      stretch.incarnation === base.incarnation &&
+      stretch.timelineId === base.timelineId &&
+      stretch.beginLsn <= base.startLsn &&
+      base.stopLsn <= stretch.endLsn,
+  );
+}
+
+/**
+ * Postgres's history file of the last timeline, from what the lineage says; null when there is nothing to tell. Made rather than
+ * copied: a copy would have to be the one of this lineage among several of the same name.
+ */
+export function timelineHistory(
+  stretches: readonly LogStretch[],
+): { readonly timelineId: number; readonly text: string } | null {
+  const last = stretches.at(-1);
+  if (last === undefined || stretches.length === 1) return null;
+  const lines = stretches.slice(0, -1).map(({ timelineId, endLsn, incarnation }) => {
+    return `${timelineId}\t${formatLsn(endLsn)}\tincarnation ${incarnation} was left here\n`;
+  });
+  return { timelineId: last.timelineId, text: lines.join('') };
+}
+
+/** `00000002.history` */
+export function historyFileName(timelineId: number): string {
+  return `${timelineId.toString(16).toUpperCase().padStart(8, '0')}.history`;
+}

@@ -1,0 +1,22 @@
+import type { Clock, Logger } from '../../base/index.ts';
+import type { TimelineWorker } from '../store-contract.ts';
+import { failureOf, type RunOptions, runWorker } from './bulk-worker.ts';
+import type { BulkWork } from './messages.ts';
+
+/** Goes back in timeline stores, each time in a process of its own like those of `createBulkWorker`. */
+export function createPointWorker(options: {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Make way when others wait for the CPU; on unless set to false. */
+  readonly isLimited?: boolean;
+}): Pick<TimelineWorker, 'materializePoint'> {
+  const { clock, logger, isLimited = true } = options;
+  const run = async (work: BulkWork, rest: Pick<RunOptions, 'onProgress' | 'signal'>) => {
+    const outcome = await runWorker(work, { clock, logger, isLimited, ...rest });
+    if (outcome.kind === 'point_done') return outcome.result;
+    throw failureOf(outcome);
+  };
+  return {
+    materializePoint: (request, rest) => run({ kind: 'materialize_point', request }, rest),
+  };
+}
