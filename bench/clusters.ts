@@ -9,6 +9,7 @@ async function createAndStart(daemon: TestDaemon, name: string): Promise<void> {
     [`CREATE VIRTUAL CLUSTER ${name}`, `ALTER VIRTUAL CLUSTER ${name} START SERVICE SHARED`],
     SYSTEM,
   );
+  await daemon.query('SELECT 1', { cluster: name });
 }
 
 /** Creates virtual clusters a few at a time, as a script would. */
@@ -49,7 +50,7 @@ export async function benchClusters(): Promise<Figure[]> {
   for (let n = 0; n < 9; n += 1) creations.push(await timed(() => createAndStart(daemon, `c${n}`)));
   figures.push({
     suite,
-    what: 'CREATE + START SERVICE of a virtual cluster (median, slowest of 9)',
+    what: 'CREATE + START SERVICE of a virtual cluster to its first query (median, slowest of 9)',
     value: `${milliseconds(median(creations))}, ${milliseconds(Math.max(...creations))}`,
     goal: '< 500 ms',
   });

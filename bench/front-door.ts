@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { chownSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TestDaemon } from '../test/harness/daemon.ts';
 import { waitFor } from '../test/harness/wait.ts';
@@ -70,62 +70,85 @@ async function transactionsPerSecond(
   };
 }
 
-/** `pgbench` direct, through the front door and through pgbouncer, interleaved; the ratios are what counts. */
+interface Workload {
+  readonly label: string;
+  readonly script: readonly string[];
+  readonly mode: 'simple' | 'prepared';
+  readonly clients: number;
+}
+
+const SELECT_ONLY = { label: 'SELECT only', script: ['-S'] };
+const TPC_B = { label: 'TPC-B', script: [] };
+
+/** Every kind of work for one relay, and those with several clients for as many relays as there are cores. */
+const WORKLOADS: readonly Workload[] = [
+  ...(['simple', 'prepared'] as const).flatMap((mode) =>
+    [1, 8, 64].map((clients) => ({ ...SELECT_ONLY, mode, clients })),
+  ),
+  ...[1, 8, 64].map((clients) => ({ ...TPC_B, mode: 'simple' as const, clients })),
+];
+
+/** `pgbench` through each target, interleaved; medians of tps and latency, in the order of `targets`. */
+async function compare(
+  targets: readonly Target[],
+  { script, mode, clients }: Workload,
+): Promise<readonly { tps: number; latencyMs: number }[]> {
+  const flags = [...script, '-M', mode, '-c', String(clients), '-j', '1'];
+  const rounds = targets.map(() => ({ tps: [] as number[], latencyMs: [] as number[] }));
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const [at, target] of targets.entries()) {
+      const { tps, latencyMs } = await transactionsPerSecond(target, flags);
+      rounds[at]?.tps.push(tps);
+      rounds[at]?.latencyMs.push(latencyMs);
+    }
+  }
+  return rounds.map(({ tps, latencyMs }) => ({ tps: median(tps), latencyMs: median(latencyMs) }));
+}
+
+/** The front door beside pgbouncer, and both beside the bare instance; the ratios are what counts. */
 export async function benchFrontDoor(): Promise<Figure[]> {
   const user = serverUser();
   const folder = await mkdtemp(join(tmpdir(), 'atoll-bench-'));
   if (user !== undefined) chownSync(folder, user.uid, user.gid);
-  const figures: Figure[] = [];
-  try {
-    await using daemon = await TestDaemon.start({
+  const start = (relays: number) =>
+    TestDaemon.start({
       store: join(folder, 'store'),
+      // The daemon itself is one of them.
+      flags: relays === 1 ? [] : [`--relay-processes=${relays - 1}`],
       ...(user === undefined ? {} : { uid: user.uid, gid: user.gid }),
     });
-    const socketDirectory = join(daemon.store, 'run/3');
-    const direct: Target = { name: 'direct', args: ['-h', socketDirectory, '-U', 'root', 'defaultdb'] };
-    const door: Target = { name: 'front door', args: [daemon.url({ cluster: 'main' })] };
-    const bouncer = await startPgbouncer({ socketDirectory, folder });
-    const pooled: Target = {
-      name: 'pgbouncer',
-      args: [`postgresql://root@127.0.0.1:${bouncer.port}/defaultdb`],
-    };
-    await run('pgbench', ['-i', '-s', '10', '-q', daemon.url({ cluster: 'main' })]);
-    for (const [label, script] of [
-      ['SELECT only', ['-S']],
-      ['TPC-B', []],
-    ] as const) {
-      for (const mode of label === 'TPC-B' ? ['simple'] : ['simple', 'prepared']) {
-        for (const clients of [1, 8, 64]) {
-          const flags = [...script, '-M', mode, '-c', String(clients), '-j', '1'];
-          const measured = new Map<string, { tps: number[]; latencyMs: number[] }>();
-          for (let round = 0; round < ROUNDS; round += 1) {
-            for (const target of [direct, door, pooled]) {
-              const { tps, latencyMs } = await transactionsPerSecond(target, flags);
-              const entry = measured.get(target.name) ?? { tps: [], latencyMs: [] };
-              entry.tps.push(tps);
-              entry.latencyMs.push(latencyMs);
-              measured.set(target.name, entry);
-            }
-          }
-          const of = (name: string) => {
-            const entry = measured.get(name);
-            return { tps: median(entry?.tps ?? []), latencyMs: median(entry?.latencyMs ?? []) };
-          };
-          const [plain, ours, theirs] = [of('direct'), of('front door'), of('pgbouncer')];
-          figures.push({
-            suite: 'Front door (pgbench, loopback TCP; direct is the Unix socket)',
-            what: `${label}, ${mode}, ${clients} clients`,
-            value:
-              `direct ${plain.tps.toFixed(0)}, front door ${ours.tps.toFixed(0)}, pgbouncer ${theirs.tps.toFixed(0)} tps; ` +
-              `front door ÷ pgbouncer = ${(ours.tps / theirs.tps).toFixed(2)}; ` +
-              `added over direct ${(ours.latencyMs - plain.latencyMs).toFixed(3)} ms (pgbouncer ${(theirs.latencyMs - plain.latencyMs).toFixed(3)})`,
-            goal: '≥ 0.95 × pgbouncer',
-          });
-          console.log(figures.at(-1)?.what, figures.at(-1)?.value);
-        }
+  const figures: Figure[] = [];
+  const tell = (figure: Figure) => {
+    figures.push(figure);
+    console.log(figure.what, figure.value);
+  };
+  try {
+    for (const relays of new Set([1, availableParallelism()])) {
+      await using daemon = await start(relays);
+      const main = daemon.url({ cluster: 'main' });
+      if (relays === 1) await run('pgbench', ['-i', '-s', '10', '-q', main]);
+      const socketDirectory = join(daemon.store, 'run/3');
+      const bouncer = await startPgbouncer({ socketDirectory, folder });
+      const targets: Target[] = [
+        { name: 'front door', args: [main] },
+        { name: 'pgbouncer', args: [`postgresql://root@127.0.0.1:${bouncer.port}/defaultdb`] },
+        { name: 'direct', args: ['-h', socketDirectory, '-U', 'root', 'defaultdb'] },
+      ];
+      for (const workload of WORKLOADS.filter(({ clients }) => relays === 1 || clients > 1)) {
+        const [ours, theirs, plain] = await compare(targets, workload);
+        if (ours === undefined || theirs === undefined || plain === undefined) continue;
+        tell({
+          suite: 'Front door (pgbench, loopback TCP; direct is the Unix socket)',
+          what: `${workload.label}, ${workload.mode}, ${workload.clients} clients, ${relays} relaying`,
+          value:
+            `direct ${plain.tps.toFixed(0)}, front door ${ours.tps.toFixed(0)}, pgbouncer ${theirs.tps.toFixed(0)} tps; ` +
+            `front door ÷ pgbouncer = ${(ours.tps / theirs.tps).toFixed(2)}; ` +
+            `added over direct ${(ours.latencyMs - plain.latencyMs).toFixed(3)} ms (pgbouncer ${(theirs.latencyMs - plain.latencyMs).toFixed(3)})`,
+          goal: `≥ ${relays === 1 ? '0.95' : '1'} × pgbouncer`,
+        });
       }
+      bouncer.stop();
     }
-    bouncer.stop();
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
