@@ -3,4 +3,8 @@ export { createCollectionReader } from './collection/reader.ts';
 export type * from './contract.ts';
 export type * from './store-contract.ts';
 export { BACKUP_FAULT_POINTS, FAULT_POINT_VARIABLE, MATERIALIZE_FAULT_POINTS } from './worker/fault-point.ts';
+export { createCaptureWorker } from './worker/capture-worker.ts';
 export { createBulkWorker } from './worker/bulk-worker.ts';
+export { basesCollection } from './store/bases.ts';
+export { timelineStoreLocation } from './store/layout.ts';
+export { createPointWorker } from './worker/point-worker.ts';

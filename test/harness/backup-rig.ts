@@ -7,11 +7,17 @@ import {
   type BackupProgress,
   type BackupRequest,
   type BackupSummary,
+  basesCollection,
+  type CaptureBaseRequest,
+  type CaptureBaseResult,
   type CollectionLocation,
   createBulkWorker,
+  createCaptureWorker,
   createCollectionReader,
   formatBackupSubdirectory,
   type MaterializeResult,
+  timelineStoreLocation,
+  type TimelineStoreLocation,
 } from '../../src/timeline/index.ts';
 import { NEVER, TestStore } from './instance-store.ts';
 
@@ -34,6 +40,7 @@ export class BackupRig implements AsyncDisposable {
   readonly collection: CollectionLocation;
   readonly reader = createCollectionReader({ rng: systemRng() });
   readonly worker;
+  readonly capturer;
   #nextJob = 1;
   #nextVirtualCluster = 10;
   #lastTime = 0n;
@@ -42,6 +49,7 @@ export class BackupRig implements AsyncDisposable {
     this.store = store;
     this.source = source;
     this.worker = createBulkWorker({ clock: systemClock(), logger: store.logger, isLimited: false });
+    this.capturer = createCaptureWorker({ clock: systemClock(), logger: store.logger, isLimited: false });
     this.collection = this.newCollection('main');
   }
 
@@ -86,6 +94,41 @@ export class BackupRig implements AsyncDisposable {
       ...rest,
     };
     return this.worker.backup(request, { onProgress, signal });
+  }
+
+  /** Where the timeline of the source is kept. */
+  get timeline(): TimelineStoreLocation {
+    const { virtualClusterId } = this.source.identity;
+    return timelineStoreLocation({ storeDirectory: this.store.directory, virtualClusterId });
+  }
+
+  /** The bases of the timeline, as a collection. */
+  get bases(): CollectionLocation {
+    return basesCollection(this.timeline);
+  }
+
+  /** A base of the source in its timeline, on top of another or full. */
+  captureBase(
+    onto: string | null,
+    variation: BackupVariation & Partial<Pick<CaptureBaseRequest, 'incarnations'>> = {},
+  ): Promise<CaptureBaseResult> {
+    const { identity, dataDirectory, socketDirectory } = this.source;
+    const { source, onProgress = () => undefined, signal = NEVER, collection: _none, ...rest } = variation;
+    const request: CaptureBaseRequest = {
+      source: { ...identity, dataDirectory, socketDirectory, ...source },
+      store: this.timeline,
+      subdirectory: rest.subdirectory ?? this.newSubdirectory(),
+      clusterId: this.store.host.clusterId,
+      key: this.key,
+      jobId: String(this.#nextJob++),
+      attempt: 1,
+      packBytesMax: 16 * 1024 * 1024,
+      release: '26.2',
+      onto,
+      incarnations: [],
+      ...rest,
+    };
+    return this.capturer.captureBase(request, { onProgress, signal });
   }
 
   /** An empty data directory of a new virtual cluster, to materialize into. */

@@ -12,6 +12,7 @@ import { rest } from '../worker/limiter.ts';
 import { type Answer, serveTasks } from '../worker/thread-server.ts';
 import { copySlice, type CopyTools } from './copy-slice.ts';
 import { FrameSink } from './frame-sink.ts';
+import { NO_PAGES } from './page-ranges.ts';
 import { openWalSegment } from './read-wal.ts';
 import type { CaptureResult, CaptureTask, CaptureThreadData, SliceResult } from './tasks.ts';
 
@@ -49,7 +50,7 @@ serveTasks<CaptureTask, CaptureResult>(async (task) => {
     case 'content': {
       const { fileNo, bytes } = task;
       await sink.add((writer) => writer.addBytes(bytes));
-      const none = { isVanished: false, firstPage: 0, heapTuples: 0, indexEntries: 0 };
+      const none = { isVanished: false, ranges: NO_PAGES, heapTuples: 0, indexEntries: 0 };
       return copied([{ fileNo, units: bytes.length, frameCount: 1, ...none }]);
     }
     case 'wal': {

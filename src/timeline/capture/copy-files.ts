@@ -2,12 +2,12 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assert, type Clock, isAppError } from '../../base/index.ts';
 import { PAGE_BYTES, parseControlFile } from '../../pg/index.ts';
-import type { DataFile } from '../data-directory/list-files.ts';
 import { CONTROL_FILE_PATH } from '../data-directory/rules.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { forEachConcurrently, type ThreadPool } from '../worker/thread-pool.ts';
 import type { ImageBuilder } from './image-builder.ts';
-import { planCopy } from './slices.ts';
+import { countPages } from './page-ranges.ts';
+import { type PlannedFile, planCopy } from './slices.ts';
 import type { CaptureResult, CaptureTask } from './tasks.ts';
 
 /** Tasks each thread is given ahead, so that it never waits for us. */
@@ -21,7 +21,7 @@ export type CapturePool = ThreadPool<CaptureTask, CaptureResult>;
 /** Copies all files but the control file. Reports bytes as they are done. */
 export async function copyFiles(options: {
   readonly pool: CapturePool;
-  readonly files: readonly DataFile[];
+  readonly files: readonly PlannedFile[];
   readonly image: ImageBuilder;
   readonly onCopied: (bytes: number) => void;
 }): Promise<void> {
@@ -29,7 +29,7 @@ export async function copyFiles(options: {
   await forEachConcurrently(planCopy(files), { concurrency: pool.size * TASKS_AHEAD }, async (slices) => {
     await addCopied({ pool, image }, { kind: 'copy', slices });
     faultPoint('capture.after_first_task');
-    onCopied(slices.reduce((sum, { pageCount }) => sum + pageCount * PAGE_BYTES, 0));
+    onCopied(slices.reduce((sum, { ranges }) => sum + countPages(ranges) * PAGE_BYTES, 0));
   });
 }
 

@@ -9,8 +9,9 @@ import {
   parseRelationPath,
 } from '../../pg/index.ts';
 import { verifyPages } from '../data-directory/verify-pages.ts';
-import { FRAME_BYTES_MAX, FRAME_PAGES_MAX } from '../format/frame.ts';
+import { FRAME_BYTES_MAX } from '../format/frame.ts';
 import type { FrameSink } from './frame-sink.ts';
+import { type FrameRun, frameRuns } from './page-ranges.ts';
 import type { Slice, SliceResult } from './tasks.ts';
 
 /** What a thread copies with; made once. */
@@ -43,7 +44,7 @@ export async function copySlice(slice: Slice, tools: CopyTools): Promise<SliceRe
   return {
     fileNo: slice.fileNo,
     isVanished: fd === null,
-    firstPage: slice.firstPage,
+    ranges: slice.ranges,
     units,
     frameCount: tools.sink.frameCount - before,
     ...counts,
@@ -58,29 +59,48 @@ async function copyPages(
     counts,
   }: { slice: Slice; tools: CopyTools; counts: { heapTuples: number; indexEntries: number } },
 ): Promise<number> {
-  const { pages, sink, startLsn } = tools;
+  const { pages, sink } = tools;
   const file = required(parseRelationPath(slice.path), `relation of ${slice.path}`);
   const isCounted = file.fork === 'main';
-  const end = slice.firstPage + slice.pageCount;
-  for (let page = slice.firstPage; page < end; page += FRAME_PAGES_MAX) {
-    const count = Math.min(FRAME_PAGES_MAX, end - page);
-    readPages(fd, { into: pages.bytes.subarray(0, count * PAGE_BYTES), page });
-    verifyPages(pages, {
-      count,
-      firstBlock: firstBlockOf(file) + page,
-      startLsn,
-      path: slice.path,
-      reread: (bad) =>
-        readPages(fd, {
-          into: pages.bytes.subarray(bad * PAGE_BYTES, (bad + 1) * PAGE_BYTES),
-          page: page + bad,
-        }),
-    });
-    if (isCounted) for (let at = 0; at < count; at++) countPageEntries(pages.view, at * PAGE_BYTES, counts);
-    await sink.add((writer) => writer.addPages(pages, { pageCount: count }));
+  let filled = 0;
+  let units = 0;
+  const endFrame = async () => {
+    if (isCounted) for (let at = 0; at < filled; at++) countPageEntries(pages.view, at * PAGE_BYTES, counts);
+    await sink.add((writer) => writer.addPages(pages, { pageCount: filled }));
+    units += filled;
+    filled = 0;
     tools.afterFrame();
+  };
+  for (const run of frameRuns(slice.ranges)) {
+    if (run.index === 0 && filled > 0) await endFrame();
+    readRun(fd, { run, firstBlock: firstBlockOf(file) + run.start, path: slice.path, tools });
+    filled = run.index + run.count;
   }
-  return slice.pageCount;
+  if (filled > 0) await endFrame();
+  return units;
+}
+
+/** Reads pages that follow each other into their places in the frame, and checks them. */
+function readRun(
+  fd: number,
+  options: { run: FrameRun; firstBlock: number; path: string; tools: CopyTools },
+): void {
+  const { run, firstBlock, path, tools } = options;
+  const { pages, startLsn } = tools;
+  const read = (from: number, count: number) =>
+    readPages(fd, {
+      into: pages.bytes.subarray(from * PAGE_BYTES, (from + count) * PAGE_BYTES),
+      page: run.start + from - run.index,
+    });
+  read(run.index, run.count);
+  verifyPages(pages, {
+    from: run.index,
+    count: run.index + run.count,
+    firstBlock: firstBlock - run.index,
+    startLsn,
+    path,
+    reread: (bad) => read(bad, 1),
+  });
 }
 
 /** Takes a file whole, as long as it is now. */

@@ -9,6 +9,7 @@ import type { WrittenPack } from '../objects/pack-writer.ts';
 import type { ExpectedWal } from '../objects/wal-reader.ts';
 import type { WrittenWal } from '../objects/wal-writer.ts';
 import type { RestCell } from '../worker/limiter.ts';
+import type { PageRanges } from './page-ranges.ts';
 
 /** What a thread knows from its start. */
 export interface CaptureThreadData {
@@ -23,14 +24,13 @@ export interface CaptureThreadData {
   readonly restCell: RestCell;
 }
 
-/** A part of a file of pages, or a whole file of bytes. */
+/** Parts of a file of pages, or a whole file of bytes. */
 export interface Slice {
   readonly fileNo: number;
   readonly path: string;
   readonly kind: 'pages' | 'bytes';
-  /** In pages; files of bytes are taken whole, as long as they are when they are read. */
-  readonly firstPage: number;
-  readonly pageCount: number;
+  /** Of pages; files of bytes are taken whole, as long as they are when they are read, and have none. */
+  readonly ranges: PageRanges;
 }
 
 export type CaptureTask =
@@ -50,7 +50,8 @@ export interface SliceResult {
   readonly fileNo: number;
   /** Dropped before it could be read. */
   readonly isVanished: boolean;
-  readonly firstPage: number;
+  /** As asked for. */
+  readonly ranges: PageRanges;
   /** Pages or bytes that were taken. */
   readonly units: number;
   readonly frameCount: number;

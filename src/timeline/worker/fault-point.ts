@@ -8,6 +8,7 @@ export const BACKUP_FAULT_POINTS = [
   'backup.after_lock',
   'capture.after_slot',
   'capture.after_start',
+  'capture.after_plan',
   'capture.after_first_task',
   'capture.before_control_file',
   'capture.before_stop',

@@ -1,0 +1,278 @@
+/** One capture of a running instance, from the first byte read to the manifest that describes it. Runs in a bulk worker. */
+import { type Clock, required, type Rng } from '../../base/index.ts';
+import type { BlobStore } from '../../blob/index.ts';
+import type { ClusterKey } from '../../keys/index.ts';
+import { packTagKey } from '../format/pack.ts';
+import type { BackupProgress, CaptureSource, CollectionLocation } from '../contract.ts';
+import { listDataFiles } from '../data-directory/list-files.ts';
+import type { Manifest } from '../format/manifest.ts';
+import { requireObject } from '../objects/require-object.ts';
+import { faultPoint } from '../worker/fault-point.ts';
+import type { RestCell } from '../worker/limiter.ts';
+import { forEachConcurrently, ThreadPool, threadCount } from '../worker/thread-pool.ts';
+import { BackupSession, type BackupStart, type BackupStop, type BackupTarget } from './backup-session.ts';
+import { type CapturePool, copyControlFile, copyFiles } from './copy-files.ts';
+import { copyWal } from './copy-wal.ts';
+import { type Image, ImageBuilder } from './image-builder.ts';
+import type { OlderBase } from './older-base.ts';
+import { type DatabaseContents, readDatabase } from './relations.ts';
+import { bytesToRead, type PlannedFile } from './slices.ts';
+import type { CaptureResult, CaptureTask, CaptureThreadData, NumberedPack } from './tasks.ts';
+
+/** What the work is done with. */
+export interface CaptureTools {
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly restCell: RestCell;
+  readonly onProgress: (progress: BackupProgress) => void;
+  readonly signal: AbortSignal;
+}
+
+/** What is captured, and where to. */
+export interface CaptureRequest {
+  readonly source: CaptureSource;
+  readonly collection: CollectionLocation;
+  readonly subdirectory: string;
+  readonly clusterId: string;
+  readonly key: ClusterKey;
+  readonly jobId: string;
+  readonly attempt: number;
+  readonly packBytesMax: number;
+  readonly release: string;
+}
+
+/** What a capture builds on: asked once the position is known where the new base begins. */
+export type Planner = (
+  start: BackupStart,
+  options: { readonly session: BackupSession; readonly signal: AbortSignal },
+) => Promise<CapturePlan>;
+
+export interface CapturePlan {
+  /** Whose frames the new base goes on using; null when everything is read. */
+  readonly older: OlderBase | null;
+  /** Says of each file that was listed what must be read of it. */
+  readonly planFiles: (files: ReturnType<typeof listDataFiles>) => readonly PlannedFile[];
+}
+
+export interface CaptureOutcome {
+  readonly manifest: Manifest;
+  readonly pagesRead: number;
+}
+
+/** Everything is read. */
+export const FULL_CAPTURE: CapturePlan = {
+  older: null,
+  planFiles: (files) => files.map((file) => ({ ...file, changed: null })),
+};
+
+/** Shares of the work in what is shown as progress. */
+const PROGRESS = { copied: 0.85, logged: 0.9, verified: 0.99 } as const;
+
+/** Everything that was captured, and what of it is still to be described. */
+interface Captured {
+  readonly older: OlderBase | null;
+  readonly start: BackupStart;
+  readonly stop: BackupStop;
+  readonly target: BackupTarget;
+  readonly image: ImageBuilder;
+  readonly contents: readonly DatabaseContents[];
+  readonly collations: Manifest['header']['collations'];
+}
+
+/** Captures, and reads again everything that it has written. What is described exists; nobody can find it yet. */
+export async function capture(
+  request: CaptureRequest,
+  { tools, store, plan }: { tools: CaptureTools; store: BlobStore; plan: Planner },
+): Promise<CaptureOutcome> {
+  const { source, subdirectory, attempt, key } = request;
+  // Threads take their time to start, and so does the checkpoint.
+  await using pool = startThreads(request, tools);
+  await using session = await BackupSession.open(source, tools);
+  const start = await session.start(source, { label: `atoll_backup_${request.jobId}_${attempt}` });
+  await pool.runOnEach({ kind: 'begin', startLsn: start.startLsn });
+  const planned = await plan(start, { session, signal: tools.signal });
+  faultPoint('capture.after_plan');
+  const image = await captureFiles({ source, planned, tools, pool });
+  faultPoint('capture.before_stop');
+  const contents = await readContents(session, { image, source, signal: tools.signal });
+  const collations = await session.collations();
+  const stop = await session.stop();
+  faultPoint('capture.after_stop');
+  const target = await session.target(tools);
+  faultPoint('capture.after_target');
+  const range = {
+    timelineId: start.timelineId,
+    segmentBytes: start.engine.walSegmentBytes,
+    startLsn: start.startLsn,
+    endLsn: target.walEndLsn,
+  };
+  const { wal, expected } = await copyWal({ pool, source, subdirectory, attempt, range });
+  tools.onProgress({ fraction: PROGRESS.logged, phase: 'closing' });
+  faultPoint('capture.before_closing_packs');
+  const packs = await closePacks(pool);
+  faultPoint('capture.after_closing_packs');
+  const captured = { older: planned.older, start, stop, target, image, contents, collations };
+  const manifest = describe(request, captured, { packs, wal });
+  faultPoint('verify.before');
+  await verify({ pool, packs, image, wal: expected, key, tools });
+  await requireOlderPacks(manifest, { own: packs.length, store, signal: tools.signal });
+  return { manifest, pagesRead: image.pagesRead };
+}
+
+async function captureFiles(options: {
+  source: CaptureSource;
+  planned: CapturePlan;
+  tools: CaptureTools;
+  pool: CapturePool;
+}): Promise<ImageBuilder> {
+  const { planned, tools, pool } = options;
+  const { dataDirectory } = options.source;
+  const files = planned.planFiles(listDataFiles(dataDirectory));
+  const total = files.reduce((sum, file) => sum + bytesToRead(file), 0);
+  const image = new ImageBuilder(files, planned);
+  let copied = 0;
+  await copyFiles({
+    pool,
+    files,
+    image,
+    onCopied(bytes) {
+      copied += bytes;
+      tools.onProgress({ fraction: (PROGRESS.copied * copied) / Math.max(total, 1), phase: 'copying' });
+    },
+  });
+  faultPoint('capture.before_control_file');
+  await copyControlFile({ pool, image, dataDirectory, ...tools });
+  tools.onProgress({ fraction: PROGRESS.copied, phase: 'copying the log' });
+  return image;
+}
+
+function startThreads(request: CaptureRequest, tools: CaptureTools): CapturePool {
+  const { collection, subdirectory, attempt, key, packBytesMax, source } = request;
+  const threads = threadCount();
+  const { restCell, signal } = tools;
+  const { dataDirectory } = source;
+  const shared = {
+    threads,
+    dataDirectory,
+    collection,
+    subdirectory,
+    attempt,
+    key,
+    packBytesMax,
+    restCell,
+  };
+  return new ThreadPool<CaptureTask, CaptureResult>({
+    script: new URL('./capture-thread.ts', import.meta.url),
+    threads,
+    dataOf: (threadNo) => ({ ...shared, threadNo }) satisfies CaptureThreadData,
+    signal,
+  });
+}
+
+async function closePacks(pool: CapturePool): Promise<readonly NumberedPack[]> {
+  const results = await pool.runOnEach({ kind: 'close' });
+  const packs = results.flatMap((result) => (result.kind === 'closed' ? result.packs : []));
+  return packs.toSorted((left, right) => left.number - right.number);
+}
+
+/** Names as they are at the end of the copy, which is as near as can be to the moment that is restored. */
+async function readContents(
+  session: BackupSession,
+  options: { image: ImageBuilder; source: CaptureSource; signal: AbortSignal },
+): Promise<readonly DatabaseContents[]> {
+  const { image, source, signal } = options;
+  const contents: DatabaseContents[] = [];
+  for (const database of await session.databases()) {
+    const { socketDirectory } = source;
+    const read = await readDatabase(database, { socketDirectory, countsOf: image.countsOf, signal });
+    if (read !== null) contents.push(read);
+  }
+  return contents;
+}
+
+function describe(
+  request: CaptureRequest,
+  captured: Captured,
+  { packs, wal }: { packs: readonly NumberedPack[]; wal: Manifest['wal'] },
+): Manifest {
+  const { source } = request;
+  const { start, stop, target, contents } = captured;
+  const image: Image = captured.image.build(packs);
+  const sum = (values: readonly (bigint | number)[]) =>
+    values.reduce<bigint>((total, value) => total + BigInt(value), 0n);
+  return {
+    header: {
+      release: request.release,
+      jobId: request.jobId,
+      attempt: request.attempt,
+      subdirectory: request.subdirectory,
+      baseSubdirectory: captured.older?.header.subdirectory ?? null,
+      clusterId: request.clusterId,
+      virtualClusterId: source.virtualClusterId,
+      virtualClusterName: source.virtualClusterName,
+      incarnation: source.incarnation,
+      parentIncarnation: source.parentIncarnation ?? null,
+      systemIdentifier: source.systemIdentifier,
+      engine: start.engine,
+      collations: captured.collations,
+      timelineId: start.timelineId,
+      startLsn: start.startLsn,
+      stopLsn: stop.stopLsn,
+      targetLsn: target.targetLsn,
+      walEndLsn: target.walEndLsn,
+      captureStartTime: start.startTime,
+      startTime: captured.older?.header.endTime ?? null,
+      endTime: target.endTime,
+      backupLabel: stop.backupLabel,
+      totals: {
+        rows: sum(contents.map(({ rows }) => rows)),
+        indexEntries: sum(contents.map(({ indexEntries }) => indexEntries)),
+        bytes: image.bytes,
+        storedBytes: sum([...packs, ...wal].map(({ bytes }) => bytes)),
+      },
+    },
+    objects: contents.flatMap(({ objects }) => objects),
+    databases: contents.map(({ map }) => map),
+    packs: image.packs,
+    wal,
+    files: image.files,
+    runs: image.runs,
+    frames: image.frames,
+  };
+}
+
+/** Reads again, and checks, every byte that was stored. */
+async function verify(options: {
+  pool: CapturePool;
+  packs: readonly NumberedPack[];
+  image: ImageBuilder;
+  wal: readonly Extract<CaptureTask, { kind: 'check_wal' }>['wal'][];
+  key: ClusterKey;
+  tools: CaptureTools;
+}): Promise<void> {
+  const { pool, packs, image, wal, key, tools } = options;
+  const frames = image.framesByPack();
+  const tasks: CaptureTask[] = [
+    ...packs.map((pack): CaptureTask => {
+      const tagKey = packTagKey({ key, id: pack.id });
+      const expected = required(frames.get(pack.number), `frames of pack ${pack.number}`);
+      return { kind: 'check_pack', pack: { ...pack, tagKey, frames: expected } };
+    }),
+    ...wal.map((object): CaptureTask => ({ kind: 'check_wal', wal: object })),
+  ];
+  let done = 0;
+  await forEachConcurrently(tasks, { concurrency: pool.size }, async (task) => {
+    await pool.run(task);
+    done++;
+    const share = (PROGRESS.verified - PROGRESS.logged) * (done / tasks.length);
+    tools.onProgress({ fraction: PROGRESS.logged + share, phase: 'verifying' });
+  });
+}
+
+/** Nothing is published that names what is not there. */
+async function requireOlderPacks(
+  { packs }: Manifest,
+  { own, store, signal }: { own: number; store: BlobStore; signal: AbortSignal },
+): Promise<void> {
+  for (const pack of packs.slice(own)) await requireObject(store, pack, { signal });
+}

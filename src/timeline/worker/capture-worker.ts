@@ -1,0 +1,21 @@
+import type { Clock, Logger } from '../../base/index.ts';
+import type { TimelineWorker } from '../store-contract.ts';
+import { failureOf, runWorker } from './bulk-worker.ts';
+
+/** Captures bases of timeline stores, each in a process of its own like those of `createBulkWorker`. */
+export function createCaptureWorker(options: {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Make way when others wait for the CPU; on unless set to false. */
+  readonly isLimited?: boolean;
+}): Pick<TimelineWorker, 'captureBase'> {
+  const { clock, logger, isLimited = true } = options;
+  return {
+    async captureBase(request, { onProgress, signal }) {
+      const work = { kind: 'capture_base', request } as const;
+      const outcome = await runWorker(work, { clock, logger, isLimited, onProgress, signal });
+      if (outcome.kind === 'base_done') return outcome.result;
+      throw failureOf(outcome);
+    },
+  };
+}
