@@ -317,4 +317,34 @@ describe('BACKUP and RESTORE of a virtual cluster', () => {
     const [row] = await test.rows("BACKUP INTO 'nodelocal://1/system'", SYSTEM);
     assert.equal(row?.['status'], 'succeeded');
   });
+
+  it('warn of what a database that admits nobody keeps from being counted', async () => {
+    await make(test, 'hermit');
+    const inHermit = { in: 'hermit' } as const;
+    const counted = await test.ask(`BACKUP INTO 'nodelocal://1/hermit'`, inHermit);
+    assert.deepEqual(counted.notices, []);
+    await test.postgres('CREATE DATABASE cell', inHermit);
+    await test.postgres('CREATE TABLE t AS SELECT generate_series(1, 9) AS a', {
+      ...inHermit,
+      database: 'cell',
+    });
+    await test.postgres('ALTER DATABASE cell CONNECTION LIMIT 0', inHermit);
+    const { notices, rows } = await test.ask(`BACKUP INTO 'nodelocal://1/hermit'`, inHermit);
+    assert.equal(rows[0]?.['rows'], '0');
+    assert.deepEqual(
+      notices.map(({ severity, message }) => [severity, message]),
+      [
+        [
+          'WARNING',
+          'rows and index entries do not count what is in database "cell", which admitted no session',
+        ],
+      ],
+    );
+    const shown = await test.rows(`SHOW BACKUP LATEST IN 'nodelocal://1/hermit'`, inHermit);
+    const inCell = shown.filter((row) => row['object_name'] === 'cell' || row['database_name'] === 'cell');
+    assert.deepEqual(
+      inCell.map((row) => [row['object_type'], row['rows']]),
+      [['database', null]],
+    );
+  });
 });

@@ -3,7 +3,7 @@ import { AppError, InputError } from '../base/index.ts';
 import { type JobRecord, errorOf, isTerminal } from '../catalog/index.ts';
 import { type JobReference, readError, readTotals } from '../jobs/index.ts';
 import type { Option } from '../sql/index.ts';
-import type { Column, ExecuteContext, StatementResult } from './contract.ts';
+import type { Column, ExecuteContext, Notice, StatementResult } from './contract.ts';
 import type { Core } from './core.ts';
 import { columnsOf, rowsResult } from './use-case.ts';
 import { isFlagOn } from './values.ts';
@@ -16,6 +16,8 @@ const BLOCKING = columnsOf({
   index_entries: 'int8',
   bytes: 'int8',
 });
+/** How many databases a notice names. */
+const DATABASES_NAMED_MAX = 10;
 const DETACHED = columnsOf({ job_id: 'int8' });
 
 export function bulkColumns(options: readonly Option[]): readonly Column[] {
@@ -64,9 +66,22 @@ export async function resultOf(
     signal: context.signal,
   });
   requireSucceeded(ended);
-  const { rows, indexEntries, bytes } = readTotals(ended.progress);
+  const { rows, indexEntries, bytes, uncounted } = readTotals(ended.progress);
+  if (uncounted.length > 0) context.onNotice(uncountedNotice(uncounted));
   const cells = [ended.id, 'succeeded', ended.fractionCompleted, rows, indexEntries, bytes].map(String);
   return rowsResult(BLOCKING, [cells], tag);
+}
+
+/** Everything is in the backup; only what is shown of it is less. */
+function uncountedNotice(databases: readonly string[]): Notice {
+  const named = databases.slice(0, DATABASES_NAMED_MAX).map((name) => `"${name}"`);
+  const more = databases.length > named.length ? ` and ${databases.length - named.length} more` : '';
+  return {
+    severity: 'WARNING',
+    sqlstate: '01000',
+    message: `rows and index entries do not count what is in database ${named.join(', ')}${more}, which admitted no session`,
+    hint: 'its data is in the backup; look at its CONNECT privilege for atoll_reader, CONNECTION LIMIT and ALLOW_CONNECTIONS',
+  };
 }
 
 /** @throws AppError what ended the job, under its own code */

@@ -105,7 +105,8 @@ function objectCells(
     timestampCell(summary.startTime),
     timestampCell(summary.endTime),
     countCell(object.sizeBytes),
-    countCell(object.rows),
+    // A database's rows are those of its tables, which are listed; one that could not be entered has none listed.
+    countCell(object.kind === 'database' ? null : object.rows),
     boolCell(true),
     null,
     ...(withFiles ? [countCell(fileBytes(object, summary))] : []),

@@ -15,6 +15,11 @@ const CONNECT_MS_MAX = 10_000;
  * resolve to Postgres's own objects, and a session whose client is gone ends its statement.
  */
 const OPTIONS_OF_ALL: Readonly<Record<string, string>> = {
+  // A library that is not there would end the login.
+  local_preload_libraries: '',
+  role: 'none',
+  standard_conforming_strings: 'on',
+  transform_null_equals: 'off',
   search_path: 'pg_catalog,pg_temp',
   statement_timeout: '0',
   lock_timeout: '0',
@@ -30,7 +35,8 @@ const OPTIONS_OF_ALL: Readonly<Record<string, string>> = {
   default_transaction_isolation: 'read\\ committed',
 };
 
-const SYSTEM_OPTIONS = { ...OPTIONS_OF_ALL, event_triggers: 'off' };
+/** Only a superuser may set these. */
+const SYSTEM_OPTIONS = { ...OPTIONS_OF_ALL, event_triggers: 'off', session_preload_libraries: '' };
 const READER_OPTIONS = { ...OPTIONS_OF_ALL, default_transaction_read_only: 'on' };
 
 function connectionConfig(options: {

@@ -6,6 +6,8 @@ export interface BackupTotals {
   readonly rows: bigint;
   readonly indexEntries: bigint;
   readonly bytes: bigint;
+  /** Databases that are in the backup and whose rows and index entries nobody could count. */
+  readonly uncounted: readonly string[];
 }
 
 export function recordTotals(totals: BackupTotals): JsonObject {
@@ -13,11 +15,16 @@ export function recordTotals(totals: BackupTotals): JsonObject {
     rows: String(totals.rows),
     indexEntries: String(totals.indexEntries),
     bytes: String(totals.bytes),
+    uncounted: totals.uncounted,
   };
 }
 
 export function totalsOf(summary: BackupSummary): BackupTotals {
-  return { rows: summary.rows, indexEntries: summary.indexEntries, bytes: summary.bytes };
+  const { rows, indexEntries, bytes, objects } = summary;
+  const uncounted = objects
+    .filter((object) => object.kind === 'database' && object.rows === null)
+    .map(({ name }) => name);
+  return { rows, indexEntries, bytes, uncounted };
 }
 
 /** Zeroes where the job has not recorded any. */
@@ -26,5 +33,7 @@ export function readTotals(progress: JsonObject): BackupTotals {
     const value = progress[name];
     return typeof value === 'string' && /^\d+$/.test(value) ? BigInt(value) : 0n;
   };
-  return { rows: count('rows'), indexEntries: count('indexEntries'), bytes: count('bytes') };
+  const names: unknown = progress['uncounted'];
+  const uncounted = Array.isArray(names) ? names.filter((name) => typeof name === 'string') : [];
+  return { rows: count('rows'), indexEntries: count('indexEntries'), bytes: count('bytes'), uncounted };
 }

@@ -86,18 +86,69 @@ describe('a backup is refused', () => {
 describe('a backup is taken', () => {
   it('of databases that nobody may enter, whose names alone are listed', async () => {
     const root = { user: 'root', database: 'postgres' };
-    await withTenant(rig.source, root, (client) => client.query('CREATE DATABASE closed'));
-    await withTenant(rig.source, { ...root, database: 'closed' }, (client) =>
-      client.query('CREATE TABLE secret (a int)'),
+    const closings = {
+      revoked: 'REVOKE ALL ON DATABASE revoked FROM PUBLIC',
+      crowded: 'ALTER DATABASE crowded CONNECTION LIMIT 0',
+      shut: 'ALTER DATABASE shut ALLOW_CONNECTIONS false',
+    };
+    const names = [...Object.keys(closings), 'open', 'own_template'];
+    for (const database of names) {
+      await withTenant(rig.source, root, (client) => client.query(`CREATE DATABASE ${database}`));
+      await withTenant(rig.source, { ...root, database }, (client) =>
+        client.query('CREATE TABLE seven AS SELECT generate_series(1, 7) AS a'),
+      );
+    }
+    for (const closing of Object.values(closings)) {
+      await withTenant(rig.source, root, (client) => client.query(closing));
+    }
+    await withTenant(rig.source, root, (client) =>
+      client.query('ALTER DATABASE own_template IS_TEMPLATE true'),
     );
-    await withTenant(rig.source, root, (client) => client.query('REVOKE ALL ON DATABASE closed FROM PUBLIC'));
     const { objects } = await rig.backup();
-    assert.deepEqual(
-      objects
-        .filter(({ name, database }) => name === 'closed' || database === 'closed')
-        .map(({ kind }) => kind),
-      ['database'],
-    );
+    for (const name of Object.keys(closings)) {
+      const listed = objects.filter((object) => object.name === name || object.database === name);
+      assert.deepEqual(
+        listed.map(({ kind, rows }) => [kind, rows]),
+        [['database', null]],
+        name,
+      );
+    }
+    for (const name of ['open', 'own_template']) {
+      const counted = objects.filter((object) => object.name === name || object.database === name);
+      assert.deepEqual(
+        counted.map(({ kind, rows }) => [kind, rows]),
+        [
+          ['database', 7n],
+          ['schema', null],
+          ['table', 7n],
+        ],
+        name,
+      );
+    }
+  });
+
+  it('of a database whose settings would end or mislead every session', async () => {
+    const root = { user: 'root', database: 'postgres' };
+    await withTenant(rig.source, root, async (client) => {
+      await client.query('CREATE DATABASE misled');
+      await client.query('CREATE ROLE nobody_at_all');
+    });
+    await withTenant(rig.source, { ...root, database: 'misled' }, async (client) => {
+      await client.query('CREATE TABLE nine AS SELECT generate_series(1, 9) AS a');
+      await client.query("ALTER DATABASE misled SET local_preload_libraries = 'no_such_library'");
+      await client.query('ALTER DATABASE misled SET role = nobody_at_all');
+      await client.query('ALTER DATABASE misled SET standard_conforming_strings = off');
+      await client.query("ALTER DATABASE misled SET search_path = 'nowhere'");
+    });
+    const { objects } = await rig.backup();
+    const nine = objects.find(({ name }) => name === 'nine');
+    assert.deepEqual([nine?.database, nine?.rows], ['misled', 9n]);
+    await rig.source.withReaderClient({ database: 'misled', signal: NEVER }, async (client) => {
+      const [row] = await client.query(
+        `SELECT current_user, current_setting('local_preload_libraries') AS libraries, current_setting('role') AS role`,
+      );
+      assert.deepEqual(row, { current_user: 'atoll_reader', libraries: '', role: 'none' });
+    });
   });
 
   it('in packs no larger than asked for', async () => {

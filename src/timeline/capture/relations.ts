@@ -68,7 +68,7 @@ interface Relation {
 
 /**
  * Reads the catalog of one database as a role that is no superuser; null when it was dropped meanwhile. A database that the
- * role may not enter is listed without its contents: a backup is complete without knowing names.
+ * role may not enter is listed without its contents, and its rows as unknown: a backup is complete without knowing names.
  */
 export async function readDatabase(
   database: DatabaseEntry,
@@ -77,7 +77,7 @@ export async function readDatabase(
   const { oid, name, isReadable } = database;
   const unread = {
     map: { oid, name, relations: [] },
-    objects: [databaseObject(name)],
+    objects: [databaseObject(name, null)],
     rows: 0n,
     indexEntries: 0n,
   };
@@ -97,15 +97,16 @@ async function readContents({ oid, name }: DatabaseEntry, options: ReadOptions):
   const users = relations.filter(({ schema }) => isUserSchema(schema));
   const schemas = (await session.query(SCHEMAS_SQL)).map((row) => column(row, 'nspname'));
   const types = await session.query(TYPES_SQL);
+  const rows = users.reduce((sum, relation) => sum + rowsOf(relation), 0n);
   return {
     map: { oid, name, relations: relations.map(mapEntry) },
     objects: [
-      databaseObject(name),
-      ...schemas.map((schema) => ({ ...databaseObject(schema), database: name, kind: 'schema' as const })),
+      databaseObject(name, rows),
+      ...schemas.map((schema) => schemaObject(name, schema)),
       ...tablesOf(name, relations),
       ...types.map((row) => typeObject(name, row)),
     ],
-    rows: users.reduce((sum, relation) => sum + rowsOf(relation), 0n),
+    rows,
     indexEntries: users.reduce((sum, relation) => sum + BigInt(relation.counts.indexEntries), 0n),
   };
 }
@@ -158,8 +159,13 @@ function tablesOf(database: string, relations: readonly Relation[]): ManifestObj
     }));
 }
 
-function databaseObject(name: string): ManifestObject {
-  return { database: null, schema: null, name, kind: 'database', sizeBytes: null, rows: null };
+/** @param rows in all its tables; null when nobody could look */
+function databaseObject(name: string, rows: bigint | null): ManifestObject {
+  return { database: null, schema: null, name, kind: 'database', sizeBytes: null, rows };
+}
+
+function schemaObject(database: string, name: string): ManifestObject {
+  return { database, schema: null, name, kind: 'schema', sizeBytes: null, rows: null };
 }
 
 function typeObject(database: string, row: SqlRow): ManifestObject {

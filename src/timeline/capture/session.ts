@@ -4,6 +4,11 @@ import { AppError, CancelledError, type ErrorCode, required, toError } from '../
 const CONNECT_TIMEOUT_MS = 30_000;
 /** A tenant's settings of database or role must not reach our sessions: what is given at start-up wins over them. */
 const STARTUP_OPTIONS = [
+  // A library that is not there would end the login.
+  'local_preload_libraries=',
+  'role=none',
+  'standard_conforming_strings=on',
+  'transform_null_equals=off',
   'search_path=pg_catalog,pg_temp',
   'statement_timeout=0',
   'lock_timeout=0',
@@ -17,6 +22,7 @@ const STARTUP_OPTIONS = [
 ];
 /** Only a superuser may set it, and only a superuser's session needs it. */
 const SUPERUSER_OPTIONS = [
+  'session_preload_libraries=',
   'event_triggers=off',
   'default_transaction_read_only=off',
   'synchronous_commit=on',
