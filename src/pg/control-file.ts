@@ -51,7 +51,8 @@ const STATES = [
   'in_production',
 ] as const;
 
-const WAL_LEVELS = ['minimal', 'replica', 'logical'] as const;
+/** `wal_level`, in the order of the C enumeration. */
+export const WAL_LEVELS = ['minimal', 'replica', 'logical'] as const;
 
 export type ControlState = (typeof STATES)[number];
 export type WalLevel = (typeof WAL_LEVELS)[number];

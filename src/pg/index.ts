@@ -5,16 +5,20 @@ export * from './backup-label.ts';
 export * from './page.ts';
 export * from './page-entries.ts';
 export * from './relation-path.ts';
+export { FORK, GLOBAL_TABLESPACE_OID, DEFAULT_TABLESPACE_OID, RMGR } from './wal-engine.ts';
 export {
   type RelationLocator,
   type WalBlockReference,
   type WalRecord,
 } from './wal-record.ts';
+export * from './wal-record-activity.ts';
 export * from './wal-record-reader.ts';
+export * from './wal-record-storage.ts';
 export {
   commitTimeOf,
   decodeTransactionEnd,
   type TransactionEnd,
 } from './wal-record-transaction.ts';
+export * from './wal-record-xlog.ts';
 export * from './wal-segment.ts';
 export * from './wire/index.ts';
