@@ -1,0 +1,207 @@
+import { copyFile, mkdir, open, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import pg from 'pg';
+import { type IncarnationId, type Lsn, parseLsn, type Timestamp } from '../../src/base/index.ts';
+import { nodelocalBlobStore, parseBlobKey } from '../../src/blob/index.ts';
+import { systemClock, systemRng } from '../../src/daemon/index.ts';
+import type { Instance, ProvedIncarnation } from '../../src/instance/index.ts';
+import { parseWalSegmentName, walSegmentStart } from '../../src/pg/index.ts';
+import { openWalSegment } from '../../src/timeline/capture/read-wal.ts';
+import type {
+  BackupSummary,
+  IncarnationRecord,
+  PointResult,
+  TimelinePoint,
+  TimelineStoreLocation,
+} from '../../src/timeline/index.ts';
+import { createPointWorker } from '../../src/timeline/index.ts';
+import { writeWalObject } from '../../src/timeline/objects/wal-writer.ts';
+import {
+  basesDirectory,
+  closedSegmentName,
+  openSegmentName,
+  timelineStoreLocation,
+  walDirectory,
+} from '../../src/timeline/store/layout.ts';
+import { BackupRig, type RestoreTarget } from './backup-rig.ts';
+import { NEVER } from './instance-store.ts';
+
+const SEGMENT_BYTES = 16 * 1024 * 1024;
+/** As somebody who may use whatever the bootstrap superuser may. */
+const OWN = { user: 'atoll', database: 'system' };
+
+/**
+ * A serving virtual cluster with a timeline store that the test fills itself: bases as backups are taken, log from the instance's own
+ * folder, whenever the test says so.
+ */
+export class TimelineRig implements AsyncDisposable {
+  readonly rig: BackupRig;
+  readonly location: TimelineStoreLocation;
+  readonly worker;
+  readonly #records = new Map<IncarnationId, IncarnationRecord>();
+
+  private constructor(rig: BackupRig) {
+    this.rig = rig;
+    this.location = timelineStoreLocation({
+      storeDirectory: rig.store.directory,
+      virtualClusterId: rig.source.identity.virtualClusterId,
+    });
+    const { logger } = rig.store;
+    this.worker = createPointWorker({ clock: systemClock(), logger, isLimited: false });
+  }
+
+  static async open(): Promise<TimelineRig> {
+    const rig = new TimelineRig(await BackupRig.open());
+    await rig.follow(rig.source);
+    return rig;
+  }
+
+  get source(): Instance {
+    return this.rig.source;
+  }
+
+  get incarnations(): readonly IncarnationRecord[] {
+    return [...this.#records.values()];
+  }
+
+  /** Keeps the log of an instance from being removed, and records its incarnation. */
+  async follow(instance: Instance, proved?: ProvedIncarnation): Promise<void> {
+    const { identity } = instance;
+    await withOwn(instance, `SELECT pg_create_physical_replication_slot('rig', true)`);
+    this.#records.set(identity.incarnation, {
+      incarnation: identity.incarnation,
+      parentIncarnation: identity.parentIncarnation,
+      forkLsn: identity.forkLsn,
+      systemIdentifier: identity.systemIdentifier,
+      engineMajor: identity.engineMajor,
+      timelines: [{ timelineId: proved?.timelineId ?? 1, beginLsn: proved?.forkLsn ?? (0n as Lsn) }],
+    });
+  }
+
+  captureBase(source?: Instance): Promise<BackupSummary> {
+    const directory = basesDirectory(this.location);
+    const collection = { displayUri: directory, directory };
+    if (source === undefined) return this.rig.backup({ collection });
+    const { dataDirectory, socketDirectory, identity } = source;
+    const { virtualClusterId, virtualClusterName } = this.source.identity;
+    return this.rig.backup({
+      collection,
+      source: { ...identity, dataDirectory, socketDirectory, virtualClusterId, virtualClusterName },
+    });
+  }
+
+  /** Position at which the next record will begin. */
+  async position(source: Instance = this.source): Promise<Lsn> {
+    const [row] = await withOwn(source, 'SELECT pg_current_wal_insert_lsn()::text AS lsn');
+    return parseLsn(String(row?.['lsn']));
+  }
+
+  /** Puts all the log that is durable into the vault. With `endLsn` none of it beyond. */
+  async receive(source: Instance = this.source, options: { endLsn?: Lsn } = {}): Promise<Lsn> {
+    const { incarnation, systemIdentifier } = source.identity;
+    const durable = source.state.kind === 'running' ? await flushedLsn(source) : undefined;
+    const endLsn = options.endLsn ?? durable;
+    const directory = walDirectory(this.location, incarnation);
+    await mkdir(directory, { recursive: true });
+    const store = nodelocalBlobStore({ displayUri: directory, directory, rng: systemRng() });
+    const present = await readdir(directory);
+    const names = await readdir(join(source.dataDirectory, 'pg_wal'));
+    for (const name of names.filter((each) => /^[0-9A-F]{24}$/.test(each)).toSorted()) {
+      const segment = parseWalSegmentName({ name, segmentBytes: SEGMENT_BYTES });
+      const beginLsn = walSegmentStart(segment);
+      const path = join(source.dataDirectory, 'pg_wal', name);
+      if (endLsn !== undefined && endLsn <= beginLsn) continue;
+      if (segment.timelineId !== this.#records.get(incarnation)?.timelines[0]?.timelineId) continue;
+      const nextLsn = (beginLsn + BigInt(SEGMENT_BYTES)) as Lsn;
+      if (endLsn === undefined || endLsn < nextLsn) {
+        const partial = join(directory, openSegmentName(segment));
+        await copyFile(path, partial);
+        if (endLsn === undefined) continue;
+        await using file = await open(partial, 'r+');
+        await file.truncate(Number(endLsn - beginLsn));
+        continue;
+      }
+      if (present.includes(closedSegmentName(segment))) continue;
+      const header = { ...segment, endLsn: nextLsn, systemIdentifier, incarnation };
+      using reading = openWalSegment(path, header);
+      const key = parseBlobKey(closedSegmentName(segment));
+      await writeWalObject({ store, key, header, read: reading.read, signal: NEVER });
+    }
+    return endLsn ?? (0n as Lsn);
+  }
+
+  point(lsn: Lsn, source: Instance = this.source): TimelinePoint {
+    const { incarnation } = source.identity;
+    const timelineId = this.#records.get(incarnation)?.timelines[0]?.timelineId ?? 1;
+    return { incarnation, timelineId, lsn, time: 0n as Timestamp };
+  }
+
+  /** A new virtual cluster that holds what there was at the point; nobody serves it yet. */
+  async materialize(point: TimelinePoint): Promise<{ target: RestoreTarget; result: PointResult }> {
+    const target = await this.rig.beginTarget();
+    return { target, result: await this.materializeInto(target, point) };
+  }
+
+  materializeInto(target: RestoreTarget, point: TimelinePoint): Promise<PointResult> {
+    const { targetDirectory, uid } = target;
+    const { location: store, incarnations } = this;
+    return this.worker.materializePoint(
+      { store, point, incarnations, key: this.rig.key, targetDirectory, uid },
+      { onProgress: () => undefined, signal: NEVER },
+    );
+  }
+
+  /** Recovers and serves what was materialized. */
+  async serve(
+    target: RestoreTarget,
+    result: PointResult,
+    options: { parent: TimelinePoint; isNewSystem?: boolean },
+  ): Promise<{ instance: Instance; proved: ProvedIncarnation }> {
+    const { virtualClusterId, incarnation } = target;
+    const { host } = this.rig.store;
+    const { parent, isNewSystem = false } = options;
+    const proved = await host.proveIncarnation({
+      virtualClusterId,
+      incarnation,
+      recovery: result.recovery,
+      prepare: () => Promise.resolve(),
+      isNewSystem,
+      signal: NEVER,
+    });
+    await host.commitIncarnation({
+      virtualClusterId,
+      incarnation,
+      parentIncarnation: parent.incarnation,
+      forkLsn: proved.forkLsn,
+      signal: NEVER,
+    });
+    const instance = host.get(virtualClusterId);
+    if (instance === undefined) throw new Error('the materialized virtual cluster is gone');
+    return { instance, proved };
+  }
+
+  /** All of it at once. */
+  async travel(point: TimelinePoint): Promise<{ instance: Instance; proved: ProvedIncarnation }> {
+    const { target, result } = await this.materialize(point);
+    return this.serve(target, result, { parent: point });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.rig[Symbol.asyncDispose]();
+  }
+}
+
+async function flushedLsn(source: Instance): Promise<Lsn> {
+  const [row] = await withOwn(source, 'SELECT pg_current_wal_flush_lsn()::text AS lsn');
+  return parseLsn(String(row?.['lsn']));
+}
+
+async function withOwn(instance: Instance, sql: string): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({ host: instance.socketDirectory, ...OWN });
+  await client.connect();
+  try {
+    return (await client.query<Record<string, unknown>>(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
