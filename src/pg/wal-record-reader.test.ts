@@ -1,0 +1,336 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { zstdDecompressSync } from 'node:zlib';
+import fc from 'fast-check';
+import { CorruptError, formatLsn, isAppError, type Lsn, parseLsn } from '../base/index.ts';
+import {
+  commitTimeOf,
+  decodeRunningTransactions,
+  decodeStorageEvent,
+  decodeTransactionEnd,
+  decodeVisibilitySet,
+  decodeXlogEvent,
+  RMGR,
+  type WalRecord,
+  WalRecordReader,
+  type WalRecordReaderOptions,
+} from './index.ts';
+import { XLOG_INFO } from './wal-engine.ts';
+import { type FixtureRecord, mainDataBody, writeFixtureWal } from './wal-fixtures.ts';
+
+const SEGMENT_BYTES = 1024 * 1024;
+const GOLDEN_LSN = parseLsn('0/900000');
+const golden = (name: string) => readFileSync(join(import.meta.dirname, 'golden', name));
+/** The beginning of a segment that PostgreSQL 18 wrote, and what its pg_walinspect says of it. */
+const goldenWal = zstdDecompressSync(golden('wal-18.zst'));
+const goldenText = golden('wal-18.txt').toString('utf8').trimEnd().split('\n');
+
+/** Names of pg_walinspect. */
+const MANAGER_NAMES = new Map<number, string>([
+  [RMGR.xlog, 'XLOG'],
+  [RMGR.transaction, 'Transaction'],
+  [RMGR.storage, 'Storage'],
+  [RMGR.standby, 'Standby'],
+  [RMGR.heap2, 'Heap2'],
+  [RMGR.heap, 'Heap'],
+  [RMGR.btree, 'Btree'],
+  [RMGR.logicalMessage, 'LogicalMessage'],
+]);
+
+function readerOf(
+  onRecord: (record: WalRecord) => void,
+  options: Partial<WalRecordReaderOptions> = {},
+): WalRecordReader {
+  const common = { beginLsn: GOLDEN_LSN, segmentBytes: SEGMENT_BYTES, engineMajor: 18, timelineId: 1 };
+  return new WalRecordReader({ ...common, onRecord, ...options });
+}
+
+/** The line of pg_walinspect for a record, the name of its kind left out: that is not the reader's business. */
+function lineOf(record: WalRecord): string {
+  const { xid, rmid, totalBytes, mainData, blocks } = record;
+  const lsns = [record.lsn, record.endLsn, record.prevLsn].map(formatLsn);
+  const line = [...lsns, xid, MANAGER_NAMES.get(rmid), totalBytes, mainData.length].join(' ');
+  if (blocks.length === 0) return line;
+  const references = blocks.map((block) =>
+    [
+      [block.tablespaceOid, block.databaseOid, block.filenode, block.fork, block.blockNo],
+      [block.dataBytes, block.imageBytes],
+    ]
+      .flat()
+      .join('/'),
+  );
+  return `${line} | ${references.join(' ')}`;
+}
+
+const goldenLines = goldenText.map((line) => line.replace(/^((?:\S+ ){5})\S+ /, '$1'));
+
+/** Lines of all records that these bytes give before the reader refuses more; errors other than CorruptError pass through. */
+function linesOf(bytes: Uint8Array): { lines: string[]; refusal: CorruptError | null } {
+  const lines: string[] = [];
+  try {
+    readerOf((record) => lines.push(lineOf(record))).push(bytes);
+    return { lines, refusal: null };
+  } catch (error) {
+    if (!isAppError(error, 'data_corrupt')) throw error;
+    return { lines, refusal: error };
+  }
+}
+
+function decodeAll(record: WalRecord): void {
+  const decoders = [
+    () => record.blocks,
+    () => record.mainData,
+    () => commitTimeOf(record),
+    () => decodeTransactionEnd(record),
+    () => decodeStorageEvent(record),
+    () => decodeXlogEvent(record),
+    () => decodeVisibilitySet(record),
+    () => decodeRunningTransactions(record),
+  ];
+  for (const decode of decoders) {
+    try {
+      decode();
+    } catch (error) {
+      if (!isAppError(error, 'data_corrupt')) throw error;
+      assert.ok(error.message.includes(formatLsn(record.lsn)), error.message);
+    }
+  }
+}
+
+describe('the golden log of PostgreSQL 18', () => {
+  it('has the records that pg_walinspect lists', () => {
+    const { lines, refusal } = linesOf(goldenWal);
+    assert.equal(refusal, null);
+    assert.deepEqual(lines, goldenLines);
+  });
+
+  it('gives every record with its last byte, and none before', () => {
+    const ends: number[] = [];
+    readerOf((record) => ends.push(Number(record.endLsn - GOLDEN_LSN))).push(goldenWal);
+    fc.assert(
+      fc.property(fc.nat(goldenWal.length), (length) => {
+        const { lines, refusal } = linesOf(goldenWal.subarray(0, length));
+        assert.equal(refusal, null);
+        // The padding after a record is not its own.
+        const complete = ends.filter((end) => end - 7 <= length).length;
+        const certain = ends.filter((end) => end <= length).length;
+        assert.ok(lines.length >= certain && lines.length <= complete);
+        assert.deepEqual(lines, goldenLines.slice(0, lines.length));
+      }),
+    );
+  });
+
+  it('is the same in pieces of any size', () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 20_000 }), { minLength: 1 }), (cuts) => {
+        const lines: string[] = [];
+        const reader = readerOf((record) => lines.push(lineOf(record)));
+        for (let at = 0, turn = 0; at < goldenWal.length; turn++) {
+          const end = at + (cuts[turn % cuts.length] ?? 1);
+          // A buffer that is used again must not matter.
+          const piece = Uint8Array.from(goldenWal.subarray(at, end));
+          reader.push(piece);
+          piece.fill(0xaa);
+          at = end;
+        }
+        assert.deepEqual(lines, goldenLines);
+        assert.equal(reader.receivedLsn, GOLDEN_LSN + BigInt(goldenWal.length));
+        assert.equal(reader.completeLsn, reader.receivedLsn);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it('never passes a damaged record off as a good one', () => {
+    fc.assert(
+      fc.property(fc.nat(goldenWal.length - 1), fc.integer({ min: 1, max: 255 }), (at, change) => {
+        const bytes = Uint8Array.from(goldenWal);
+        bytes[at] = (bytes[at] ?? 0) ^ change;
+        const { lines, refusal } = linesOf(bytes);
+        assert.deepEqual(lines, goldenLines.slice(0, lines.length));
+        if (refusal === null)
+          assert.equal(lines.length, goldenLines.length, 'only padding may change unnoticed');
+        else assert.match(refusal.message, /^the log at 0\/9/);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('is refused from the place on where something is left out', () => {
+    fc.assert(
+      fc.property(fc.nat(goldenWal.length - 5000), fc.integer({ min: 1, max: 4000 }), (at, length) => {
+        const { lines } = linesOf(
+          Buffer.concat([goldenWal.subarray(0, at), goldenWal.subarray(at + length)]),
+        );
+        assert.deepEqual(lines, goldenLines.slice(0, lines.length));
+        assert.ok(lines.length < goldenLines.length);
+      }),
+    );
+  });
+
+  it('of another system, size, version or timeline is refused', () => {
+    const cases: Partial<WalRecordReaderOptions>[] = [
+      { systemIdentifier: 1n },
+      { segmentBytes: 2 * SEGMENT_BYTES, beginLsn: parseLsn('0/800000') },
+      { engineMajor: 17 },
+      { beginLsn: parseLsn('0/A00000') },
+    ];
+    for (const options of cases) {
+      const reader = readerOf(() => assert.fail('a record'), options);
+      assert.throws(() => reader.push(goldenWal), CorruptError);
+      assert.throws(() => reader.push(goldenWal), CorruptError, 'and once more');
+    }
+    readerOf(() => undefined, { timelineId: 2 }).push(goldenWal);
+    const second = Uint8Array.from(goldenWal);
+    new DataView(second.buffer).setUint32(4, 2, true);
+    assert.throws(() => readerOf(() => undefined).push(second), /a page of timeline 2/);
+  });
+
+  it('ends where a crash cut it off, when that is asked', () => {
+    const last = parseLsn(goldenLines.at(-2)?.split(' ')[1] ?? '');
+    const bytes = new Uint8Array(SEGMENT_BYTES);
+    bytes.set(goldenWal.subarray(0, Number(last - GOLDEN_LSN)));
+    const lines: string[] = [];
+    const reader = readerOf((record) => lines.push(lineOf(record)), { atDamage: 'end' });
+    reader.push(bytes);
+    reader.push(bytes);
+    assert.deepEqual(lines, goldenLines.slice(0, -1));
+    assert.deepEqual(reader.end, {
+      lsn: last,
+      reason: `the log at ${formatLsn(last)} has zeroes instead of a record`,
+    });
+  });
+
+  it('is not read on after the callback has thrown', () => {
+    const reader = readerOf(() => {
+      throw new Error('mine');
+    });
+    assert.throws(() => reader.push(goldenWal), /mine/);
+    assert.throws(() => reader.push(goldenWal), /after its callback has thrown/);
+  });
+});
+
+const MANAGERS = Object.values(RMGR);
+const record = (body: fc.Arbitrary<Uint8Array>): fc.Arbitrary<FixtureRecord> =>
+  fc.record({
+    rmid: fc.oneof(fc.constantFrom(...MANAGERS), fc.integer({ min: 128, max: 255 })),
+    info: fc.nat(255),
+    xid: fc.nat(0xffff_ffff),
+    body,
+  });
+const mainData = fc
+  .oneof(
+    { weight: 8, arbitrary: fc.nat(300) },
+    { weight: 2, arbitrary: fc.nat(20_000) },
+    { weight: 1, arbitrary: fc.nat(3_000_000) },
+  )
+  .map((length) => mainDataBody(new Uint8Array(length).fill(length % 251)));
+
+describe('any log', () => {
+  it('gives the records that were written, over pages, segments and the ends of 32 bits', () => {
+    const begins = ['0/100000', '0/102000', 'FF/FFF00000', '1/FFFFE000', '12345678/9AB00000'].map(parseLsn);
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...begins),
+        fc.array(record(mainData), { minLength: 1, maxLength: 40 }),
+        fc.integer({ min: 1, max: 100_000 }),
+        fc.constantFrom(17, 18),
+        (beginLsn, records, cutBytes, engineMajor) => {
+          const common = { beginLsn, segmentBytes: SEGMENT_BYTES, timelineId: 3, engineMajor };
+          const wal = writeFixtureWal({ ...common, systemIdentifier: 42n, records });
+          const seen: object[] = [];
+          const onRecord = ({ lsn, endLsn, rmid, info, xid, mainData: data }: WalRecord) =>
+            seen.push({ lsn, endLsn, rmid, info, xid, body: Uint8Array.from(mainDataBody(data)) });
+          const reader = new WalRecordReader({ ...common, systemIdentifier: 42n, onRecord });
+          for (let at = 0; at < wal.bytes.length; at += cutBytes)
+            reader.push(wal.bytes.subarray(at, at + cutBytes));
+          assert.deepEqual(
+            seen,
+            records.map((written, index) => ({ ...wal.places[index], ...written })),
+          );
+          assert.equal(reader.completeLsn, wal.places.at(-1)?.endLsn);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it('with bodies of garbage gives records whose parts are refused, never anything worse', () => {
+    const garbage = fc.oneof(
+      fc.uint8Array({ maxLength: 200 }),
+      fc.uint8Array({ maxLength: 120 }).map(mainDataBody),
+      // Looks like references to pages.
+      fc
+        .array(fc.tuple(fc.nat(34), fc.nat(255), fc.uint8Array({ minLength: 1, maxLength: 30 })))
+        .map((parts) => Uint8Array.from(parts.flatMap(([id, flags, rest]) => [id, flags, ...rest]))),
+    );
+    fc.assert(
+      fc.property(fc.array(record(garbage), { minLength: 1, maxLength: 20 }), (records) => {
+        const common = { beginLsn: GOLDEN_LSN, segmentBytes: SEGMENT_BYTES, timelineId: 1, engineMajor: 18 };
+        const isSwitch = ({ rmid, info }: FixtureRecord) =>
+          rmid === RMGR.xlog && (info & 0xf0) === XLOG_INFO.switch;
+        const wal = writeFixtureWal({
+          ...common,
+          systemIdentifier: 42n,
+          records: records.filter((one) => !isSwitch(one)),
+        });
+        let count = 0;
+        readerOf((one) => {
+          count++;
+          decodeAll(one);
+        }).push(wal.bytes);
+        assert.equal(count, wal.places.length);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it('of garbage is refused', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 40, maxLength: 30_000 }), (bytes) => {
+        assert.throws(() => readerOf(() => assert.fail('a record')).push(bytes), CorruptError);
+      }),
+    );
+  });
+
+  it('with a length that is too great takes no more room than was pushed', () => {
+    const records = [
+      { rmid: RMGR.heap, info: 0, xid: 1, body: mainDataBody(new Uint8Array(9000)) },
+      { rmid: RMGR.heap, info: 0, xid: 1, body: mainDataBody(new Uint8Array(9000)) },
+    ];
+    const common = { beginLsn: GOLDEN_LSN, segmentBytes: SEGMENT_BYTES, timelineId: 1, engineMajor: 18 };
+    const { bytes } = writeFixtureWal({ ...common, systemIdentifier: 42n, records });
+    new DataView(bytes.buffer, bytes.byteOffset).setUint32(40, 1_000_000_000, true);
+    assert.throws(() => readerOf(() => undefined).push(bytes), /0\/902000 has no continuation/);
+  });
+
+  it('passes over a record that was never completed, and demands word of it', () => {
+    const long = { rmid: RMGR.heap, info: 0, xid: 1, body: mainDataBody(new Uint8Array(9000)) };
+    const short = { rmid: RMGR.heap, info: 0, xid: 2, body: mainDataBody(new Uint8Array(8)) };
+    const common = { segmentBytes: SEGMENT_BYTES, timelineId: 1, engineMajor: 18, systemIdentifier: 42n };
+    const before = writeFixtureWal({ ...common, beginLsn: GOLDEN_LSN, records: [short, long] });
+    const lostLsn = before.places[1]?.lsn ?? (0n as Lsn);
+    const overwrite = (lsn: bigint): FixtureRecord => {
+      const main = new Uint8Array(16);
+      new DataView(main.buffer).setBigUint64(0, lsn, true);
+      return { rmid: RMGR.xlog, info: XLOG_INFO.overwriteContrecord, xid: 0, body: mainDataBody(main) };
+    };
+    const follow = (records: readonly FixtureRecord[]) => {
+      const lsn = (GOLDEN_LSN + 8192n) as Lsn;
+      const after = writeFixtureWal({ ...common, beginLsn: lsn, records, prevLsn: before.places[0]?.lsn });
+      new DataView(after.bytes.buffer, after.bytes.byteOffset).setUint16(2, 0x08, true);
+      return Buffer.concat([before.bytes.subarray(0, 8192), after.bytes]);
+    };
+    const seen: number[] = [];
+    readerOf(({ xid }) => seen.push(xid)).push(follow([overwrite(lostLsn), short]));
+    assert.deepEqual(seen, [2, 0, 2]);
+    for (const records of [[short], [overwrite(lostLsn + 8n)]]) {
+      assert.throws(
+        () => readerOf(() => undefined).push(follow(records)),
+        /no word of the incomplete record/,
+      );
+    }
+  });
+});
