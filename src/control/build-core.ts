@@ -65,6 +65,7 @@ export async function buildCore(
     runner,
     gates,
     clock,
+    logger,
     nameOf: (id) => catalog.get(id)?.name,
   });
   return {

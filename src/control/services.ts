@@ -1,10 +1,11 @@
 /** Starting and stopping the service of a virtual cluster: its instance, its settings in memory, its jobs, and its gate. */
-import type { Clock, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
+import type { Clock, Logger, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
 import { AppError } from '../base/index.ts';
 import { type VirtualClusterRecord, migrate, postgresJobStore } from '../catalog/index.ts';
 import type { Instance, InstanceHost, InstanceSettings } from '../instance/index.ts';
 import type { JobDomain, JobRunner } from '../jobs/index.ts';
 import { requireEmpty } from './emptiness.ts';
+import { healRoles } from './heal-roles.ts';
 import type { ServiceGates } from './service-gate.ts';
 import type { Settings } from './settings.ts';
 
@@ -14,6 +15,7 @@ export interface ServicesOptions {
   readonly runner: JobRunner;
   readonly gates: ServiceGates;
   readonly clock: Clock;
+  readonly logger: Logger;
   /** A virtual cluster may be renamed while it serves. */
   readonly nameOf: (virtualClusterId: VirtualClusterId) => VirtualClusterName | undefined;
 }
@@ -91,9 +93,14 @@ export class Services {
     instance: Instance,
     wait: { signal: AbortSignal },
   ): Promise<void> {
-    const { settings, runner, gates, clock } = this.#options;
+    const { settings, runner, gates, clock, logger } = this.#options;
     const now = clock.now();
-    await instance.withSystemClient((client) => migrate(client, { set: 'virtual_cluster', now }), wait);
+    const healed = await instance.withSystemClient(async (client) => {
+      await migrate(client, { set: 'virtual_cluster', now });
+      return healRoles(client);
+    }, wait);
+    const scope = { virtualClusterId: record.id, virtualClusterName: record.name };
+    for (const change of healed) logger.for(scope).warning(change);
     await settings.load(record.id, { database: instance, ...wait });
     await runner.attach(this.#domainOf(record, instance), wait);
     gates.open(record.id);
