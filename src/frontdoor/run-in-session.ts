@@ -1,0 +1,57 @@
+import {
+  BACKEND,
+  encodeBind,
+  encodeClose,
+  encodeCommandComplete,
+  encodeExecute,
+  encodeParse,
+  encodeQuery,
+  withoutErrorFields,
+} from '../pg/index.ts';
+import type { Relay } from './relay.ts';
+
+/** A prepared statement and a portal of our own, there for the length of one exchange. */
+const NAME = 'atoll: in session';
+
+/** What the client did not write and need not see: our statement's inner workings. */
+const INNER_FIELDS = ['P', 'p', 'q', 'W'];
+
+/**
+ * Runs one statement of Postgres's, that a statement of ours has become, in the session's backend. Inside a pipeline it joins the
+ * pipeline's transaction, which a Query would end. True when it failed; the client then has the error.
+ * @throws BackendLostError
+ */
+export async function runInSession(
+  relay: Relay,
+  { sql, tag }: { readonly sql: string; readonly tag: string },
+): Promise<boolean> {
+  const { hasFailed } = await relay.exchange({
+    messages: relay.ledger.hasOpenSegment ? pipelined(sql) : [encodeQuery(sql)],
+    hidden: [
+      BACKEND.parseComplete,
+      BACKEND.bindComplete,
+      BACKEND.closeComplete,
+      BACKEND.commandComplete,
+      BACKEND.readyForQuery,
+    ],
+    mapped: { type: BACKEND.errorResponse, map: (message) => withoutErrorFields(message, INNER_FIELDS) },
+  });
+  if (!hasFailed) relay.reply(encodeCommandComplete(tag));
+  return hasFailed;
+}
+
+function pipelined(sql: string): readonly Buffer[] {
+  return [
+    encodeParse({ statementName: NAME, text: sql, parameterOids: [] }),
+    encodeBind({
+      portalName: NAME,
+      statementName: NAME,
+      parameterFormats: [],
+      parameters: [],
+      resultFormats: [],
+    }),
+    encodeExecute({ portalName: NAME, rowsMax: 0 }),
+    encodeClose({ kind: 'portal', name: NAME }),
+    encodeClose({ kind: 'statement', name: NAME }),
+  ];
+}
