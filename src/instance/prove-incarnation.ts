@@ -131,6 +131,10 @@ function overridesOf(options: ProofOptions): Record<string, string> {
     // A copy must never consume the slots of the original's subscriptions.
     max_logical_replication_workers: '0',
     autovacuum: 'off',
+    // Whoever receives the log of the new incarnation comes later and needs it from its first byte.
+    wal_keep_size: '256MB',
+    // A summarizer that misses log rests for ten seconds, and lets no server stop meanwhile.
+    summarize_wal: 'off',
   };
 }
 

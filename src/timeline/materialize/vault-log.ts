@@ -40,11 +40,7 @@ export class VaultLog implements LogToWrite {
     const planned: VaultTask[] = [];
     const last = walSegmentNoOf({ lsn: point.lsn, segmentBytes });
     for (let segmentNo = walSegmentNoOf({ lsn: beginLsn, segmentBytes }); segmentNo <= last; segmentNo++) {
-      const task = await findSegment(segmentNo, options);
-      // A point at the very beginning of a segment needs nothing of it.
-      const isNeeded = walSegmentStart({ segmentNo, segmentBytes }) < point.lsn;
-      if (task !== null) planned.push(task);
-      else if (isNeeded) throw missingSegment(segmentNo, options);
+      planned.push(...(await findSegment(segmentNo, options)));
     }
     return new VaultLog(options, planned);
   }
@@ -83,10 +79,11 @@ export class VaultLog implements LogToWrite {
    */
   async #lookForEnd(copy: (task: VaultTask) => Promise<void>): Promise<PointRecovery> {
     const { segmentBytes, point, targetDirectory, stretches } = this.#options;
-    const { lsn, timelineId } = point;
+    const { lsn } = point;
     const last = required(stretches.at(-1), 'stretch that ends at the point');
-    const segments = this.#segmentsAround(lsn);
-    const first = segments[0];
+    const { timelineId } = last;
+    // A point where a segment begins may have nothing of it: then the one before tells where the log ends.
+    const first = this.#planned.findLast(({ segment }) => segment.timelineId === timelineId);
     if (first === undefined) throw missingSegment(walSegmentNoOf({ lsn, segmentBytes }), this.#options);
     let hasArrived = false;
     const reader = new WalRecordReader({
@@ -106,9 +103,8 @@ export class VaultLog implements LogToWrite {
       // Zeroes after the last record end the log; what was cut off in the midst of a record goes on in the next segment.
       if (reader.end !== null) break;
       const segmentNo: bigint = task.segment.segmentNo + 1n;
-      const next: VaultTask | null = segments.find(({ segment }) => segment.segmentNo === segmentNo) ?? null;
-      task = next ?? (await findSegment(segmentNo, this.#options));
-      if (task !== null && next === null) await copy(task);
+      task = await findVersion(last, { ...this.#options, segmentNo });
+      if (task !== null) await copy(task);
     }
     const heldLsn = reader.end?.lsn ?? reader.receivedLsn;
     if (reader.completeLsn < lsn && heldLsn < lsn && !(await this.#holdsBytesTo(lsn))) {
@@ -119,21 +115,12 @@ export class VaultLog implements LogToWrite {
     return { lsn, timelineId, logEndLsn: reader.completeLsn };
   }
 
-  /** The segments to look at: that of the point, and the one before when nothing of it is there or needed. */
-  #segmentsAround(lsn: Lsn): readonly VaultTask[] {
-    const no = walSegmentNoOf({ lsn, segmentBytes: this.#options.segmentBytes });
-    const own = this.#planned.filter(({ segment }) => segment.segmentNo === no);
-    return own.length > 0 ? own : this.#planned.slice(-1);
-  }
-
   /** Whether the vault has the bytes before `lsn`, be they a whole record or not: what is received ends anywhere. */
   async #holdsBytesTo(lsn: Lsn): Promise<boolean> {
     const { segmentBytes } = this.#options;
-    const segment = this.#planned.find(
-      (task) => task.segment.segmentNo === walSegmentNoOf({ lsn, segmentBytes }),
-    )?.segment;
-    if (segment === undefined) return false;
-    const directory = required(this.#planned.at(-1), 'planned segment').directory;
+    const task = this.#planned.at(-1);
+    if (task?.segment.segmentNo !== walSegmentNoOf({ lsn, segmentBytes })) return false;
+    const { segment, directory } = task;
     if ((await sizeOf(join(directory, closedSegmentName(segment)))) !== null) return true;
     const received = await sizeOf(join(directory, openSegmentName(segment)));
     return received !== null && walSegmentStart(segment) + BigInt(received) >= lsn;
@@ -148,23 +135,38 @@ export class VaultLog implements LogToWrite {
   }
 }
 
-/** The file of the newest timeline that has the segment, as Postgres itself looks for it. */
-async function findSegment(segmentNo: bigint, options: VaultLogOptions): Promise<VaultTask | null> {
-  const { store, segmentBytes, stretches } = options;
+/**
+ * The segment of every timeline that wrote in it: the newest is replayed, and Postgres's summarizer reads each of its own.
+ * @throws CorruptError when the newest is missing: an older one goes on as the lineage did not
+ */
+async function findSegment(segmentNo: bigint, options: VaultLogOptions): Promise<readonly VaultTask[]> {
+  const { segmentBytes, stretches, point } = options;
   const begin = walSegmentStart({ segmentNo, segmentBytes });
   const end = walSegmentStart({ segmentNo: segmentNo + 1n, segmentBytes });
   const last = stretches.at(-1);
-  for (const stretch of stretches.toReversed()) {
-    // The last stretch goes on behind the point, where what ends recovery lies.
-    const isTouched = stretch.beginLsn < end && (stretch === last || begin < stretch.endLsn);
-    if (!isTouched) continue;
-    const { timelineId, systemIdentifier, incarnation } = stretch;
-    const segment = { timelineId, segmentNo, segmentBytes, endLsn: end, systemIdentifier, incarnation };
-    const directory = walDirectory(store, incarnation);
-    for (const name of [closedSegmentName(segment), openSegmentName(segment), closedSegmentName(segment)]) {
-      if ((await sizeOf(join(directory, name))) === null) continue;
-      return { kind: 'vault', directory, segment, path: `pg_wal/${formatWalSegmentName(segment)}` };
-    }
+  // The last stretch goes on behind the point, where what ends recovery lies.
+  const touched = stretches.filter(
+    (stretch) => stretch.beginLsn < end && (stretch === last || begin < stretch.endLsn),
+  );
+  const versions = await Promise.all(
+    touched.map((stretch) => findVersion(stretch, { ...options, segmentNo })),
+  );
+  // A point at the very beginning of a segment needs nothing of it.
+  if (begin < point.lsn && (versions.at(-1) ?? null) === null) throw missingSegment(segmentNo, options);
+  return versions.filter((version) => version !== null);
+}
+
+async function findVersion(
+  { timelineId, systemIdentifier, incarnation }: LogStretch,
+  { store, segmentBytes, segmentNo }: VaultLogOptions & { segmentNo: bigint },
+): Promise<VaultTask | null> {
+  const endLsn = walSegmentStart({ segmentNo: segmentNo + 1n, segmentBytes });
+  const segment = { timelineId, segmentNo, segmentBytes, endLsn, systemIdentifier, incarnation };
+  const directory = walDirectory(store, incarnation);
+  // A segment that is closed between two looks is found by the third.
+  for (const name of [closedSegmentName(segment), openSegmentName(segment), closedSegmentName(segment)]) {
+    if ((await sizeOf(join(directory, name))) === null) continue;
+    return { kind: 'vault', directory, segment, path: `pg_wal/${formatWalSegmentName(segment)}` };
   }
   return null;
 }

@@ -36,21 +36,21 @@ export function stretchesTo(
     if (lives === LIVES_MAX) throw new CorruptError(`the lineage of ${point.incarnation} has no beginning`);
     const own = stretchesOf(record, { endLsn, timelineMax });
     stretches.unshift(...own);
-    const first = own[0];
-    endLsn = first?.beginLsn ?? endLsn;
-    timelineMax = (first?.timelineId ?? timelineMax + 1) - 1;
+    endLsn = own[0]?.beginLsn ?? endLsn;
+    timelineMax = Number.POSITIVE_INFINITY;
     const { parentIncarnation }: IncarnationRecord = record;
     record = records.find(({ incarnation }) => incarnation === parentIncarnation);
   }
   return stretches;
 }
 
+/** Only what has bytes: a point where an incarnation has just left its parent is one of the parent. */
 function stretchesOf(
   { incarnation, systemIdentifier, engineMajor, timelines }: IncarnationRecord,
   { endLsn, timelineMax }: { endLsn: Lsn; timelineMax: number },
 ): readonly LogStretch[] {
   const before = timelines.filter(
-    ({ timelineId, beginLsn }) => timelineId <= timelineMax && beginLsn <= endLsn,
+    ({ timelineId, beginLsn }) => timelineId <= timelineMax && beginLsn < endLsn,
   );
   return before.map(({ timelineId, beginLsn }, index) => ({
     incarnation,
