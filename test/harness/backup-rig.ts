@@ -33,6 +33,14 @@ export interface BackupVariation {
   readonly signal?: AbortSignal;
 }
 
+/** What may differ from an ordinary base. */
+export interface BaseVariation
+  extends Partial<
+    Pick<CaptureBaseRequest, 'subdirectory' | 'jobId' | 'attempt' | 'packBytesMax' | 'incarnations'>
+  > {
+  readonly source?: Partial<BackupRequest['source']>;
+}
+
 /** A store with one serving virtual cluster, and all that is needed to back it up and restore it beside. */
 export class BackupRig implements AsyncDisposable {
   readonly store: TestStore;
@@ -107,14 +115,11 @@ export class BackupRig implements AsyncDisposable {
     return basesCollection(this.timeline);
   }
 
-  /** A base of the source in its timeline, on top of another or full. */
-  captureBase(
-    onto: string | null,
-    variation: BackupVariation & Partial<Pick<CaptureBaseRequest, 'incarnations'>> = {},
-  ): Promise<CaptureBaseResult> {
+  /** What asks for a base of the source in its timeline, on top of another or full. */
+  baseRequest(onto: string | null, variation: BaseVariation = {}): CaptureBaseRequest {
     const { identity, dataDirectory, socketDirectory } = this.source;
-    const { source, onProgress = () => undefined, signal = NEVER, collection: _none, ...rest } = variation;
-    const request: CaptureBaseRequest = {
+    const { source, ...rest } = variation;
+    return {
       source: { ...identity, dataDirectory, socketDirectory, ...source },
       store: this.timeline,
       subdirectory: rest.subdirectory ?? this.newSubdirectory(),
@@ -128,7 +133,11 @@ export class BackupRig implements AsyncDisposable {
       incarnations: [],
       ...rest,
     };
-    return this.capturer.captureBase(request, { onProgress, signal });
+  }
+
+  captureBase(onto: string | null, variation: BaseVariation = {}): Promise<CaptureBaseResult> {
+    const options = { onProgress: () => undefined, signal: NEVER };
+    return this.capturer.captureBase(this.baseRequest(onto, variation), options);
   }
 
   /** An empty data directory of a new virtual cluster, to materialize into. */

@@ -19,6 +19,14 @@ import { readChanges } from './read-changes.ts';
 
 const LOG_BEGIN = 0n as Lsn;
 
+/** How an incremental base finds out what to read; tests leave something out to see that it is missed. */
+export interface IncrementalRules {
+  readonly readChanges: typeof readChanges;
+  readonly planIncremental: typeof planIncremental;
+}
+
+export const INCREMENTAL_RULES: IncrementalRules = { readChanges, planIncremental };
+
 /**
  * Captures a base and returns when it could be restored: everything written was read again. On top of an older one only pages
  * that changed since are read; the manifest is complete all the same. Asked again for a base that an earlier attempt completed,
@@ -28,27 +36,34 @@ const LOG_BEGIN = 0n as Lsn;
 export async function runCaptureBase(
   request: CaptureBaseRequest,
   tools: CaptureTools,
+  rules: IncrementalRules = INCREMENTAL_RULES,
 ): Promise<CaptureBaseResult> {
   const collection = basesCollection(request.store);
   const store = openBases(request.store, tools);
   const fall = { reason: null as string | null };
-  const plan = plannerOf(request, { tools, store, onFull: (reason) => (fall.reason = reason) });
+  const plan = plannerOf(request, { tools, store, rules, onFull: (reason) => (fall.reason = reason) });
   const { head, pagesRead } = await publishCapture({ ...request, collection }, { tools, store, plan });
   return { base: baseSummaryOf(head), pagesRead, fullReason: fall.reason };
 }
 
 function plannerOf(
   request: CaptureBaseRequest,
-  { tools, store, onFull }: { tools: CaptureTools; store: BlobStore; onFull: (reason: string) => void },
+  options: {
+    tools: CaptureTools;
+    store: BlobStore;
+    rules: IncrementalRules;
+    onFull: (reason: string) => void;
+  },
 ): Planner {
   const { onto } = request;
+  const { tools, store, rules, onFull } = options;
   if (onto === null) return () => Promise.resolve(FULL_CAPTURE);
   return async (start, { session, signal }) => {
     const older = await readOlderBase(request, { store, onto, signal });
     const stretches = requireAncestor(older.header, { request, start });
-    const changes = await readChanges(session, { stretches, fromLsn: older.header.startLsn, ...tools });
+    const changes = await rules.readChanges(session, { stretches, fromLsn: older.header.startLsn, ...tools });
     if (changes.kind === 'known') {
-      return { older, planFiles: (files) => planIncremental(files, { older, changes: changes.pages }) };
+      return { older, planFiles: (files) => rules.planIncremental(files, { older, changes: changes.pages }) };
     }
     onFull(changes.reason);
     return FULL_CAPTURE;
@@ -80,7 +95,9 @@ function requireAncestor(
   const isReadable = older.engine.catalogVersion === start.engine.catalogVersion;
   const stretches = stretchesTo(here, withSource(request.incarnations, { source, start }));
   const first = stretches.findIndex((stretch) => isOnTheWay(older, [stretch]));
-  if (isOurs && isReadable && first >= 0) return stretches.slice(first);
+  const last = stretches.at(-1);
+  const isHere = last?.incarnation === here.incarnation && last.timelineId === here.timelineId;
+  if (isOurs && isReadable && isHere && first >= 0) return stretches.slice(first);
   const what = `base ${older.subdirectory} of incarnation ${older.incarnation}, consistent at ${formatLsn(older.stopLsn)},`;
   throw new AppError(
     'object_state',

@@ -1,5 +1,6 @@
 /** What changed between two bases, as Postgres's own summaries of the log tell. */
 import { type Clock, formatLsn, type Lsn } from '../../base/index.ts';
+import { WAL_PAGE_BYTES } from '../../pg/index.ts';
 import type { LogStretch } from '../store/lineage.ts';
 import type { BackupSession, SummaryEntry, SummaryFile } from './backup-session.ts';
 import { type ForkChanges, NO_CHANGES, type PageChanges } from './plan-incremental.ts';
@@ -7,6 +8,9 @@ import { type ForkChanges, NO_CHANGES, type PageChanges } from './plan-increment
 /** The summarizer is woken by the checkpoint that a capture begins with. */
 const SUMMARY_WAIT_MS_MAX = 60_000;
 const SUMMARY_POLL_MS = 20;
+const WAL_PAGE_SPAN = BigInt(WAL_PAGE_BYTES);
+/** `SizeOfXLogLongPHD`; no record fits between the short header's end and this. */
+const PAGE_HEADER_SPAN_MAX = 40n;
 
 export type Changes =
   | { readonly kind: 'known'; readonly pages: PageChanges }
@@ -24,10 +28,12 @@ export async function readChanges(
 ): Promise<Changes> {
   const { stretches, fromLsn, clock, signal } = options;
   const changed = new ChangedPages();
-  for (const { timelineId, beginLsn, endLsn } of stretches) {
+  for (const [index, { timelineId, beginLsn, endLsn }] of stretches.entries()) {
     const from = beginLsn > fromLsn ? beginLsn : fromLsn;
     const range = { timelineId, fromLsn: from, endLsn };
-    const summaries = await summariesOf(session, { range, clock, signal });
+    // Nobody adds to the summaries of a timeline that was left.
+    const waitMsMax = index === stretches.length - 1 ? SUMMARY_WAIT_MS_MAX : 0;
+    const summaries = await summariesOf(session, { range, waitMsMax, clock, signal });
     if (typeof summaries === 'string') return { kind: 'unknown', reason: summaries };
     for (const summary of summaries) changed.add(await session.changesIn(summary));
   }
@@ -43,18 +49,18 @@ interface SummaryRange {
 /** Summaries that cover the range without a gap, or why there are none. */
 async function summariesOf(
   session: BackupSession,
-  options: { range: SummaryRange; clock: Clock; signal: AbortSignal },
+  options: { range: SummaryRange; waitMsMax: number; clock: Clock; signal: AbortSignal },
 ): Promise<readonly SummaryFile[] | string> {
-  const { range, clock, signal } = options;
-  const deadlineMs = clock.monotonicMs() + SUMMARY_WAIT_MS_MAX;
+  const { range, waitMsMax, clock, signal } = options;
+  const deadlineMs = clock.monotonicMs() + waitMsMax;
   for (;;) {
     const files = await session.summaries(range);
     const covered = coveredTo(files, range);
     if (covered >= range.endLsn) return files;
     const where = `the log is not summarised from ${formatLsn(covered)} on timeline ${range.timelineId}`;
     // A gap that is followed by other summaries is never filled: waiting is for the end alone.
-    if (files.some(({ startLsn }) => startLsn > covered)) return where;
-    if (clock.monotonicMs() > deadlineMs) return `${where}, though waited for`;
+    if (files.some(({ startLsn }) => startLsn > recordAfter(covered))) return where;
+    if (clock.monotonicMs() >= deadlineMs) return where;
     await clock.sleep(SUMMARY_POLL_MS, { signal });
   }
 }
@@ -63,10 +69,15 @@ async function summariesOf(
 function coveredTo(files: readonly SummaryFile[], { fromLsn }: SummaryRange): Lsn {
   let covered = fromLsn;
   for (const { startLsn, endLsn } of files) {
-    if (startLsn > covered) break;
+    if (startLsn > recordAfter(covered)) break;
     if (endLsn > covered) covered = endLsn;
   }
   return covered;
+}
+
+/** The first position at or after this one where a record may begin: pages and segments of the log have headers. */
+function recordAfter(lsn: Lsn): Lsn {
+  return lsn % WAL_PAGE_SPAN === 0n ? ((lsn + PAGE_HEADER_SPAN_MAX) as Lsn) : lsn;
 }
 
 interface Fork {

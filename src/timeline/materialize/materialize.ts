@@ -19,6 +19,7 @@ import {
   parsePackHeader,
   parsePackIndex,
 } from '../format/pack.ts';
+import { historyFileName } from '../store/lineage.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import type { RestCell } from '../worker/limiter.ts';
 import { forEachConcurrently, ThreadPool, threadCount } from '../worker/thread-pool.ts';
@@ -42,6 +43,8 @@ export interface MaterializeTools {
   readonly signal: AbortSignal;
 }
 
+/** The only timeline of Postgres that needs no history file. */
+const FIRST_TIMELINE = 1;
 /** Tasks each thread is given ahead, so that it never waits for us. */
 const TASKS_AHEAD = 2;
 const PROGRESS = { written: 0.85, logged: 0.9 } as const;
@@ -80,7 +83,7 @@ async function materialize(
   onBegin();
   const owner = await takeOver(targetDirectory, { uid });
   faultPoint('materialize.after_emptying');
-  const log = logOfManifest(manifest);
+  const log = logOfManifest(manifest, request);
   const writtenBytes = await writeDirectory(request, { pool, manifest, owner, log, tools });
   return { summary: summaryOf(manifest), writtenBytes };
 }
@@ -225,7 +228,10 @@ async function writeFiles(options: {
   return BigInt(written);
 }
 
-function logOfManifest({ wal, header }: Manifest): LogToWrite {
+function logOfManifest(
+  { wal, header }: Manifest,
+  { targetDirectory }: { readonly targetDirectory: string },
+): LogToWrite {
   return {
     bytes: BigInt(wal.length * header.engine.walSegmentBytes),
     async write({ pool, finisher }) {
@@ -237,9 +243,20 @@ function logOfManifest({ wal, header }: Manifest): LogToWrite {
         written += (await pool.run({ kind: 'wal', wal: source, path })).writtenBytes;
         finisher.addOther(path);
       });
+      if (header.timelineId > FIRST_TIMELINE) await writeHistory(header, { targetDirectory, finisher });
       return BigInt(written);
     },
   };
+}
+
+/** Postgres does not recover to a timeline that has no history file. What came before this one is not in the log that is replayed. */
+async function writeHistory(
+  { timelineId }: ManifestHeader,
+  { targetDirectory, finisher }: { targetDirectory: string; finisher: FileFinisher },
+): Promise<void> {
+  const path = `pg_wal/${historyFileName(timelineId)}`;
+  await writeFile(join(targetDirectory, path), '# The backup began on this timeline.\n', { mode: 0o600 });
+  finisher.addOther(path);
 }
 
 function walTarget({ timelineId, segmentNo, endLsn }: ManifestWal, header: ManifestHeader) {

@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type pg from 'pg';
+import { unexplainedBlocks } from '../../test/harness/base-image.ts';
+import { BackupRig } from '../../test/harness/backup-rig.ts';
+import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
+import { findDamage } from '../../test/harness/oracle.ts';
+import { digestEveryWay, Workload } from '../../test/harness/workload.ts';
+
+const ROOT = { user: 'root', database: 'defaultdb' };
+/** Another seed finds other things: ATOLL_TEST_SEED=n. */
+const SEEDS =
+  process.env['ATOLL_TEST_SEED'] === undefined ? [1, 2, 3] : [Number(process.env['ATOLL_TEST_SEED'])];
+const BASES = 5;
+const STEPS_PER_BASE = 25;
+
+async function run(client: pg.Client, statements: readonly string[]): Promise<void> {
+  for (const statement of statements) await client.query(statement);
+}
+
+describe('bases on top of each other', () => {
+  for (const seed of SEEDS) {
+    it(`hold what was there, whatever was done between them: seed ${seed}`, async () => {
+      await using rig = await BackupRig.open();
+      const workload = new Workload({ seed });
+      await withTenant(rig.source, ROOT, (client) => run(client, workload.begin()));
+      let onto: string | null = null;
+      for (let turn = 0; turn < BASES; turn++) {
+        for (let step = 0; step < STEPS_PER_BASE; step++) {
+          const statements = workload.next();
+          await withTenant(rig.source, ROOT, (client) => run(client, statements));
+        }
+        if (turn % 2 === 1) {
+          // A crash between two bases: what was not written is replayed, and its hints are gone.
+          await rig.source.stop({ mode: 'immediate', signal: NEVER });
+          await rig.source.start({ signal: NEVER });
+        }
+        const expected = await withTenant(rig.source, ROOT, digestEveryWay);
+        const result = await rig.captureBase(onto);
+        assert.equal(result.fullReason, null);
+        onto = result.base.subdirectory;
+        await withTenant(rig.source, ROOT, (client) => client.query('CHECKPOINT'));
+        const target = await rig.beginTarget();
+        const materialized = await rig.materialize(target, { collection: rig.bases, subdirectory: onto });
+        const { dataDirectory } = rig.source;
+        const { startLsn } = result.base;
+        assert.deepEqual(
+          unexplainedBlocks({ dataDirectory, materialized: target.targetDirectory, startLsn }),
+          [],
+          `base ${turn}`,
+        );
+        const restored = await rig.serve(target, materialized);
+        assert.deepEqual(await withTenant(restored, ROOT, digestEveryWay), expected, `base ${turn}`);
+        const { virtualClusterId } = target;
+        assert.deepEqual(
+          await findDamage({ store: rig.store.directory, virtualClusterId, database: ROOT.database }),
+          [],
+          `base ${turn}`,
+        );
+        await restored.stop({ mode: 'immediate', signal: NEVER });
+        await rig.store.host.remove({ virtualClusterId, signal: NEVER });
+      }
+    });
+  }
+});
