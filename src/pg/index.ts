@@ -21,4 +21,6 @@ export {
 } from './wal-record-transaction.ts';
 export * from './wal-record-xlog.ts';
 export * from './wal-segment.ts';
+export * from './wal-summary.ts';
+export * from './timeline-history.ts';
 export * from './wire/index.ts';
