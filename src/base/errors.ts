@@ -72,6 +72,7 @@ export const ERRORS = {
   store_invalid: { sqlstate: '58030', http: 500, exit: 74, retry: 'never' },
   engine_invalid: { sqlstate: '58P01', http: 500, exit: 69, retry: 'never' },
   instance_failed: unavailable('57P03'),
+  instance_unresponsive: unavailable('57P03'),
   address_in_use: { sqlstate: '55006', http: 500, exit: 69, retry: 'never' },
   usage: { sqlstate: '22023', http: 400, exit: 64, retry: 'never' },
 } as const satisfies Record<string, ErrorRow>;

@@ -19,7 +19,13 @@ import { keepHouse } from './housekeeping.ts';
 import { type Virtualization, begunVirtualization, initializeCluster, isInitialized } from './initialize.ts';
 import { isSystem } from './privileges.ts';
 import { defaultTarget } from './routing.ts';
-import { type ControlHealth, type MetricFamily, metricFamilies, virtualClusterStatus } from './status.ts';
+import {
+  type ControlHealth,
+  type MetricFamily,
+  metricFamilies,
+  unresponsiveVirtualClusters,
+  virtualClusterStatus,
+} from './status.ts';
 
 /** Virtual clusters that are started or stopped at the same time. */
 const AT_ONCE = 4;
@@ -38,6 +44,8 @@ export interface Control {
   /** Name of the virtual cluster that clients reach without naming one; undefined before `initialize`. */
   defaultTarget(): string | undefined;
   health(): ControlHealth;
+  /** Names of the virtual clusters that should serve and do not take up connections. Bounded in time. */
+  unresponsive(options: { signal: AbortSignal }): Promise<readonly string[]>;
   /** Bounded in time and number of queries. */
   metricsSnapshot(options: { signal: AbortSignal }): Promise<readonly MetricFamily[]>;
   /**
@@ -126,6 +134,10 @@ class LocalControl implements Control {
       notReadyReason: this.#notReadyReason(),
       virtualClusters: core === undefined ? [] : virtualClusterStatus(core),
     };
+  }
+
+  async unresponsive(options: { signal: AbortSignal }): Promise<readonly string[]> {
+    return this.#core === undefined ? [] : unresponsiveVirtualClusters(this.#core, options);
   }
 
   async metricsSnapshot(options: { signal: AbortSignal }): Promise<readonly MetricFamily[]> {

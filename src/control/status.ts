@@ -1,7 +1,7 @@
 /** What the HTTP server shows of the virtual clusters of this node. */
 import { Semaphore, type VirtualClusterId } from '../base/index.ts';
 import { type VirtualClusterRecord, dataStateText, serviceModeOf } from '../catalog/index.ts';
-import type { InstanceState } from '../instance/index.ts';
+import { answersClients, type InstanceState } from '../instance/index.ts';
 import { BACKUP_JOB, RESTORE_JOB } from '../jobs/index.ts';
 import type { Core } from './core.ts';
 
@@ -57,6 +57,29 @@ export function virtualClusterStatus(core: Core): readonly VirtualClusterStatus[
     instance: core.options.instanceHost.get(record.id)?.state.kind ?? 'missing',
     isServing: core.gates.isOpen(record.id),
   }));
+}
+
+/** Names of the virtual clusters that should serve and whose server does not take up connections in time. */
+export async function unresponsiveVirtualClusters(
+  core: Core,
+  options: { signal: AbortSignal },
+): Promise<readonly string[]> {
+  const { signal } = options;
+  const { clock, instanceHost } = core.options;
+  const places = new Semaphore(ASKED_AT_ONCE);
+  const answers = await Promise.all(
+    core.catalog
+      .list()
+      .filter((record) => core.gates.isOpen(record.id))
+      .map((record) =>
+        places.run(async () => {
+          const path = instanceHost.get(record.id)?.socketPath;
+          const asked = { clock, timeoutMs: ANSWER_MS_MAX, signal };
+          return path !== undefined && (await answersClients(path, asked)) ? undefined : record.name;
+        }, options),
+      ),
+  );
+  return answers.filter((name) => name !== undefined);
 }
 
 /** Figures of every virtual cluster that serves; one that does not answer in time is left out. */

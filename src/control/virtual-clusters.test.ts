@@ -263,6 +263,22 @@ describe('virtual clusters by statement', () => {
     assert.equal((await test.rows('SHOW VIRTUAL CLUSTERS', SYSTEM)).length, 2);
   });
 
+  it('are named while their server is stopped', async () => {
+    const { host } = test;
+    const state = host.get(test.idOf('main'))?.state;
+    const pid = state?.kind === 'running' ? state.pid : 0;
+    assert.deepEqual(await test.control.unresponsive({ signal: NEVER }), []);
+    process.kill(pid, 'SIGSTOP');
+    try {
+      assert.deepEqual(await test.control.unresponsive({ signal: NEVER }), ['main']);
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+    await waitFor('main to answer', async () => {
+      return (await test.control.unresponsive({ signal: NEVER })).length === 0;
+    });
+  });
+
   it('survive the daemon: the next one adopts what runs and starts what should', async () => {
     await test.ask('CREATE VIRTUAL CLUSTER lasting', SYSTEM);
     await test.ask('ALTER VIRTUAL CLUSTER lasting START SERVICE SHARED', SYSTEM);

@@ -162,6 +162,7 @@ export class Node implements AsyncDisposable {
           release: CURRENT_RELEASE,
           locality: formatLocality(config.locality),
           notReadyReason: () => this.#control.health().notReadyReason,
+          notResponding: () => this.#control.unresponsive({ signal: this.#environment.stop.orderly }),
         },
         metrics: {
           defaultTarget: () => this.#control.defaultTarget() ?? 'system',

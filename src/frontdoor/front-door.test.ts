@@ -151,6 +151,26 @@ test('who does not log in in time is shown out', async () => {
   await waitFor('the session to end', () => hasty.sessions === 0);
 });
 
+test('a server that is stopped is told, and lets its clients in again when it goes on', async () => {
+  const door = await bed.open({ limits: { answerTimeoutMs: 300 } });
+  const { state } = bed.instance;
+  const pid = state.kind === 'running' ? state.pid : 0;
+  process.kill(pid, 'SIGSTOP');
+  try {
+    await assert.rejects(connect(door), (error: pg.DatabaseError) => {
+      assert.deepEqual([error.severity, error.code], ['FATAL', '57P03']);
+      assert.equal(error.message, 'the server of virtual cluster "main" is not responding');
+      assert.ok(error.hint);
+      return true;
+    });
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+  const patient = await bed.open();
+  const client = await connect(patient);
+  await client.end();
+});
+
 test('the operator comes in by the socket file, which only its owner can reach', async () => {
   const socketDirectory = join(bed.directory, 'sql');
   const scram = await bed.open({

@@ -15,11 +15,16 @@ export interface FrontDoorLimits {
   readonly connectionsMax: number;
   /** From the first byte to ReadyForQuery. */
   readonly authenticationTimeoutMs: number;
+  /** What an instance may take for each thing a login asks of it: a verifier, the right to enter, a session. */
+  readonly answerTimeoutMs: number;
 }
 
 export const FRONT_DOOR_LIMITS: FrontDoorLimits = {
   connectionsMax: 10_000,
   authenticationTimeoutMs: 60_000,
+  // A login takes milliseconds. One that takes longer than this comes upon a server that is stopped or waits for its disk:
+  // clients had better know, for most have pools to fill and time-outs of their own.
+  answerTimeoutMs: 8_000,
 };
 
 export interface ListenOptions {
@@ -81,6 +86,7 @@ export class FrontDoor {
       rng,
       logger,
       authenticationTimeoutMs: this.#limits.authenticationTimeoutMs,
+      answerTimeoutMs: this.#limits.answerTimeoutMs,
       cancels: new CancelRegistry(),
       cancelElsewhere: options.cancelElsewhere ?? (() => undefined),
       mockKey: options.mockKey ?? rng.bytes(32),

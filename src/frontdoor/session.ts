@@ -17,6 +17,7 @@ import {
   type StartupPacket,
   startupPacketLength,
 } from '../pg/index.ts';
+import { withinAnswerTime } from './answer-time.ts';
 import { authenticateByScram } from './authentication.ts';
 import type { CancelRegistry } from './cancel.ts';
 import { Channel } from './channel.ts';
@@ -50,6 +51,7 @@ export interface SessionEnvironment {
   readonly service: SessionService;
   readonly authentication: Authentication;
   readonly authenticationTimeoutMs: number;
+  readonly answerTimeoutMs: number;
   readonly cancels: CancelRegistry;
   /** For a key that no session here has: it may belong to another relay process. */
   readonly cancelElsewhere: (key: CancelKey) => void;
@@ -195,7 +197,12 @@ export class Session {
     if (negotiation !== undefined) send(encodeNegotiateProtocolVersion({ protocol, ...negotiation }));
     const route = await service.route({ name: request.virtualClusterName, signal });
     if (authentication === 'scram') {
-      await authenticateByScram({ user, route, service, mockKey, rng, reader: this.#reader, send, signal });
+      const answering: Pick<SessionService, 'credential'> = {
+        credential: (options) =>
+          this.#answered({ route, signal }, (limited) => service.credential({ ...options, signal: limited })),
+      };
+      const reader = this.#reader;
+      await authenticateByScram({ user, route, service: answering, mockKey, rng, reader, send, signal });
     }
     const backend = await this.#enter(request, { route, signal });
     if (backend instanceof Uint8Array) {
@@ -219,7 +226,9 @@ export class Session {
     let { route } = options;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await service.authorize({ virtualClusterId, user: request.user, signal });
+        await this.#answered({ route, signal }, (limited) =>
+          service.authorize({ virtualClusterId, user: request.user, signal: limited }),
+        );
         return await this.#connect(request, { route, signal });
       } catch (error) {
         if (!isInstanceGone(error) || attempt === ENTER_ATTEMPTS_MAX) throw error;
@@ -237,8 +246,20 @@ export class Session {
     const { socketPath } = options.route;
     const { protocol, parameters } = request;
     const { pool } = this.#environment;
-    const login = await logIn({ socketPath, protocol, parameters, pool, signal: options.signal });
+    const login = await this.#answered(options, (signal) =>
+      logIn({ socketPath, protocol, parameters, pool, signal }),
+    );
     return login.kind === 'refused' ? login.messages : { upstream: login.upstream, socketPath };
+  }
+
+  /** @throws AppError `instance_unresponsive` */
+  #answered<T>(
+    options: { route: Route; signal: AbortSignal },
+    ask: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { clock, answerTimeoutMs: timeoutMs } = this.#environment;
+    const { virtualClusterName } = options.route;
+    return withinAnswerTime(ask, { virtualClusterName, clock, timeoutMs, signal: options.signal });
   }
 
   async #serve({ request, route, backend }: Admission): Promise<void> {

@@ -3,7 +3,13 @@ import { connect } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError, type Clock, type Logger, type Timestamp } from '../base/index.ts';
-import { HttpServer, type HttpServerOptions, type MetricFamily, type MetricsSource } from './index.ts';
+import {
+  HttpServer,
+  type HttpServerOptions,
+  type MetricFamily,
+  type MetricsSource,
+  type NodeStatus,
+} from './index.ts';
 
 const FAMILIES: MetricFamily[] = [
   {
@@ -17,6 +23,14 @@ const FAMILIES: MetricFamily[] = [
   },
   { name: 'sql_sessions', help: 'Sessions', type: 'gauge', samples: [{ labels: {}, value: 3 }] },
 ];
+
+const STATUS: NodeStatus = {
+  nodeId: 1,
+  release: '26.2',
+  locality: 'region=eu',
+  notReadyReason: () => undefined,
+  notResponding: async () => [],
+};
 
 const clock: Clock = {
   now: () => 0n as Timestamp,
@@ -46,7 +60,7 @@ async function withServer(
   };
   const server = await HttpServer.open({
     address: { host: '127.0.0.1', port: 0 },
-    status: { nodeId: 1, release: '26.2', locality: 'region=eu', notReadyReason: () => undefined },
+    status: STATUS,
     metrics: source({ collect: async () => FAMILIES }),
     mounts: [],
     clock,
@@ -63,15 +77,16 @@ async function withServer(
 
 test('health tells the process from the service', async () => {
   let reason: string | undefined = 'the node is starting';
-  const status = { nodeId: 1, release: '26.2', locality: 'region=eu', notReadyReason: () => reason };
+  let silent: string[] = [];
+  const status = { ...STATUS, notReadyReason: () => reason, notResponding: async () => silent };
   await withServer({ status }, async (base) => {
     const get = async (path: string) => {
       const response = await fetch(base + path);
-      return [response.status, await response.json()];
+      return [response.status, await response.json()] as [number, Record<string, unknown>];
     };
     assert.deepEqual(await get('/health'), [
       200,
-      { nodeId: 1, release: '26.2', locality: 'region=eu', isReady: false },
+      { nodeId: 1, release: '26.2', locality: 'region=eu', isReady: false, notResponding: [] },
     ]);
     assert.deepEqual(await get('/health?ready=1'), [
       503,
@@ -80,8 +95,13 @@ test('health tells the process from the service', async () => {
     reason = undefined;
     assert.deepEqual(await get('/health?ready=1'), [
       200,
-      { nodeId: 1, release: '26.2', locality: 'region=eu', isReady: true },
+      { nodeId: 1, release: '26.2', locality: 'region=eu', isReady: true, notResponding: [] },
     ]);
+    silent = ['main'];
+    for (const path of ['/health', '/health?ready=1']) {
+      const [code, body] = await get(path);
+      assert.deepEqual([code, body['isReady'], body['notResponding']], [200, true, ['main']]);
+    }
   });
 });
 

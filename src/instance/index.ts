@@ -1,3 +1,4 @@
+export { answersClients } from './answers-clients.ts';
 export { DEFAULT_INSTANCE_SETTINGS } from './configuration.ts';
 export type * from './contract.ts';
 export type { EngineSource } from './engine.ts';
