@@ -2,5 +2,6 @@ export * from './assert.ts';
 export * from './brands.ts';
 export * from './clock.ts';
 export * from './errors.ts';
+export * from './file-lock.ts';
 export * from './logger.ts';
 export * from './mutex.ts';

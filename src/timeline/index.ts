@@ -1,4 +1,8 @@
-export { formatBackupSubdirectory, normalizeSubdirectory } from './collection/layout.ts';
+export {
+  formatBackupSubdirectory,
+  formatIncrementalSubdirectory,
+  normalizeSubdirectory,
+} from './collection/layout.ts';
 export { createCollectionReader } from './collection/reader.ts';
 export type * from './contract.ts';
 export type * from './store-contract.ts';
@@ -8,3 +12,4 @@ export { createBulkWorker } from './worker/bulk-worker.ts';
 export { basesCollection } from './store/bases.ts';
 export { timelineStoreLocation } from './store/layout.ts';
 export { createPointWorker } from './worker/point-worker.ts';
+export { openVaultHost } from './vault/vault-host.ts';

@@ -1,7 +1,7 @@
 /** Where the timeline store of a virtual cluster keeps what. See docs/formats/timeline-store.md. */
 import { join } from 'node:path';
 import { formatWalSegmentName } from '../../pg/index.ts';
-import type { IncarnationId, VirtualClusterId } from '../../base/index.ts';
+import type { IncarnationId, Lsn, VirtualClusterId } from '../../base/index.ts';
 import type { TimelineStoreLocation } from '../store-contract.ts';
 
 /** The timeline store of a virtual cluster lies beside its data, in the node's store. */
@@ -42,7 +42,19 @@ export function openSegmentName(options: {
 }
 
 export const INCARNATION_RECORD_NAME = 'incarnation.json';
-export const TIME_INDEX_NAME = 'time-index';
+
+const TIME_INDEX_NAME = /^time-index-([0-9A-F]{16})$/;
+
+/** A file of the time index, named after the position that it begins at. */
+export function timeIndexName(beginLsn: Lsn): string {
+  return `time-index-${beginLsn.toString(16).toUpperCase().padStart(16, '0')}`;
+}
+
+/** Where a file of the time index begins, or null when it is none. */
+export function timeIndexBegin(name: string): Lsn | null {
+  const match = TIME_INDEX_NAME.exec(name);
+  return match === null ? null : (BigInt(`0x${match[1]}`) as Lsn);
+}
 
 /** Claims on bases and log, one file each. */
 export function pinsDirectory({ directory }: TimelineStoreLocation): string {

@@ -33,7 +33,33 @@ export const MATERIALIZE_FAULT_POINTS = [
   'materialize.after_sync',
 ] as const;
 
-export type FaultPoint = (typeof BACKUP_FAULT_POINTS)[number] | (typeof MATERIALIZE_FAULT_POINTS)[number];
+export const VAULT_FAULT_POINTS = [
+  'vault.after_slot',
+  'vault.after_record',
+  'vault.after_first_write',
+  'vault.before_sync',
+  'vault.after_sync',
+  'vault.after_index',
+  'vault.before_closing',
+  'vault.after_closing',
+  'vault.after_removing_open_segment',
+] as const;
+
+export const RETENTION_FAULT_POINTS = [
+  'retention.before_bases',
+  'retention.after_first_base',
+  'retention.before_objects',
+  'retention.after_first_object',
+  'retention.before_log',
+  'retention.after_first_segment',
+  'retention.after_log',
+] as const;
+
+export type FaultPoint =
+  | (typeof RETENTION_FAULT_POINTS)[number]
+  | (typeof VAULT_FAULT_POINTS)[number]
+  | (typeof BACKUP_FAULT_POINTS)[number]
+  | (typeof MATERIALIZE_FAULT_POINTS)[number];
 
 /** Ends this process here, as a power cut would, when a test asked for it. */
 export function faultPoint(point: FaultPoint): void {
