@@ -36,10 +36,14 @@ export const ERRORS = {
   undefined_parameter: bad('42P02'),
 
   insufficient_privilege: refused('42501'),
+  grant_invalid: bad('0LP01'),
+  grant_dependent: conflict('2BP01'),
   authentication_failed: refused('28P01'),
   authorization_invalid: refused('28000'),
 
   object_not_found: missing('42704'),
+  database_not_found: missing('3D000'),
+  table_not_found: missing('42P01'),
   object_exists: conflict('42710'),
   object_in_use: conflict('55006'),
   object_state: conflict('55000'),
@@ -67,6 +71,7 @@ export const ERRORS = {
   format_unsupported: { sqlstate: '0A000', http: 500, exit: 74, retry: 'never' },
   backup_not_found: missing('42704'),
   backup_untrusted: refused('42501'),
+  changes_unknown: conflict('55000'),
 
   store_in_use: { sqlstate: '55006', http: 500, exit: 73, retry: 'never' },
   store_invalid: { sqlstate: '58030', http: 500, exit: 74, retry: 'never' },

@@ -92,6 +92,14 @@ export interface Instance {
     options: { database: string; signal: AbortSignal },
     use: (client: InternalClient) => Promise<T>,
   ): Promise<T>;
+  /**
+   * Lends a session of a tenant's role in any database that it may enter, with that role's own rights and nothing more. Closed afterwards.
+   * @throws AppError `insufficient_privilege`, `object_not_found`
+   */
+  withRoleClient<T>(
+    options: { database: string; role: string; signal: AbortSignal },
+    use: (client: InternalClient) => Promise<T>,
+  ): Promise<T>;
   /** Changes what applies from the next start on. */
   configure(settings: InstanceSettings): void;
 }
@@ -135,15 +143,24 @@ export interface InstanceHost {
     onDisabledSubscriptions?: (names: readonly string[]) => void;
     signal: AbortSignal;
   }): Promise<ProvedIncarnation>;
-  /** Stops the current incarnation, makes the new one current (one atomic rename), starts it, deletes the old one. */
+  /**
+   * Stops the current incarnation, makes the new one current (one atomic rename), starts it, deletes the old one when the new one has
+   * served. With `start: 'later'` it is left stopped, as a virtual cluster out of service is.
+   */
   commitIncarnation(options: {
     virtualClusterId: VirtualClusterId;
     incarnation: IncarnationId;
     forkLsn: Lsn | null;
     /** Where `forkLsn` lies; the incarnation that is replaced when left out. */
     parentIncarnation?: IncarnationId | null;
+    start?: 'now' | 'later';
     signal: AbortSignal;
   }): Promise<void>;
+  /**
+   * Where the log of a virtual cluster ends that was stopped in order: its last record begins here.
+   * @throws AppError `object_state` when it runs, or was not stopped in order
+   */
+  lastRecordLsn(virtualClusterId: VirtualClusterId): Promise<Lsn>;
   /** Removes an incarnation that was begun and not committed. Harmless when gone. */
   abandonIncarnation(options: {
     virtualClusterId: VirtualClusterId;

@@ -19,7 +19,7 @@ import { LogForwarder, logTail, sizeOf } from './log-forwarder.ts';
 import { type Postmaster, type StopLimits, spawnPostmaster } from './postmaster.ts';
 import { clearStaleClaim, findRunning, recordProcess } from './process-record.ts';
 import { untilServing } from './readiness.ts';
-import { SystemSessions, withReaderSession } from './sessions.ts';
+import { SystemSessions, withReaderSession, withRoleSession } from './sessions.ts';
 import { emptySocketDirectory } from './socket-directory.ts';
 import { type ClusterLayout, SOCKET_NAME } from './store-layout.ts';
 import { type Charge, Supervisor } from './supervisor.ts';
@@ -180,6 +180,14 @@ export class LocalInstance implements Instance {
       await client.query(`GRANT CONNECT ON DATABASE ${row?.['name']} TO atoll_reader`);
     }, options);
     return withReaderSession(session, use);
+  }
+
+  async withRoleClient<T>(
+    options: { database: string; role: string; signal: AbortSignal },
+    use: (client: InternalClient) => Promise<T>,
+  ): Promise<T> {
+    const clusterName = this.#identity.virtualClusterName;
+    return withRoleSession({ ...options, socketDirectory: this.socketDirectory, clusterName }, use);
   }
 
   configure(settings: InstanceSettings): void {

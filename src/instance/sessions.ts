@@ -134,6 +134,20 @@ export async function withReaderSession<T>(
   return withSession({ ...options, user: 'atoll_reader', parameters: READER_OPTIONS }, use);
 }
 
+/** One session of a tenant's role, in a database that it may enter; closed afterwards. */
+export async function withRoleSession<T>(
+  options: {
+    socketDirectory: string;
+    clusterName: string;
+    database: string;
+    role: string;
+    signal: AbortSignal;
+  },
+  use: (client: InternalClient) => Promise<T>,
+): Promise<T> {
+  return withSession({ ...options, user: options.role, parameters: OPTIONS_OF_ALL }, use);
+}
+
 async function withSession<T>(
   options: {
     socketDirectory: string;

@@ -3,6 +3,8 @@
  * Run in single-user mode, where each statement ends in a semicolon and an empty line.
  */
 
+import { privilegeStoreStatements } from './privilege-store-sql.ts';
+
 /** What an administrator of a virtual cluster may do without being a superuser. Not `pg_monitor`: it shows secrets. */
 const ADMIN_MEMBERSHIPS = [
   'pg_read_all_data',
@@ -43,6 +45,7 @@ export function clusterStatements(): string[] {
 export function databaseStatements(): string[] {
   const withheld = `p.pronamespace = 'pg_catalog'::regnamespace AND p.proname IN (${WITHHELD_FUNCTIONS.map((name) => `'${name}'`).join(', ')})`;
   return [
+    ...privilegeStoreStatements(),
     `DO $$DECLARE f regprocedure; BEGIN FOR f IN SELECT p.oid FROM pg_proc p WHERE ${withheld} LOOP EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f); END LOOP; END$$`,
     'GRANT ALL ON SCHEMA public TO admin',
     // Dumps leave out privileges that a database was born with: these must not turn up in a tenant's dump.

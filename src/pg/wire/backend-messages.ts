@@ -86,6 +86,17 @@ export function mapErrorPosition(message: Buffer, map: (position: number) => num
   return writer.uint8(0).end().take();
 }
 
+/** The same ErrorResponse without some of its fields. All else is kept byte for byte. */
+export function withoutErrorFields(message: Buffer, codes: readonly string[]): Buffer {
+  const reader = new BodyReader(message, { begin: 5, end: message.length });
+  const writer = new MessageWriter({ initialBytes: message.length }).begin(message.readUInt8(0));
+  for (let code = reader.uint8(); code !== 0; code = reader.uint8()) {
+    const bytes = reader.cstringBytes();
+    if (!codes.includes(String.fromCharCode(code))) writer.uint8(code).bytes(bytes).uint8(0);
+  }
+  return writer.uint8(0).end().take();
+}
+
 export function encodeParameterStatus(options: { name: string; value: string }): Buffer {
   const writer = new MessageWriter().begin(BACKEND.parameterStatus);
   return writer.cstring(options.name).cstring(options.value).end().take();

@@ -1,0 +1,269 @@
+/** The SQL that GRANT and REVOKE on databases and tables become: one block, Postgres's part and ours in one effect. */
+import { InputError } from '../base/index.ts';
+import { type NamedPrivilege, OBJECT_PRIVILEGES, type RoleReference } from '../sql/index.ts';
+import {
+  CARRIED,
+  CARRIER_COLUMN,
+  CARRIER_PRIVILEGE,
+  IS_TENANTS_SCHEMA,
+  TABLE_KINDS,
+} from './object-carriers.ts';
+import type { TableTarget } from './privilege-targets.ts';
+import { sqlBlock, sqlName, sqlRole, sqlRoleOid, sqlText } from './sql-text.ts';
+
+/** What is done with privileges, to whom. */
+export type GrantChange =
+  | { readonly kind: 'grant'; readonly grantees: readonly RoleReference[]; readonly withGrantOption: boolean }
+  | {
+      readonly kind: 'revoke';
+      readonly grantOptionFor: boolean;
+      readonly grantees: readonly RoleReference[];
+      readonly cascade: boolean;
+    };
+
+/** The privileges of a statement, taken apart. */
+export interface SplitPrivileges {
+  /** `SELECT, UPDATE ("a")`: Postgres's, as it reads them; undefined for none. */
+  readonly foreign: string | undefined;
+  /** Ours, in capitals. */
+  readonly own: readonly ('BACKUP' | 'RESTORE')[];
+}
+
+const FOREIGN = {
+  database: ['create', 'connect', 'temporary', 'temp'],
+  table: ['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger', 'maintain'],
+} as const;
+const OWN = { database: ['backup', 'restore'], table: ['backup'] } as const;
+
+/** @throws InputError `grant_invalid` for a privilege that such an object does not have */
+export function splitPrivileges(
+  privileges: readonly NamedPrivilege[],
+  objectType: 'database' | 'table',
+): SplitPrivileges {
+  const own = new Set<'BACKUP' | 'RESTORE'>();
+  const foreign: string[] = [];
+  for (const { name, columns } of privileges) {
+    const isOwn = OWN[objectType].some((known) => known === name);
+    const isForeign = FOREIGN[objectType].some((known) => known === name);
+    if (!isOwn && !isForeign) throw wrongPrivilege(name, objectType);
+    if (columns.length > 0 && (isOwn || objectType === 'database')) {
+      throw new InputError('grant_invalid', `privilege ${name.toUpperCase()} is not granted on columns`);
+    }
+    if (isOwn) own.add(name === 'backup' ? 'BACKUP' : 'RESTORE');
+    else foreign.push(columns.length === 0 ? name : `${name} (${columns.map(sqlName).join(', ')})`);
+  }
+  return { foreign: foreign.length === 0 ? undefined : foreign.join(', '), own: [...own] };
+}
+
+function wrongPrivilege(name: string, objectType: 'database' | 'table'): InputError {
+  const word = name.toUpperCase();
+  const hints: Readonly<Record<string, string>> = {
+    RESTORE: 'to restore tables takes RESTORE on the database they go into',
+    ALL: 'ALL is granted by itself; name the privileges to grant BACKUP or RESTORE with them',
+  };
+  const hint = OBJECT_PRIVILEGES.has(name) || word === 'ALL' ? hints[word] : undefined;
+  return new InputError(
+    'grant_invalid',
+    `invalid privilege type ${word} for ${objectType}`,
+    hint === undefined ? {} : { hint },
+  );
+}
+
+/** For the database that the block runs in. */
+export function databaseGrantSql(options: {
+  database: string;
+  privileges: SplitPrivileges;
+  change: GrantChange;
+}): string {
+  const { database, privileges, change } = options;
+  const name = sqlName(database);
+  return sqlBlock({
+    declare: [
+      `granted_on pg_catalog.oid := (select oid from pg_catalog.pg_database where datname = ${sqlText(database)});`,
+    ],
+    body: [
+      ...(privileges.foreign === undefined
+        ? []
+        : [foreignSql({ privileges: privileges.foreign, object: `database ${name}`, change })]),
+      ...privileges.own.flatMap((privilege) => [
+        requirePassingOn(privilege, database),
+        ...change.grantees.map((grantee) => databaseRowSql({ privilege, grantee, change })),
+      ]),
+      'delete from pg_atoll.database_privileges where database <> granted_on',
+      '  or (grantee <> 0 and not exists (select from pg_catalog.pg_roles r where r.oid = grantee));',
+    ],
+  });
+}
+
+function requirePassingOn(privilege: string, database: string): string {
+  const message = sqlText(
+    `role %s may not grant or revoke ${privilege} on database ${sqlName(database).replaceAll('%', '%%')}`,
+  );
+  const hint = sqlText(
+    `it takes the database's owner, the admin role, or ${privilege} on it WITH GRANT OPTION`,
+  );
+  return `if not pg_atoll.may_pass_on(current_user, ${sqlText(privilege)}) then
+    raise exception using errcode = '42501', message = pg_catalog.format(${message}, current_user), hint = ${hint};
+  end if;`;
+}
+
+function databaseRowSql(options: { privilege: string; grantee: RoleReference; change: GrantChange }): string {
+  const { privilege, grantee, change } = options;
+  const key = `database = granted_on and privilege = ${sqlText(privilege)} and grantee = ${sqlRoleOid(grantee)}`;
+  if (change.kind === 'grant') {
+    return `insert into pg_atoll.database_privileges
+      values (granted_on, ${sqlText(privilege)}, ${sqlRoleOid(grantee)}, ${change.withGrantOption})
+      on conflict (database, privilege, grantee) do update
+        set is_grantable = database_privileges.is_grantable or excluded.is_grantable;`;
+  }
+  return change.grantOptionFor
+    ? `update pg_atoll.database_privileges set is_grantable = false where ${key};`
+    : `delete from pg_atoll.database_privileges where ${key};`;
+}
+
+/** For tables of the database that the block runs in. */
+export function tableGrantSql(options: {
+  tables: readonly TableTarget[];
+  privileges: SplitPrivileges;
+  change: GrantChange;
+}): string {
+  const { tables, privileges, change } = options;
+  const verb = verbOf(change);
+  const whom = wherefore(change);
+  return sqlBlock({
+    declare: ['target record;', 'carrier record;', 'left_over record;'],
+    body: [
+      `for target in ${tables.map(relationsSql).join(' union ')} loop`,
+      ...(privileges.foreign === undefined
+        ? []
+        : [
+            `execute pg_catalog.format('%s %s on table %s %s', ${sqlText(verb)}, ${sqlText(privileges.foreign)},`,
+            `  target.relation, ${sqlText(whom)});`,
+          ]),
+      ...(privileges.own.length === 0 ? [] : carrierSql({ verb, whom, change })),
+      'end loop;',
+    ],
+  });
+}
+
+function carrierSql(options: { verb: string; whom: string; change: GrantChange }): readonly string[] {
+  const { verb, whom, change } = options;
+  return [
+    `select a.attname as name, ${CARRIER_PRIVILEGE} as privilege into carrier from pg_catalog.pg_class c`,
+    `  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = ${CARRIER_COLUMN} where c.oid = target.relation;`,
+    "if carrier.name is null then raise exception using errcode = '0LP01',",
+    "  message = pg_catalog.format('%s is no table that could be backed up by itself', target.relation); end if;",
+    `execute pg_catalog.format('%s %s (%I) on table %s %s', ${sqlText(verb)}, carrier.privilege, carrier.name,`,
+    `  target.relation, ${sqlText(whom)});`,
+    ...checkSql(change),
+  ];
+}
+
+/** Postgres only warns when a role without the right grants or revokes; a privilege must not look granted when it is not. */
+function checkSql(change: GrantChange): readonly string[] {
+  const grantees = `array[${change.grantees.map(sqlRoleOid).join(', ')}]`;
+  const held = `select w.grantee from pg_catalog.pg_class c, lateral ${CARRIED} w where c.oid = target.relation and w.grantee = any (${grantees})`;
+  if (change.kind === 'grant') {
+    return [
+      `if exists (select pg_catalog.unnest(${grantees}) except (${held})) then`,
+      "  raise exception using errcode = '42501',",
+      "    message = pg_catalog.format('role %s may not grant BACKUP on table %s', current_user, target.relation),",
+      "    hint = 'it takes the owner of the table, or BACKUP on it WITH GRANT OPTION';",
+      'end if;',
+    ];
+  }
+  const remains = change.grantOptionFor ? `${held} and w.is_grantable` : held;
+  return [
+    `for left_over in ${remains} loop`,
+    "  raise exception using errcode = '2BP01',",
+    "    message = pg_catalog.format('BACKUP on table %s was granted to %s by a role that %s cannot act for', target.relation,",
+    "      case left_over.grantee when 0 then 'PUBLIC' else left_over.grantee::pg_catalog.regrole::text end, current_user),",
+    "    hint = 'the owner of the table can revoke it, from the role that passed it on with CASCADE';",
+    'end loop;',
+  ];
+}
+
+/** A query for the relations that a target stands for, as `relation`. */
+function relationsSql({ schema, name }: TableTarget): string {
+  if (name !== undefined) {
+    const path = schema === undefined ? sqlName(name) : `${sqlName(schema)}.${sqlName(name)}`;
+    return `select ${sqlText(path)}::pg_catalog.regclass as relation`;
+  }
+  const place =
+    schema === undefined ? IS_TENANTS_SCHEMA : `n.oid = ${sqlText(sqlName(schema))}::pg_catalog.regnamespace`;
+  return `select c.oid::pg_catalog.regclass as relation from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ${TABLE_KINDS} and ${place}`;
+}
+
+/** For new tables in the database that the block runs in. */
+export function defaultPrivilegesSql(options: {
+  creators: readonly RoleReference[];
+  schemas: readonly string[];
+  privileges: SplitPrivileges;
+  change: GrantChange;
+}): string {
+  const { creators, schemas, privileges, change } = options;
+  const whose = creators.length === 0 ? '' : ` for role ${creators.map(sqlRole).join(', ')}`;
+  const where = schemas.length === 0 ? '' : ` in schema ${schemas.map(sqlName).join(', ')}`;
+  const makers: readonly RoleReference[] = creators.length === 0 ? [{ kind: 'current_user' }] : creators;
+  const places =
+    schemas.length === 0
+      ? ['0']
+      : schemas.map((schema) => `${sqlText(sqlName(schema))}::pg_catalog.regnamespace::pg_catalog.oid`);
+  const rows = makers.flatMap((maker) =>
+    places.flatMap((place) =>
+      change.grantees.map((grantee) => [sqlRoleOid(maker), place, sqlRoleOid(grantee)] as const),
+    ),
+  );
+  return sqlBlock({
+    declare: [
+      'granted_on pg_catalog.oid := (select oid from pg_catalog.pg_database where datname = current_database());',
+    ],
+    body: [
+      ...(privileges.foreign === undefined
+        ? []
+        : [
+            `alter default privileges${whose}${where} ${foreignSql({ privileges: privileges.foreign, object: 'tables', change })}`,
+          ]),
+      ...rows.map(([creator, namespace, grantee]) => defaultRowSql({ creator, namespace, grantee, change })),
+      'delete from pg_atoll.default_privileges where database <> granted_on',
+      '  or (grantee <> 0 and not exists (select from pg_catalog.pg_roles r where r.oid = grantee))',
+      '  or not exists (select from pg_catalog.pg_roles r where r.oid = creator);',
+    ],
+  });
+}
+
+function defaultRowSql(options: {
+  creator: string;
+  namespace: string;
+  grantee: string;
+  change: GrantChange;
+}): string {
+  const { creator, namespace, grantee, change } = options;
+  if (change.kind === 'grant') {
+    return `insert into pg_atoll.default_privileges
+      values (granted_on, ${creator}, ${namespace}, 'BACKUP', ${grantee}, ${change.withGrantOption})
+      on conflict (database, creator, namespace, privilege, grantee) do update
+        set is_grantable = default_privileges.is_grantable or excluded.is_grantable;`;
+  }
+  const key = `database = granted_on and creator = ${creator} and namespace = ${namespace} and grantee = ${grantee}`;
+  return change.grantOptionFor
+    ? `update pg_atoll.default_privileges set is_grantable = false where ${key};`
+    : `delete from pg_atoll.default_privileges where ${key};`;
+}
+
+function foreignSql(options: { privileges: string; object: string; change: GrantChange }): string {
+  const { privileges, object, change } = options;
+  return `${verbOf(change)} ${privileges} on ${object} ${wherefore(change)};`;
+}
+
+function verbOf(change: GrantChange): string {
+  if (change.kind === 'grant') return 'grant';
+  return change.grantOptionFor ? 'revoke grant option for' : 'revoke';
+}
+
+function wherefore(change: GrantChange): string {
+  const roles = change.grantees.map(sqlRole).join(', ');
+  if (change.kind === 'grant') return `to ${roles}${change.withGrantOption ? ' with grant option' : ''}`;
+  return `from ${roles} ${change.cascade ? 'cascade' : 'restrict'}`;
+}
