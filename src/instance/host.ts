@@ -8,6 +8,7 @@ import {
   type IncarnationId,
   KeyedMutex,
   type Logger,
+  type Lsn,
   type Rng,
   type VirtualClusterId,
   type VirtualClusterName,
@@ -250,12 +251,18 @@ class LocalInstanceHost implements OpenInstanceHost {
 
   async commitIncarnation(options: Parameters<InstanceHost['commitIncarnation']>[0]): Promise<void> {
     await this.#exclusively(options.virtualClusterId, 'committing an incarnation', async () => {
-      const { forkLsn } = options;
+      const { forkLsn, start = 'now' } = options;
       const instance = this.#required(options.virtualClusterId);
       const parentIncarnation =
         options.parentIncarnation === undefined ? instance.identity.incarnation : options.parentIncarnation;
-      await incarnations.commit({ ...this.#step(instance, options), parentIncarnation, forkLsn });
+      await incarnations.commit({ ...this.#step(instance, options), parentIncarnation, forkLsn, start });
     });
+  }
+
+  async lastRecordLsn(virtualClusterId: VirtualClusterId): Promise<Lsn> {
+    return this.#exclusively(virtualClusterId, 'reading where the log ends', () =>
+      incarnations.lastRecordLsn(this.#required(virtualClusterId)),
+    );
   }
 
   async abandonIncarnation(options: Parameters<InstanceHost['abandonIncarnation']>[0]): Promise<void> {

@@ -76,12 +76,12 @@ async function becomeNewSystem(
 
 /** Makes what was proved current. The record of the identity is the moment; before it, the old one is. */
 export async function commit(
-  step: Step & { parentIncarnation: IncarnationId | null; forkLsn: Lsn | null },
+  step: Step & { parentIncarnation: IncarnationId | null; forkLsn: Lsn | null; start: 'now' | 'later' },
 ): Promise<void> {
   const { instance, incarnation, signal } = step;
   const { layout, identity: before } = instance;
   // Asked again after it was done: the same answer.
-  if (before.incarnation === incarnation) return instance.start({ signal });
+  if (before.incarnation === incarnation) return startIfWanted(step);
   const begun = await requireBegun(step);
   const control = await readControlFile(begun);
   if (control.state !== 'shut_down' || (await isPresent(join(begun, 'recovery.signal')))) {
@@ -100,7 +100,23 @@ export async function commit(
   instance.replaceIdentity(identity);
   const { incarnation: replaced } = before;
   await renameDurably({ from: layout.current(replaced), to: layout.superseded(replaced) });
-  await instance.start({ signal });
+  await startIfWanted(step);
+}
+
+async function startIfWanted({ instance, start, signal }: Step & { start: 'now' | 'later' }): Promise<void> {
+  if (start === 'now') await instance.start({ signal });
+}
+
+/** @throws AppError `object_state` when it runs, or was not stopped in order */
+export async function lastRecordLsn(instance: LocalInstance): Promise<Lsn> {
+  const { dataDirectory, identity } = instance;
+  const { state, checkpointLsn } = await readControlFile(dataDirectory);
+  if (instance.state.kind === 'stopped' && state === 'shut_down') return checkpointLsn;
+  throw new AppError(
+    'object_state',
+    `virtual cluster "${identity.virtualClusterName}" was not stopped in order: ${state}`,
+    { hint: 'start its service and stop it again' },
+  );
 }
 
 export async function abandon(step: Step): Promise<void> {

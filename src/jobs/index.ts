@@ -6,3 +6,7 @@ export * from './retry.ts';
 export * from './backup-job.ts';
 export * from './backup-totals.ts';
 export * from './restore-job.ts';
+export * from './crontab.ts';
+export * from './schedule-state.ts';
+export * from './scheduler.ts';
+export * from './point-job.ts';
