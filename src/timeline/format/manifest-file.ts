@@ -11,6 +11,8 @@ import {
   type Manifest,
   type ManifestHeader,
   type ManifestObject,
+  type ManifestPack,
+  type ManifestWal,
   objectsSchema,
   packsSchema,
   walSchema,
@@ -113,6 +115,27 @@ export async function readManifestHead(
   return {
     header: parseJson(sections, 'header', headerSchema, options.name),
     objects: parseJson(sections, 'objects', objectsSchema, options.name),
+  };
+}
+
+/** What tells of a base without its tables. */
+export interface ManifestOutline extends ManifestHead {
+  readonly packs: readonly ManifestPack[];
+  readonly wal: readonly ManifestWal[];
+}
+
+/** Reads all but the tables and the relation map, checks everything. @throws as `readManifest` */
+export async function readManifestOutline(
+  chunks: AsyncIterable<Uint8Array>,
+  options: ReadOptions,
+): Promise<ManifestOutline> {
+  const sections = await readSections(chunks, { ...options, wanted: ['header', 'objects', 'packs', 'wal'] });
+  const { name } = options;
+  return {
+    header: parseJson(sections, 'header', headerSchema, name),
+    objects: parseJson(sections, 'objects', objectsSchema, name),
+    packs: parseJson(sections, 'packs', packsSchema, name),
+    wal: parseJson(sections, 'wal', walSchema, name),
   };
 }
 
