@@ -25,6 +25,7 @@ const EVENTS: Record<VirtualClusterEvent['kind'], VirtualClusterEvent> = {
   service_started: { kind: 'service_started' },
   service_stopped: { kind: 'service_stopped' },
   dropped: { kind: 'dropped', at: AT, removeAfter: AT },
+  undropped: { kind: 'undropped' },
   removal_begun: { kind: 'removal_begun' },
 };
 
@@ -34,6 +35,7 @@ const EXPECTED: Record<StateName, Record<VirtualClusterEvent['kind'], Outcome>> 
     service_started: 'object_state',
     service_stopped: 'object_state',
     dropped: 'object_state',
+    undropped: 'object_state',
     removal_begun: 'removing',
   },
   ready_none: {
@@ -41,6 +43,7 @@ const EXPECTED: Record<StateName, Record<VirtualClusterEvent['kind'], Outcome>> 
     service_started: 'ready_shared',
     service_stopped: 'ready_none',
     dropped: 'dropped',
+    undropped: 'object_state',
     removal_begun: 'removing',
   },
   ready_shared: {
@@ -48,6 +51,7 @@ const EXPECTED: Record<StateName, Record<VirtualClusterEvent['kind'], Outcome>> 
     service_started: 'ready_shared',
     service_stopped: 'ready_none',
     dropped: 'object_in_use',
+    undropped: 'object_state',
     removal_begun: 'object_in_use',
   },
   dropped: {
@@ -55,6 +59,7 @@ const EXPECTED: Record<StateName, Record<VirtualClusterEvent['kind'], Outcome>> 
     service_started: 'object_state',
     service_stopped: 'object_state',
     dropped: 'dropped',
+    undropped: 'ready_none',
     removal_begun: 'removing',
   },
   removing: {
@@ -62,6 +67,7 @@ const EXPECTED: Record<StateName, Record<VirtualClusterEvent['kind'], Outcome>> 
     service_started: 'object_state',
     service_stopped: 'object_state',
     dropped: 'object_state',
+    undropped: 'object_state',
     removal_begun: 'removing',
   },
 };

@@ -21,6 +21,7 @@ export type VirtualClusterEvent =
   | { readonly kind: 'service_started' }
   | { readonly kind: 'service_stopped' }
   | { readonly kind: 'dropped'; readonly at: Timestamp; readonly removeAfter: Timestamp }
+  | { readonly kind: 'undropped' }
   | { readonly kind: 'removal_begun' };
 
 /** The state after `event`; asked twice, the same answer. @throws InputError `object_in_use`, `object_state` */
@@ -41,6 +42,10 @@ export function nextVirtualClusterState(
       if (state.kind !== 'ready') return refuse(state, 'be dropped');
       if (state.serviceMode !== 'none') throw inService();
       return { kind: 'dropped', dropped: event.at, removeAfter: event.removeAfter };
+    case 'undropped':
+      return state.kind === 'dropped'
+        ? { kind: 'ready', serviceMode: 'none' }
+        : refuse(state, 'be undropped');
     case 'removal_begun':
       if (state.kind === 'ready' && state.serviceMode !== 'none') throw inService();
       return { kind: 'removing' };

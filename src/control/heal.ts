@@ -1,5 +1,6 @@
 /** Brings the records and the directories of a starting daemon together, and says in the log what was done. */
-import { NO_CAPABILITIES } from '../catalog/index.ts';
+import { SYSTEM_VIRTUAL_CLUSTER_ID, SYSTEM_VIRTUAL_CLUSTER_NAME } from '../base/index.ts';
+import { type JobRecord, NO_CAPABILITIES, postgresJobStore } from '../catalog/index.ts';
 import { type Core, loggerOf } from './core.ts';
 import { type HealingStep, planHealing } from './healing.ts';
 
@@ -11,7 +12,15 @@ export async function heal(core: Core): Promise<void> {
     name: identity.virtualClusterName,
   }));
   const records = core.catalog.listAll();
-  for (const step of planHealing({ records, directories })) await carryOut(core, step);
+  const unfinished = await unfinishedJobs(core);
+  const inTheMaking = new Set(unfinished.flatMap((job) => job.targetVirtualClusterId ?? []));
+  for (const step of planHealing({ records, directories, inTheMaking })) await carryOut(core, step);
+}
+
+/** Of the control plane, whose jobs are not taken up yet. */
+function unfinishedJobs(core: Core): Promise<readonly JobRecord[]> {
+  const system = { id: SYSTEM_VIRTUAL_CLUSTER_ID, name: SYSTEM_VIRTUAL_CLUSTER_NAME };
+  return postgresJobStore(core.services.instanceOf(system)).readUnfinished({ signal: core.signal });
 }
 
 async function carryOut(core: Core, step: HealingStep): Promise<void> {

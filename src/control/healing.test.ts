@@ -34,6 +34,12 @@ describe('healing at start', () => {
     assert.deepEqual(planHealing({ records, directories }), []);
   });
 
+  it('leaves a branch to the job that makes it', () => {
+    const records = [record(3, 'a', ADDING), record(4, 'b', ADDING)];
+    const inTheMaking = new Set([3, 4] as VirtualClusterId[]);
+    assert.deepEqual(planHealing({ records, directories: [directory(3, 'a')], inTheMaking }), []);
+  });
+
   it('finishes an interrupted CREATE, on whichever side it died', () => {
     const records = [record(3, 'a', ADDING), record(4, 'b', ADDING)];
     assert.deepEqual(planHealing({ records, directories: [directory(3, 'a')] }), [

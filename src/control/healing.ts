@@ -29,10 +29,16 @@ export type HealingStep =
 export function planHealing(options: {
   records: readonly VirtualClusterRecord[];
   directories: readonly FoundDirectory[];
+  /** Virtual clusters that an unfinished job makes: it goes on by itself. */
+  inTheMaking?: ReadonlySet<VirtualClusterId>;
 }): readonly HealingStep[] {
-  const { records, directories } = options;
+  const { records, directories, inTheMaking } = options;
   const directoryOf = new Map(directories.map((directory) => [directory.id, directory]));
-  const steps = records.flatMap((record) => stepsForRecord(record, directoryOf.get(record.id)));
+  const left = (record: VirtualClusterRecord) =>
+    record.state.kind === 'adding' && inTheMaking?.has(record.id) === true;
+  const steps = records
+    .filter((record) => !left(record))
+    .flatMap((record) => stepsForRecord(record, directoryOf.get(record.id)));
   const known = new Set(records.map((record) => record.id));
   const taken = new Set<string>(records.filter(isInUse).map((record) => record.name));
   for (const { id, name } of directories) {

@@ -1,6 +1,7 @@
 /** Finding the virtual cluster a statement names, and checking who names it. */
 import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
 import type { VirtualClusterRecord } from '../catalog/index.ts';
+import { BRANCH_JOB, RESET_DATA_JOB, RESTORE_JOB } from '../jobs/index.ts';
 import type { ExecuteContext } from './contract.ts';
 import type { Core } from './core.ts';
 import { storeOf } from './job-visibility.ts';
@@ -52,18 +53,35 @@ export function noSuchVirtualCluster(name: string): InputError {
 }
 
 /**
- * A RESTORE would take the virtual cluster from under the change, or the other way round; a paused one too, for it can be resumed.
+ * A RESTORE, a RESET DATA or a branch in the making would take the virtual cluster from under the change, or the other way round; a paused
+ * one too, for it can be resumed.
  * @throws InputError `object_in_use`
  */
 export async function requireNoRestore(core: Core, record: VirtualClusterRecord): Promise<void> {
   const unfinished = await storeOf(core, SYSTEM_VIRTUAL_CLUSTER_ID).readUnfinished({ signal: core.signal });
-  const restore = unfinished.find((job) => job.targetVirtualClusterId === record.id);
-  if (restore === undefined) return;
-  throw new InputError(
-    'object_in_use',
-    `virtual cluster "${record.name}" is being restored by job ${restore.id}`,
-    {
-      hint: `wait for the job, or end it with CANCEL JOB ${restore.id}`,
-    },
-  );
+  const job = unfinished.find(({ targetVirtualClusterId: id }) => id === record.id);
+  if (job === undefined) return;
+  const what = JOBS_AT_WORK.get(job.type) ?? 'being worked on';
+  throw new InputError('object_in_use', `virtual cluster "${record.name}" is ${what} by job ${job.id}`, {
+    hint: `wait for the job, or end it with CANCEL JOB ${job.id}`,
+  });
+}
+
+const JOBS_AT_WORK: ReadonlyMap<string, string> = new Map([
+  [RESTORE_JOB, 'being restored'],
+  [RESET_DATA_JOB, 'being taken back in time'],
+  [BRANCH_JOB, 'being made'],
+]);
+
+/** Among those dropped and not yet removed, the one that was dropped last. @throws InputError `object_not_found` */
+export function lookupDropped(core: Core, name: string): VirtualClusterRecord {
+  const droppedAt = ({ state }: VirtualClusterRecord) => (state.kind === 'dropped' ? state.dropped : 0n);
+  const [newest] = core.catalog
+    .listAll()
+    .filter((record) => record.name === name && record.state.kind === 'dropped')
+    .toSorted((left, right) => (droppedAt(left) < droppedAt(right) ? 1 : -1));
+  if (newest !== undefined) return newest;
+  throw new InputError('object_not_found', `there is no dropped virtual cluster "${name}"`, {
+    hint: 'SHOW VIRTUAL CLUSTERS WITH DROPPED lists those that can still be had back',
+  });
 }
