@@ -5,7 +5,7 @@ export * from './backup-label.ts';
 export * from './page.ts';
 export * from './page-entries.ts';
 export * from './relation-path.ts';
-export { FORK, GLOBAL_TABLESPACE_OID, DEFAULT_TABLESPACE_OID, RMGR } from './wal-engine.ts';
+export { DEFAULT_TABLESPACE_OID, FORK, FORK_MAX, GLOBAL_TABLESPACE_OID, RMGR } from './wal-engine.ts';
 export {
   type RelationLocator,
   type WalBlockReference,

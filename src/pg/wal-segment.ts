@@ -35,6 +35,20 @@ export function walSegmentStart({ segmentNo, segmentBytes }: Omit<WalSegment, 't
   return (segmentNo * BigInt(segmentBytes)) as Lsn;
 }
 
+/** Where the first record at or after `lsn` may begin: headers of pages are no place for one. */
+export function firstRecordLsnFrom({
+  lsn,
+  segmentBytes,
+}: {
+  readonly lsn: Lsn;
+  readonly segmentBytes: number;
+}): Lsn {
+  const inPage = lsn % BigInt(WAL_PAGE_BYTES);
+  const isFirstPage = (lsn - inPage) % BigInt(segmentBytes) === 0n;
+  const header = BigInt(isFirstPage ? LONG_HEADER_BYTES : SHORT_HEADER_BYTES);
+  return (inPage < header ? lsn - inPage + header : lsn) as Lsn;
+}
+
 /** Name of a segment's file: `000000010000000000000002`. */
 export function formatWalSegmentName({ timelineId, segmentNo, segmentBytes }: WalSegment): string {
   const perName = 0x1_0000_0000n / BigInt(segmentBytes);

@@ -1,0 +1,45 @@
+/** Which summaries tell what changed in a stretch of the log, and what only the log itself tells. */
+import type { Lsn } from '../../base/index.ts';
+import type { WalSummaryName } from '../../pg/index.ts';
+
+/** A stretch of the log of one timeline. */
+export interface LogSpan {
+  readonly timelineId: number;
+  readonly fromLsn: Lsn;
+  readonly toLsn: Lsn;
+}
+
+export interface ChangePlan {
+  /** In order; what they say beyond the span does no harm. */
+  readonly summaries: readonly WalSummaryName[];
+  /** What no summary covers, in order. */
+  readonly holes: readonly LogSpan[];
+}
+
+/** The fewest summaries that cover as much of the span as all of them do. */
+export function planChanges(available: readonly WalSummaryName[], span: LogSpan): ChangePlan {
+  const { timelineId } = span;
+  const useful = available
+    .filter(
+      (name) => name.timelineId === timelineId && name.endLsn > span.fromLsn && name.startLsn < span.toLsn,
+    )
+    .sort((a, b) => (a.startLsn < b.startLsn ? -1 : 1));
+  const summaries: WalSummaryName[] = [];
+  const holes: LogSpan[] = [];
+  let position = span.fromLsn;
+  for (let at = 0; position < span.toLsn; ) {
+    let best: WalSummaryName | undefined;
+    for (let name = useful[at]; name !== undefined && name.startLsn <= position; name = useful[++at]) {
+      if (best === undefined || name.endLsn > best.endLsn) best = name;
+    }
+    if (best !== undefined && best.endLsn > position) {
+      summaries.push(best);
+      position = best.endLsn;
+    } else {
+      const toLsn = useful[at]?.startLsn ?? span.toLsn;
+      holes.push({ timelineId, fromLsn: position, toLsn });
+      position = toLsn;
+    }
+  }
+  return { summaries, holes };
+}
