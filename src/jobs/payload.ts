@@ -8,3 +8,8 @@ export function textField(payload: JsonObject, name: string): string {
   if (typeof value !== 'string') throw new CorruptError(`the job's record lacks its ${name}`);
   return value;
 }
+
+/** A field that older records lack. @throws CorruptError when it holds something else */
+export function optionalTextField(payload: JsonObject, name: string): string | null {
+  return payload[name] === undefined || payload[name] === null ? null : textField(payload, name);
+}

@@ -17,9 +17,9 @@ import {
 import { systemClock, systemRng } from '../daemon/index.ts';
 import type { Instance } from '../instance/index.ts';
 import { parseRelationPath } from '../pg/index.ts';
-import { INCREMENTAL_RULES, type IncrementalRules, runCaptureBase } from './capture/capture-base.ts';
+import { runCaptureBase } from './capture/capture-base.ts';
 import { NO_PAGES } from './capture/page-ranges.ts';
-import { NO_CHANGES } from './capture/plan-incremental.ts';
+import { INCREMENTAL_RULES, type IncrementalRules } from './capture/plan-onto.ts';
 import type { BaseSummary, CaptureBaseResult, IncarnationRecord } from './store-contract.ts';
 import { createRestCell } from './worker/limiter.ts';
 
@@ -176,7 +176,9 @@ describe('an incremental base', () => {
       const { pages } = changes;
       return {
         kind: 'known',
-        pages: { changesOf: (of) => (of.filenode === row.filenode ? NO_CHANGES : pages.changesOf(of)) },
+        pages: {
+          changedBlocks: (of, range) => (of.filenode === row.filenode ? [] : pages.changedBlocks(of, range)),
+        },
       };
     };
     const wrong = await captureBy({ readChanges: leavesOut }, full.base.subdirectory);

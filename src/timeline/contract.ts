@@ -38,8 +38,10 @@ export interface BackupProgress {
 export interface BackupRequest {
   readonly source: CaptureSource;
   readonly collection: CollectionLocation;
-  /** `YYYY/MM/DD-HHMMSS.ff`, chosen and recorded before the first byte is written. */
+  /** A full backup's `YYYY/MM/DD-HHMMSS.ff`, or an incremental one's below it; chosen and recorded before the first byte is written. */
   readonly subdirectory: string;
+  /** The backup of this collection that an incremental one builds on; null for a full one. */
+  readonly onto: string | null;
   readonly clusterId: string;
   readonly key: ClusterKey;
   readonly jobId: string;
@@ -52,6 +54,8 @@ export interface BackupRequest {
 /** Totals of a backup, as its manifest holds them. */
 export interface BackupSummary {
   readonly subdirectory: string;
+  /** The backup it builds on; null for a full one. */
+  readonly baseSubdirectory: string | null;
   readonly startTime: Timestamp | null;
   readonly endTime: Timestamp;
   readonly targetLsn: Lsn;
@@ -80,6 +84,12 @@ export interface BackupObject {
   readonly rows: bigint | null;
 }
 
+export interface BackupResult {
+  readonly summary: BackupSummary;
+  /** Why an incremental backup read everything; null when it did not. */
+  readonly fullReason: string | null;
+}
+
 export interface MaterializeRequest {
   readonly collection: CollectionLocation;
   readonly subdirectory: string;
@@ -99,7 +109,7 @@ export interface BulkWorker {
   backup(
     request: BackupRequest,
     options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
-  ): Promise<BackupSummary>;
+  ): Promise<BackupResult>;
   materialize(
     request: MaterializeRequest,
     options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
@@ -108,9 +118,16 @@ export interface BulkWorker {
 
 /** Small reads of a collection, done in the daemon. */
 export interface CollectionReader {
-  /** Complete backups, oldest first. */
+  /** Complete full backups, oldest first. */
   list(collection: CollectionLocation, options: { signal: AbortSignal }): Promise<readonly string[]>;
-  /** @throws AppError `backup_not_found` when there is no completed backup */
+  /** The full backup and the complete incremental ones on it, oldest first. @throws AppError `backup_not_found` */
+  chain(options: {
+    collection: CollectionLocation;
+    /** Of the full backup. */
+    subdirectory: string;
+    signal: AbortSignal;
+  }): Promise<readonly string[]>;
+  /** The newest full backup. @throws AppError `backup_not_found` when there is no completed backup */
   latest(collection: CollectionLocation, options: { signal: AbortSignal }): Promise<string>;
   /** Checks checksum and MAC. @throws AppError `backup_not_found`, `data_corrupt`, `backup_untrusted`, `format_unsupported` */
   summary(options: {

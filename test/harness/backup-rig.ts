@@ -25,6 +25,7 @@ import { NEVER, TestStore } from './instance-store.ts';
 export interface BackupVariation {
   readonly collection?: CollectionLocation;
   readonly subdirectory?: string;
+  readonly onto?: string;
   readonly jobId?: string;
   readonly attempt?: number;
   readonly packBytesMax?: number;
@@ -86,13 +87,14 @@ export class BackupRig implements AsyncDisposable {
     return formatBackupSubdirectory(this.#lastTime as Timestamp);
   }
 
-  backup(variation: BackupVariation = {}): Promise<BackupSummary> {
+  async backup(variation: BackupVariation = {}): Promise<BackupSummary> {
     const { identity, dataDirectory, socketDirectory } = this.source;
     const { source, onProgress = () => undefined, signal = NEVER, ...rest } = variation;
     const request: BackupRequest = {
       source: { ...identity, dataDirectory, socketDirectory, ...source },
       collection: this.collection,
       subdirectory: rest.subdirectory ?? this.newSubdirectory(),
+      onto: null,
       clusterId: this.store.host.clusterId,
       key: this.key,
       jobId: String(this.#nextJob++),
@@ -101,7 +103,7 @@ export class BackupRig implements AsyncDisposable {
       release: '26.2',
       ...rest,
     };
-    return this.worker.backup(request, { onProgress, signal });
+    return (await this.worker.backup(request, { onProgress, signal })).summary;
   }
 
   /** Where the timeline of the source is kept. */

@@ -10,6 +10,7 @@ export function noBackups(): { bulkWorker: BulkWorker; collectionReader: Collect
     bulkWorker: { backup: refuse, materialize: refuse },
     collectionReader: {
       list: () => Promise.resolve([]),
+      chain: missing,
       latest: missing,
       summary: missing,
       missingFiles: missing,
@@ -31,7 +32,7 @@ export class ScriptedBackups {
       await this.#wait(signal);
       const summary = summaryOf(request);
       this.#finished.set(request.subdirectory, summary);
-      return summary;
+      return { summary, fullReason: null };
     },
     materialize: async (_request, { signal }) => {
       await this.#wait(signal);
@@ -41,6 +42,7 @@ export class ScriptedBackups {
 
   readonly collectionReader: CollectionReader = {
     list: () => Promise.resolve([...this.#finished.keys()]),
+    chain: ({ subdirectory }) => Promise.resolve([subdirectory]),
     latest: () => {
       const latest = [...this.#finished.keys()].at(-1);
       return latest === undefined
@@ -94,9 +96,10 @@ export class ScriptedBackups {
   }
 }
 
-function summaryOf({ subdirectory, source, release }: BackupRequest): BackupSummary {
+function summaryOf({ subdirectory, onto, source, release }: BackupRequest): BackupSummary {
   return {
     subdirectory,
+    baseSubdirectory: onto,
     startTime: null,
     endTime: 1_700_000_000_000_000n as Timestamp,
     targetLsn: 1n as Lsn,

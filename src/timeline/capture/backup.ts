@@ -1,20 +1,26 @@
-/** A full backup, from the first claim on the collection to the marker of the newest. Runs in a bulk worker. */
+/** A backup, from the first claim on the collection to the marker of the newest. Runs in a bulk worker. */
 import { markLatest } from '../collection/attempt.ts';
 import { openCollection } from '../collection/open.ts';
 import { summaryOf } from '../collection/summary.ts';
-import type { BackupRequest, BackupSummary } from '../contract.ts';
+import type { BackupRequest, BackupResult } from '../contract.ts';
 import { faultPoint } from '../worker/fault-point.ts';
-import { type CaptureTools, FULL_CAPTURE } from './capture.ts';
+import type { CaptureTools } from './capture.ts';
+import { INCREMENTAL_RULES, planOnto } from './plan-onto.ts';
 import { publishCapture } from './publish-capture.ts';
 
 /**
  * Takes a backup and returns when it could be restored: everything written was read again. Asked again for a backup that an
- * earlier attempt completed, it answers with that one.
+ * earlier attempt completed, it answers with that one. An incremental backup goes on using what older backups of its collection hold.
  */
-export async function runBackup(request: BackupRequest, tools: CaptureTools): Promise<BackupSummary> {
+export async function runBackup(request: BackupRequest, tools: CaptureTools): Promise<BackupResult> {
   const store = openCollection(request.collection, tools);
-  const { head } = await publishCapture(request, { tools, store, plan: () => Promise.resolve(FULL_CAPTURE) });
-  await markLatest({ ...request, store, signal: tools.signal });
+  const fall = { reason: null as string | null };
+  const plan = planOnto(
+    { ...request, incarnations: [] },
+    { tools, store, rules: INCREMENTAL_RULES, onFull: (reason) => (fall.reason = reason) },
+  );
+  const { head } = await publishCapture(request, { tools, store, plan });
+  if (request.onto === null) await markLatest({ ...request, store, signal: tools.signal });
   faultPoint('publish.after_latest');
-  return summaryOf(head);
+  return { summary: summaryOf(head), fullReason: fall.reason };
 }

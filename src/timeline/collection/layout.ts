@@ -36,6 +36,30 @@ export function normalizeSubdirectory(text: string): string {
 /** Parts of a subdirectory, by which a collection is searched. */
 export const SUBDIRECTORY_LEVELS: readonly RegExp[] = [/^\d{4}$/, /^\d\d$/, /^\d\d-\d{6}\.\d\d$/];
 
+/** Parts of the path of an incremental backup below `incrementalsFolder`. */
+export const INCREMENTAL_LEVELS: readonly RegExp[] = [/^\d{8}$/, /^\d{6}\.\d\d$/];
+
+/** Where the incremental backups on a full one are. */
+export function incrementalsFolder(fullSubdirectory: string): string {
+  return `incrementals/${normalizeSubdirectory(fullSubdirectory)}`;
+}
+
+/** `incrementals/2024/04/18-100745.00/20240419/031500.00`: the folder of an incremental backup begun at this time. */
+export function formatIncrementalSubdirectory(time: Timestamp, options: { full: string }): string {
+  const [year, month, rest = ''] = formatBackupSubdirectory(time).split('/');
+  const [day, clock] = rest.split('-');
+  return `${incrementalsFolder(options.full)}/${year}${month}${day}/${clock}`;
+}
+
+/** The folder of any backup, as we write it ourselves. @throws InputError `parameter_invalid` */
+export function requireBackupFolder(path: string): string {
+  const [, full, day = '', clock = ''] = /^incrementals\/(.+)\/(\d{8})\/(\d{6}\.\d\d)$/.exec(path) ?? [];
+  if (full === undefined) return normalizeSubdirectory(path);
+  // The same digits as in the name of a full backup, cut elsewhere.
+  normalizeSubdirectory(`${day.slice(0, 4)}/${day.slice(4, 6)}/${day.slice(6)}-${clock}`);
+  return `${incrementalsFolder(full)}/${day}/${clock}`;
+}
+
 export function manifestKey(subdirectory: string): BlobKey {
   return parseBlobKey(`${subdirectory}/${MANIFEST_NAME}`);
 }

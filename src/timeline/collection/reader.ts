@@ -3,7 +3,13 @@ import { type BlobStore, parseBlobKey } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import type { BackupSummary, CollectionLocation, CollectionReader } from '../contract.ts';
 import { readManifestHead, readManifestObjectList } from '../format/manifest-file.ts';
-import { manifestKey, normalizeSubdirectory, SUBDIRECTORY_LEVELS } from './layout.ts';
+import {
+  INCREMENTAL_LEVELS,
+  incrementalsFolder,
+  manifestKey,
+  requireBackupFolder,
+  SUBDIRECTORY_LEVELS,
+} from './layout.ts';
 import { openCollection } from './open.ts';
 import { summaryOf } from './summary.ts';
 
@@ -13,6 +19,7 @@ export function createCollectionReader({ rng }: { readonly rng: Rng }): Collecti
   return {
     list: async (collection, options) =>
       Array.fromAsync(completed(storeOf(collection), { ...options, order: 'ascending' })),
+    chain: (options) => readChain(storeOf(options.collection), options),
     latest: (collection, options) => findLatest(storeOf(collection), options),
     summary: (options) => readSummary(storeOf(options.collection), options),
     missingFiles: (options) => findMissing(storeOf(options.collection), options),
@@ -39,15 +46,31 @@ export async function* completed(
   store: BlobStore,
   options: { readonly order: 'ascending' | 'descending'; readonly signal: AbortSignal },
 ): AsyncIterable<string> {
-  yield* completedBelow(store, { ...options, folder: '', level: 0 });
+  yield* completedBelow(store, { ...options, folder: '', levels: SUBDIRECTORY_LEVELS });
+}
+
+/** The full backup, then the incremental ones on it, in the order in which they were begun. */
+async function readChain(
+  store: BlobStore,
+  { subdirectory, signal }: { readonly subdirectory: string; readonly signal: AbortSignal },
+): Promise<readonly string[]> {
+  await openManifest(store, { subdirectory, signal });
+  const folder = incrementalsFolder(subdirectory);
+  const below = completedBelow(store, { order: 'ascending', signal, folder, levels: INCREMENTAL_LEVELS });
+  return [requireBackupFolder(subdirectory), ...(await Array.fromAsync(below))];
 }
 
 async function* completedBelow(
   store: BlobStore,
-  options: { order: 'ascending' | 'descending'; signal: AbortSignal; folder: string; level: number },
+  options: {
+    order: 'ascending' | 'descending';
+    signal: AbortSignal;
+    folder: string;
+    levels: readonly RegExp[];
+  },
 ): AsyncIterable<string> {
-  const { order, signal, folder, level } = options;
-  const pattern = SUBDIRECTORY_LEVELS[level];
+  const { order, signal, folder, levels } = options;
+  const [pattern, ...deeper] = levels;
   if (pattern === undefined) {
     if ((await store.size(manifestKey(folder), { signal })) !== null) yield folder;
     return;
@@ -58,7 +81,7 @@ async function* completedBelow(
     .filter(({ kind, key }) => kind === 'folder' && pattern.test(key.slice(key.lastIndexOf('/') + 1)))
     .map(({ key }) => key);
   for (const child of order === 'ascending' ? children : children.toReversed()) {
-    yield* completedBelow(store, { ...options, folder: child, level: level + 1 });
+    yield* completedBelow(store, { ...options, folder: child, levels: deeper });
   }
 }
 
@@ -88,7 +111,7 @@ export async function openManifest(
   options: { readonly subdirectory: string; readonly signal: AbortSignal },
 ): Promise<{ readonly chunks: AsyncIterable<Uint8Array>; readonly name: string }> {
   const { signal } = options;
-  const subdirectory = normalizeSubdirectory(options.subdirectory);
+  const subdirectory = requireBackupFolder(options.subdirectory);
   const name = manifestKey(subdirectory);
   if ((await store.size(name, { signal })) === null) {
     throw new AppError('backup_not_found', `no completed backup in ${subdirectory} of ${store.displayUri}`, {

@@ -7,6 +7,7 @@ export function summaryOf({ header, objects }: ManifestHead): BackupSummary {
   const { totals } = header;
   return {
     subdirectory: header.subdirectory,
+    baseSubdirectory: header.baseSubdirectory,
     startTime: header.startTime,
     endTime: header.endTime,
     targetLsn: header.targetLsn,
@@ -27,6 +28,6 @@ export function summaryOf({ header, objects }: ManifestHead): BackupSummary {
 
 /** The same of a base of a timeline store, with what decides where it leads. */
 export function baseSummaryOf(head: ManifestHead): BaseSummary {
-  const { startLsn, stopLsn, captureStartTime, baseSubdirectory } = head.header;
-  return { ...summaryOf(head), startLsn, stopLsn, captureStartTime, baseSubdirectory };
+  const { startLsn, stopLsn, captureStartTime } = head.header;
+  return { ...summaryOf(head), startLsn, stopLsn, captureStartTime };
 }

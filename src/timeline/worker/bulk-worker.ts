@@ -39,7 +39,7 @@ export function createBulkWorker(options: {
         { kind: 'backup', request },
         { clock, logger, isLimited, onProgress, signal },
       );
-      if (outcome.kind === 'backup_done') return outcome.summary;
+      if (outcome.kind === 'backup_done') return outcome.result;
       throw failureOf(outcome);
     },
     async materialize(request, { onProgress, signal }) {

@@ -2,7 +2,7 @@
 import type {
   BackupProgress,
   BackupRequest,
-  BackupSummary,
+  BackupResult,
   MaterializeRequest,
   MaterializeResult,
 } from '../contract.ts';
@@ -27,7 +27,7 @@ export type ToWorker =
 
 export type FromWorker =
   | { readonly kind: 'progress'; readonly progress: BackupProgress }
-  | { readonly kind: 'backup_done'; readonly summary: BackupSummary }
+  | { readonly kind: 'backup_done'; readonly result: BackupResult }
   | { readonly kind: 'materialize_done'; readonly result: MaterializeResult }
   | { readonly kind: 'base_done'; readonly result: CaptureBaseResult }
   | { readonly kind: 'point_done'; readonly result: PointResult }

@@ -48,7 +48,7 @@ async function carryOut(work: BulkWork, restCell: RestCell): Promise<FromWorker>
   switch (work.kind) {
     case 'backup': {
       const { runBackup } = await import('../capture/backup.ts');
-      return { kind: 'backup_done', summary: await runBackup(work.request, tools) };
+      return { kind: 'backup_done', result: await runBackup(work.request, tools) };
     }
     case 'materialize': {
       const { runMaterialize } = await import('../materialize/materialize.ts');

@@ -1,0 +1,170 @@
+/** Where a BACKUP goes in its collection: a folder for a full backup, or one on top of an earlier backup. */
+import { AppError, formatTimestamp, InputError, isAppError, type Timestamp } from '../base/index.ts';
+import { BACKUP_JOB, chainOf } from '../jobs/index.ts';
+import type { BackupSelector } from '../sql/index.ts';
+import {
+  type BackupSummary,
+  type CollectionLocation,
+  formatIncrementalSubdirectory,
+  normalizeSubdirectory,
+} from '../timeline/index.ts';
+import { readSummary } from './collection.ts';
+import type { ExecuteContext } from './contract.ts';
+import type { Core } from './core.ts';
+import { textValue } from './values.ts';
+
+export interface BackupPlace {
+  readonly subdirectory: string;
+  /** The full backup of its chain: itself, or the one it adds to. */
+  readonly full: string;
+  /** The backup it builds on; null for a full one. */
+  readonly onto: string | null;
+}
+
+interface Where {
+  readonly collection: CollectionLocation;
+  readonly appendTo: BackupSelector | undefined;
+}
+
+/**
+ * Chosen before anything is written. A chain is extended by the life of the data that began it: after a restore or a failover the next
+ * BACKUP INTO LATEST is a full one, and a notice says so.
+ * @throws AppError `backup_not_found`; InputError `parameter_invalid`, `object_in_use`, `object_state`
+ */
+export async function placeBackup(core: Core, where: Where, context: ExecuteContext): Promise<BackupPlace> {
+  const { appendTo, collection } = where;
+  if (appendTo === undefined) return placeFull(core, collection, context);
+  const { signal } = context;
+  const { collectionReader } = core.options;
+  const full =
+    appendTo.kind === 'latest'
+      ? await collectionReader.latest(collection, { signal })
+      : await requireFull(
+          core,
+          { collection, path: textValue(appendTo.path, 'the path of a backup') },
+          context,
+        );
+  const newest = await newestLayer(core, { collection, full, signal });
+  const obstacle = obstacleTo(core, newest, context);
+  if (obstacle === undefined) {
+    requireNoOther(core, { collection, full }, context);
+    const time = core.backupPaths.nextTime({ now: core.options.clock.now() });
+    return { subdirectory: formatIncrementalSubdirectory(time, { full }), full, onto: newest.subdirectory };
+  }
+  if (appendTo.kind === 'subdirectory') {
+    throw new InputError('object_state', `backup ${full} cannot be added to: ${obstacle}`, {
+      hint: 'take a full backup: BACKUP INTO the collection, without a subdirectory',
+    });
+  }
+  context.onNotice({
+    severity: 'NOTICE',
+    sqlstate: '00000',
+    message: `this is a full backup: the chain of ${full} cannot be added to, because ${obstacle}`,
+  });
+  return placeFull(core, collection, context);
+}
+
+async function placeFull(
+  core: Core,
+  collection: CollectionLocation,
+  { signal }: ExecuteContext,
+): Promise<BackupPlace> {
+  const taken = await core.options.collectionReader.list(collection, { signal });
+  const subdirectory = core.backupPaths.next({ now: core.options.clock.now(), taken });
+  return { subdirectory, full: subdirectory, onto: null };
+}
+
+/** @throws InputError `backup_not_found`, told as users know it */
+async function requireFull(
+  core: Core,
+  { collection, path }: { collection: CollectionLocation; path: string },
+  { signal }: ExecuteContext,
+): Promise<string> {
+  try {
+    const subdirectory = normalizeSubdirectory(path);
+    await core.options.collectionReader.chain({ collection, subdirectory, signal });
+    return subdirectory;
+  } catch (error) {
+    if (!isAppError(error, 'backup_not_found', 'parameter_invalid')) throw error;
+    throw new InputError(
+      'backup_not_found',
+      `No full backup exists in "${path}" to append an incremental backup to. To take a full backup, remove the subdirectory from the backup command`,
+      { cause: error, hint: 'SHOW BACKUPS IN the collection lists the full backups it holds' },
+    );
+  }
+}
+
+/** The last backup of a chain. @throws AppError `backup_not_found` */
+export async function newestLayer(
+  core: Core,
+  options: { collection: CollectionLocation; full: string; signal: AbortSignal },
+): Promise<BackupSummary> {
+  const { collection, full, signal } = options;
+  const chain = await core.options.collectionReader.chain({ collection, subdirectory: full, signal });
+  return readSummary(core, { collection, subdirectory: chain.at(-1) ?? full, signal });
+}
+
+/**
+ * The backup of a chain that ends at this very moment: what lies between is not kept.
+ * @throws InputError `parameter_invalid` naming the nearest moments
+ */
+export async function layerAt(
+  core: Core,
+  options: { collection: CollectionLocation; full: string; time: Timestamp; signal: AbortSignal },
+): Promise<BackupSummary> {
+  const { collection, full, time, signal } = options;
+  const chain = await core.options.collectionReader.chain({ collection, subdirectory: full, signal });
+  let before: Timestamp | undefined;
+  for (const subdirectory of chain) {
+    const summary = await readSummary(core, { collection, subdirectory, signal });
+    if (summary.endTime === time) return summary;
+    if (summary.endTime > time) throw betweenBackups([before, summary.endTime]);
+    before = summary.endTime;
+  }
+  throw betweenBackups([before]);
+}
+
+function betweenBackups(nearest: readonly (Timestamp | undefined)[]): InputError {
+  const times = nearest.flatMap((time) => (time === undefined ? [] : [formatTimestamp(time)]));
+  return new InputError(
+    'parameter_invalid',
+    `invalid RESTORE timestamp: restoring to arbitrary time requires that BACKUP for requested time be created with 'revision_history' option. nearest backup time(s) ${times.join(', ')}`,
+    { hint: 'SHOW BACKUP shows the end time of each backup' },
+  );
+}
+
+/** Why the data that is served now cannot be told from a backup by its changes. */
+function obstacleTo(core: Core, newest: BackupSummary, { session }: ExecuteContext): string | undefined {
+  const identity = core.options.instanceHost.get(session.virtualClusterId)?.identity;
+  if (identity === undefined) throw new AppError('object_not_found', 'the virtual cluster is gone');
+  if (newest.virtualClusterId !== identity.virtualClusterId) {
+    return `it is of virtual cluster "${newest.virtualClusterName}"`;
+  }
+  if (newest.engineMajor !== identity.engineMajor)
+    return `it was taken from PostgreSQL ${newest.engineMajor}`;
+  if (newest.incarnation !== identity.incarnation) {
+    return 'the data was restored, branched or taken back in time since';
+  }
+  return undefined;
+}
+
+/** Two that build on the same backup would each lack what the other has. @throws InputError `object_in_use` */
+function requireNoOther(
+  core: Core,
+  { collection, full }: { collection: CollectionLocation; full: string },
+  { session }: ExecuteContext,
+): void {
+  const other = core.runner.active(session.virtualClusterId).find((job) => {
+    if (job.type !== BACKUP_JOB) return false;
+    const chain = chainOf(job);
+    return chain.collectionUri === collection.displayUri && chain.full === full;
+  });
+  if (other === undefined) return;
+  throw new InputError(
+    'object_in_use',
+    `job ${other.id} is adding to backup ${full} in ${collection.displayUri}`,
+    {
+      hint: `wait for it with SHOW JOB WHEN COMPLETE ${other.id}`,
+    },
+  );
+}
