@@ -21,6 +21,7 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
       'alter_virtual_cluster',
       'drop_virtual_cluster',
       'show_virtual_clusters',
+      'show_timeline',
       'show_virtual_cluster_name',
     ],
   },
@@ -29,7 +30,29 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
     kinds: ['set_cluster_setting', 'reset_cluster_setting', 'show_cluster_setting', 'show_cluster_settings'],
   },
   { title: 'Backup and restore', kinds: ['backup', 'restore', 'show_backups', 'show_backup'] },
-  { title: 'Jobs', kinds: ['show_jobs', 'show_job', 'control_job'] },
+  { title: 'Jobs', kinds: ['show_jobs', 'show_job', 'control_jobs'] },
+  {
+    title: 'Schedules',
+    kinds: [
+      'create_schedule',
+      'alter_backup_schedule',
+      'show_schedules',
+      'show_schedule',
+      'show_create_schedule',
+      'control_schedules',
+    ],
+  },
+  {
+    title: 'External connections',
+    kinds: [
+      'create_external_connection',
+      'alter_external_connection',
+      'drop_external_connection',
+      'show_external_connections',
+      'show_create_external_connections',
+      'check_external_connection',
+    ],
+  },
 ];
 
 const INTRODUCTION = `# SQL statements
@@ -51,6 +74,8 @@ const OPTION_STATEMENTS: readonly StatementKind[] = [
   'backup',
   'restore',
   'show_backup',
+  'create_schedule',
+  'check_external_connection',
 ] satisfies OptionStatement[];
 
 function isOptionStatement(kind: StatementKind): kind is OptionStatement {

@@ -173,15 +173,17 @@ describe('the catalog in a real database', () => {
       fc.constantFrom(
         { kind: 'pending' as const },
         { kind: 'running' as const },
-        { kind: 'pause-requested' as const },
+        { kind: 'pause-requested' as const, reason: undefined },
+        { kind: 'pause-requested' as const, reason: 'night' },
+        { kind: 'paused' as const, error: 'e', reason: 'night' },
         { kind: 'cancel-requested' as const },
         { kind: 'succeeded' as const },
         { kind: 'canceled' as const },
-        { kind: 'paused' as const, error: undefined },
+        { kind: 'paused' as const, error: undefined, reason: undefined },
       ),
       fc.record(
         {
-          kind: fc.constantFrom('failed' as const, 'revert-failed' as const, 'paused' as const),
+          kind: fc.constantFrom('failed' as const, 'revert-failed' as const),
           error: text,
         },
         plain,
@@ -239,9 +241,16 @@ describe('the catalog in a real database', () => {
     const odd = `a\0b\ud800c`;
     const [first] = all;
     assert.ok(first !== undefined);
-    await store.update({ ...first, state: { kind: 'paused', error: odd }, progress: { odd } }, wait);
+    await store.update(
+      { ...first, state: { kind: 'paused', error: odd, reason: undefined }, progress: { odd } },
+      wait,
+    );
     const told = await store.read(first.id, wait);
-    assert.deepEqual(told?.state, { kind: 'paused', error: 'a\ufffdb\ufffdc' });
+    assert.deepEqual(told?.state, {
+      kind: 'paused',
+      error: 'a\ufffdb\ufffdc',
+      reason: undefined,
+    });
     assert.deepEqual(told?.progress, { odd: 'a\ufffdb\ufffdc' });
     await store.update(first, wait);
 

@@ -1,5 +1,5 @@
 /** The `system` database of one virtual cluster, as far as our records need it. */
-import { toError } from '../base/index.ts';
+import { type Timestamp, toError } from '../base/index.ts';
 
 /** A row of a query: column name to text value. */
 export type Row = Readonly<Record<string, string | null>>;
@@ -42,4 +42,15 @@ export function textOf(row: Row, column: string): string {
   const value = row[column];
   if (value === undefined || value === null) throw new TypeError(`column ${column} is missing or null`);
   return value;
+}
+
+/** Postgres holds neither zero bytes nor halves of characters; a message that has one must not keep a state from being written. */
+export function storable<Text extends string | null>(text: Text): Text;
+export function storable(text: string | null): string | null {
+  return text === null ? null : text.toWellFormed().replaceAll('\0', '\ufffd');
+}
+
+/** A column made by `microsecondsOf`. */
+export function timestampOf(microseconds: string | null | undefined): Timestamp | null {
+  return microseconds === null || microseconds === undefined ? null : (BigInt(microseconds) as Timestamp);
 }

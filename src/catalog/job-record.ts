@@ -1,5 +1,6 @@
 /** What is recorded of a job, and its states as `SHOW JOBS` names them. Transitions are decided in `jobs`. */
 import type { IncarnationId, JobId, Timestamp, VirtualClusterId } from '../base/index.ts';
+import type { ScheduledRun } from './schedule-record.ts';
 
 /** How a job that is being reverted will end. */
 export type RevertOutcome =
@@ -11,8 +12,9 @@ export type JobState =
   | { readonly kind: 'running' }
   /** A transient error stopped it; the next attempt begins at `retryAt`. */
   | { readonly kind: 'retry-running'; readonly retryAt: Timestamp; readonly error: string }
-  | { readonly kind: 'pause-requested' }
-  | { readonly kind: 'paused'; readonly error: string | undefined }
+  | { readonly kind: 'pause-requested'; readonly reason: string | undefined }
+  /** With the error that paused it, or the reason that somebody gave. */
+  | { readonly kind: 'paused'; readonly error: string | undefined; readonly reason: string | undefined }
   | { readonly kind: 'cancel-requested' }
   | { readonly kind: 'reverting'; readonly outcome: RevertOutcome }
   | { readonly kind: 'retry-reverting'; readonly retryAt: Timestamp; readonly outcome: RevertOutcome }
@@ -43,6 +45,8 @@ export interface JobSpec {
   readonly payload: JsonObject;
   /** Set when the job works on another virtual cluster than the one that keeps its record. */
   readonly targetVirtualClusterId?: VirtualClusterId;
+  /** The run of a schedule that it is. */
+  readonly schedule?: ScheduledRun;
 }
 
 export interface JobRecord extends JobSpec {

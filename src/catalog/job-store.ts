@@ -1,7 +1,16 @@
 /** Reading and writing job records in the `system` database of a virtual cluster. */
 import type { IncarnationId, JobId, Timestamp, VirtualClusterId } from '../base/index.ts';
 import { AppError, formatTimestamp } from '../base/index.ts';
-import { type Row, type SqlClient, type SystemDatabase, microsecondsOf, textOf } from './database.ts';
+import {
+  type Row,
+  type SqlClient,
+  type SystemDatabase,
+  microsecondsOf,
+  storable,
+  textOf,
+  timestampOf,
+} from './database.ts';
+import type { ScheduleId } from './schedule-record.ts';
 import {
   type JobRecord,
   type JobState,
@@ -15,6 +24,13 @@ export interface JobStoreWait {
   readonly signal: AbortSignal;
 }
 
+export interface JobListOptions {
+  readonly finishedSince: Timestamp;
+  readonly targetVirtualClusterId?: VirtualClusterId;
+  /** Only jobs of these schedules. */
+  readonly scheduleIds?: readonly ScheduleId[];
+}
+
 /** The job records of one virtual cluster. */
 export interface JobStore {
   /** Harmless when a record of that number is there already. */
@@ -25,11 +41,7 @@ export interface JobStore {
   /** Those that are not over, oldest first. */
   readUnfinished(wait: JobStoreWait): Promise<readonly JobRecord[]>;
   /** Unfinished jobs, and those that finished at or after `finishedSince`; newest first. */
-  list(options: {
-    finishedSince: Timestamp;
-    targetVirtualClusterId?: VirtualClusterId;
-    signal: AbortSignal;
-  }): Promise<readonly JobRecord[]>;
+  list(options: JobListOptions & JobStoreWait): Promise<readonly JobRecord[]>;
   /** The newest number in use, 0 when there is none. */
   newestId(wait: JobStoreWait): Promise<bigint>;
   /** Deletes records of jobs that finished before `before`, at most `countMax`; gives how many. */
@@ -56,16 +68,17 @@ const COLUMNS = `job_id, job_type, description, user_name, status, running_statu
   ${microsecondsOf('created')} as created_us, ${microsecondsOf('started')} as started_us,
   ${microsecondsOf('finished')} as finished_us, ${microsecondsOf('modified')} as modified_us,
   fraction_completed, error, coordinator_id, payload::text as payload, progress::text as progress, attempt,
-  incarnation, target_virtual_cluster_id, revert_outcome, ${microsecondsOf('retry_at')} as retry_at_us`;
+  incarnation, target_virtual_cluster_id, revert_outcome, ${microsecondsOf('retry_at')} as retry_at_us,
+  schedule_id, ${microsecondsOf('scheduled_for')} as scheduled_for_us, pause_reason`;
 
 /** Writes a record of any state; for a restored virtual cluster that is not served yet. Harmless when it is there. */
 export async function insertJob(client: SqlClient, job: JobRecord): Promise<void> {
   await client.query(
     `insert into public.jobs (job_id, job_type, description, user_name, created, payload, incarnation,
-        target_virtual_cluster_id, status, running_status, started, finished, modified, fraction_completed, error,
-        coordinator_id, progress, attempt, revert_outcome, retry_at)
-      values ($1, $2, $3, $4, $5::timestamptz, $6::jsonb, $7::uuid, $8, $9, $10, $11::timestamptz, $12::timestamptz,
-        $13::timestamptz, $14, $15, $16, $17::jsonb, $18, $19, $20::timestamptz)
+        target_virtual_cluster_id, schedule_id, scheduled_for, status, running_status, started, finished, modified, fraction_completed, error,
+        coordinator_id, progress, attempt, revert_outcome, retry_at, pause_reason)
+      values ($1, $2, $3, $4, $5::timestamptz, $6::jsonb, $7::uuid, $8, $9, $10::timestamptz, $11, $12, $13::timestamptz,
+        $14::timestamptz, $15::timestamptz, $16, $17, $18, $19::jsonb, $20, $21, $22::timestamptz, $23)
       on conflict (job_id) do nothing`,
     [
       String(job.id),
@@ -76,6 +89,8 @@ export async function insertJob(client: SqlClient, job: JobRecord): Promise<void
       storableJson(job.payload),
       job.incarnation,
       job.targetVirtualClusterId === undefined ? null : String(job.targetVirtualClusterId),
+      job.schedule === undefined ? null : String(job.schedule.scheduleId),
+      job.schedule === undefined ? null : formatTimestamp(job.schedule.scheduledFor),
       ...mutableColumns(job),
     ],
   );
@@ -87,7 +102,7 @@ export async function writeJob(client: SqlClient, job: JobRecord): Promise<void>
     `update public.jobs set status = $2, running_status = $3, started = $4::timestamptz,
         finished = $5::timestamptz, modified = $6::timestamptz, fraction_completed = $7, error = $8,
         coordinator_id = $9, progress = $10::jsonb, attempt = $11, revert_outcome = $12,
-        retry_at = $13::timestamptz
+        retry_at = $13::timestamptz, pause_reason = $14
       where job_id = $1`,
     [String(job.id), ...mutableColumns(job)],
   );
@@ -106,19 +121,18 @@ export async function unfinishedJobs(client: SqlClient): Promise<readonly JobRec
   return rows.map(recordOf);
 }
 
-async function listJobs(
-  client: SqlClient,
-  options: { finishedSince: Timestamp; targetVirtualClusterId?: VirtualClusterId },
-): Promise<readonly JobRecord[]> {
-  const { finishedSince, targetVirtualClusterId } = options;
+async function listJobs(client: SqlClient, options: JobListOptions): Promise<readonly JobRecord[]> {
+  const { finishedSince, targetVirtualClusterId, scheduleIds } = options;
   const rows = await client.query(
     `select ${COLUMNS} from public.jobs
       where (finished is null or finished >= $1::timestamptz)
         and ($2::int8 is null or target_virtual_cluster_id = $2::int8)
+        and ($3::text is null or schedule_id = any (pg_catalog.string_to_array($3, ',')::int8[]))
       order by job_id desc limit ${JOBS_LISTED_MAX}`,
     [
       formatTimestamp(finishedSince),
       targetVirtualClusterId === undefined ? null : String(targetVirtualClusterId),
+      scheduleIds === undefined ? null : scheduleIds.join(','),
     ],
   );
   return rows.map(recordOf);
@@ -157,12 +171,8 @@ function mutableColumns(job: JobRecord): (string | null)[] {
     String(job.attempt),
     'outcome' in state ? state.outcome.kind : null,
     'retryAt' in state ? formatTimestamp(state.retryAt) : null,
+    'reason' in state ? storable(state.reason ?? null) : null,
   ];
-}
-
-/** Postgres holds neither zero bytes nor halves of characters; a message that has one must not keep a state from being written. */
-function storable(text: string | null): string | null {
-  return text === null ? null : text.toWellFormed().replaceAll('\0', '\ufffd');
 }
 
 function storableJson(value: JsonObject): string {
@@ -173,6 +183,7 @@ function storableJson(value: JsonObject): string {
 
 function recordOf(row: Row): JobRecord {
   const target = row['target_virtual_cluster_id'];
+  const schedule = row['schedule_id'];
   return {
     id: BigInt(textOf(row, 'job_id')) as JobId,
     type: textOf(row, 'job_type'),
@@ -182,6 +193,14 @@ function recordOf(row: Row): JobRecord {
     ...(target === null || target === undefined
       ? {}
       : { targetVirtualClusterId: Number(target) as VirtualClusterId }),
+    ...(schedule === null || schedule === undefined
+      ? {}
+      : {
+          schedule: {
+            scheduleId: BigInt(schedule) as ScheduleId,
+            scheduledFor: BigInt(textOf(row, 'scheduled_for_us')) as Timestamp,
+          },
+        }),
     state: stateOf(row),
     runningStatus: row['running_status'] ?? null,
     created: BigInt(textOf(row, 'created_us')) as Timestamp,
@@ -202,13 +221,14 @@ function stateOf(row: Row): JobState {
   switch (kind) {
     case 'pending':
     case 'running':
-    case 'pause-requested':
     case 'cancel-requested':
     case 'succeeded':
     case 'canceled':
       return { kind };
+    case 'pause-requested':
+      return { kind, reason: row['pause_reason'] ?? undefined };
     case 'paused':
-      return { kind, error };
+      return { kind, error, reason: row['pause_reason'] ?? undefined };
     case 'retry-running':
       return { kind, retryAt: timestampOf(row['retry_at_us']) ?? (0n as Timestamp), error: error ?? '' };
     case 'reverting':
@@ -227,8 +247,4 @@ function outcomeOf(row: Row): RevertOutcome {
   return row['revert_outcome'] === 'canceled'
     ? { kind: 'canceled' }
     : { kind: 'failed', error: row['error'] ?? '' };
-}
-
-function timestampOf(microseconds: string | null | undefined): Timestamp | null {
-  return microseconds === null || microseconds === undefined ? null : (BigInt(microseconds) as Timestamp);
 }

@@ -22,7 +22,21 @@ export const SYSTEM_PRIVILEGE_ROLES = {
   EXTERNALIOIMPLICITACCESS: 'atoll_externalioimplicitaccess',
   VIEWJOB: 'atoll_viewjob',
   CONTROLJOB: 'atoll_controljob',
+  VIEWSYSTEMDATA: 'atoll_viewsystemdata',
+  VIEWCLUSTERSETTING: 'atoll_viewclustersetting',
+  MODIFYCLUSTERSETTING: 'atoll_modifyclustersetting',
+  MODIFYSQLCLUSTERSETTING: 'atoll_modifysqlclustersetting',
+  EXTERNALCONNECTION: 'atoll_externalconnection',
+  REPLICATION: 'atoll_replication',
+  REPLICATIONSOURCE: 'atoll_replicationsource',
+  REPLICATIONDEST: 'atoll_replicationdest',
 } as const;
+
+/**
+ * Roles as which people of the system VC are served in another virtual cluster: with everything an admin may do there, and with nothing
+ * but Atoll's own tables to read. Nobody can log in as them by name, or become one of them.
+ */
+export const AUTHORITY_ROLES = { admin: 'atoll_operator', observer: 'atoll_observer' } as const;
 
 export type SystemPrivilege = keyof typeof SYSTEM_PRIVILEGE_ROLES;
 
@@ -70,6 +84,66 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
         'create index jobs_unfinished on public.jobs (status) where finished is null',
         'create index jobs_finished on public.jobs (finished)',
         ...Object.values(SYSTEM_PRIVILEGE_ROLES).map(createPrivilegeRole),
+      ],
+    },
+    {
+      version: 2,
+      name: 'schedules and external connections',
+      sql: [
+        `create table public.scheduled_jobs (
+          schedule_id int8 primary key,
+          label text not null,
+          owner_name text not null,
+          created timestamptz not null,
+          recurrence text not null,
+          next_run timestamptz,
+          message text,
+          on_previous_running text not null,
+          on_execution_failure text not null,
+          backup_type text not null,
+          statement text not null,
+          partner_id int8,
+          waits_for_full_after int8,
+          updates_last_backup_metric boolean not null,
+          ignore_existing_backups boolean not null,
+          first_run timestamptz,
+          incarnation uuid not null
+        )`,
+        'create index scheduled_jobs_due on public.scheduled_jobs (next_run) where next_run is not null',
+        `alter table public.jobs add column schedule_id int8, add column scheduled_for timestamptz,
+          add column schedule_settled boolean not null default false, add column pause_reason text`,
+        'create index jobs_by_schedule on public.jobs (schedule_id, scheduled_for) where schedule_id is not null',
+        `create index jobs_unsettled on public.jobs (job_id)
+          where schedule_id is not null and finished is not null and not schedule_settled`,
+        `create table public.external_connections (
+          connection_name text primary key,
+          connection_type text not null,
+          uri text not null,
+          owner_name text not null,
+          created timestamptz not null,
+          updated timestamptz not null
+        )`,
+      ],
+    },
+    {
+      version: 3,
+      name: 'more system privileges, privileges on external connections, authority of the system virtual cluster',
+      sql: [
+        ...Object.values(SYSTEM_PRIVILEGE_ROLES).map(createPrivilegeRole),
+        `create table public.external_connection_privileges (
+          connection_name text not null references public.external_connections on update cascade on delete cascade,
+          grantee oid not null,
+          privilege text not null check (privilege in ('USAGE', 'DROP', 'UPDATE')),
+          is_grantable boolean not null,
+          primary key (connection_name, grantee, privilege)
+        )`,
+        ...Object.values(AUTHORITY_ROLES).map((role) => `create role ${role} login`),
+        `grant admin to ${AUTHORITY_ROLES.admin}`,
+        `grant ${SYSTEM_PRIVILEGE_ROLES.VIEWJOB}, ${SYSTEM_PRIVILEGE_ROLES.VIEWCLUSTERSETTING},
+          ${SYSTEM_PRIVILEGE_ROLES.VIEWSYSTEMDATA} to ${AUTHORITY_ROLES.observer}`,
+        `grant connect on database system to ${AUTHORITY_ROLES.observer}`,
+        // Not external_connections and scheduled_jobs: their URIs hold secrets.
+        `grant select on public.settings, public.jobs, public.migrations to ${AUTHORITY_ROLES.observer}`,
       ],
     },
   ],

@@ -1,11 +1,14 @@
-/** BACKUP INTO 'collection' [WITH detached] */
+/** BACKUP INTO [LATEST | 'path' IN] 'collection' [WITH detached] */
 import { InputError } from '../base/index.ts';
 import { BACKUP_JOB, backupPayload } from '../jobs/index.ts';
 import { type Statement, printStatement, redactUri } from '../sql/index.ts';
+import type { CollectionLocation } from '../timeline/index.ts';
+import { placeBackup } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
-import { openCollection, requireKnownOptions, requireNodelocal } from './collection.ts';
-import { loggerOf } from './core.ts';
-import { requirePrivilege } from './privileges.ts';
+import { openCollection, requireKnownOptions } from './collection.ts';
+import type { ExecuteContext } from './contract.ts';
+import { type Core, loggerOf } from './core.ts';
+import { requireBackupPrivilege } from './object-decisions.ts';
 import { type UseCase, askerOf } from './use-case.ts';
 import { notAvailable } from './values.ts';
 
@@ -15,28 +18,22 @@ export const backup: UseCase<Backup> = {
   columns: (statement) => bulkColumns(statement.options),
   refusedInTransaction: undefined,
   async run(core, statement, context) {
-    const { session, signal } = context;
+    const { session } = context;
     requireBulkAllowed(context, { statement: 'BACKUP', options: statement.options });
-    requireAvailable(statement);
-    if (!core.settings.isOn(session.virtualClusterId, 'feature.backup.enabled')) {
-      throw new InputError('feature_disabled', 'feature BACKUP was disabled by the database administrator');
-    }
-    await requirePrivilege(askerOf(core, context), {
-      anyOf: ['BACKUP'],
-      refusal:
-        'only users with the admin role or the BACKUP system privilege are allowed to perform full cluster backups',
-    });
-    const collection = await openCollection(core, statement.destination);
-    await requireNodelocal(core, context);
-    const taken = await core.options.collectionReader.list(collection, { signal });
-    const subdirectory = core.backupPaths.next({ now: core.options.clock.now(), taken });
+    const collection = await admitBackup(core, statement, context);
+    const { subdirectory, full, onto } = await placeBackup(
+      core,
+      { collection, appendTo: statement.appendTo },
+      context,
+    );
     const job = await core.runner.create(
       session.virtualClusterId,
       {
         type: BACKUP_JOB,
-        description: describe(statement, subdirectory),
+        description: describe(statement, full),
         user: session.user,
-        payload: backupPayload({ collectionUri: collection.displayUri, subdirectory }),
+        payload: backupPayload({ collectionUri: collection.displayUri, subdirectory, onto }),
+        ...(context.run === undefined ? {} : { schedule: context.run }),
       },
       { signal: core.signal },
     );
@@ -48,6 +45,26 @@ export const backup: UseCase<Backup> = {
   },
 };
 
+/**
+ * Everything that is checked before a backup begins; a schedule is checked by it when it is made.
+ * @throws InputError `feature_not_supported`, `feature_disabled`, `insufficient_privilege`, and what the URI is refused for
+ */
+export async function admitBackup(
+  core: Core,
+  statement: Backup,
+  context: ExecuteContext,
+): Promise<CollectionLocation> {
+  requireAvailable(statement);
+  if (!core.settings.isOn(context.session.virtualClusterId, 'feature.backup.enabled')) {
+    throw new InputError('feature_disabled', 'feature BACKUP was disabled by the database administrator');
+  }
+  await requireBackupPrivilege(askerOf(core, context), {
+    targets: statement.targets,
+    currentDatabase: context.session.database,
+  });
+  return openCollection(core, statement.destination, context);
+}
+
 /** @throws InputError `feature_not_supported` naming what this release does not offer */
 function requireAvailable(statement: Backup): void {
   if (statement.targets.kind !== 'virtual_cluster') {
@@ -55,9 +72,6 @@ function requireAvailable(statement: Backup): void {
       `BACKUP ${statement.targets.kind === 'databases' ? 'DATABASE' : 'TABLE'}`,
       'back up the whole virtual cluster: BACKUP INTO ...',
     );
-  }
-  if (statement.appendTo !== undefined) {
-    throw notAvailable('an incremental backup', 'take a full backup: BACKUP INTO ...');
   }
   if (statement.asOf !== undefined) {
     throw notAvailable('BACKUP with AS OF SYSTEM TIME', 'leave it out to back up the present state');

@@ -1,27 +1,29 @@
 /** Puts the parts of the control layer together, around a running system VC. */
 import {
   AppError,
-  InputError,
   KeyedMutex,
   SYSTEM_VIRTUAL_CLUSTER_ID,
   type VirtualClusterId,
   assert,
 } from '../base/index.ts';
-import { resolveNodelocalUri } from '../blob/index.ts';
 import {
   CURRENT_RELEASE,
   JobIdSource,
   PostgresVirtualClusterCatalog,
   type VirtualClusterCatalog,
+  isTerminal,
   migrate,
 } from '../catalog/index.ts';
-import { JobRunner, type JobType, backupJobType, restoreJobType } from '../jobs/index.ts';
+import { JobRunner, type JobType, Scheduler, backupJobType, restoreJobType } from '../jobs/index.ts';
 import type { CaptureSource } from '../timeline/index.ts';
 import { BackupPaths } from './collection.ts';
 import type { ControlOptions, Core } from './core.ts';
+import { startScheduledBackup } from './scheduled-backup.ts';
 import { ServiceGates } from './service-gate.ts';
 import { Services } from './services.ts';
 import { Settings } from './settings.ts';
+import { executeStatement } from './statements.ts';
+import { resolveStorage } from './storage-location.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
 /** Starts the system VC, or takes it over while it runs, and brings its tables up to date. Nobody is let in yet. */
@@ -46,7 +48,12 @@ export async function buildCore(
   await settings.load(SYSTEM_VIRTUAL_CLUSTER_ID, { database: system, signal });
   const gates = new ServiceGates({ clock });
   const locks = new KeyedMutex<VirtualClusterId>();
-  const resolveCollection = collectionResolver(options);
+  const resolveCollection: Core['resolveCollection'] = (virtualClusterId, uri) =>
+    resolveStorage(options, {
+      database: services.instanceOf(requireRecord({ catalog }, virtualClusterId)),
+      uri,
+      signal: stopping,
+    });
   // Job types and services need each other: a restore takes a service over, a service takes up jobs.
   const types = jobTypes(options, {
     catalog,
@@ -58,28 +65,49 @@ export async function buildCore(
       ),
   });
   const ids = new JobIdSource({ clock, nodeId });
-  const runner = new JobRunner({ types, ids, clock, logger, nodeId });
+  const runner = new JobRunner({
+    types,
+    ids,
+    clock,
+    logger,
+    nodeId,
+    onChange: (virtualClusterId, record) => {
+      if (record.schedule !== undefined && isTerminal(record.state)) scheduler.notify(virtualClusterId);
+    },
+  });
+  // A run is started by the same use case as a client's BACKUP, which needs the whole core.
+  const scheduler: Scheduler = new Scheduler({
+    clock,
+    logger,
+    ids,
+    startRun: (run) => startScheduledBackup(core, run),
+  });
   const services = new Services({
     instanceHost,
     settings,
     runner,
+    scheduler,
     gates,
     clock,
     logger,
     nameOf: (id) => catalog.get(id)?.name,
   });
-  return {
+  const core: Core = {
     options,
     catalog,
     settings,
     runner,
+    scheduler,
+    ids,
     gates,
     services,
     locks,
     signal: stopping,
     resolveCollection,
     backupPaths: new BackupPaths(),
+    answer: (statement, context) => executeStatement(core, statement, context),
   };
+  return core;
 }
 
 function jobTypes(
@@ -106,14 +134,6 @@ function jobTypes(
     }),
     restoreJobType({ bulkWorker, instanceHost, clock, key: cluster.key, resolveCollection, takeOver }),
   ];
-}
-
-function collectionResolver({ externalDirectory, nodeId }: ControlOptions): Core['resolveCollection'] {
-  return async (uri) => {
-    if (externalDirectory !== null) return resolveNodelocalUri({ uri, externalDirectory, nodeId });
-    const hint = 'start the node with another --external-io-dir';
-    throw new InputError('feature_not_supported', 'nodelocal:// is disabled on this node', { hint });
-  };
 }
 
 /** @throws AppError `cannot_connect_now` when the virtual cluster does not run */

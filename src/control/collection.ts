@@ -7,21 +7,44 @@ import {
   formatBackupSubdirectory,
   normalizeSubdirectory,
 } from '../timeline/index.ts';
+import { requireConnectionPrivilege } from './connection-access.ts';
 import type { ExecuteContext } from './contract.ts';
 import type { Core } from './core.ts';
 import { isSystem, requirePrivilege } from './privileges.ts';
+import { parseExternalUri } from './storage-location.ts';
 import { askerOf } from './use-case.ts';
 import { notAvailable, textValue } from './values.ts';
 
 const HUNDREDTH_US = 10_000n;
 
-/** Opens the one location of a statement. @throws InputError for lists, other schemes, and what is malformed */
-export async function openCollection(core: Core, locations: readonly Value[]): Promise<CollectionLocation> {
+/**
+ * Opens the one location of a statement, for who may use it.
+ * @throws InputError for lists, other schemes, and what is malformed; `insufficient_privilege`
+ */
+export async function openCollection(
+  core: Core,
+  locations: readonly Value[],
+  context: ExecuteContext,
+): Promise<CollectionLocation> {
   const [first, ...others] = locations;
   if (first === undefined || others.length > 0) {
     throw notAvailable('a list of locations', 'give the collection as one URI');
   }
-  return core.resolveCollection(textValue(first, 'the URI of a collection'));
+  const uri = textValue(first, 'the URI of a collection');
+  const collection = await core.resolveCollection(context.session.virtualClusterId, uri);
+  await requireStorageAccess(core, context, uri);
+  return collection;
+}
+
+/**
+ * Whoever may use an external connection need not be trusted with all of the node's files.
+ * @throws InputError `insufficient_privilege`
+ */
+async function requireStorageAccess(core: Core, context: ExecuteContext, uri: string): Promise<void> {
+  const reference = parseExternalUri(uri);
+  if (reference === undefined) return requireNodelocal(core, context);
+  requireNodelocalCapability(core, context);
+  await requireConnectionPrivilege(askerOf(core, context), { name: reference.name, privilege: 'USAGE' });
 }
 
 /**
@@ -29,6 +52,15 @@ export async function openCollection(core: Core, locations: readonly Value[]): P
  * @throws InputError `insufficient_privilege`
  */
 export async function requireNodelocal(core: Core, context: ExecuteContext): Promise<void> {
+  requireNodelocalCapability(core, context);
+  await requirePrivilege(askerOf(core, context), {
+    anyOf: ['EXTERNALIOIMPLICITACCESS'],
+    refusal:
+      'only users with the admin role or the EXTERNALIOIMPLICITACCESS system privilege are allowed to access the specified nodelocal URI',
+  });
+}
+
+function requireNodelocalCapability(core: Core, context: ExecuteContext): void {
   const { session } = context;
   const record = core.catalog.get(session.virtualClusterId);
   const isCapable =
@@ -42,14 +74,9 @@ export async function requireNodelocal(core: Core, context: ExecuteContext): Pro
       },
     );
   }
-  await requirePrivilege(askerOf(core, context), {
-    anyOf: ['EXTERNALIOIMPLICITACCESS'],
-    refusal:
-      'only users with the admin role or the EXTERNALIOIMPLICITACCESS system privilege are allowed to access the specified nodelocal URI',
-  });
 }
 
-/** The path of the backup a statement means. @throws AppError `backup_not_found`, `parameter_invalid` */
+/** The path of the full backup a statement means. @throws AppError `backup_not_found`, `parameter_invalid` */
 export async function selectBackup(
   core: Core,
   options: { collection: CollectionLocation; selector: BackupSelector; signal: AbortSignal },
@@ -73,11 +100,21 @@ export class BackupPaths {
 
   next(options: { now: Timestamp; taken: readonly string[] }): string {
     const used = new Set(options.taken.map((path) => path.replace(/^\//, '')));
-    let unit = options.now / HUNDREDTH_US;
-    if (unit <= this.#last) unit = this.#last + 1n;
+    let unit = this.#nextUnit(options.now);
     while (used.has(pathAt(unit))) unit += 1n;
     this.#last = unit;
     return pathAt(unit);
+  }
+
+  /** A time that no other backup is named after. */
+  nextTime(options: { now: Timestamp }): Timestamp {
+    this.#last = this.#nextUnit(options.now);
+    return (this.#last * HUNDREDTH_US) as Timestamp;
+  }
+
+  #nextUnit(now: Timestamp): bigint {
+    const unit = now / HUNDREDTH_US;
+    return unit <= this.#last ? this.#last + 1n : unit;
   }
 }
 

@@ -3,6 +3,7 @@
  * Everything that crosses is plain data, so that a front door in another process can ask over a channel.
  */
 import type { Lsn, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
+import type { ScheduledRun } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
 
 /** Types a result of ours can carry, by their Postgres names. */
@@ -39,7 +40,12 @@ export type StatementResult =
       /** CommandComplete tag, e.g. `SHOW 2`. */
       readonly tag: string;
     }
-  | { readonly kind: 'done'; readonly tag: string };
+  | { readonly kind: 'done'; readonly tag: string }
+  /**
+   * Not done yet: one statement of Postgres's that the front door runs in the session's own backend, so in the session's transaction and
+   * with the rights of its role. The client hears the tag, or the error Postgres gave.
+   */
+  | { readonly kind: 'in_session'; readonly sql: string; readonly tag: string };
 
 /** Who asks, and from where. Made by the front door when a client has logged in. */
 export interface SessionIdentity {
@@ -49,6 +55,15 @@ export interface SessionIdentity {
   readonly user: string;
   readonly database: string;
   readonly applicationName: string;
+}
+
+/** As whom somebody of the system VC is served in another virtual cluster. */
+export interface ServedAs {
+  readonly role: string;
+  /** Where the session must be; undefined: where the client asked to be. */
+  readonly database: string | undefined;
+  /** Start-up settings of the session. */
+  readonly settings: Readonly<Record<string, string>>;
 }
 
 /** The session's transaction, as the backend last reported it in ReadyForQuery. */
@@ -64,6 +79,8 @@ export interface ExecuteContext {
   readonly onNotice: (notice: Notice) => void;
   /** Aborts when the client cancels or goes away; a job that was started keeps running. */
   readonly signal: AbortSignal;
+  /** Set when a schedule asks instead of a client. */
+  readonly run?: ScheduledRun;
 }
 
 /** Where a connection is to be taken. */
@@ -104,6 +121,15 @@ export interface FrontDoorService {
     user: string;
     signal: AbortSignal;
   }): Promise<void>;
+  /**
+   * Whether `user`, who has proved to be that user of the system VC (`-cauthority=system`), may enter this virtual cluster by the
+   * authority of the system VC, and as whom. What it allows is written to the log. @throws AppError `authorization_invalid`
+   */
+  authorizeBySystem?(options: {
+    virtualClusterId: VirtualClusterId;
+    user: string;
+    signal: AbortSignal;
+  }): Promise<ServedAs>;
   /**
    * Refuses, among Postgres's own statements, those that a virtual cluster does not admit: object creation in the system VC while
    * `sql.restrict_system_interface.enabled` is on. The front door calls it with the text of every Query and Parse of a

@@ -1,19 +1,38 @@
 /** What every use case works with, once the system VC serves. */
 import type { Clock, KeyedMutex, Logger, Rng, VirtualClusterId } from '../base/index.ts';
-import type { VirtualClusterCatalog, VirtualClusterRecord } from '../catalog/index.ts';
+import type { JobIdSource, VirtualClusterCatalog, VirtualClusterRecord } from '../catalog/index.ts';
 import type { InstanceHost } from '../instance/index.ts';
-import type { JobRunner } from '../jobs/index.ts';
-import type { BulkWorker, ClusterKey, CollectionLocation, CollectionReader } from '../timeline/index.ts';
+import type { JobRunner, Scheduler } from '../jobs/index.ts';
+import type {
+  BulkWorker,
+  ClusterKey,
+  CollectionLocation,
+  CollectionReader,
+  TimelineReader,
+  TimelineWorker,
+  VaultHost,
+} from '../timeline/index.ts';
+import type { Statement } from '../sql/index.ts';
 import type { BackupPaths } from './collection.ts';
+import type { ExecuteContext, StatementResult } from './contract.ts';
 import type { ServiceGates } from './service-gate.ts';
 import type { Services } from './services.ts';
 import type { Settings } from './settings.ts';
+
+/** Bases and log of the virtual clusters of this node, and what is done with them. */
+export interface TimelineParts {
+  readonly vault: VaultHost;
+  readonly reader: TimelineReader;
+  readonly worker: Pick<TimelineWorker, 'captureBase' | 'materializePoint'>;
+}
 
 /** What the composition root hands in. */
 export interface ControlOptions {
   readonly instanceHost: InstanceHost;
   readonly bulkWorker: BulkWorker;
   readonly collectionReader: CollectionReader;
+  /** Left out on a node that keeps no timelines. */
+  readonly timeline?: TimelineParts;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly logger: Logger;
@@ -29,14 +48,23 @@ export interface Core {
   readonly catalog: VirtualClusterCatalog;
   readonly settings: Settings;
   readonly runner: JobRunner;
+  readonly scheduler: Scheduler;
+  /** Of jobs and schedules. */
+  readonly ids: JobIdSource;
   readonly gates: ServiceGates;
   readonly services: Services;
   /** One life-cycle change of a virtual cluster at a time. */
   readonly locks: KeyedMutex<VirtualClusterId>;
   /** Aborts when the daemon stops. What has been begun is ended under it, not under a client's signal. */
   readonly signal: AbortSignal;
-  readonly resolveCollection: (uri: string) => Promise<CollectionLocation>;
+  /** Where a URI leads that was written in this virtual cluster, whose external connections it may name. */
+  readonly resolveCollection: (
+    virtualClusterId: VirtualClusterId,
+    uri: string,
+  ) => Promise<CollectionLocation>;
   readonly backupPaths: BackupPaths;
+  /** Carries out a statement that stands in a query of the client's. */
+  readonly answer: (statement: Statement, context: ExecuteContext) => Promise<StatementResult>;
 }
 
 /** The log of one virtual cluster. */

@@ -1,4 +1,5 @@
 export * from './contract.ts';
+export * from './row-source-text.ts';
 export type { ControlOptions } from './core.ts';
 export type { Virtualization } from './initialize.ts';
 export { type Control, openControl } from './open-control.ts';

@@ -34,6 +34,21 @@ export async function findJob(core: Core, jobId: JobId, context: ExecuteContext)
   return found;
 }
 
+/** Those of the jobs that are there and that the user may see. */
+export async function findJobs(
+  core: Core,
+  jobIds: readonly JobId[],
+  context: ExecuteContext,
+): Promise<readonly FoundJob[]> {
+  const seesAll = await seesAllJobs(core, context);
+  const found: FoundJob[] = [];
+  for (const jobId of jobIds) {
+    const each = await locate(core, jobId, context);
+    if (each !== undefined && (seesAll || each.job.user === context.session.user)) found.push(each);
+  }
+  return found;
+}
+
 async function locate(core: Core, jobId: JobId, context: ExecuteContext): Promise<FoundJob | undefined> {
   const { session, signal } = context;
   const keeper = session.virtualClusterId;

@@ -68,6 +68,7 @@ class LocalControl implements Control {
   #core: Core | undefined;
   #phase: 'starting' | 'uninitialized' | 'serving' = 'starting';
   #housekeeping: Promise<void> | undefined;
+  #scheduling: Promise<void> | undefined;
 
   constructor(options: ControlOptions) {
     this.#options = options;
@@ -150,7 +151,7 @@ class LocalControl implements Control {
     const jobsEnded = core?.runner.shutdown();
     this.#stopping.abort();
     for (const { id } of core?.catalog.list() ?? []) core?.gates.close(id);
-    await Promise.all([jobsEnded, this.#housekeeping]);
+    await Promise.all([jobsEnded, this.#housekeeping, this.#scheduling]);
     if (options.instances === 'stop') await this.#stopInstances(options.signal);
   }
 
@@ -176,6 +177,7 @@ class LocalControl implements Control {
         .map((record) => places.run(() => this.#openLogged(core, record), { signal: core.signal })),
     );
     this.#housekeeping ??= keepHouse(core);
+    this.#scheduling ??= core.scheduler.run({ signal: core.signal });
   }
 
   /** Housekeeping tries again. */

@@ -1,9 +1,14 @@
 /** Starting and stopping the service of a virtual cluster: its instance, its settings in memory, its jobs, and its gate. */
 import type { Clock, Logger, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
 import { AppError } from '../base/index.ts';
-import { type VirtualClusterRecord, migrate, postgresJobStore } from '../catalog/index.ts';
+import {
+  type VirtualClusterRecord,
+  migrate,
+  postgresJobStore,
+  postgresScheduleStore,
+} from '../catalog/index.ts';
 import type { Instance, InstanceHost, InstanceSettings } from '../instance/index.ts';
-import type { JobDomain, JobRunner } from '../jobs/index.ts';
+import type { JobDomain, JobRunner, ScheduleDomain, Scheduler } from '../jobs/index.ts';
 import { requireEmpty } from './emptiness.ts';
 import { healRoles } from './heal-roles.ts';
 import type { ServiceGates } from './service-gate.ts';
@@ -13,6 +18,7 @@ export interface ServicesOptions {
   readonly instanceHost: InstanceHost;
   readonly settings: Settings;
   readonly runner: JobRunner;
+  readonly scheduler: Scheduler;
   readonly gates: ServiceGates;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -58,8 +64,9 @@ export class Services {
 
   /** Sends clients away, ends the work of jobs, stops the instance. May run twice. */
   async close(record: VirtualClusterRecord, wait: { signal: AbortSignal }): Promise<void> {
-    const { gates, runner, settings, instanceHost } = this.#options;
+    const { gates, runner, scheduler, settings, instanceHost } = this.#options;
     gates.close(record.id);
+    await scheduler.detach(record.id);
     await runner.detach(record.id);
     settings.unload(record.id);
     await instanceHost.get(record.id)?.stop({ mode: 'orderly', ...wait });
@@ -74,12 +81,13 @@ export class Services {
     record: VirtualClusterRecord,
     options: { commit: () => Promise<void>; signal: AbortSignal },
   ): Promise<void> {
-    const { gates, runner } = this.#options;
+    const { gates, runner, scheduler } = this.#options;
     const before = this.instanceOf(record);
     gates.close(record.id);
     try {
       await endSessions(before, options);
       await requireEmpty(before, options);
+      await scheduler.detach(record.id);
       await runner.detach(record.id);
       await options.commit();
     } finally {
@@ -93,7 +101,7 @@ export class Services {
     instance: Instance,
     wait: { signal: AbortSignal },
   ): Promise<void> {
-    const { settings, runner, gates, clock, logger } = this.#options;
+    const { settings, runner, scheduler, gates, clock, logger } = this.#options;
     const now = clock.now();
     const healed = await instance.withSystemClient(async (client) => {
       await migrate(client, { set: 'virtual_cluster', now });
@@ -103,7 +111,26 @@ export class Services {
     for (const change of healed) logger.for(scope).warning(change);
     await settings.load(record.id, { database: instance, ...wait });
     await runner.attach(this.#domainOf(record, instance), wait);
+    await scheduler.attach(this.#scheduleDomainOf(record, instance), wait);
     gates.open(record.id);
+  }
+
+  #scheduleDomainOf(record: VirtualClusterRecord, instance: Instance): ScheduleDomain {
+    const { settings, nameOf } = this.#options;
+    return {
+      virtualClusterId: record.id,
+      get virtualClusterName() {
+        return nameOf(record.id) ?? record.name;
+      },
+      incarnation: instance.identity.incarnation,
+      store: postgresScheduleStore(instance),
+      policy: () => ({
+        isEnabled: settings.isOn(record.id, 'jobs.scheduler.enabled'),
+        paceUs: settings.integer(record.id, 'jobs.scheduler.pace'),
+        startsMax: Number(settings.integer(record.id, 'jobs.scheduler.max_jobs_per_iteration')),
+        isHistoryProtected: settings.isOn(record.id, 'schedules.backup.gc_protection.enabled'),
+      }),
+    };
   }
 
   #domainOf(record: VirtualClusterRecord, instance: Instance): JobDomain {

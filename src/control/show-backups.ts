@@ -2,13 +2,7 @@
 import { CorruptError } from '../base/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { BackupObject, BackupSummary } from '../timeline/index.ts';
-import {
-  openCollection,
-  readSummary,
-  requireKnownOptions,
-  requireNodelocal,
-  selectBackup,
-} from './collection.ts';
+import { openCollection, readSummary, requireKnownOptions, selectBackup } from './collection.ts';
 import type { Cell, Column } from './contract.ts';
 import { type UseCase, boolCell, columnsOf, rowsResult, timestampCell } from './use-case.ts';
 import { isFlagOn, notAvailable } from './values.ts';
@@ -39,8 +33,7 @@ export const showBackups: UseCase<ShowBackups> = {
   columns: () => PATHS,
   refusedInTransaction: undefined,
   async run(core, statement, context) {
-    const collection = await openCollection(core, statement.collection);
-    await requireNodelocal(core, context);
+    const collection = await openCollection(core, statement.collection, context);
     const paths = await core.options.collectionReader.list(collection, context);
     return rowsResult(
       PATHS,
@@ -61,21 +54,21 @@ export const showBackup: UseCase<ShowBackup> = {
       );
     }
     requireKnownOptions(statement.options, { statement: 'SHOW BACKUP', known: ['check_files'] });
-    const collection = await openCollection(core, statement.collection);
-    await requireNodelocal(core, context);
-    const subdirectory = await selectBackup(core, { collection, selector: statement.from, signal });
-    const summary = await readSummary(core, { collection, subdirectory, signal });
+    const collection = await openCollection(core, statement.collection, context);
+    const full = await selectBackup(core, { collection, selector: statement.from, signal });
+    const { collectionReader, cluster } = core.options;
+    const chain = await collectionReader.chain({ collection, subdirectory: full, signal });
     const withFiles = isFlagOn(statement.options, 'check_files');
-    if (withFiles) {
-      const { key } = core.options.cluster;
-      requireNoneMissing(
-        await core.options.collectionReader.missingFiles({ collection, subdirectory, key, signal }),
-      );
+    const rows: (readonly Cell[])[] = [];
+    for (const subdirectory of chain) {
+      const summary = await readSummary(core, { collection, subdirectory, signal });
+      if (withFiles) {
+        const { key } = cluster;
+        requireNoneMissing(await collectionReader.missingFiles({ collection, subdirectory, key, signal }));
+      }
+      rows.push(...summary.objects.map((object) => objectCells(object, { summary, withFiles })));
     }
-    return rowsResult(
-      columnsOfBackup(statement),
-      summary.objects.map((object) => objectCells(object, { summary, withFiles })),
-    );
+    return rowsResult(columnsOfBackup(statement), rows);
   },
 };
 
@@ -101,7 +94,7 @@ function objectCells(
     object.kind === 'table' || object.kind === 'type' ? object.schema : null,
     object.name,
     object.kind,
-    'full',
+    summary.baseSubdirectory === null ? 'full' : 'incremental',
     timestampCell(summary.startTime),
     timestampCell(summary.endTime),
     countCell(object.sizeBytes),

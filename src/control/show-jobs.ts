@@ -1,10 +1,18 @@
-/** SHOW [AUTOMATIC] JOBS, SHOW JOB id and SHOW JOB WHEN COMPLETE id. */
-import { AppError, SYSTEM_VIRTUAL_CLUSTER_ID, type Timestamp } from '../base/index.ts';
-import { type JobRecord, errorOf, isTerminal } from '../catalog/index.ts';
+/** SHOW [AUTOMATIC] JOBS in all its forms, SHOW JOB id, and both WHEN COMPLETE. */
+import {
+  AppError,
+  type JobId,
+  SYSTEM_VIRTUAL_CLUSTER_ID,
+  type Timestamp,
+  assertNever,
+} from '../base/index.ts';
+import { type JobRecord, type ScheduleId, errorOf, isTerminal } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { Cell, Column, ExecuteContext } from './contract.ts';
+import { scheduleIdsOf } from './control-schedules.ts';
 import type { Core } from './core.ts';
-import { type FoundJob, findJob, seesAllJobs, storeOf } from './job-visibility.ts';
+import { idsOf } from './id-query.ts';
+import { type FoundJob, findJob, findJobs, seesAllJobs, storeOf } from './job-visibility.ts';
 import { isSystem } from './privileges.ts';
 import { type UseCase, columnsOf, rowsResult, timestampCell } from './use-case.ts';
 import { jobIdValue } from './values.ts';
@@ -42,37 +50,89 @@ const SINGLE = columnsOf({
   execution_errors: 'text',
 });
 
+const DETAILS = columnsOf({ execution_details: 'jsonb' });
+
 export const showJobs: UseCase<ShowJobs> = {
-  columns: () => LIST,
+  columns: (statement) => withDetails(LIST, statement),
   refusedInTransaction: undefined,
   async run(core, statement, context) {
-    const jobs = statement.automatic ? [] : await visibleJobs(core, context);
-    return rowsResult(LIST, jobs.toSorted(byRecency).map(listCells));
+    // Atoll's own upkeep makes no jobs.
+    const jobs = statement.automatic ? [] : await listedJobs(core, statement, context);
+    return rowsResult(
+      withDetails(LIST, statement),
+      jobs.toSorted(byRecency).map((job) => [...listCells(job), ...detailCells(job, statement)]),
+    );
   },
 };
 
 export const showJob: UseCase<ShowJob> = {
-  columns: (): readonly Column[] => SINGLE,
+  columns: (statement) => withDetails(SINGLE, statement),
   refusedInTransaction: undefined,
   async run(core, statement, context) {
     const found = await findJob(core, jobIdValue(statement.jobId), context);
     const job = statement.whenComplete ? await whenComplete(core, found, context) : found.job;
-    return rowsResult(SINGLE, [singleCells(job)]);
+    return rowsResult(withDetails(SINGLE, statement), [
+      [...singleCells(job), ...detailCells(job, statement)],
+    ]);
   },
 };
 
+function withDetails(
+  columns: readonly Column[],
+  statement: { readonly withExecutionDetails: boolean },
+): readonly Column[] {
+  return statement.withExecutionDetails ? [...columns, ...DETAILS] : columns;
+}
+
+/** How the work went so far, for those who look into a failure; it holds no secrets. */
+function detailCells(job: JobRecord, statement: { readonly withExecutionDetails: boolean }): readonly Cell[] {
+  if (!statement.withExecutionDetails) return [];
+  return [JSON.stringify({ attempt: job.attempt, incarnation: job.incarnation, progress: job.progress })];
+}
+
+async function listedJobs(
+  core: Core,
+  { jobs, whenComplete: waits }: ShowJobs,
+  context: ExecuteContext,
+): Promise<readonly JobRecord[]> {
+  switch (jobs.kind) {
+    case 'all':
+      return visibleJobs(core, context);
+    case 'of_schedules':
+      return visibleJobs(core, context, await scheduleIdsOf(core, jobs.schedules, context));
+    case 'query': {
+      const ids = (await idsOf(core, { query: jobs.text, of: 'job', context })) as readonly JobId[];
+      const found = await findJobs(core, ids, context);
+      return waits
+        ? Promise.all(found.map((each) => whenComplete(core, each, context)))
+        : found.map(({ job }) => job);
+    }
+    default:
+      return assertNever(jobs);
+  }
+}
+
 /** Own records, and those that the control plane keeps for this virtual cluster; none twice. */
-async function visibleJobs(core: Core, context: ExecuteContext): Promise<readonly JobRecord[]> {
+async function visibleJobs(
+  core: Core,
+  context: ExecuteContext,
+  scheduleIds?: readonly ScheduleId[],
+): Promise<readonly JobRecord[]> {
   const { session, signal } = context;
   const finishedSince = (core.options.clock.now() - LISTED_AFTER_END_US) as Timestamp;
-  const own = await storeOf(core, session.virtualClusterId).list({ finishedSince, signal });
-  const kept = isSystem(session.virtualClusterId)
-    ? []
-    : await storeOf(core, SYSTEM_VIRTUAL_CLUSTER_ID).list({
-        finishedSince,
-        targetVirtualClusterId: session.virtualClusterId,
-        signal,
-      });
+  const own = await storeOf(core, session.virtualClusterId).list({
+    finishedSince,
+    ...(scheduleIds === undefined ? {} : { scheduleIds }),
+    signal,
+  });
+  const kept =
+    isSystem(session.virtualClusterId) || scheduleIds !== undefined
+      ? []
+      : await storeOf(core, SYSTEM_VIRTUAL_CLUSTER_ID).list({
+          finishedSince,
+          targetVirtualClusterId: session.virtualClusterId,
+          signal,
+        });
   const ownIds = new Set(own.map((job) => job.id));
   const all = [...own, ...kept.filter((job) => !ownIds.has(job.id))];
   return (await seesAllJobs(core, context)) ? all : all.filter((job) => job.user === session.user);
@@ -118,7 +178,7 @@ function commonCells(job: JobRecord): readonly Cell[] {
   return [
     job.user,
     job.state.kind,
-    job.runningStatus,
+    runningStatusOf(job),
     timestampCell(job.created),
     timestampCell(job.started),
     timestampCell(job.finished),
@@ -127,6 +187,12 @@ function commonCells(job: JobRecord): readonly Cell[] {
     errorOf(job.state) ?? null,
     String(job.coordinatorId),
   ];
+}
+
+/** Of a job that somebody paused, why. */
+function runningStatusOf({ state, runningStatus }: JobRecord): Cell {
+  if (state.kind !== 'paused' && state.kind !== 'pause-requested') return runningStatus;
+  return state.reason ?? runningStatus;
 }
 
 function shorten(description: string): string {

@@ -1,14 +1,31 @@
 /** Every statement of ours and the use case behind it: forgetting one does not compile. */
-import { assert } from '../base/index.ts';
+import { assert, InputError } from '../base/index.ts';
+import { AUTHORITY_ROLES } from '../catalog/index.ts';
 import { type Statement, bindPlaceholders } from '../sql/index.ts';
 import { alterVirtualCluster } from './alter-virtual-cluster.ts';
 import { backup } from './backup.ts';
 import type { Column, ExecuteContext, SessionIdentity, StatementResult } from './contract.ts';
-import { controlJob } from './control-job.ts';
+import { alterBackupSchedule } from './alter-schedule.ts';
+import { controlJobs } from './control-jobs.ts';
+import { controlSchedules } from './control-schedules.ts';
+import { createSchedule } from './create-schedule.ts';
+import { checkExternalConnection } from './check-connection.ts';
+import {
+  alterExternalConnection,
+  createExternalConnection,
+  dropExternalConnection,
+  showCreateExternalConnections,
+  showExternalConnections,
+} from './external-connections.ts';
+import { showCreateSchedule, showSchedule, showSchedules } from './show-schedules.ts';
 import type { Core } from './core.ts';
 import { createVirtualCluster } from './create-virtual-cluster.ts';
 import { dropVirtualCluster } from './drop-virtual-cluster.ts';
 import { restore } from './restore.ts';
+import { alterDefaultPrivileges, grantOnObject, revokeOnObject } from './object-privileges.ts';
+import { alterRole, createRole, showRoles } from './roles.ts';
+import { showGrants } from './show-grants.ts';
+import { grantSystem, revokeSystem, showSystemGrants } from './system-privileges.ts';
 import { resetClusterSetting, setClusterSetting } from './set-cluster-setting.ts';
 import { showBackup, showBackups } from './show-backups.ts';
 import { showClusterSetting, showClusterSettings } from './show-cluster-settings.ts';
@@ -30,11 +47,34 @@ const USE_CASES: UseCases = {
   show_cluster_settings: showClusterSettings,
   backup,
   restore,
+  grant_system: grantSystem,
+  revoke_system: revokeSystem,
+  show_system_grants: showSystemGrants,
+  grant_on_object: grantOnObject,
+  revoke_on_object: revokeOnObject,
+  alter_default_privileges: alterDefaultPrivileges,
+  show_grants: showGrants,
+  show_roles: showRoles,
+  show_users: showRoles,
+  create_role: createRole,
+  alter_role: alterRole,
   show_backups: showBackups,
   show_backup: showBackup,
   show_jobs: showJobs,
   show_job: showJob,
-  control_job: controlJob,
+  control_jobs: controlJobs,
+  create_schedule: createSchedule,
+  alter_backup_schedule: alterBackupSchedule,
+  show_schedules: showSchedules,
+  show_schedule: showSchedule,
+  show_create_schedule: showCreateSchedule,
+  control_schedules: controlSchedules,
+  create_external_connection: createExternalConnection,
+  alter_external_connection: alterExternalConnection,
+  drop_external_connection: dropExternalConnection,
+  show_external_connections: showExternalConnections,
+  show_create_external_connections: showCreateExternalConnections,
+  check_external_connection: checkExternalConnection,
 };
 
 export function describeStatement(
@@ -52,8 +92,17 @@ export async function executeStatement(
 ): Promise<StatementResult> {
   const bound = bindPlaceholders(statement, context.parameters);
   const useCase = useCaseOf(bound);
+  requireAllowedForObserver(bound, context.session);
   requireNoTransaction(context.transaction, useCase.refusedInTransaction);
   return useCase.run(core, bound, context);
+}
+
+/** Who reads by the authority of the system VC changes nothing. @throws InputError `insufficient_privilege` */
+function requireAllowedForObserver(statement: Statement, session: SessionIdentity): void {
+  if (session.user !== AUTHORITY_ROLES.observer || statement.kind.startsWith('show_')) return;
+  throw new InputError('insufficient_privilege', 'VIEWSYSTEMDATA gives the right to read only', {
+    hint: 'it takes the admin role of the system virtual cluster to change something here',
+  });
 }
 
 /** The table pairs each kind with its own use case, which the type of a look-up by a union cannot say. */

@@ -1,6 +1,6 @@
 /** Reading the values of a statement, placeholders already bound. */
 import { InputError, type JobId, assertNever } from '../base/index.ts';
-import type { SettingInput } from '../catalog/index.ts';
+import type { ScheduleId, SettingInput } from '../catalog/index.ts';
 import type { Option, Value } from '../sql/index.ts';
 
 /** A value as text. @throws InputError `parameter_invalid` for NULL */
@@ -30,17 +30,27 @@ export function settingInput(value: Value, name: string): SettingInput {
   return { text, form: value.kind === 'number' ? 'number' : 'word' };
 }
 
-const JOB_ID_MAX = 2n ** 63n - 1n;
+const ID_MAX = 2n ** 63n - 1n;
 
 /** @throws InputError `parameter_invalid` */
 export function jobIdValue(value: Value): JobId {
-  const text = textValue(value, 'a job ID').trim();
-  if (!/^\d{1,19}$/.test(text) || BigInt(text) > JOB_ID_MAX) {
-    throw new InputError('parameter_invalid', `not a job ID: "${text}"`, {
-      hint: 'SHOW JOBS lists the IDs there are',
+  return parseId(textValue(value, 'a job ID'), 'job') as JobId;
+}
+
+/** @throws InputError `parameter_invalid` */
+export function scheduleIdValue(value: Value): ScheduleId {
+  return parseId(textValue(value, 'a schedule ID'), 'schedule') as ScheduleId;
+}
+
+/** @throws InputError `parameter_invalid` */
+export function parseId(written: string, of: 'job' | 'schedule'): bigint {
+  const text = written.trim();
+  if (!/^\d{1,19}$/.test(text) || BigInt(text) > ID_MAX) {
+    throw new InputError('parameter_invalid', `not a ${of} ID: "${text}"`, {
+      hint: `SHOW ${of.toUpperCase()}S lists the IDs there are`,
     });
   }
-  return BigInt(text) as JobId;
+  return BigInt(text);
 }
 
 /** Whether a flag is among the options and not switched off. @throws InputError `parameter_invalid` */

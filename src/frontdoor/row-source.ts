@@ -1,7 +1,8 @@
 import { InputError } from '../base/index.ts';
-import type { Cell, Column } from '../control/index.ts';
+import { type Column, derivedTable } from '../control/index.ts';
 import { findRowSources, highestPlaceholder, type Located, type Statement } from '../sql/index.ts';
-import type { RowsResult } from './result-encoder.ts';
+
+export { rowsToJson } from '../control/index.ts';
 
 /** A statement of ours in brackets, and where it stood. */
 export interface RowSource {
@@ -58,32 +59,7 @@ export function replaceRowSources(text: RowSourceText, values: readonly string[]
     .join('');
 }
 
-function derivedTable(columns: readonly Column[], value: string): string {
-  const definitions = columns.map(({ name, type }) => `${quotedName(name)} pg_catalog.${type}`).join(', ');
-  return `(SELECT * FROM pg_catalog.jsonb_to_recordset(${value}::pg_catalog.jsonb) AS "rows"(${definitions}))`;
-}
-
 /** A string constant that reads the same whatever `standard_conforming_strings` says. */
 export function jsonConstant(json: string): string {
   return `E'${json.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
-}
-
-function quotedName(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
-}
-
-/** Rows as a JSON array of objects; values are in Postgres's text form, which `jsonb_to_recordset` casts to the column's type. */
-export function rowsToJson(result: RowsResult): string {
-  const keys = result.columns.map(({ name }) => JSON.stringify(name));
-  const rows = result.rows.map((row) => {
-    const members = row.map((cell, at) => `${keys[at]}:${cellToJson(cell, result.columns[at])}`);
-    return `{${members.join(',')}}`;
-  });
-  return `[${rows.join(',')}]`;
-}
-
-function cellToJson(cell: Cell, column: Column | undefined): string {
-  if (cell === null) return 'null';
-  // JSON goes in as it is: in quotes it would become a JSON string.
-  return column?.type === 'jsonb' ? cell : JSON.stringify(cell.replaceAll('\0', ''));
 }

@@ -12,7 +12,7 @@ import type {
 } from '../timeline/index.ts';
 import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
-import { textField } from './payload.ts';
+import { optionalTextField, textField } from './payload.ts';
 
 export const BACKUP_JOB = 'BACKUP';
 
@@ -20,6 +20,8 @@ export interface BackupPayload {
   /** Without secrets: what a URI needs beyond its text is looked up when the job runs. */
   readonly collectionUri: string;
   readonly subdirectory: string;
+  /** The backup that an incremental one builds on; null for a full one. */
+  readonly onto: string | null;
 }
 
 export interface BackupJobDependencies {
@@ -28,7 +30,10 @@ export interface BackupJobDependencies {
   readonly clusterId: string;
   readonly key: ClusterKey;
   readonly release: string;
-  readonly resolveCollection: (uri: string) => Promise<CollectionLocation>;
+  readonly resolveCollection: (
+    virtualClusterId: VirtualClusterId,
+    uri: string,
+  ) => Promise<CollectionLocation>;
   /** @throws AppError `cannot_connect_now` when the virtual cluster does not run */
   readonly sourceOf: (virtualClusterId: VirtualClusterId) => CaptureSource;
   readonly packBytesMax: (virtualClusterId: VirtualClusterId) => number;
@@ -52,14 +57,18 @@ export function backupJobType(dependencies: BackupJobDependencies): JobType {
 async function runBackup(context: JobContext, dependencies: BackupJobDependencies): Promise<JsonObject> {
   const { job, domain, signal } = context;
   const subdirectory = textField(job.payload, 'subdirectory');
-  const collection = await dependencies.resolveCollection(textField(job.payload, 'collectionUri'));
+  const collection = await dependencies.resolveCollection(
+    domain.virtualClusterId,
+    textField(job.payload, 'collectionUri'),
+  );
   const finished = await finishedBefore({ context, dependencies, collection, subdirectory });
   if (finished !== undefined) return recordTotals(totalsOf(finished));
-  const summary = await dependencies.bulkWorker.backup(
+  const { summary, fullReason } = await dependencies.bulkWorker.backup(
     {
       source: dependencies.sourceOf(domain.virtualClusterId),
       collection,
       subdirectory,
+      onto: optionalTextField(job.payload, 'onto'),
       clusterId: dependencies.clusterId,
       key: dependencies.key,
       jobId: String(job.id),
@@ -72,7 +81,15 @@ async function runBackup(context: JobContext, dependencies: BackupJobDependencie
       signal,
     },
   );
+  if (fullReason !== null) context.logger.info(`BACKUP job ${job.id} read everything: ${fullReason}`);
   return recordTotals(totalsOf(summary));
+}
+
+/** The full backup whose chain a job adds to, or begins. */
+export function chainOf(job: { readonly payload: JsonObject }): { collectionUri: string; full: string } {
+  const subdirectory = textField(job.payload, 'subdirectory');
+  const full = /^incrementals\/(.+)\/\d{8}\/[^/]+$/.exec(subdirectory)?.[1] ?? subdirectory;
+  return { collectionUri: textField(job.payload, 'collectionUri'), full };
 }
 
 /** An earlier attempt may have written its manifest and died before saying so. */

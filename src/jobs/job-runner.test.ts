@@ -248,7 +248,7 @@ describe('the job runner', () => {
     await runner.attach(domain, wait);
     const job = await create();
     await runner.shutdown();
-    store.records.set(job.id, { ...job, state: { kind: 'paused', error: undefined } });
+    store.records.set(job.id, { ...job, state: { kind: 'paused', error: undefined, reason: undefined } });
     hasRun = false;
     const next = setUp(type, { store, clock });
     await next.runner.attach({ ...next.domain, incarnation: OTHER_INCARNATION }, wait);

@@ -37,6 +37,7 @@ export class JobRunner {
   readonly #nodeId: number;
   readonly #places = new Semaphore(JOBS_WORKING_MAX);
   readonly #attached = new Map<VirtualClusterId, Attached>();
+  readonly #onChange: (virtualClusterId: VirtualClusterId, record: JobRecord) => void;
 
   constructor(options: {
     types: readonly JobType[];
@@ -44,7 +45,10 @@ export class JobRunner {
     clock: Clock;
     logger: Logger;
     nodeId: number;
+    /** Told of every change of a record when it is durable. */
+    onChange?: (virtualClusterId: VirtualClusterId, record: JobRecord) => void;
   }) {
+    this.#onChange = options.onChange ?? (() => undefined);
     this.#types = new Map(options.types.map((type) => [type.name, type]));
     this.#ids = options.ids;
     this.#clock = options.clock;
@@ -124,17 +128,16 @@ export class JobRunner {
   async control(
     reference: JobReference,
     action: JobControl,
-    wait: { signal: AbortSignal },
+    wait: { signal: AbortSignal; reason?: string },
   ): Promise<JobRecord> {
+    const event = eventOf(action, wait.reason);
     const attached = this.#require(reference.virtualClusterId);
     return attached.control.run(async () => {
       const running = await this.#unlessResting(attached, reference.jobId);
-      if (running !== undefined && action !== 'resume') {
-        return running.ask({ kind: action === 'pause' ? 'pause_asked' : 'cancel_asked' }, wait);
-      }
+      if (running !== undefined && event.kind !== 'resume_asked') return running.ask(event, wait);
       const record = running?.record ?? (await attached.domain.store.read(reference.jobId, wait));
       if (record === undefined) throw jobNotFound(reference.jobId);
-      const next = await this.#write(attached, record, { kind: `${action}_asked` }, wait);
+      const next = await this.#write(attached, record, event, wait);
       if (next.state.kind !== record.state.kind) this.#drive(attached, next);
       return next;
     });
@@ -242,6 +245,7 @@ export class JobRunner {
 
   #announce(attached: Attached, record: JobRecord): void {
     for (const listener of attached.listeners) listener(record);
+    this.#onChange(attached.domain.virtualClusterId, record);
   }
 
   #require(virtualClusterId: VirtualClusterId): Attached {
@@ -249,6 +253,13 @@ export class JobRunner {
     if (attached === undefined) throw notServing(`${virtualClusterId}`);
     return attached;
   }
+}
+
+function eventOf(
+  action: JobControl,
+  reason: string | undefined,
+): JobEvent & { kind: 'pause_asked' | 'resume_asked' | 'cancel_asked' } {
+  return action === 'pause' ? { kind: 'pause_asked', reason } : { kind: `${action}_asked` };
 }
 
 export function jobNotFound(jobId: JobId): InputError {

@@ -16,7 +16,7 @@ export type RevertFailure = Exclude<Failure, { then: 'pause' }>;
 
 export type JobEvent =
   | { readonly kind: 'begun' }
-  | { readonly kind: 'pause_asked' }
+  | { readonly kind: 'pause_asked'; readonly reason?: string | undefined }
   | { readonly kind: 'resume_asked' }
   | { readonly kind: 'cancel_asked' }
   | { readonly kind: 'retry_due' }
@@ -39,7 +39,7 @@ export function nextJobState(state: JobState, event: JobEvent): JobState {
     case 'begun':
       return state.kind === 'pending' ? { kind: 'running' } : impossible(state, event);
     case 'pause_asked':
-      return onPause(state);
+      return onPause(state, event.reason);
     case 'resume_asked':
       return state.kind === 'paused' ? { kind: 'running' } : refuse(state, 'resumed');
     case 'cancel_asked':
@@ -53,7 +53,7 @@ export function nextJobState(state: JobState, event: JobEvent): JobState {
     case 'work_failed':
       return onWorkFailed(state, event.failure);
     case 'work_stopped':
-      if (state.kind === 'pause-requested') return { kind: 'paused', error: undefined };
+      if (state.kind === 'pause-requested') return { kind: 'paused', error: undefined, reason: state.reason };
       if (state.kind === 'cancel-requested') return { kind: 'reverting', outcome: { kind: 'canceled' } };
       return impossible(state, event);
     case 'revert_done':
@@ -72,12 +72,12 @@ function isWorking(state: JobState): boolean {
   return state.kind === 'running' || state.kind === 'pause-requested' || state.kind === 'cancel-requested';
 }
 
-function onPause(state: JobState): JobState {
+function onPause(state: JobState, reason: string | undefined): JobState {
   switch (state.kind) {
     case 'pending':
     case 'running':
     case 'retry-running':
-      return { kind: 'pause-requested' };
+      return { kind: 'pause-requested', reason };
     case 'pause-requested':
     case 'paused':
       return state; // Asked again: same answer.
@@ -106,12 +106,12 @@ function onWorkFailed(state: JobState, failure: Failure): JobState {
     case 'running':
       if (failure.then === 'retry')
         return { kind: 'retry-running', retryAt: failure.retryAt, error: failure.error };
-      if (failure.then === 'pause') return { kind: 'paused', error: failure.error };
+      if (failure.then === 'pause') return { kind: 'paused', error: failure.error, reason: undefined };
       return { kind: 'reverting', outcome: { kind: 'failed', error: failure.error } };
     case 'pause-requested':
       return failure.then === 'fail'
         ? { kind: 'reverting', outcome: { kind: 'failed', error: failure.error } }
-        : { kind: 'paused', error: failure.error };
+        : { kind: 'paused', error: failure.error, reason: state.reason };
     case 'cancel-requested':
       return { kind: 'reverting', outcome: { kind: 'canceled' } };
     default:

@@ -27,7 +27,10 @@ export interface RestoreJobDependencies {
   readonly instanceHost: InstanceHost;
   readonly clock: Clock;
   readonly key: ClusterKey;
-  readonly resolveCollection: (uri: string) => Promise<CollectionLocation>;
+  readonly resolveCollection: (
+    virtualClusterId: VirtualClusterId,
+    uri: string,
+  ) => Promise<CollectionLocation>;
   /**
    * Sees that nobody works in the virtual cluster and that it is still empty, runs `commit`, and serves again.
    * @throws AppError `object_state` when it is not empty any more; then `commit` has not run
@@ -76,7 +79,10 @@ async function materialize(
   const { job, signal } = context;
   const { instanceHost, bulkWorker, key } = dependencies;
   const target = targetOf(job, instanceHost);
-  const collection = await dependencies.resolveCollection(textField(job.payload, 'collectionUri'));
+  const collection = await dependencies.resolveCollection(
+    target.virtualClusterId,
+    textField(job.payload, 'collectionUri'),
+  );
   const { dataDirectory, uid } = await instanceHost.beginIncarnation(target);
   return bulkWorker.materialize(
     {

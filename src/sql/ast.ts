@@ -2,6 +2,7 @@
  * The statements that are Atoll's own, as frozen tagged nodes. Everything else is Postgres's and never gets a tree.
  * One node per statement serves the parser, the printer, the privilege check and the help.
  */
+import type { PrivilegeStatement } from './ast-privileges.ts';
 
 /** A value as it was written. Placeholders (`$1`) are bound at execution. */
 export type Value =
@@ -52,7 +53,52 @@ export type AlterVirtualClusterAction =
   | { readonly kind: 'grant_capabilities'; readonly capabilities: CapabilityList }
   | { readonly kind: 'revoke_capabilities'; readonly capabilities: CapabilityList }
   | { readonly kind: 'set_cluster_setting'; readonly name: string; readonly value: Value | 'default' }
-  | { readonly kind: 'reset_cluster_setting'; readonly name: string };
+  | { readonly kind: 'reset_cluster_setting'; readonly name: string }
+  /** `source` is a virtual cluster's name; today it must be the same one's. */
+  | { readonly kind: 'reset_data'; readonly source: string; readonly asOf: Value }
+  | { readonly kind: 'undrop' };
+
+/** A query of Postgres's that yields ids: its tokens parted by single blanks, words in lower case. It runs as the asking user. */
+export interface IdQuery {
+  readonly kind: 'query';
+  readonly text: string;
+}
+
+export type ScheduleSelection = { readonly kind: 'one'; readonly id: Value } | IdQuery;
+
+interface JobsOfSchedules {
+  readonly kind: 'of_schedules';
+  readonly schedules: ScheduleSelection;
+}
+
+export type ListedJobs = { readonly kind: 'all' } | IdQuery | JobsOfSchedules;
+
+export const JOB_TYPES = ['backup', 'changefeed', 'restore', 'import'] as const;
+
+export type ControlledJobs =
+  | { readonly kind: 'one'; readonly id: Value }
+  | IdQuery
+  | JobsOfSchedules
+  | { readonly kind: 'of_type'; readonly type: (typeof JOB_TYPES)[number] };
+
+/** What can recur; only backups do. */
+export type ScheduledKind = 'backup' | 'sql_statistics' | 'changefeed';
+
+/** A BACKUP without the parts that its schedule decides. */
+export interface ScheduledBackup {
+  readonly targets: BackupTargets;
+  readonly destination: readonly Value[];
+  readonly options: readonly Option[];
+}
+
+export type AlterScheduleAction =
+  | { readonly kind: 'set_label'; readonly label: Value }
+  | { readonly kind: 'set_into'; readonly destination: readonly Value[] }
+  | { readonly kind: 'set_with'; readonly option: Option }
+  | { readonly kind: 'set_recurring'; readonly recurring: Value }
+  | { readonly kind: 'set_full_backup'; readonly fullBackup: Value | 'always' }
+  | { readonly kind: 'set_schedule_option'; readonly option: Option }
+  | { readonly kind: 'execute_immediately'; readonly full: boolean };
 
 export type Statement =
   | {
@@ -60,6 +106,8 @@ export type Statement =
       readonly ifNotExists: boolean;
       readonly name: string;
       readonly like: string | undefined;
+      /** A branch: what it begins as. Without `asOf` as the other one is now. */
+      readonly from: { readonly source: string; readonly asOf: Value | undefined } | undefined;
     }
   | {
       readonly kind: 'alter_virtual_cluster';
@@ -78,7 +126,9 @@ export type Statement =
       readonly name: string | undefined;
       readonly withCapabilities: boolean;
       readonly withReplicationStatus: boolean;
+      readonly withDropped: boolean;
     }
+  | { readonly kind: 'show_timeline'; readonly name: string }
   | { readonly kind: 'show_virtual_cluster_name' }
   | { readonly kind: 'set_cluster_setting'; readonly name: string; readonly value: Value | 'default' }
   | { readonly kind: 'reset_cluster_setting'; readonly name: string }
@@ -118,9 +168,76 @@ export type Statement =
       readonly collection: readonly Value[];
       readonly options: readonly Option[];
     }
-  | { readonly kind: 'show_jobs'; readonly automatic: boolean }
-  | { readonly kind: 'show_job'; readonly jobId: Value; readonly whenComplete: boolean }
-  | { readonly kind: 'control_job'; readonly action: 'pause' | 'resume' | 'cancel'; readonly jobId: Value };
+  | {
+      readonly kind: 'show_jobs';
+      readonly automatic: boolean;
+      readonly jobs: ListedJobs;
+      /** Waits until the jobs are over; only with a query. */
+      readonly whenComplete: boolean;
+      readonly withExecutionDetails: boolean;
+    }
+  | {
+      readonly kind: 'show_job';
+      readonly jobId: Value;
+      readonly whenComplete: boolean;
+      readonly withExecutionDetails: boolean;
+    }
+  | {
+      readonly kind: 'control_jobs';
+      readonly action: 'pause' | 'resume' | 'cancel';
+      readonly jobs: ControlledJobs;
+      /** Of a pause only. */
+      readonly reason: Value | undefined;
+    }
+  | {
+      readonly kind: 'create_schedule';
+      readonly ifNotExists: boolean;
+      readonly label: Value | undefined;
+      readonly backup: ScheduledBackup;
+      readonly recurring: Value;
+      readonly fullBackup: Value | 'always' | undefined;
+      readonly scheduleOptions: readonly Option[];
+    }
+  | {
+      readonly kind: 'alter_backup_schedule';
+      readonly scheduleId: Value;
+      readonly actions: readonly AlterScheduleAction[];
+    }
+  | {
+      readonly kind: 'show_schedules';
+      readonly status: 'all' | 'running' | 'paused';
+      readonly of: ScheduledKind | undefined;
+    }
+  | { readonly kind: 'show_schedule'; readonly scheduleId: Value }
+  /** `undefined`: of all schedules. */
+  | { readonly kind: 'show_create_schedule'; readonly scheduleId: Value | undefined }
+  | {
+      readonly kind: 'control_schedules';
+      readonly action: 'pause' | 'resume' | 'drop';
+      readonly schedules: ScheduleSelection;
+    }
+  | {
+      readonly kind: 'create_external_connection';
+      readonly ifNotExists: boolean;
+      readonly name: string;
+      readonly uri: Value;
+    }
+  | {
+      readonly kind: 'alter_external_connection';
+      readonly ifExists: boolean;
+      readonly name: string;
+      readonly uri: Value;
+    }
+  | { readonly kind: 'drop_external_connection'; readonly name: string }
+  /** `undefined` lists all. */
+  | { readonly kind: 'show_external_connections'; readonly name: string | undefined }
+  | { readonly kind: 'show_create_external_connections'; readonly name: string | undefined }
+  | {
+      readonly kind: 'check_external_connection';
+      readonly uri: Value;
+      readonly options: readonly Option[];
+    }
+  | PrivilegeStatement;
 
 export type StatementKind = Statement['kind'];
 

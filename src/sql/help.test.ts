@@ -35,6 +35,7 @@ describe('helpFor', () => {
     assert.deepEqual(names(' drop  virtual;'), ['DROP VIRTUAL CLUSTER']);
     assert.deepEqual(names('show backup'), ['SHOW BACKUP']);
     assert.deepEqual(names('show job'), ['SHOW JOB']);
+    assert.deepEqual(names('drop schedule'), ['PAUSE | RESUME | DROP SCHEDULE']);
     assert.deepEqual(names('cancel'), ['PAUSE | RESUME | CANCEL JOB']);
     assert.deepEqual(names('resume job'), ['PAUSE | RESUME | CANCEL JOB']);
     assert.deepEqual(names('select'), []);

@@ -11,16 +11,20 @@ export interface StatementHelp {
 
 const OPTION_LIST = '[ WITH option [, ...] | WITH OPTIONS ( option [, ...] ) ]';
 
-const BACKUP_TERMS = [
-  "  destination: 'uri' | ( 'uri' [, ...] )",
-  "  timestamp: '-10s' | '2024-01-09 16:15:45+00' | nanoseconds since 1970",
-];
+const TIMESTAMP_TERM = "  timestamp: '-10s' | '2024-01-09 16:15:45+00' | nanoseconds since 1970";
+
+const BACKUP_TERMS = ["  destination: 'uri' | ( 'uri' [, ...] )", TIMESTAMP_TERM];
 
 export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
   create_virtual_cluster: {
     name: 'CREATE VIRTUAL CLUSTER',
-    synopsis: ['CREATE VIRTUAL CLUSTER [ IF NOT EXISTS ] name [ LIKE name ]'],
-    summary: 'make an empty virtual cluster, its service stopped; LIKE copies capabilities and settings',
+    synopsis: [
+      'CREATE VIRTUAL CLUSTER [ IF NOT EXISTS ] name [ LIKE name ]',
+      '  [ FROM VIRTUAL CLUSTER name [ AS OF SYSTEM TIME timestamp ] ]',
+      TIMESTAMP_TERM,
+    ],
+    summary:
+      'make a virtual cluster, its service stopped: empty, or a branch of another one as it is now or was; LIKE copies capabilities and settings',
   },
   alter_virtual_cluster: {
     name: 'ALTER VIRTUAL CLUSTER',
@@ -28,12 +32,16 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
       'ALTER VIRTUAL CLUSTER name START SERVICE SHARED',
       'ALTER VIRTUAL CLUSTER name STOP SERVICE',
       'ALTER VIRTUAL CLUSTER name RENAME TO name',
+      'ALTER VIRTUAL CLUSTER name RESET DATA TO VIRTUAL CLUSTER name AS OF SYSTEM TIME timestamp',
+      'ALTER VIRTUAL CLUSTER name UNDROP',
       'ALTER VIRTUAL CLUSTER name { GRANT | REVOKE } ALL CAPABILITIES',
       'ALTER VIRTUAL CLUSTER name { GRANT | REVOKE } CAPABILITY capability [ = value ] [, ...]',
       'ALTER VIRTUAL CLUSTER name SET CLUSTER SETTING setting { = | TO } { value | DEFAULT }',
       'ALTER VIRTUAL CLUSTER name RESET CLUSTER SETTING setting',
+      TIMESTAMP_TERM,
     ],
-    summary: 'start, stop, rename or configure a virtual cluster',
+    summary:
+      'start, stop, rename or configure a virtual cluster, take its data back in time, or undo its removal',
   },
   drop_virtual_cluster: {
     name: 'DROP VIRTUAL CLUSTER',
@@ -45,9 +53,14 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     synopsis: [
       'SHOW VIRTUAL CLUSTERS [ WITH item [, ...] ]',
       'SHOW VIRTUAL CLUSTER name [ WITH item [, ...] ]',
-      '  item: REPLICATION STATUS | CAPABILITIES',
+      '  item: REPLICATION STATUS | CAPABILITIES | DROPPED',
     ],
     summary: 'list virtual clusters with their data state and service mode',
+  },
+  show_timeline: {
+    name: 'SHOW TIMELINE',
+    synopsis: ['SHOW TIMELINE FOR VIRTUAL CLUSTER name'],
+    summary: 'what a virtual cluster can be taken back to: the window, the lives of its data, its bases',
   },
   show_virtual_cluster_name: {
     name: 'SHOW virtual_cluster_name',
@@ -110,18 +123,182 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
   },
   show_jobs: {
     name: 'SHOW JOBS',
-    synopsis: ['SHOW [ AUTOMATIC ] JOBS'],
-    summary: 'list running and recent jobs; AUTOMATIC lists the internal ones',
+    synopsis: [
+      'SHOW [ AUTOMATIC ] JOBS [ WITH EXECUTION DETAILS ]',
+      'SHOW JOBS [ WHEN COMPLETE ] query',
+      'SHOW JOBS FOR { SCHEDULE id | SCHEDULES query }',
+    ],
+    summary:
+      'list running and recent jobs, those that a query names, or those of schedules; AUTOMATIC lists the internal ones',
   },
   show_job: {
     name: 'SHOW JOB',
-    synopsis: ['SHOW JOB [ WHEN COMPLETE ] id'],
+    synopsis: ['SHOW JOB [ WHEN COMPLETE ] id [ WITH EXECUTION DETAILS ]'],
     summary: 'one job in detail; WHEN COMPLETE waits until it has ended',
   },
-  control_job: {
+  control_jobs: {
     name: 'PAUSE | RESUME | CANCEL JOB',
-    synopsis: ['{ PAUSE | RESUME | CANCEL } JOB id'],
-    summary: 'pause a job, let it go on, or end it',
+    synopsis: [
+      "PAUSE JOB id [ WITH REASON = 'text' ]",
+      '{ RESUME | CANCEL } JOB id',
+      '{ PAUSE | RESUME | CANCEL } JOBS { query | FOR SCHEDULE id | FOR SCHEDULES query }',
+      '{ PAUSE | RESUME | CANCEL } ALL { BACKUP | CHANGEFEED | RESTORE | IMPORT } JOBS',
+    ],
+    summary: 'pause jobs, let them go on, or end them',
+  },
+  create_schedule: {
+    name: 'CREATE SCHEDULE FOR BACKUP',
+    synopsis: [
+      'CREATE SCHEDULE [ IF NOT EXISTS ] [ label ] FOR BACKUP [ targets ] INTO destination',
+      `  ${OPTION_LIST}`,
+      "  RECURRING 'crontab' [ FULL BACKUP { 'crontab' | ALWAYS } ]",
+      '  [ WITH SCHEDULE OPTIONS option [, ...] ]',
+      "  crontab: five fields in UTC, or '@hourly', '@daily', '@weekly', '@monthly', '@yearly'",
+    ],
+    summary: 'back up again and again: a full backup now and then, incremental ones between',
+  },
+  alter_backup_schedule: {
+    name: 'ALTER BACKUP SCHEDULE',
+    synopsis: [
+      'ALTER BACKUP SCHEDULE id action [, ...]',
+      "  action: SET LABEL label | SET INTO destination | SET WITH option | SET RECURRING 'crontab'",
+      "    | SET FULL BACKUP { 'crontab' | ALWAYS } | SET SCHEDULE OPTION option | EXECUTE [ FULL ] IMMEDIATELY",
+    ],
+    summary: 'change a backup schedule, both parts of a pair together, or run it now',
+  },
+  show_schedules: {
+    name: 'SHOW SCHEDULES',
+    synopsis: ['SHOW [ RUNNING | PAUSED ] SCHEDULES [ FOR { BACKUP | SQL STATISTICS | CHANGEFEED } ]'],
+    summary: 'list schedules',
+  },
+  show_schedule: {
+    name: 'SHOW SCHEDULE',
+    synopsis: ['SHOW SCHEDULE id'],
+    summary: 'one schedule',
+  },
+  show_create_schedule: {
+    name: 'SHOW CREATE SCHEDULE',
+    synopsis: ['SHOW CREATE { SCHEDULE id | ALL SCHEDULES }'],
+    summary: 'the statement that makes a schedule anew; for admins',
+  },
+  control_schedules: {
+    name: 'PAUSE | RESUME | DROP SCHEDULE',
+    synopsis: ['{ PAUSE | RESUME | DROP } { SCHEDULE id | SCHEDULES query }'],
+    summary: 'stop schedules for a while, let them go on from their next time, or remove them',
+  },
+  create_external_connection: {
+    name: 'CREATE EXTERNAL CONNECTION',
+    synopsis: ["CREATE EXTERNAL CONNECTION [ IF NOT EXISTS ] name AS 'uri'"],
+    summary: 'name a storage location or a server, to be used as external://name',
+  },
+  alter_external_connection: {
+    name: 'ALTER EXTERNAL CONNECTION',
+    synopsis: ["ALTER EXTERNAL CONNECTION [ IF EXISTS ] name AS 'uri'"],
+    summary: 'give an external connection another URI',
+  },
+  drop_external_connection: {
+    name: 'DROP EXTERNAL CONNECTION',
+    synopsis: ['DROP EXTERNAL CONNECTION name'],
+    summary: 'forget an external connection',
+  },
+  show_external_connections: {
+    name: 'SHOW EXTERNAL CONNECTIONS',
+    synopsis: ['SHOW EXTERNAL CONNECTIONS', 'SHOW EXTERNAL CONNECTION name'],
+    summary: 'list external connections, secrets redacted',
+  },
+  show_create_external_connections: {
+    name: 'SHOW CREATE EXTERNAL CONNECTION',
+    synopsis: ['SHOW CREATE { EXTERNAL CONNECTION name | ALL EXTERNAL CONNECTIONS }'],
+    summary: 'the statement that makes an external connection anew, with its secrets',
+  },
+  check_external_connection: {
+    name: 'CHECK EXTERNAL CONNECTION',
+    synopsis: ["CHECK EXTERNAL CONNECTION 'uri' [ WITH option [, ...] ]"],
+    summary: 'write, read, list and delete at a storage location, and say how fast that was',
+  },
+  grant_system: {
+    name: 'GRANT SYSTEM',
+    synopsis: ['GRANT SYSTEM { ALL | privilege [, ...] } TO role [, ...] [ WITH GRANT OPTION ]'],
+    summary: 'give roles a privilege that counts in the whole virtual cluster',
+  },
+  revoke_system: {
+    name: 'REVOKE SYSTEM',
+    synopsis: [
+      'REVOKE [ GRANT OPTION FOR ] SYSTEM { ALL | privilege [, ...] } FROM role [, ...]',
+      '  [ CASCADE | RESTRICT ]',
+    ],
+    summary: 'take system privileges from roles',
+  },
+  show_system_grants: {
+    name: 'SHOW SYSTEM GRANTS',
+    synopsis: ['SHOW SYSTEM GRANTS [ FOR role [, ...] ]'],
+    summary: 'who holds which system privilege',
+  },
+  grant_on_object: {
+    name: 'GRANT ON',
+    synopsis: [
+      'GRANT { BACKUP | RESTORE | privilege } [, ...] ON DATABASE name [, ...] TO role [, ...] [ WITH GRANT OPTION ]',
+      'GRANT { BACKUP | privilege } [, ...] ON { [ TABLE ] pattern [, ...] | ALL TABLES IN SCHEMA name [, ...] }',
+      '  TO role [, ...] [ WITH GRANT OPTION ]',
+      'GRANT { ALL | USAGE | DROP | UPDATE } [, ...] ON EXTERNAL CONNECTION name [, ...]',
+      '  TO role [, ...] [ WITH GRANT OPTION ]',
+      '  pattern: [ [ database. ] schema. ] { table | * }',
+    ],
+    summary:
+      'give roles a privilege on databases, tables or external connections, ours and those of Postgres together',
+  },
+  revoke_on_object: {
+    name: 'REVOKE ON',
+    synopsis: [
+      'REVOKE [ GRANT OPTION FOR ] { BACKUP | RESTORE | privilege } [, ...] ON object FROM role [, ...]',
+      '  [ CASCADE | RESTRICT ]',
+      '  object: as in GRANT ON',
+    ],
+    summary: 'take privileges on databases, tables or external connections from roles',
+  },
+  alter_default_privileges: {
+    name: 'ALTER DEFAULT PRIVILEGES',
+    synopsis: [
+      'ALTER DEFAULT PRIVILEGES [ FOR ROLE role [, ...] ] [ IN SCHEMA name [, ...] ]',
+      '  GRANT { BACKUP | privilege } [, ...] ON TABLES TO role [, ...] [ WITH GRANT OPTION ]',
+      'ALTER DEFAULT PRIVILEGES [ FOR ROLE role [, ...] ] [ IN SCHEMA name [, ...] ]',
+      '  REVOKE [ GRANT OPTION FOR ] { BACKUP | privilege } [, ...] ON TABLES FROM role [, ...]',
+    ],
+    summary: 'give BACKUP on every table that the roles make from now on in the current database',
+  },
+  show_grants: {
+    name: 'SHOW GRANTS',
+    synopsis: [
+      'SHOW GRANTS [ ON { DATABASE name | [ TABLE ] pattern | EXTERNAL CONNECTION name } [, ...] ]',
+      '  [ FOR role [, ...] ]',
+    ],
+    summary: 'who holds which privilege on which object',
+  },
+  show_roles: {
+    name: 'SHOW ROLES',
+    synopsis: ['SHOW ROLES'],
+    summary: 'list roles with their options and memberships',
+  },
+  show_users: {
+    name: 'SHOW USERS',
+    synopsis: ['SHOW USERS'],
+    summary: 'the same as SHOW ROLES',
+  },
+  create_role: {
+    name: 'CREATE ROLE',
+    synopsis: [
+      'CREATE { ROLE | USER } name [ WITH ] option [ ... ]',
+      '  option: [ NO ] { CONTROLJOB | VIEWJOB | MODIFYCLUSTERSETTING | VIEWCLUSTERSETTING }, or one of PostgreSQL',
+    ],
+    summary: 'make a role that holds system privileges',
+  },
+  alter_role: {
+    name: 'ALTER ROLE',
+    synopsis: [
+      'ALTER { ROLE | USER } role [ WITH ] option [ ... ]',
+      '  option: [ NO ] { CONTROLJOB | VIEWJOB | MODIFYCLUSTERSETTING | VIEWCLUSTERSETTING }, or one of PostgreSQL',
+    ],
+    summary: 'give or take system privileges together with other options of a role',
   },
 };
 

@@ -1,4 +1,5 @@
 export * from './ast.ts';
+export * from './ast-privileges.ts';
 export { helpFor, type StatementHelp, statementHelp } from './help.ts';
 export { readToken, type Token, type TokenKind, type Unterminated } from './lexer.ts';
 export { nameOf, stringOf } from './literals.ts';
@@ -15,6 +16,8 @@ export {
 export { parseStatement } from './parser.ts';
 export { type PrintOptions, printStatement } from './printer.ts';
 export { quoteName, quoteString } from './quote.ts';
+export { POSTGRES_ROLE_OPTIONS, ROLE_PRIVILEGE_OPTIONS, rolePrivilegeOf } from './role-options.ts';
+export { OBJECT_PRIVILEGES } from './parse-privileges.ts';
 export { REDACTED, redactStatement, redactUri } from './redact.ts';
 export { findRowSources, highestPlaceholder } from './row-source.ts';
 export { splitStatements } from './split.ts';

@@ -33,6 +33,7 @@ describe('mayBeOurs', () => {
     'BEGIN; COMMIT; SET search_path = x; SHOW search_path; RESET ALL; DISCARD ALL',
     'CREATE TABLE backup (a int); ALTER TABLE a ADD b int; DROP TABLE a',
     'SELECT a[1], a[show_jobs] FROM b',
+    'WITH x AS (SELECT 1) SELECT (1), show FROM x',
     '/* BACKUP */ -- BACKUP\n SELECT 1',
     'backups',
     'SHOW jobsx',
@@ -50,6 +51,8 @@ describe('mayBeOurs', () => {
     'sHoW/**/JoBs',
     '\t\r\n\f\v -- x\n /* /* */ */ show jobs',
     'SELECT 1; SHOW JOBS',
+    'WITH x AS (SHOW JOBS) SELECT job_id FROM x',
+    '/* a */ with x as MATERIALIZED (/* b */ show jobs) SELECT job_id FROM x',
     'SELECT * FROM [ SHOW JOBS ]',
     'SET CLUSTER SETTING a = 1',
     // No strings are known here: this one is for the parser to decline.

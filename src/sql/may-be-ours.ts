@@ -54,7 +54,7 @@ export function mayBeOurs(text: string): boolean {
  */
 export function mayBeOursBytes(bytes: Uint8Array, begin: number, end: number): boolean {
   let commentBytes = skipToHead(bytes, begin, end);
-  if (commentBytes === IS_OURS) return true;
+  if (commentBytes === IS_OURS || mayHoldQueryOfOurs(bytes, begin, end)) return true;
   let at = end - begin < LONG_TEXT_BYTES_MIN ? nextOpener(bytes, begin, end) : firstOpener(bytes, begin, end);
   for (; at < end; at = nextOpener(bytes, at + 1, end)) {
     const more = skipToHead(bytes, at + 1, end);
@@ -63,6 +63,35 @@ export function mayBeOursBytes(bytes: Uint8Array, begin: number, end: number): b
     if (commentBytes > COMMENT_BYTES_MAX) return true;
   }
   return false;
+}
+
+const OPENING_PARENTHESIS = 40;
+const WITH = ENCODER.encode('with');
+
+/** A text that begins with WITH may hold `AS (SHOW ...)`; no other has one where it matters. */
+function mayHoldQueryOfOurs(bytes: Uint8Array, begin: number, end: number): boolean {
+  const start = skipBlanks(bytes, begin, end);
+  if (endOfWord(bytes, WITH, start, end) === -1) return false;
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, end);
+  let commentBytes = 0;
+  for (
+    let at = view.indexOf(OPENING_PARENTHESIS, start);
+    at !== -1;
+    at = view.indexOf(OPENING_PARENTHESIS, at + 1)
+  ) {
+    const more = skipToHead(bytes, at + 1, end);
+    if (more === IS_OURS) return true;
+    commentBytes += more;
+    if (commentBytes > COMMENT_BYTES_MAX) return true;
+  }
+  return false;
+}
+
+/** Behind blanks and comments. */
+function skipBlanks(bytes: Uint8Array, from: number, end: number): number {
+  let at = skipSpaces(bytes, from, end);
+  while (isCommentAt(bytes, at, end)) at = skipSpaces(bytes, skipComment(bytes, at, end), end);
+  return at;
 }
 
 /** From this length on it pays to let the C library look for the first opener: it is 80 times as fast per byte. */

@@ -1,9 +1,14 @@
 /**
- * Every option of BACKUP, RESTORE and SHOW BACKUP, declared once: the parser, the printer, the masking of secrets and the
+ * Every option of BACKUP, RESTORE, SHOW BACKUP, schedules and checks of connections, declared once: the parser, the printer, the masking of secrets and the
  * reference page are made from this table.
  */
 
-export type OptionStatement = 'backup' | 'restore' | 'show_backup';
+export type OptionStatement =
+  | 'backup'
+  | 'restore'
+  | 'show_backup'
+  | 'create_schedule'
+  | 'check_external_connection';
 
 /** What an option takes: nothing or true/false, one string, one string or a list, a name (as a string or an identifier). */
 export type OptionShape = 'flag' | 'string' | 'strings' | 'name';
@@ -181,6 +186,47 @@ export const OPTIONS = {
     words: ['skip', 'size'],
     summary: 'do not compute sizes',
   },
+  first_run: {
+    statements: ['create_schedule'],
+    shape: 'name',
+    summary: 'when the first full backup is taken: a time to come, or now',
+  },
+  on_execution_failure: {
+    statements: ['create_schedule'],
+    shape: 'name',
+    summary: 'after a failure: retry at once, reschedule to the next time (the default), or pause',
+  },
+  on_previous_running: {
+    statements: ['create_schedule'],
+    shape: 'name',
+    summary:
+      'while the previous full backup runs: wait for it (the default), skip to the next time, or start beside it',
+  },
+  ignore_existing_backups: {
+    statements: ['create_schedule'],
+    shape: 'flag',
+    summary: 'use the collection although it holds backups already',
+  },
+  updates_cluster_last_backup_time_metric: {
+    statements: ['create_schedule'],
+    shape: 'flag',
+    summary: 'a success moves the metric schedules_BACKUP_last_completed_time; for admins',
+  },
+  transfer: {
+    statements: ['check_external_connection'],
+    shape: 'string',
+    summary: 'how much to write and read (32MiB)',
+  },
+  concurrently: {
+    statements: ['check_external_connection'],
+    shape: 'string',
+    summary: 'how many transfers at the same time (1)',
+  },
+  time: {
+    statements: ['check_external_connection'],
+    shape: 'string',
+    summary: 'transfer again and again for this long',
+  },
 } as const satisfies Record<string, OptionSpec>;
 
 export type OptionName = keyof typeof OPTIONS;
@@ -199,6 +245,8 @@ const OPTIONS_BY_STATEMENT = {
   backup: entriesOf('backup'),
   restore: entriesOf('restore'),
   show_backup: entriesOf('show_backup'),
+  create_schedule: entriesOf('create_schedule'),
+  check_external_connection: entriesOf('check_external_connection'),
 };
 
 function entriesOf(statement: OptionStatement): readonly (readonly [OptionName, OptionSpec])[] {

@@ -13,7 +13,7 @@ export const BACKUP_RULES: readonly Rule[] = [
 
 function parseBackup(stream: TokenStream): Statement {
   refuseVirtualCluster(stream, 'BACKUP INTO');
-  const targets = stream.isWords('into') || stream.isWords('to') ? WHOLE : parseTargets(stream);
+  const targets = parseBackupTargets(stream);
   if (stream.isWords('to')) {
     stream.refuse(
       'BACKUP ... TO is not supported, use BACKUP ... INTO',
@@ -97,10 +97,16 @@ export function selectorOf(path: Value): BackupSelector {
   return isLatest ? { kind: 'latest' } : { kind: 'subdirectory', path };
 }
 
-function parseAsOf(stream: TokenStream): Value | undefined {
+/** `AS OF SYSTEM TIME` and what follows, when it stands here. */
+export function parseAsOf(stream: TokenStream): Value | undefined {
   if (!stream.acceptWords('as')) return undefined;
   stream.expectWords('of', 'system', 'time');
   return parseScalar(stream);
+}
+
+/** What stands before INTO. */
+export function parseBackupTargets(stream: TokenStream): BackupTargets {
+  return stream.isWords('into') || stream.isWords('to') ? WHOLE : parseTargets(stream);
 }
 
 const WHOLE: BackupTargets = { kind: 'virtual_cluster' };

@@ -8,6 +8,13 @@ export function parseOptions(stream: TokenStream, statement: OptionStatement): r
   if (!stream.acceptWords('with')) return [];
   const isGrouped = stream.acceptWords('options');
   if (isGrouped) stream.expectSymbol('(');
+  const options = parseOptionList(stream, statement);
+  if (isGrouped) stream.expectSymbol(')');
+  return options;
+}
+
+/** Options parted by commas, none given twice. @throws InputError `syntax` */
+export function parseOptionList(stream: TokenStream, statement: OptionStatement): readonly Option[] {
   const options: Option[] = [];
   const names = new Set<string>();
   do {
@@ -17,11 +24,10 @@ export function parseOptions(stream: TokenStream, statement: OptionStatement): r
     names.add(option.name);
     options.push(option);
   } while (stream.acceptSymbol(','));
-  if (isGrouped) stream.expectSymbol(')');
   return options;
 }
 
-function parseOption(stream: TokenStream, statement: OptionStatement): Option {
+export function parseOption(stream: TokenStream, statement: OptionStatement): Option {
   const found = optionsOf(statement).find(([name, spec]) => stream.acceptWords(...(spec.words ?? [name])));
   if (found === undefined) stream.fail();
   const [name, spec] = found;

@@ -1,4 +1,5 @@
 import type { AlterVirtualClusterAction, CapabilityList, Statement, Value } from './ast.ts';
+import { parseAsOf } from './parse-backup.ts';
 import { parseSettingAssignment, parseSettingName } from './parse-settings.ts';
 import { parseList, parseValue } from './parse-value.ts';
 import { rule, type Rule } from './rule.ts';
@@ -18,6 +19,14 @@ export const VIRTUAL_CLUSTER_RULES: readonly Rule[] = [
     parseShow(stream, stream.hyphenatedName()),
   ),
   rule('show tenant', 'show_virtual_clusters', (stream) => parseShow(stream, stream.hyphenatedName())),
+  rule('show timeline for virtual cluster', 'show_timeline', (stream) => ({
+    kind: 'show_timeline',
+    name: stream.hyphenatedName(),
+  })),
+  rule('show timeline for tenant', 'show_timeline', (stream) => ({
+    kind: 'show_timeline',
+    name: stream.hyphenatedName(),
+  })),
   rule('show virtual_cluster_name', 'show_virtual_cluster_name', () => ({
     kind: 'show_virtual_cluster_name',
   })),
@@ -32,13 +41,20 @@ function parseCreate(stream: TokenStream): Statement {
   if (stream.isWords('from', 'replication')) {
     stream.refuse('CREATE VIRTUAL CLUSTER ... FROM REPLICATION is not supported', REPLICATION_HINT);
   }
-  if (stream.isWords('from', 'virtual', 'cluster')) {
-    stream.refuse(
-      'CREATE VIRTUAL CLUSTER ... FROM VIRTUAL CLUSTER is not supported',
-      'create an empty virtual cluster and RESTORE a backup into it',
-    );
-  }
-  return { kind: 'create_virtual_cluster', ifNotExists, name, like };
+  return { kind: 'create_virtual_cluster', ifNotExists, name, like, from: parseBranchSource(stream) };
+}
+
+type BranchSource = Extract<Statement, { kind: 'create_virtual_cluster' }>['from'];
+
+function parseBranchSource(stream: TokenStream): BranchSource {
+  if (!stream.acceptWords('from')) return undefined;
+  expectVirtualCluster(stream);
+  const source = stream.hyphenatedName();
+  return { source, asOf: parseAsOf(stream) };
+}
+
+function expectVirtualCluster(stream: TokenStream): void {
+  if (!stream.acceptWords('tenant')) stream.expectWords('virtual', 'cluster');
 }
 
 function parseDrop(stream: TokenStream): Statement {
@@ -54,11 +70,13 @@ function parseShow(stream: TokenStream, name: string | undefined): Statement {
     name,
     withCapabilities: items.includes('capabilities'),
     withReplicationStatus: items.includes('replication_status'),
+    withDropped: items.includes('dropped'),
   };
 }
 
-function parseShowItem(stream: TokenStream): 'capabilities' | 'replication_status' {
+function parseShowItem(stream: TokenStream): 'capabilities' | 'replication_status' | 'dropped' {
   if (stream.acceptWords('capabilities')) return 'capabilities';
+  if (stream.acceptWords('dropped')) return 'dropped';
   stream.expectWords('replication', 'status');
   return 'replication_status';
 }
@@ -114,7 +132,16 @@ const ACTIONS: readonly ActionRule[] = [
     words: ['reset', 'cluster', 'setting'],
     parse: (stream) => ({ kind: 'reset_cluster_setting', name: parseSettingName(stream) }),
   },
+  { words: ['reset', 'data', 'to'], parse: parseResetData },
+  { words: ['undrop'], parse: () => ({ kind: 'undrop' }) },
 ];
+
+function parseResetData(stream: TokenStream): AlterVirtualClusterAction {
+  expectVirtualCluster(stream);
+  const source = stream.hyphenatedName();
+  const asOf = parseAsOf(stream);
+  return asOf === undefined ? stream.fail() : { kind: 'reset_data', source, asOf };
+}
 
 /** Points behind the words that were right: at `EXTERNAL` in `START SERVICE EXTERNAL`. */
 function failInsideAction(stream: TokenStream): never {

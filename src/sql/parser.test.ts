@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { isAppError } from '../base/index.ts';
-import type { Statement, StatementKind, Value } from './ast.ts';
+import type { ControlledJobs, Statement, StatementKind, Value } from './ast.ts';
 import { statementHelp } from './help.ts';
 import { parseStatement, RULES } from './parser.ts';
 
 const string = (value: string): Value => ({ kind: 'string', value });
 const create = (name: string) =>
-  ({ kind: 'create_virtual_cluster', ifNotExists: false, name, like: undefined }) as const;
+  ({ kind: 'create_virtual_cluster', ifNotExists: false, name, like: undefined, from: undefined }) as const;
 const alter = (action: Extract<Statement, { kind: 'alter_virtual_cluster' }>['action']): Statement => ({
   kind: 'alter_virtual_cluster',
   name: 'main',
@@ -52,6 +52,23 @@ const table = (...names: readonly (string | undefined)[]) => ({
 });
 const tables = (...patterns: readonly ReturnType<typeof table>[]) => ({ kind: 'tables', patterns }) as const;
 
+const SHOW_JOBS = {
+  kind: 'show_jobs',
+  automatic: false,
+  jobs: { kind: 'all' },
+  whenComplete: false,
+  withExecutionDetails: false,
+} as const;
+const controlJobs = (
+  action: 'pause' | 'resume' | 'cancel',
+  jobs: ControlledJobs,
+): Extract<Statement, { kind: 'control_jobs' }> => ({
+  kind: 'control_jobs',
+  action,
+  jobs,
+  reason: undefined,
+});
+
 const ACCEPTED: readonly (readonly [string, Statement])[] = [
   ['CREATE VIRTUAL CLUSTER main', create('main')],
   ['create tenant Main;', create('main')],
@@ -62,6 +79,23 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
   ['CREATE VIRTUAL CLUSTER immediate', create('immediate')],
   ['CREATE VIRTUAL CLUSTER main--comment', create('main')],
   ['CREATE VIRTUAL CLUSTER IF NOT EXISTS a LIKE b-c', { ...create('a'), ifNotExists: true, like: 'b-c' }],
+  [
+    'CREATE VIRTUAL CLUSTER dev FROM VIRTUAL CLUSTER main',
+    { ...create('dev'), from: { source: 'main', asOf: undefined } },
+  ],
+  [
+    "CREATE VIRTUAL CLUSTER dev LIKE main FROM TENANT main-2 AS OF SYSTEM TIME '-10s'",
+    { ...create('dev'), like: 'main', from: { source: 'main-2', asOf: string('-10s') } },
+  ],
+  [
+    'ALTER VIRTUAL CLUSTER main RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME 1704816945291575000.0000000001',
+    alter({
+      kind: 'reset_data',
+      source: 'main',
+      asOf: { kind: 'number', text: '1704816945291575000.0000000001' },
+    }),
+  ],
+  ['ALTER VIRTUAL CLUSTER main UNDROP', alter({ kind: 'undrop' })],
   ['ALTER VIRTUAL CLUSTER main START SERVICE SHARED', alter({ kind: 'start_service_shared' })],
   ['ALTER TENANT main STOP SERVICE', alter({ kind: 'stop_service' })],
   ['ALTER VIRTUAL CLUSTER main RENAME TO dest-system', alter({ kind: 'rename_to', name: 'dest-system' })],
@@ -99,7 +133,13 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
   ],
   [
     'SHOW VIRTUAL CLUSTERS',
-    { kind: 'show_virtual_clusters', name: undefined, withCapabilities: false, withReplicationStatus: false },
+    {
+      kind: 'show_virtual_clusters',
+      name: undefined,
+      withCapabilities: false,
+      withReplicationStatus: false,
+      withDropped: false,
+    },
   ],
   [
     'SHOW TENANT main-readonly WITH REPLICATION STATUS, CAPABILITIES',
@@ -108,8 +148,21 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
       name: 'main-readonly',
       withCapabilities: true,
       withReplicationStatus: true,
+      withDropped: false,
     },
   ],
+  [
+    'SHOW VIRTUAL CLUSTERS WITH DROPPED',
+    {
+      kind: 'show_virtual_clusters',
+      name: undefined,
+      withCapabilities: false,
+      withReplicationStatus: false,
+      withDropped: true,
+    },
+  ],
+  ['SHOW TIMELINE FOR VIRTUAL CLUSTER dest-system', { kind: 'show_timeline', name: 'dest-system' }],
+  ['show timeline for tenant main;', { kind: 'show_timeline', name: 'main' }],
   ['SHOW virtual_cluster_name', { kind: 'show_virtual_cluster_name' }],
   [
     'SET CLUSTER SETTING feature.backup.enabled = true',
@@ -249,13 +302,157 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
       ],
     }),
   ],
-  ['SHOW JOBS', { kind: 'show_jobs', automatic: false }],
-  ['SHOW AUTOMATIC JOBS', { kind: 'show_jobs', automatic: true }],
-  ['SHOW JOB 27', { kind: 'show_job', jobId: { kind: 'number', text: '27' }, whenComplete: false }],
-  ["SHOW JOB WHEN COMPLETE '27'", { kind: 'show_job', jobId: string('27'), whenComplete: true }],
-  ['CANCEL JOB $1', { kind: 'control_job', action: 'cancel', jobId: { kind: 'placeholder', number: 1 } }],
-  ['pause job 1', { kind: 'control_job', action: 'pause', jobId: { kind: 'number', text: '1' } }],
-  ['RESUME JOB 1;;', { kind: 'control_job', action: 'resume', jobId: { kind: 'number', text: '1' } }],
+  ['SHOW JOBS', SHOW_JOBS],
+  ['SHOW AUTOMATIC JOBS', { ...SHOW_JOBS, automatic: true }],
+  ['SHOW JOBS WITH EXECUTION DETAILS', { ...SHOW_JOBS, withExecutionDetails: true }],
+  [
+    "SHOW JOBS (SELECT Job_id FROM [SHOW JOBS] WHERE a = ')')",
+    { ...SHOW_JOBS, jobs: { kind: 'query', text: "select job_id from [ show jobs ] where a = ')'" } },
+  ],
+  [
+    'SHOW JOBS WHEN COMPLETE WITH x AS (SHOW JOBS) SELECT job_id FROM x WITH EXECUTION DETAILS',
+    {
+      ...SHOW_JOBS,
+      jobs: { kind: 'query', text: 'with x as ( show jobs ) select job_id from x' },
+      whenComplete: true,
+      withExecutionDetails: true,
+    },
+  ],
+  [
+    'SHOW JOBS FOR SCHEDULE 5',
+    {
+      ...SHOW_JOBS,
+      jobs: { kind: 'of_schedules', schedules: { kind: 'one', id: { kind: 'number', text: '5' } } },
+    },
+  ],
+  [
+    'SHOW JOB 27',
+    {
+      kind: 'show_job',
+      jobId: { kind: 'number', text: '27' },
+      whenComplete: false,
+      withExecutionDetails: false,
+    },
+  ],
+  [
+    "SHOW JOB WHEN COMPLETE '27'",
+    { kind: 'show_job', jobId: string('27'), whenComplete: true, withExecutionDetails: false },
+  ],
+  ['CANCEL JOB $1', controlJobs('cancel', { kind: 'one', id: { kind: 'placeholder', number: 1 } })],
+  ['pause job 1', controlJobs('pause', { kind: 'one', id: { kind: 'number', text: '1' } })],
+  ['RESUME JOB 1;;', controlJobs('resume', { kind: 'one', id: { kind: 'number', text: '1' } })],
+  [
+    "PAUSE JOB 1 WITH REASON = 'night'",
+    { ...controlJobs('pause', { kind: 'one', id: { kind: 'number', text: '1' } }), reason: string('night') },
+  ],
+  [
+    "PAUSE JOBS SELECT 1 UNION (VALUES (2)) WITH REASON = 'x'",
+    {
+      ...controlJobs('pause', { kind: 'query', text: 'select 1 union ( values ( 2 ) )' }),
+      reason: string('x'),
+    },
+  ],
+  ['CANCEL JOBS (SELECT 1)', controlJobs('cancel', { kind: 'query', text: 'select 1' })],
+  [
+    'CANCEL JOBS FOR SCHEDULES SELECT 1',
+    controlJobs('cancel', { kind: 'of_schedules', schedules: { kind: 'query', text: 'select 1' } }),
+  ],
+  ['PAUSE ALL BACKUP JOBS', controlJobs('pause', { kind: 'of_type', type: 'backup' })],
+  [
+    "CREATE SCHEDULE schedule_label FOR BACKUP INTO 's3://test/a' RECURRING '@daily'",
+    {
+      kind: 'create_schedule',
+      ifNotExists: false,
+      label: string('schedule_label'),
+      backup: { targets: { kind: 'virtual_cluster' }, destination: [string('s3://test/a')], options: [] },
+      recurring: string('@daily'),
+      fullBackup: undefined,
+      scheduleOptions: [],
+    },
+  ],
+  [
+    "CREATE SCHEDULE IF NOT EXISTS 'a b' FOR BACKUP DATABASE x INTO ('u', $1) WITH revision_history, detached " +
+      "RECURRING '0 * * * *' FULL BACKUP ALWAYS WITH SCHEDULE OPTIONS (first_run = now, on_execution_failure='pause', ignore_existing_backups)",
+    {
+      kind: 'create_schedule',
+      ifNotExists: true,
+      label: string('a b'),
+      backup: {
+        targets: { kind: 'databases', names: ['x'] },
+        destination: [string('u'), { kind: 'placeholder', number: 1 }],
+        options: [
+          { name: 'revision_history', value: undefined },
+          { name: 'detached', value: undefined },
+        ],
+      },
+      recurring: string('0 * * * *'),
+      fullBackup: 'always',
+      scheduleOptions: [
+        { name: 'first_run', value: string('now') },
+        { name: 'on_execution_failure', value: string('pause') },
+        { name: 'ignore_existing_backups', value: undefined },
+      ],
+    },
+  ],
+  [
+    "ALTER BACKUP SCHEDULE 7 SET LABEL x, SET INTO 'u', SET WITH revision_history = 'false', SET RECURRING '@daily', " +
+      "SET FULL BACKUP ALWAYS, SET SCHEDULE OPTION on_previous_running = 'skip', EXECUTE FULL IMMEDIATELY",
+    {
+      kind: 'alter_backup_schedule',
+      scheduleId: { kind: 'number', text: '7' },
+      actions: [
+        { kind: 'set_label', label: string('x') },
+        { kind: 'set_into', destination: [string('u')] },
+        { kind: 'set_with', option: { name: 'revision_history', value: { kind: 'boolean', value: false } } },
+        { kind: 'set_recurring', recurring: string('@daily') },
+        { kind: 'set_full_backup', fullBackup: 'always' },
+        { kind: 'set_schedule_option', option: { name: 'on_previous_running', value: string('skip') } },
+        { kind: 'execute_immediately', full: true },
+      ],
+    },
+  ],
+  ['SHOW SCHEDULES', { kind: 'show_schedules', status: 'all', of: undefined }],
+  ['SHOW PAUSED SCHEDULES FOR BACKUP', { kind: 'show_schedules', status: 'paused', of: 'backup' }],
+  ['SHOW SCHEDULE 1', { kind: 'show_schedule', scheduleId: { kind: 'number', text: '1' } }],
+  ['SHOW CREATE ALL SCHEDULES', { kind: 'show_create_schedule', scheduleId: undefined }],
+  ['SHOW CREATE SCHEDULE 1', { kind: 'show_create_schedule', scheduleId: { kind: 'number', text: '1' } }],
+  [
+    "PAUSE SCHEDULES WITH x AS (SHOW SCHEDULES) SELECT id FROM x WHERE label = 'Nightly'",
+    {
+      kind: 'control_schedules',
+      action: 'pause',
+      schedules: {
+        kind: 'query',
+        text: "with x as ( show schedules ) select id from x where label = 'Nightly'",
+      },
+    },
+  ],
+  [
+    'DROP SCHEDULE 1',
+    {
+      kind: 'control_schedules',
+      action: 'drop',
+      schedules: { kind: 'one', id: { kind: 'number', text: '1' } },
+    },
+  ],
+  [
+    "CREATE EXTERNAL CONNECTION backup_s3 AS 's3://a'",
+    { kind: 'create_external_connection', ifNotExists: false, name: 'backup_s3', uri: string('s3://a') },
+  ],
+  ['DROP EXTERNAL CONNECTION "A"', { kind: 'drop_external_connection', name: 'A' }],
+  ['SHOW EXTERNAL CONNECTIONS', { kind: 'show_external_connections', name: undefined }],
+  ['SHOW CREATE EXTERNAL CONNECTION a', { kind: 'show_create_external_connections', name: 'a' }],
+  [
+    "CHECK EXTERNAL CONNECTION 'u' WITH transfer = '1MiB', concurrently = '2'",
+    {
+      kind: 'check_external_connection',
+      uri: string('u'),
+      options: [
+        { name: 'transfer', value: string('1MiB') },
+        { name: 'concurrently', value: string('2') },
+      ],
+    },
+  ],
 ];
 
 /** Text, what the message names, one-based position. */
@@ -316,6 +513,11 @@ const MALFORMED: readonly (readonly [string, string, number])[] = [
   ['PAUSE JOB', 'EOF', 10],
   ['PAUSE JOB 1 2', '2', 13],
   ['SHOW JOBS; SELECT 1', 'SELECT', 12],
+  ['SHOW JOBS foo', 'foo', 11],
+  ['PAUSE JOBS (SELECT 1', 'EOF', 21],
+  ['PAUSE JOBS SELECT 1)', ')', 20],
+  ['RESUME JOB 1 WITH REASON = 1', 'WITH', 14],
+  ["CREATE SCHEDULE a FOR BACKUP INTO 'u'", 'EOF', 38],
   ["/* é🙂 */ BACKUP INTO 'u' x", 'x', 26],
 ];
 
@@ -338,7 +540,6 @@ const REFUSED: readonly (readonly [string, RegExp, RegExp])[] = [
   ["SHOW BACKUP SCHEMAS FROM 'u' WITH privileges;", /IN$/, /SHOW BACKUPS IN/],
   ["CREATE VIRTUAL CLUSTER a FROM REPLICATION OF b ON 'u'", /FROM REPLICATION/, /RESTORE/],
   ["CREATE VIRTUAL CLUSTER a LIKE c FROM REPLICATION OF b ON 'u'", /FROM REPLICATION/, /RESTORE/],
-  ['CREATE VIRTUAL CLUSTER a FROM VIRTUAL CLUSTER b', /FROM VIRTUAL CLUSTER/, /RESTORE/],
   ['ALTER VIRTUAL CLUSTER a PAUSE REPLICATION', /PAUSE REPLICATION/, /RESTORE/],
   ['ALTER VIRTUAL CLUSTER a RESUME REPLICATION', /RESUME REPLICATION/, /RESTORE/],
   ['ALTER VIRTUAL CLUSTER a COMPLETE REPLICATION TO LATEST', /COMPLETE REPLICATION/, /RESTORE/],
@@ -346,9 +547,13 @@ const REFUSED: readonly (readonly [string, RegExp, RegExp])[] = [
   ['ALTER VIRTUAL CLUSTER a SET REPLICATION READ VIRTUAL CLUSTER', /SET REPLICATION/, /RESTORE/],
   ["BACKUP VIRTUAL CLUSTER a INTO 'u'", /virtual cluster/, /BACKUP INTO/],
   ["RESTORE VIRTUAL CLUSTER a FROM LATEST IN 'u'", /virtual cluster/, /RESTORE FROM/],
-  ['SHOW JOBS FOR SCHEDULE 1', /SHOW JOBS/, /\[SHOW JOBS\]/],
-  ['CANCEL JOBS SELECT 1', /several jobs/, /one job/],
-  ['PAUSE ALL BACKUP JOBS', /several jobs/, /one job/],
+  ["CREATE SCHEDULE FOR BACKUP INTO LATEST IN 'a' RECURRING '@daily'", /chooses by itself/, /FULL BACKUP/],
+  [
+    "CREATE SCHEDULE FOR BACKUP INTO 'a' AS OF SYSTEM TIME '-1s' RECURRING '@daily'",
+    /scheduled time/,
+    /leave/,
+  ],
+  ["CREATE SCHEDULE x FOR CHANGEFEED INTO 'a' RECURRING '@daily'", /only backups/, /FOR BACKUP/],
 ];
 
 const FOREIGN = [
@@ -477,10 +682,11 @@ describe('parseStatement', () => {
     const kinds = new Set<StatementKind>(RULES.map(({ kind }) => kind));
     assert.deepEqual([...kinds].sort(), Object.keys(statementHelp).sort());
     const heads = RULES.map(({ words }) => `${words.join(' ')} `);
-    for (const head of heads) {
+    for (const [index, head] of heads.entries()) {
       assert.deepEqual(
-        heads.filter((other) => other.startsWith(head)),
-        [head],
+        heads.slice(index + 1).filter((later) => later.startsWith(head)),
+        [],
+        `${head}stands before a longer one`,
       );
     }
   });

@@ -1,7 +1,11 @@
 import type { Located, Statement } from './ast.ts';
 import { statementHelp } from './help.ts';
 import { BACKUP_RULES } from './parse-backup.ts';
+import { CONNECTION_RULES } from './parse-connections.ts';
 import { JOB_RULES } from './parse-jobs.ts';
+import { PRIVILEGE_RULES } from './parse-privileges.ts';
+import { ROLE_RULES } from './parse-roles.ts';
+import { SCHEDULE_RULES } from './parse-schedules.ts';
 import { SETTING_RULES } from './parse-settings.ts';
 import { VIRTUAL_CLUSTER_RULES } from './parse-virtual-cluster.ts';
 import type { Rule } from './rule.ts';
@@ -13,6 +17,10 @@ export const RULES: readonly Rule[] = [
   ...SETTING_RULES,
   ...BACKUP_RULES,
   ...JOB_RULES,
+  ...SCHEDULE_RULES,
+  ...CONNECTION_RULES,
+  ...PRIVILEGE_RULES,
+  ...ROLE_RULES,
 ];
 
 const RULES_BY_FIRST_WORD: ReadonlyMap<string | undefined, readonly Rule[]> = Map.groupBy(
@@ -36,15 +44,18 @@ export function parseStatement(text: string): Located<Statement> | undefined {
 }
 
 /**
- * Reads the statement that begins at `begin` and ends before `]`; undefined when it is not one of ours.
+ * Reads the statement that begins at `begin` and ends before `closer`; undefined when it is not one of ours.
  * @throws InputError as `parseStatement`
  */
-export function parseInBrackets(text: string, begin: number): Located<Statement> | undefined {
-  return parseFrom(new TokenStream(text, { begin, closer: ']' }));
+export function parseEnclosed(
+  text: string,
+  options: { readonly begin: number; readonly closer: ']' | ')' },
+): Located<Statement> | undefined {
+  return parseFrom(new TokenStream(text, options));
 }
 
 function parseFrom(stream: TokenStream): Located<Statement> | undefined {
-  const found = RULES_BY_FIRST_WORD.get(stream.word())?.find(({ words }) => stream.isWords(...words));
+  const found = RULES_BY_FIRST_WORD.get(stream.word())?.find((rule) => isBegunBy(stream, rule));
   if (found === undefined) return undefined;
   const { begin } = stream.peek();
   stream.describe(statementHelp[found.kind]);
@@ -53,6 +64,10 @@ function parseFrom(stream: TokenStream): Located<Statement> | undefined {
   const end = stream.lastEnd;
   if (!stream.isEnd()) stream.fail();
   return Object.freeze({ node: freeze(node), begin, end });
+}
+
+function isBegunBy(stream: TokenStream, { words, claims }: Rule): boolean {
+  return stream.isWords(...words) && (claims === undefined || claims(stream, words.length));
 }
 
 function freeze<T>(node: T): T {

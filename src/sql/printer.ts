@@ -1,17 +1,11 @@
-import type {
-  AlterVirtualClusterAction,
-  BackupSelector,
-  CapabilityList,
-  Option,
-  RestoreTargets,
-  Statement,
-  TablePattern,
-  Value,
-} from './ast.ts';
-import { optionSpelling } from './options.ts';
-import { quoteName, quoteString } from './quote.ts';
+import type { AlterVirtualClusterAction, BackupSelector, CapabilityList, Statement, Value } from './ast.ts';
+import { printConnectionStatement } from './print-connections.ts';
+import { printJobStatement } from './print-jobs.ts';
+import { printOptions, printTargets, printTexts, printValue, words } from './print-parts.ts';
+import { printPrivilegeStatement } from './print-privileges.ts';
+import { printScheduleStatement } from './print-schedules.ts';
+import { quoteName } from './quote.ts';
 import { redactStatement } from './redact.ts';
-import { isList } from './values.ts';
 
 export interface PrintOptions {
   /** Prints what may be shown: URIs as this function gives them, passphrases and KMS keys as `redacted`. */
@@ -31,6 +25,8 @@ function print(statement: Statement): string {
         statement.ifNotExists && 'IF NOT EXISTS',
         quoteName(statement.name),
         statement.like !== undefined && `LIKE ${quoteName(statement.like)}`,
+        statement.from !== undefined && `FROM VIRTUAL CLUSTER ${quoteName(statement.from.source)}`,
+        printAsOf(statement.from?.asOf),
       );
     case 'alter_virtual_cluster':
       return words('ALTER VIRTUAL CLUSTER', quoteName(statement.name), printAction(statement.action));
@@ -43,6 +39,8 @@ function print(statement: Statement): string {
       );
     case 'show_virtual_clusters':
       return printShowVirtualClusters(statement);
+    case 'show_timeline':
+      return `SHOW TIMELINE FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
     case 'show_virtual_cluster_name':
       return 'SHOW virtual_cluster_name';
     case 'set_cluster_setting':
@@ -59,11 +57,25 @@ function print(statement: Statement): string {
     case 'show_backup':
       return printBackupStatement(statement);
     case 'show_jobs':
-      return words('SHOW', statement.automatic && 'AUTOMATIC', 'JOBS');
     case 'show_job':
-      return words('SHOW JOB', statement.whenComplete && 'WHEN COMPLETE', printValue(statement.jobId));
-    case 'control_job':
-      return words(statement.action.toUpperCase(), 'JOB', printValue(statement.jobId));
+    case 'control_jobs':
+      return printJobStatement(statement);
+    case 'create_schedule':
+    case 'alter_backup_schedule':
+    case 'show_schedules':
+    case 'show_schedule':
+    case 'show_create_schedule':
+    case 'control_schedules':
+      return printScheduleStatement(statement);
+    case 'create_external_connection':
+    case 'alter_external_connection':
+    case 'drop_external_connection':
+    case 'show_external_connections':
+    case 'show_create_external_connections':
+    case 'check_external_connection':
+      return printConnectionStatement(statement);
+    default:
+      return printPrivilegeStatement(statement);
   }
 }
 
@@ -105,15 +117,11 @@ function printBackupStatement(statement: BackupStatement): string {
   }
 }
 
-/** Joins what is there by single blanks. */
-function words(...parts: readonly (string | false | undefined)[]): string {
-  return parts.filter((part) => part !== false && part !== undefined && part !== '').join(' ');
-}
-
 function printShowVirtualClusters(statement: Extract<Statement, { kind: 'show_virtual_clusters' }>): string {
   const items = [
     ...(statement.withReplicationStatus ? ['REPLICATION STATUS'] : []),
     ...(statement.withCapabilities ? ['CAPABILITIES'] : []),
+    ...(statement.withDropped ? ['DROPPED'] : []),
   ];
   const subject = statement.name === undefined ? 'CLUSTERS' : `CLUSTER ${quoteName(statement.name)}`;
   return words('SHOW VIRTUAL', subject, items.length > 0 && `WITH ${items.join(', ')}`);
@@ -135,6 +143,10 @@ function printAction(action: AlterVirtualClusterAction): string {
       return `SET CLUSTER SETTING ${printAssignment(action)}`;
     case 'reset_cluster_setting':
       return `RESET CLUSTER SETTING ${printSettingName(action.name)}`;
+    case 'reset_data':
+      return words(`RESET DATA TO VIRTUAL CLUSTER ${quoteName(action.source)}`, printAsOf(action.asOf));
+    case 'undrop':
+      return 'UNDROP';
   }
 }
 
@@ -162,60 +174,10 @@ function printFor(statement: { readonly forVirtualCluster: string | undefined })
   return forVirtualCluster === undefined ? undefined : `FOR VIRTUAL CLUSTER ${quoteName(forVirtualCluster)}`;
 }
 
-function printTargets(targets: RestoreTargets): string | undefined {
-  switch (targets.kind) {
-    case 'virtual_cluster':
-      return undefined;
-    case 'system_users':
-      return 'SYSTEM USERS';
-    case 'databases':
-      return `DATABASE ${targets.names.map(quoteName).join(', ')}`;
-    case 'tables':
-      return `TABLE ${targets.patterns.map(printPattern).join(', ')}`;
-  }
-}
-
-function printPattern(pattern: TablePattern): string {
-  const last = pattern.name === undefined ? '*' : quoteName(pattern.name);
-  return [...pattern.qualifiers.map(quoteName), last].join('.');
-}
-
 function printSelector(selector: BackupSelector): string {
   return selector.kind === 'latest' ? 'LATEST' : printValue(selector.path);
 }
 
 function printAsOf(asOf: Value | undefined): string | undefined {
   return asOf === undefined ? undefined : `AS OF SYSTEM TIME ${printValue(asOf)}`;
-}
-
-function printOptions(options: readonly Option[]): string | undefined {
-  return options.length === 0 ? undefined : `WITH OPTIONS (${options.map(printOption).join(', ')})`;
-}
-
-function printOption({ name, value }: Option): string {
-  const spelling = optionSpelling(name);
-  if (value === undefined) return spelling;
-  return `${spelling} = ${isList(value) ? printTexts(value) : printValue(value)}`;
-}
-
-function printTexts(values: readonly Value[]): string {
-  const texts = values.map(printValue);
-  return texts.length === 1 ? (texts[0] ?? '') : `(${texts.join(', ')})`;
-}
-
-function printValue(value: Value): string {
-  switch (value.kind) {
-    case 'string':
-      return quoteString(value.value);
-    case 'number':
-      return value.text;
-    case 'boolean':
-      return value.value ? 'true' : 'false';
-    case 'null':
-      return 'NULL';
-    case 'identifier':
-      return quoteName(value.name);
-    case 'placeholder':
-      return `$${value.number}`;
-  }
 }

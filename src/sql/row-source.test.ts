@@ -18,6 +18,9 @@ function isShow(statement: Statement): boolean {
 describe('findRowSources', () => {
   const cases: readonly (readonly [string, readonly (readonly [string, string])[]])[] = [
     ['SELECT * FROM [SHOW JOBS]', [['show_jobs', '[SHOW JOBS]']]],
+    ['WITH x AS (SHOW JOBS) SELECT job_id FROM x', [['show_jobs', '(SHOW JOBS)']]],
+    ['WITH x AS MATERIALIZED ( show schedules ) TABLE x', [['show_schedules', '( show schedules )']]],
+    ['WITH x AS (SHOW work_mem) SELECT (show jobs)', []],
     ['SELECT * FROM [ show jobs /* x */ ] AS j', [['show_jobs', '[ show jobs /* x */ ]']]],
     [
       'SELECT replicated_time FROM [SHOW VIRTUAL CLUSTER main WITH REPLICATION STATUS]',

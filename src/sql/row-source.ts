@@ -1,44 +1,64 @@
 import type { Located, Statement } from './ast.ts';
 import { foldName } from './characters.ts';
 import { readToken, type Token } from './lexer.ts';
-import { parseInBrackets } from './parser.ts';
+import { parseEnclosed } from './parser.ts';
 
 /** Words after which a table may stand. After any other word a bracket is a subscript. */
 const TABLE_WORDS: ReadonlySet<string> = new Set(['from', 'join', 'using', 'lateral', 'only', 'table']);
 
+/** Words after which a query in parentheses may stand, as in `WITH x AS (SHOW JOBS)`. */
+const QUERY_WORDS: ReadonlySet<string> = new Set(['as', 'materialized']);
+
+/** Where a row source of ours may stand: nowhere, in brackets in place of a table, or in parentheses in place of a query. */
+type Place = 'none' | 'table' | 'query';
+
 /**
- * Every `[SHOW ...]` that stands where a table could, brackets included, in the order of the text.
+ * Every `[SHOW ...]` that stands where a table could, and every `AS (SHOW ...)`, brackets included, in the order of the text.
  * @throws InputError as `parseStatement`, for a bracket that begins like a SHOW of ours and is malformed: Postgres has no
  * meaning for it either, and its error would not help
  */
 export function findRowSources(text: string): readonly Located<Statement>[] {
   const sources: Located<Statement>[] = [];
-  let isTablePlace = false;
+  let place: Place = 'none';
   for (let at = 0; ; ) {
     const token = readToken(text, at);
     if (token.kind === 'end') return sources;
-    const isBracket = token.kind === 'symbol' && text.charAt(token.begin) === '[';
+    const closer: ']' | ')' | undefined =
+      token.kind === 'symbol' ? closerOf(text.charAt(token.begin), place) : undefined;
     const source: Located<Statement> | undefined =
-      isTablePlace && isBracket ? readRowSource(text, token) : undefined;
+      closer === undefined ? undefined : readRowSource(text, { opening: token, closer });
     if (source !== undefined) sources.push(source);
-    isTablePlace = source === undefined && mayTableFollow(text, token);
+    place = source === undefined ? placeAfter(text, token) : 'none';
     at = source?.end ?? token.end;
   }
 }
 
-function readRowSource(text: string, bracket: Token): Located<Statement> | undefined {
-  const first = readToken(text, bracket.end);
+/** What closes a row source that this opens. */
+function closerOf(opening: string, place: Place): ']' | ')' | undefined {
+  if (opening === '[' && place === 'table') return ']';
+  return opening === '(' && place === 'query' ? ')' : undefined;
+}
+
+function readRowSource(
+  text: string,
+  { opening, closer }: { opening: Token; closer: ']' | ')' },
+): Located<Statement> | undefined {
+  const first = readToken(text, opening.end);
   if (first.kind !== 'identifier' || wordOf(text, first) !== 'show') return undefined;
-  const statement = parseInBrackets(text, first.begin);
+  const statement = parseEnclosed(text, { begin: first.begin, closer });
   if (statement === undefined) return undefined;
   const closing = readToken(text, statement.end);
-  return { node: statement.node, begin: bracket.begin, end: closing.end };
+  return { node: statement.node, begin: opening.begin, end: closing.end };
 }
 
 /** Whether a bracket after this token could stand for a table, not pick an element of an array or begin one. */
-function mayTableFollow(text: string, token: Token): boolean {
-  if (token.kind === 'identifier') return TABLE_WORDS.has(wordOf(text, token));
-  return token.kind === 'symbol' && !')]'.includes(text.charAt(token.begin));
+function placeAfter(text: string, token: Token): Place {
+  if (token.kind === 'identifier') {
+    const word = wordOf(text, token);
+    if (TABLE_WORDS.has(word)) return 'table';
+    return QUERY_WORDS.has(word) ? 'query' : 'none';
+  }
+  return token.kind === 'symbol' && !')]'.includes(text.charAt(token.begin)) ? 'table' : 'none';
 }
 
 function wordOf(text: string, token: Token): string {

@@ -1,16 +1,22 @@
 /** Arbitrary statements, and arbitrary ways to write them, for property tests. Nothing but tests imports this. */
 import fc from 'fast-check';
-import type {
-  AlterVirtualClusterAction,
-  BackupSelector,
-  BackupTargets,
-  CapabilityList,
-  Option,
-  Statement,
-  StatementKind,
-  Value,
+import {
+  type AlterScheduleAction,
+  type AlterVirtualClusterAction,
+  type BackupSelector,
+  type BackupTargets,
+  type CapabilityList,
+  type ControlledJobs,
+  type IdQuery,
+  JOB_TYPES,
+  type Option,
+  type ScheduleSelection,
+  type Statement,
+  type StatementKind,
+  type Value,
 } from './ast.ts';
 import { readToken } from './lexer.ts';
+import { privilegeArbitraries } from './testing-privileges.ts';
 import { type OptionSpec, type OptionStatement, optionsOf } from './options.ts';
 
 /** Plain objects, as the parser makes them. */
@@ -141,6 +147,57 @@ const action: fc.Arbitrary<AlterVirtualClusterAction> = fc.oneof(
   }),
   record({ kind: fc.constant('set_cluster_setting' as const), name: settingName, value: settingValue }),
   record({ kind: fc.constant('reset_cluster_setting' as const), name: settingName }),
+  record({ kind: fc.constant('reset_data' as const), source: nameArbitrary, asOf: scalar }),
+  fc.constant<AlterVirtualClusterAction>({ kind: 'undrop' }),
+);
+
+/** In the normal form that the parser gives. */
+const query: fc.Arbitrary<IdQuery> = fc
+  .array(
+    fc.constantFrom(
+      'a',
+      'from',
+      '[ show jobs ]',
+      '( select 1 )',
+      "'It''s; '",
+      '"A b"',
+      '$1',
+      '>=',
+      ',',
+      '::',
+    ),
+    { maxLength: 5 },
+  )
+  .map((tokens) => ({ kind: 'query', text: ['select', ...tokens].join(' ') }));
+const scheduleSelection: fc.Arbitrary<ScheduleSelection> = fc.oneof(
+  scalar.map((id): ScheduleSelection => ({ kind: 'one', id })),
+  query,
+);
+const jobsOfSchedules = record({ kind: fc.constant('of_schedules' as const), schedules: scheduleSelection });
+const controlledJobs: fc.Arbitrary<ControlledJobs> = fc.oneof(
+  scalar.map((id): ControlledJobs => ({ kind: 'one', id })),
+  query,
+  jobsOfSchedules,
+  fc.constantFrom(...JOB_TYPES).map((type): ControlledJobs => ({ kind: 'of_type', type })),
+);
+const fullBackup = fc.oneof(textValue, fc.constant<'always'>('always'));
+
+function oneOption(statement: OptionStatement): fc.Arbitrary<Option> {
+  return fc
+    .constantFrom(...optionsOf(statement))
+    .chain(([name, spec]) => optionValue(spec.shape).map((value): Option => ({ name, value })));
+}
+
+const scheduleAction: fc.Arbitrary<AlterScheduleAction> = fc.oneof(
+  textValue.map((label): AlterScheduleAction => ({ kind: 'set_label', label })),
+  uris.map((destination): AlterScheduleAction => ({ kind: 'set_into', destination })),
+  oneOption('backup').map((option): AlterScheduleAction => ({ kind: 'set_with', option })),
+  textValue.map((recurring): AlterScheduleAction => ({ kind: 'set_recurring', recurring })),
+  fullBackup.map((value): AlterScheduleAction => ({ kind: 'set_full_backup', fullBackup: value })),
+  oneOption('create_schedule').map(
+    (option): AlterScheduleAction => ({ kind: 'set_schedule_option', option }),
+  ),
+  fc.boolean().map((full): AlterScheduleAction => ({ kind: 'execute_immediately', full })),
 );
 
 const optionalName = fc.option(nameArbitrary, { nil: undefined });
@@ -157,6 +214,7 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     ifNotExists: fc.boolean(),
     name: nameArbitrary,
     like: optionalName,
+    from: fc.option(record({ source: nameArbitrary, asOf: optionalTime }), { nil: undefined }),
   }),
   alter_virtual_cluster: record({ kind: kind('alter_virtual_cluster'), name: nameArbitrary, action }),
   drop_virtual_cluster: record({
@@ -170,7 +228,9 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     name: optionalName,
     withCapabilities: fc.boolean(),
     withReplicationStatus: fc.boolean(),
+    withDropped: fc.boolean(),
   }),
+  show_timeline: record({ kind: kind('show_timeline'), name: nameArbitrary }),
   show_virtual_cluster_name: record({ kind: kind('show_virtual_cluster_name') }),
   set_cluster_setting: record({
     kind: kind('set_cluster_setting'),
@@ -212,13 +272,102 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     collection: uris,
     options: options('show_backup'),
   }),
-  show_jobs: record({ kind: kind('show_jobs'), automatic: fc.boolean() }),
-  show_job: record({ kind: kind('show_job'), jobId: scalar, whenComplete: fc.boolean() }),
-  control_job: record({
-    kind: kind('control_job'),
-    action: fc.constantFrom('pause' as const, 'resume' as const, 'cancel' as const),
+  show_jobs: fc.oneof(
+    record({
+      kind: kind('show_jobs'),
+      automatic: fc.constant(false),
+      jobs: fc.oneof(fc.constant({ kind: 'all' as const }), query, jobsOfSchedules),
+      whenComplete: fc.constant(false),
+      withExecutionDetails: fc.boolean(),
+    }),
+    record({
+      kind: kind('show_jobs'),
+      automatic: fc.constant(true),
+      jobs: fc.constant({ kind: 'all' as const }),
+      whenComplete: fc.constant(false),
+      withExecutionDetails: fc.boolean(),
+    }),
+    record({
+      kind: kind('show_jobs'),
+      automatic: fc.constant(false),
+      jobs: query,
+      whenComplete: fc.constant(true),
+      withExecutionDetails: fc.boolean(),
+    }),
+  ),
+  show_job: record({
+    kind: kind('show_job'),
     jobId: scalar,
+    whenComplete: fc.boolean(),
+    withExecutionDetails: fc.boolean(),
   }),
+  control_jobs: fc.oneof(
+    record({
+      kind: kind('control_jobs'),
+      action: fc.constantFrom('resume' as const, 'cancel' as const),
+      jobs: controlledJobs,
+      reason: fc.constant(undefined),
+    }),
+    record({
+      kind: kind('control_jobs'),
+      action: fc.constant('pause' as const),
+      jobs: controlledJobs,
+      reason: fc.option(textValue, { nil: undefined }),
+    }),
+  ),
+  create_schedule: record({
+    kind: kind('create_schedule'),
+    ifNotExists: fc.boolean(),
+    label: fc.option(textValue, { nil: undefined }),
+    backup: record({ targets, destination: uris, options: options('backup') }),
+    recurring: textValue,
+    fullBackup: fc.oneof(fc.constant(undefined), fullBackup),
+    scheduleOptions: options('create_schedule'),
+  }),
+  alter_backup_schedule: record({
+    kind: kind('alter_backup_schedule'),
+    scheduleId: scalar,
+    actions: fc.array(scheduleAction, { minLength: 1, maxLength: 4 }),
+  }),
+  show_schedules: record({
+    kind: kind('show_schedules'),
+    status: fc.constantFrom('all' as const, 'running' as const, 'paused' as const),
+    of: fc.constantFrom(undefined, 'backup' as const, 'sql_statistics' as const, 'changefeed' as const),
+  }),
+  show_schedule: record({ kind: kind('show_schedule'), scheduleId: scalar }),
+  show_create_schedule: record({
+    kind: kind('show_create_schedule'),
+    scheduleId: fc.option(scalar, { nil: undefined }),
+  }),
+  control_schedules: record({
+    kind: kind('control_schedules'),
+    action: fc.constantFrom('pause' as const, 'resume' as const, 'drop' as const),
+    schedules: scheduleSelection,
+  }),
+  create_external_connection: record({
+    kind: kind('create_external_connection'),
+    ifNotExists: fc.boolean(),
+    name: nameArbitrary,
+    uri: textValue,
+  }),
+  alter_external_connection: record({
+    kind: kind('alter_external_connection'),
+    ifExists: fc.boolean(),
+    name: nameArbitrary,
+    uri: textValue,
+  }),
+  drop_external_connection: record({ kind: kind('drop_external_connection'), name: nameArbitrary }),
+  show_external_connections: record({ kind: kind('show_external_connections'), name: optionalName }),
+  show_create_external_connections: record({
+    kind: kind('show_create_external_connections'),
+    name: optionalName,
+  }),
+  check_external_connection: record({
+    kind: kind('check_external_connection'),
+    uri: textValue,
+    options: options('check_external_connection'),
+  }),
+  ...privilegeArbitraries({ name: nameArbitrary, text }),
 };
 
 export const statementArbitrary: fc.Arbitrary<Statement> = fc.oneof(...Object.values(statementArbitraries));
@@ -263,7 +412,8 @@ const FRAGMENTS = (
   "table users begin atomic end case function procedure or replace select where array a b main x'00' $1 $2 $0 $99999999999 1 0x1f " +
   "1_0 1e5 .5 1..2 3x ' '' 'a' E'\\' E'\\'' U&'\\0041' U&\" uescape \" \"\" \"a\" $$ $a$ $ [ ] ( ) ; , . * = - -- + / /* */ : :: := " +
   '~ ! @ # % ^ & | ? < > { } \\ é 🙂 virtual_cluster_name replication status capabilities capability grant revoke start stop service ' +
-  'shared rename to default null true on if not exists like immediate for'
+  'shared rename to default null true on if not exists like immediate for schedule schedules recurring full always label external ' +
+  'connection connections option execute immediately reason check'
 ).split(' ');
 
 /** Texts that are likely to lead a lexer or a parser astray. */

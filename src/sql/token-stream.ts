@@ -5,8 +5,8 @@ import { readToken, type Token, type Unterminated } from './lexer.ts';
 import { nameOf, stringOf } from './literals.ts';
 import { isReservedWord } from './quote.ts';
 
-/** What ends a statement: `;` or the end of the text, or only `]` for a row source in brackets. */
-export type Closer = ';' | ']';
+/** What ends a statement: `;` or the end of the text, or only the bracket that closes a row source. */
+export type Closer = ';' | ']' | ')';
 
 /** Longest piece of a statement that an error repeats. */
 const QUOTED_TEXT_LENGTH_MAX = 64;

@@ -1,16 +1,22 @@
 /** Walks over the values of a statement, for those who fill in placeholders or hide secrets. */
 import { InputError } from '../base/index.ts';
 import type {
+  AlterScheduleAction,
   AlterVirtualClusterAction,
   BackupSelector,
   CapabilityList,
+  ControlledJobs,
+  ListedJobs,
   Option,
+  ScheduleSelection,
   Statement,
   Value,
 } from './ast.ts';
+import type { RoleOption } from './ast-privileges.ts';
 import { optionSpec } from './options.ts';
 import { selectorOf } from './parse-backup.ts';
 import { flagOf } from './parse-options.ts';
+import { POSTGRES_ROLE_OPTIONS } from './role-options.ts';
 
 /** What a value is to those who may see the statement. */
 export type ValueRole = 'plain' | 'uri' | 'secret';
@@ -41,6 +47,10 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
   switch (statement.kind) {
     case 'set_cluster_setting':
       return { ...statement, value: statement.value === 'default' ? 'default' : plain(statement.value) };
+    case 'create_virtual_cluster': {
+      const { from } = statement;
+      return { ...statement, from: from && { ...from, asOf: from.asOf && plain(from.asOf) } };
+    }
     case 'alter_virtual_cluster':
       return { ...statement, action: mapAction(statement.action, plain) };
     case 'backup':
@@ -69,18 +79,84 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
         options: statement.options.map((option) => mapOption(option, map)),
       };
     case 'show_job':
-    case 'control_job':
       return { ...statement, jobId: plain(statement.jobId) };
-    case 'create_virtual_cluster':
+    case 'show_jobs':
+      return { ...statement, jobs: mapJobs(statement.jobs, plain) };
+    case 'control_jobs':
+      return {
+        ...statement,
+        jobs: mapJobs(statement.jobs, plain),
+        reason: statement.reason && plain(statement.reason),
+      };
+    case 'create_schedule':
+      return {
+        ...statement,
+        label: statement.label && plain(statement.label),
+        backup: {
+          ...statement.backup,
+          destination: uris(statement.backup.destination),
+          options: statement.backup.options.map((option) => mapOption(option, map)),
+        },
+        recurring: plain(statement.recurring),
+        fullBackup:
+          statement.fullBackup === undefined || statement.fullBackup === 'always'
+            ? statement.fullBackup
+            : plain(statement.fullBackup),
+        scheduleOptions: statement.scheduleOptions.map((option) => mapOption(option, map)),
+      };
+    case 'alter_backup_schedule':
+      return {
+        ...statement,
+        scheduleId: plain(statement.scheduleId),
+        actions: statement.actions.map((action) => mapScheduleAction(action, map)),
+      };
+    case 'show_schedule':
+      return { ...statement, scheduleId: plain(statement.scheduleId) };
+    case 'show_create_schedule':
+      return { ...statement, scheduleId: statement.scheduleId && plain(statement.scheduleId) };
+    case 'control_schedules':
+      return { ...statement, schedules: mapSchedules(statement.schedules, plain) };
+    case 'create_external_connection':
+    case 'alter_external_connection':
+      return { ...statement, uri: map(statement.uri, 'uri') };
+    case 'check_external_connection':
+      return {
+        ...statement,
+        uri: map(statement.uri, 'uri'),
+        options: statement.options.map((option) => mapOption(option, map)),
+      };
+    case 'create_role':
+    case 'alter_role':
+      return { ...statement, options: statement.options.map((option) => mapRoleOption(option, map)) };
     case 'drop_virtual_cluster':
     case 'show_virtual_clusters':
+    case 'show_timeline':
     case 'show_virtual_cluster_name':
     case 'reset_cluster_setting':
     case 'show_cluster_setting':
     case 'show_cluster_settings':
-    case 'show_jobs':
+    case 'grant_system':
+    case 'revoke_system':
+    case 'show_system_grants':
+    case 'grant_on_object':
+    case 'revoke_on_object':
+    case 'alter_default_privileges':
+    case 'show_grants':
+    case 'show_roles':
+    case 'show_users':
+    case 'show_schedules':
+    case 'drop_external_connection':
+    case 'show_external_connections':
+    case 'show_create_external_connections':
       return statement;
   }
+}
+
+/** A password is a secret, the other values are not. */
+function mapRoleOption(option: RoleOption, map: ValueMapper): RoleOption {
+  const { name, argument } = option;
+  if (argument === undefined || !('kind' in argument)) return option;
+  return { name, argument: map(argument, POSTGRES_ROLE_OPTIONS[name] === 'secret' ? 'secret' : 'plain') };
 }
 
 function mapAction(
@@ -90,6 +166,8 @@ function mapAction(
   switch (action.kind) {
     case 'set_cluster_setting':
       return { ...action, value: action.value === 'default' ? 'default' : map(action.value) };
+    case 'reset_data':
+      return { ...action, asOf: map(action.asOf) };
     case 'grant_capabilities':
     case 'revoke_capabilities':
       return { ...action, capabilities: mapCapabilities(action.capabilities, map) };
@@ -102,6 +180,37 @@ function mapCapabilities(list: CapabilityList, map: (value: Value) => Value): Ca
   if (list.kind === 'all') return list;
   const capabilities = list.capabilities.map(({ name, value }) => ({ name, value: value && map(value) }));
   return { kind: 'some', capabilities };
+}
+
+/** Placeholders inside a query stay: they are bound where it runs. */
+function mapJobs<Jobs extends ListedJobs | ControlledJobs>(jobs: Jobs, map: (value: Value) => Value): Jobs {
+  if (jobs.kind === 'one') return { ...jobs, id: map(jobs.id) };
+  if (jobs.kind === 'of_schedules') return { ...jobs, schedules: mapSchedules(jobs.schedules, map) };
+  return jobs;
+}
+
+function mapSchedules(selection: ScheduleSelection, map: (value: Value) => Value): ScheduleSelection {
+  return selection.kind === 'one' ? { kind: 'one', id: map(selection.id) } : selection;
+}
+
+function mapScheduleAction(action: AlterScheduleAction, map: ValueMapper): AlterScheduleAction {
+  switch (action.kind) {
+    case 'set_label':
+      return { ...action, label: map(action.label, 'plain') };
+    case 'set_into':
+      return { ...action, destination: action.destination.map((value) => map(value, 'uri')) };
+    case 'set_with':
+    case 'set_schedule_option':
+      return { ...action, option: mapOption(action.option, map) };
+    case 'set_recurring':
+      return { ...action, recurring: map(action.recurring, 'plain') };
+    case 'set_full_backup':
+      return action.fullBackup === 'always'
+        ? action
+        : { ...action, fullBackup: map(action.fullBackup, 'plain') };
+    case 'execute_immediately':
+      return action;
+  }
 }
 
 function mapSelector(selector: BackupSelector, map: (value: Value) => Value): BackupSelector {

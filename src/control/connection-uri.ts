@@ -1,0 +1,114 @@
+/** What the URI of an external connection may be. Its text holds secrets, so no message repeats more than its scheme. */
+import { InputError } from '../base/index.ts';
+import type { ConnectionType } from '../catalog/index.ts';
+import { notAvailable } from './values.ts';
+
+export type ConnectionDriver = 'nodelocal' | 'userfile' | 'postgresql';
+
+export interface ConnectionTarget {
+  readonly driver: ConnectionDriver;
+  readonly type: ConnectionType;
+}
+
+const AVAILABLE = 'available: nodelocal://, userfile://, postgresql://';
+const CLOUD_SCHEMES = ['s3', 'gs', 'azure', 'azure-blob', 'azure-storage'];
+const KMS_SCHEMES = ['aws-kms', 'gcp-kms', 'azure-kms', 'aws', 'gs-kms'];
+const URI_LENGTH_MAX = 8192;
+
+/** What libpq and Atoll understand behind a server's address. */
+const SERVER_PARAMETERS: ReadonlySet<string> = new Set([
+  'application_name',
+  'channel_binding',
+  'connect_timeout',
+  'options',
+  'sslcert',
+  'sslinline',
+  'sslkey',
+  'sslmode',
+  'sslpassword',
+  'sslrootcert',
+]);
+
+/**
+ * Reads the kind of a URI and checks its form. Whether a storage location answers is another question.
+ * @throws InputError `parameter_invalid`, `feature_not_supported`
+ */
+export function parseConnectionUri(uri: string): ConnectionTarget {
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(uri)?.[1]?.toLowerCase();
+  if (scheme === undefined || uri.length > URI_LENGTH_MAX || /[\s\0]/.test(uri)) {
+    throw invalid('it is not a URI', 'write it as scheme://host/path?PARAMETER=value');
+  }
+  switch (scheme) {
+    case 'nodelocal':
+      return { driver: 'nodelocal', type: 'STORAGE' };
+    case 'userfile':
+      requireUserfile(uri);
+      return { driver: 'userfile', type: 'STORAGE' };
+    case 'postgres':
+    case 'postgresql':
+      requireServer(uri);
+      return { driver: 'postgresql', type: 'FOREIGNDATA' };
+    case 'external':
+      throw invalid('it names another external connection', 'give the URI that this one stands for');
+    default:
+      throw refused(scheme);
+  }
+}
+
+function refused(scheme: string): InputError {
+  if (CLOUD_SCHEMES.includes(scheme)) return notAvailable(`storage ${scheme}://`, AVAILABLE);
+  if (KMS_SCHEMES.includes(scheme)) return notAvailable(`key management ${scheme}://`, AVAILABLE);
+  return new InputError(
+    'parameter_invalid',
+    `unknown scheme ${JSON.stringify(scheme)} of an external connection`,
+    {
+      hint: AVAILABLE,
+    },
+  );
+}
+
+/** `userfile://database.schema.prefix/path`, or `userfile:///path` for the user's own. */
+function requireUserfile(uri: string): void {
+  const match = /^userfile:\/\/([^/?#]*)(\/[^?#]*)?(\?[^#]*)?$/i.exec(uri);
+  const host = match?.[1] ?? '?';
+  const names = host === '' ? [] : host.split('.');
+  if (match === null || names.includes('') || (names.length !== 0 && names.length !== 3)) {
+    throw invalid(
+      'it is no userfile URI',
+      'write userfile:///path, or userfile://database.schema.prefix/path',
+    );
+  }
+  const parts = (match[2] ?? '').split('/');
+  if (parts.includes('..') || parts.includes('.'))
+    throw invalid('its path goes up', 'name the folder itself');
+  if ((match[3] ?? '') !== '') {
+    throw new InputError(
+      'parameter_invalid',
+      `unknown userfile query parameters: ${namesOf(match[3] ?? '')}`,
+    );
+  }
+}
+
+function requireServer(uri: string): void {
+  if (!URL.canParse(uri)) throw invalid('it is no server', 'write postgresql://user@host:26257/database');
+  const { hostname, searchParams } = new URL(uri);
+  if (hostname === '') throw invalid('it names no host', 'write postgresql://user@host:26257/database');
+  const unknown = [...searchParams.keys()].filter((name) => !SERVER_PARAMETERS.has(name));
+  if (unknown.length > 0) {
+    throw new InputError('parameter_invalid', `unknown postgresql query parameters: ${unknown.join(', ')}`, {
+      hint: `known are ${[...SERVER_PARAMETERS].join(', ')}`,
+    });
+  }
+}
+
+function namesOf(query: string): string {
+  return query
+    .slice(1)
+    .split('&')
+    .map((parameter) => parameter.split('=', 1)[0])
+    .join(', ');
+}
+
+function invalid(reason: string, hint: string): InputError {
+  return new InputError('parameter_invalid', `invalid URI of an external connection: ${reason}`, { hint });
+}
