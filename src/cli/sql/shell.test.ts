@@ -256,6 +256,15 @@ Referenced by:
     await expectNext("'> ");
     type('\u0003');
     await expectNext(`${prompt}> `);
+    // A line that was given up is gone: nothing of it is left behind the next one.
+    type('DROP TABLE transfers;');
+    await expectNext('transfers;');
+    type('\u001b[D\u001b[D\u0003');
+    await expectNext('^C');
+    type('SELECT 1;\r');
+    await expectNext('(1 row)');
+    await expectNext(`${prompt}> `);
+    assert.equal((await daemon.query("SELECT 1 FROM pg_class WHERE relname = 'transfers'")).length, 1);
     type('BEGIN;\r');
     await expectNext(`${prompt} OPEN> `);
     type('SELECT 40 +\r');

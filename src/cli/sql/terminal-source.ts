@@ -36,7 +36,8 @@ export class TerminalSource implements LineSource, Disposable {
     });
     this.#interface.on('line', (text) => this.#give({ kind: 'line', text, bytes: Buffer.from(text) }));
     this.#interface.on('SIGINT', () => {
-      options.output.write('^C\n');
+      options.output.write('^C');
+      clearTypedLine(this.#interface);
       this.#give({ kind: 'interrupted' });
     });
     this.#interface.on('close', () => this.#give({ kind: 'end' }));
@@ -83,4 +84,9 @@ export class TerminalSource implements LineSource, Disposable {
     if (waiting === undefined) this.#typedAhead.push(input);
     else waiting(input);
   }
+}
+
+/** What stays in readline's buffer would stand behind the next line, and run with it. The method is what Node's own shell uses. */
+function clearTypedLine(readline: Interface): void {
+  (readline as Interface & { clearLine(): void }).clearLine();
 }
