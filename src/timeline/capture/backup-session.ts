@@ -1,5 +1,5 @@
 /** The SQL side of a capture: what Postgres must know and tell so that files copied while it runs make a base. */
-import { AppError, type Clock, formatLsn, type Lsn, parseLsn, type Timestamp } from '../../base/index.ts';
+import { AppError, type Clock, type Lsn, parseLsn, type Timestamp } from '../../base/index.ts';
 import type { CaptureSource } from '../contract.ts';
 import type { ManifestHeader } from '../format/manifest.ts';
 import { faultPoint } from '../worker/fault-point.ts';
@@ -29,22 +29,6 @@ export interface BackupTarget {
   readonly endTime: Timestamp;
   /** The log is durable up to here, and a record begins between `targetLsn` and here. */
   readonly walEndLsn: Lsn;
-}
-
-/** A summary of a part of the log: which blocks it changes. */
-export interface SummaryFile {
-  readonly timelineId: number;
-  readonly startLsn: Lsn;
-  readonly endLsn: Lsn;
-}
-
-/** What a summary says of the main fork of one relation; of a whole database when `filenode` is 0. */
-export interface SummaryEntry {
-  readonly databaseOid: number;
-  readonly filenode: number;
-  /** Every block from here on changed; infinity when only `blocks` did. */
-  readonly allFrom: number;
-  readonly blocks: readonly number[];
 }
 
 /** The session that keeps the backup open and the log from being removed. Ending it gives up both. */
@@ -157,38 +141,13 @@ export class BackupSession implements AsyncDisposable {
     }));
   }
 
-  /** Summaries of the timeline that touch the range, ascending. */
-  async summaries(range: { timelineId: number; fromLsn: Lsn; endLsn: Lsn }): Promise<readonly SummaryFile[]> {
-    const rows = await this.#session.query(
-      `SELECT start_lsn::text, end_lsn::text FROM pg_available_wal_summaries()
-        WHERE tli = $1::int8 AND end_lsn > $2::pg_lsn AND start_lsn < $3::pg_lsn
-        ORDER BY pg_available_wal_summaries.start_lsn, pg_available_wal_summaries.end_lsn`,
-      [range.timelineId, formatLsn(range.fromLsn), formatLsn(range.endLsn)],
+  /** How far the timeline's log is summarised; null when none of it is. */
+  async summarisedTo({ timelineId }: { readonly timelineId: number }): Promise<Lsn | null> {
+    const { lsn } = await this.#session.one(
+      'SELECT max(end_lsn)::text AS lsn FROM pg_available_wal_summaries() WHERE tli = $1::int8',
+      [timelineId],
     );
-    return rows.map((row) => ({
-      timelineId: range.timelineId,
-      startLsn: parseLsn(column(row, 'start_lsn')),
-      endLsn: parseLsn(column(row, 'end_lsn')),
-    }));
-  }
-
-  /** What one of `summaries` says of main forks. */
-  async changesIn({ timelineId, startLsn, endLsn }: SummaryFile): Promise<readonly SummaryEntry[]> {
-    const rows = await this.#session.query(
-      `SELECT reldatabase::text AS database, relfilenode::text AS filenode,
-              (min(relblocknumber) FILTER (WHERE is_limit_block))::text AS all_from,
-              coalesce(string_agg(relblocknumber::text, ',') FILTER (WHERE NOT is_limit_block), '') AS blocks
-         FROM pg_wal_summary_contents($1::int8, $2::pg_lsn, $3::pg_lsn)
-        WHERE relforknumber = 0
-        GROUP BY 1, 2`,
-      [timelineId, formatLsn(startLsn), formatLsn(endLsn)],
-    );
-    return rows.map((row) => ({
-      databaseOid: Number(row.database),
-      filenode: Number(row.filenode),
-      allFrom: row.all_from == null ? Number.POSITIVE_INFINITY : Number(row.all_from),
-      blocks: column(row, 'blocks').split(',').filter(Boolean).map(Number),
-    }));
+    return lsn == null ? null : parseLsn(lsn);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,23 +3,19 @@ import { required } from '../../base/index.ts';
 import { firstBlockOf, PAGE_BYTES, parseRelationPath, type RelationFile } from '../../pg/index.ts';
 import type { DataFile } from '../data-directory/list-files.ts';
 import type { OlderBase } from './older-base.ts';
-import { eachRange, NO_PAGES, type PageRanges, rangesOfPages, unionOfRanges } from './page-ranges.ts';
+import { eachRange, type PageRanges, rangesOfPages, unionOfRanges } from './page-ranges.ts';
 import type { PlannedFile } from './slices.ts';
 
 /** A pack of which a smaller part would still be used is given up: what is left of it is read anew. */
 const PACK_LIVE_SHARE_MIN = 0.25;
 
-/** What changed in the main fork of a relation; numbers are blocks of the fork. */
-export interface ForkChanges {
-  /** Every block from here on changed; infinity when only `blocks` did. */
-  readonly allFrom: number;
-  /** Ascending. */
-  readonly blocks: Iterable<number>;
-}
-
 /** What changed since the older base began. */
 export interface PageChanges {
-  changesOf(relation: Pick<RelationFile, 'databaseOid' | 'filenode'>): ForkChanges;
+  /** Blocks of the relation's main fork from `beginBlock` up to, not including, `endBlock`; ascending. */
+  changedBlocks(
+    relation: Pick<RelationFile, 'databaseOid' | 'filenode'>,
+    range: { readonly beginBlock: number; readonly endBlock: number },
+  ): Iterable<number>;
 }
 
 /**
@@ -45,17 +41,14 @@ function changedPages(
   if (relation === null || relation.fork !== 'main' || olderPages === null) return null;
   const pages = file.bytes / PAGE_BYTES;
   const firstBlock = firstBlockOf(relation);
-  const { allFrom, blocks } = changes.changesOf(relation);
-  const tail = Math.max(0, Math.min(olderPages, allFrom - firstBlock));
-  const listed = rangesOfPages(inFile(blocks, { firstBlock, pages }));
-  return tail < pages ? unionOfRanges(listed, Uint32Array.of(tail, pages - tail)) : listed;
+  const range = { beginBlock: firstBlock, endBlock: firstBlock + pages };
+  const logged = rangesOfPages(inFile(changes.changedBlocks(relation, range), firstBlock));
+  // Pages that were appended and never written to are not in the log.
+  return olderPages < pages ? unionOfRanges(logged, Uint32Array.of(olderPages, pages - olderPages)) : logged;
 }
 
-function* inFile(
-  blocks: Iterable<number>,
-  { firstBlock, pages }: { firstBlock: number; pages: number },
-): Iterable<number> {
-  for (const block of blocks) if (block >= firstBlock && block < firstBlock + pages) yield block - firstBlock;
+function* inFile(blocks: Iterable<number>, firstBlock: number): Iterable<number> {
+  for (const block of blocks) yield block - firstBlock;
 }
 
 /** Packs that would be kept for little are kept for nothing, so that they can be deleted with the last base that needs them. */
@@ -100,6 +93,3 @@ function* gapsOf(
   }
   if (from < pages) yield { from, end: pages };
 }
-
-/** Nothing changed. */
-export const NO_CHANGES: ForkChanges = { allFrom: Number.POSITIVE_INFINITY, blocks: NO_PAGES };

@@ -1,16 +1,21 @@
-/** What changed between two bases, as Postgres's own summaries of the log tell. */
-import { type Clock, formatLsn, type Lsn } from '../../base/index.ts';
-import { WAL_PAGE_BYTES } from '../../pg/index.ts';
+/** What changed between two bases: Postgres's own summaries tell, and where they do not, the log itself. */
+import { join } from 'node:path';
+import { type Clock, isAppError, type Lsn } from '../../base/index.ts';
+import { FORK } from '../../pg/index.ts';
+import { ChangedSetBuilder, relationInDirectory } from '../changed-set/changed-set.ts';
+import type { LogSource } from '../changed-set/log-changes.ts';
+import { readChangedSet } from '../changed-set/read-changed-set.ts';
+import { walDirectory } from '../changed-set/wal-directory.ts';
+import type { CaptureSource } from '../contract.ts';
+import type { IncarnationRecord, TimelineStoreLocation } from '../store-contract.ts';
 import type { LogStretch } from '../store/lineage.ts';
-import type { BackupSession, SummaryEntry, SummaryFile } from './backup-session.ts';
-import { type ForkChanges, NO_CHANGES, type PageChanges } from './plan-incremental.ts';
+import { openLog } from '../store/read-log.ts';
+import type { BackupSession } from './backup-session.ts';
+import type { PageChanges } from './plan-incremental.ts';
 
-/** The summarizer is woken by the checkpoint that a capture begins with. */
-const SUMMARY_WAIT_MS_MAX = 60_000;
+/** The summarizer is woken by the checkpoint that a capture begins with; beyond this the log is read instead. */
+const SUMMARY_WAIT_MS_MAX = 30_000;
 const SUMMARY_POLL_MS = 20;
-const WAL_PAGE_SPAN = BigInt(WAL_PAGE_BYTES);
-/** `SizeOfXLogLongPHD`; no record fits between the short header's end and this. */
-const PAGE_HEADER_SPAN_MAX = 40n;
 
 export type Changes =
   | { readonly kind: 'known'; readonly pages: PageChanges }
@@ -20,92 +25,97 @@ export type Changes =
 export async function readChanges(
   session: BackupSession,
   options: {
+    readonly source: CaptureSource;
+    readonly timeline?: TimelineStoreLocation;
+    readonly incarnations: readonly IncarnationRecord[];
     readonly stretches: readonly LogStretch[];
     readonly fromLsn: Lsn;
+    readonly segmentBytes: number;
     readonly clock: Clock;
     readonly signal: AbortSignal;
   },
 ): Promise<Changes> {
-  const { stretches, fromLsn, clock, signal } = options;
-  const changed = new ChangedPages();
-  for (const [index, { timelineId, beginLsn, endLsn }] of stretches.entries()) {
-    const from = beginLsn > fromLsn ? beginLsn : fromLsn;
-    const range = { timelineId, fromLsn: from, endLsn };
-    // Nobody adds to the summaries of a timeline that was left.
-    const waitMsMax = index === stretches.length - 1 ? SUMMARY_WAIT_MS_MAX : 0;
-    const summaries = await summariesOf(session, { range, waitMsMax, clock, signal });
-    if (typeof summaries === 'string') return { kind: 'unknown', reason: summaries };
-    for (const summary of summaries) changed.add(await session.changesIn(summary));
+  const { source, stretches, fromLsn, segmentBytes, signal } = options;
+  const last = stretches.at(-1);
+  if (last !== undefined) await awaitSummaries(session, { ...options, ...last });
+  const all = new ChangedSetBuilder();
+  try {
+    for (const stretch of stretches) {
+      const { timelineId, beginLsn, endLsn, engineMajor, systemIdentifier } = stretch;
+      const { set } = await readChangedSet({
+        // Summaries that lie in this directory were made of its own log; what its ancestors wrote is in the vault.
+        summariesDirectory:
+          stretch.incarnation === source.incarnation
+            ? join(source.dataDirectory, 'pg_wal', 'summaries')
+            : null,
+        log: logOf(stretch, options),
+        history: [{ timelineId, beginLsn, endLsn: null, reason: '' }],
+        startLsn: beginLsn > fromLsn ? beginLsn : fromLsn,
+        end: { kind: 'lsn', lsn: endLsn },
+        segmentBytes,
+        engineMajor,
+        systemIdentifier,
+        signal,
+      });
+      all.merge(set);
+    }
+  } catch (error) {
+    if (!isAppError(error, 'changes_unknown')) throw error;
+    return { kind: 'unknown', reason: error.message };
   }
-  return { kind: 'known', pages: changed };
+  return { kind: 'known', pages: pagesOf(all) };
 }
 
-interface SummaryRange {
-  readonly timelineId: number;
-  readonly fromLsn: Lsn;
-  readonly endLsn: Lsn;
+function pagesOf(set: ChangedSetBuilder): PageChanges {
+  return {
+    changedBlocks: (relation, range) =>
+      set.changes(relationInDirectory(relation), FORK.main)?.changedBlocks(range) ?? [],
+  };
 }
 
-/** Summaries that cover the range without a gap, or why there are none. */
-async function summariesOf(
+async function awaitSummaries(
   session: BackupSession,
-  options: { range: SummaryRange; waitMsMax: number; clock: Clock; signal: AbortSignal },
-): Promise<readonly SummaryFile[] | string> {
-  const { range, waitMsMax, clock, signal } = options;
-  const deadlineMs = clock.monotonicMs() + waitMsMax;
-  for (;;) {
-    const files = await session.summaries(range);
-    const covered = coveredTo(files, range);
-    if (covered >= range.endLsn) return files;
-    const where = `the log is not summarised from ${formatLsn(covered)} on timeline ${range.timelineId}`;
-    // A gap that is followed by other summaries is never filled: waiting is for the end alone.
-    if (files.some(({ startLsn }) => startLsn > recordAfter(covered))) return where;
-    if (clock.monotonicMs() >= deadlineMs) return where;
+  options: { timelineId: number; endLsn: Lsn; clock: Clock; signal: AbortSignal },
+): Promise<void> {
+  const { timelineId, endLsn, clock, signal } = options;
+  const deadlineMs = clock.monotonicMs() + SUMMARY_WAIT_MS_MAX;
+  while (clock.monotonicMs() < deadlineMs) {
+    const summarised = await session.summarisedTo({ timelineId });
+    if (summarised !== null && summarised >= endLsn) return;
     await clock.sleep(SUMMARY_POLL_MS, { signal });
   }
 }
 
-/** Ascending summaries; overlaps are harmless, since what changed twice has changed. */
-function coveredTo(files: readonly SummaryFile[], { fromLsn }: SummaryRange): Lsn {
-  let covered = fromLsn;
-  for (const { startLsn, endLsn } of files) {
-    if (startLsn > recordAfter(covered)) break;
-    if (endLsn > covered) covered = endLsn;
-  }
-  return covered;
+/** What lies in the data directory, which wrote or replayed it; beyond, what the vault has kept. */
+function logOf(
+  { incarnation, timelineId }: LogStretch,
+  options: {
+    source: CaptureSource;
+    timeline?: TimelineStoreLocation;
+    incarnations: readonly IncarnationRecord[];
+  },
+): LogSource {
+  const { source, timeline, incarnations } = options;
+  const record = incarnations.find((each) => each.incarnation === incarnation);
+  const own = walDirectory(join(source.dataDirectory, 'pg_wal'));
+  return {
+    async segment(segment, { signal }) {
+      const local = await own.segment(segment, { signal });
+      if (local !== null || record === undefined || timeline === undefined) return local;
+      if (segment.timelineId !== timelineId) return null;
+      const fromLsn = (segment.segmentNo * BigInt(segment.segmentBytes)) as Lsn;
+      const throughLsn = (fromLsn + BigInt(segment.segmentBytes)) as Lsn;
+      const chunks = openLog(timeline, { record, timelineId, fromLsn, throughLsn, signal });
+      const first = await chunks.next();
+      return first.done === true ? null : piecesOf(first.value.bytes, chunks);
+    },
+  };
 }
 
-/** The first position at or after this one where a record may begin: pages and segments of the log have headers. */
-function recordAfter(lsn: Lsn): Lsn {
-  return lsn % WAL_PAGE_SPAN === 0n ? ((lsn + PAGE_HEADER_SPAN_MAX) as Lsn) : lsn;
-}
-
-interface Fork {
-  allFrom: number;
-  readonly blocks: Set<number>;
-}
-
-/** The union of summaries. */
-class ChangedPages implements PageChanges {
-  readonly #forks = new Map<string, Fork>();
-  /** Made, dropped, or copied from another: nothing is known of their files. */
-  readonly #databases = new Set<number>();
-
-  add(changes: readonly SummaryEntry[]): void {
-    for (const { databaseOid, filenode, allFrom, blocks } of changes) {
-      if (filenode === 0) this.#databases.add(databaseOid);
-      const key = `${databaseOid}/${filenode}`;
-      const fork = this.#forks.get(key) ?? { allFrom: Number.POSITIVE_INFINITY, blocks: new Set() };
-      this.#forks.set(key, fork);
-      fork.allFrom = Math.min(fork.allFrom, allFrom);
-      for (const block of blocks) fork.blocks.add(block);
-    }
-  }
-
-  changesOf({ databaseOid, filenode }: { databaseOid: number; filenode: number }): ForkChanges {
-    if (this.#databases.has(databaseOid)) return { allFrom: 0, blocks: [] };
-    const fork = this.#forks.get(`${databaseOid}/${filenode}`);
-    if (fork === undefined) return NO_CHANGES;
-    return { allFrom: fork.allFrom, blocks: [...fork.blocks].sort((left, right) => left - right) };
-  }
+async function* piecesOf(
+  first: Uint8Array,
+  rest: AsyncIterable<{ readonly bytes: Uint8Array }>,
+): AsyncIterable<Uint8Array> {
+  yield first;
+  for await (const { bytes } of rest) yield bytes;
 }
