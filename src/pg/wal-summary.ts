@@ -63,7 +63,7 @@ export interface WalSummaryVisitor {
    * @param limitBlock the fewest pages that the fork had meanwhile: whatever was there from this page on is gone, or null
    */
   fork(relation: RelationLocator, fork: number, limitBlock: number | null): void;
-  /** A changed page of the fork last named. */
+  /** A changed page of the fork last named; pages come in no order. */
   block(blockNo: number): void;
 }
 
