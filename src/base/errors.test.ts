@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { ERRORS_REFERENCE_FILE, errorsReference } from '../../scripts/generate-errors-reference.ts';
-import { AppError, CorruptError, ERRORS, errnoOf, isAppError, toError } from './errors.ts';
+import { AppError, CorruptError, ERRORS, errnoOf, isAppError, isDiskFull, toError } from './errors.ts';
 
 describe('errors', () => {
   test('every row has a well-formed SQLSTATE, status and exit code', () => {
@@ -27,6 +27,20 @@ describe('errors', () => {
     assert.ok(!isAppError(error, 'internal'));
     assert.ok(!isAppError(cause));
     assert.ok(isAppError(new CorruptError('checksum mismatch in x'), 'data_corrupt'));
+  });
+
+  test('of a full disk are recognised, however deep', () => {
+    const coded = (code: string) => Object.assign(new Error('x'), { code });
+    for (const error of [coded('ENOSPC'), coded('EDQUOT'), coded('53100'), new AppError('disk_full', 'x')]) {
+      assert.ok(isDiskFull(error));
+      assert.ok(isDiskFull(new AppError('io', 'y', { cause: new Error('z', { cause: error }) })));
+    }
+    for (const other of [coded('ENOENT'), new AppError('io', 'no space left on device'), 'ENOSPC', null]) {
+      assert.ok(!isDiskFull(other));
+    }
+    const endless = new Error('x');
+    endless.cause = endless;
+    assert.ok(!isDiskFull(endless));
   });
 
   test('of the system are read by name, and anything thrown becomes an Error', () => {

@@ -148,6 +148,21 @@ export function errnoOf(error: unknown): string | undefined {
   return typeof error.code === 'string' ? error.code : undefined;
 }
 
+/** Names of a full disk: errno of a system call, SQLSTATE of Postgres. */
+const DISK_FULL: readonly (string | undefined)[] = ['ENOSPC', 'EDQUOT', '53100'];
+/** Causes that are looked at; errors are wrapped once for each layer they cross. */
+const CAUSES_MAX = 8;
+
+/** True when a full disk, or a quota that is used up, is what an error comes from. */
+export function isDiskFull(error: unknown): boolean {
+  let at = error;
+  for (let depth = 0; depth < CAUSES_MAX && at instanceof Error; depth += 1) {
+    if (isAppError(at, 'disk_full') || DISK_FULL.includes(errnoOf(at))) return true;
+    at = at.cause;
+  }
+  return false;
+}
+
 /** For catch clauses: whatever was thrown, as an Error. */
 export function toError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));

@@ -5,7 +5,7 @@ import { type JobReference, readError, readTotals } from '../jobs/index.ts';
 import type { Option } from '../sql/index.ts';
 import type { Column, ExecuteContext, Notice, StatementResult } from './contract.ts';
 import type { Core } from './core.ts';
-import { columnsOf, rowsResult } from './use-case.ts';
+import { columnsOf, rowsResult, timestampCell } from './use-case.ts';
 import { isFlagOn } from './values.ts';
 
 const BLOCKING = columnsOf({
@@ -63,6 +63,7 @@ export async function resultOf(
   if (isFlagOn(options.options, 'detached')) return rowsResult(DETACHED, [[String(job.id)]], tag);
   const ended = await core.runner.waitFor(reference, {
     until: (record) => isTerminal(record.state) || record.state.kind === 'paused',
+    ...newsFor(job, context),
     signal: context.signal,
   });
   requireSucceeded(ended);
@@ -70,6 +71,30 @@ export async function resultOf(
   if (uncounted.length > 0) context.onNotice(uncountedNotice(uncounted));
   const cells = [ended.id, 'succeeded', ended.fractionCompleted, rows, indexEntries, bytes].map(String);
   return rowsResult(BLOCKING, [cells], tag);
+}
+
+/** Tells who waits what the job itself waits for. */
+function newsFor(
+  job: JobRecord,
+  { onNotice }: ExecuteContext,
+): { onChange: (record: JobRecord) => void; onStall: (reason: string | null) => void } {
+  const tell = (message: string) => onNotice({ severity: 'NOTICE', sqlstate: '00000', message });
+  let attempt = 0;
+  return {
+    onChange({ state, attempt: present }) {
+      if (state.kind !== 'retry-running' || present === attempt) return;
+      attempt = present;
+      const at = timestampCell(state.retryAt);
+      tell(`attempt ${attempt} of job ${job.id} failed and is repeated at ${at}: ${state.error}`);
+    },
+    onStall(reason) {
+      tell(
+        reason === null
+          ? `job ${job.id} goes on`
+          : `job ${job.id} waits, and goes on by itself: its record cannot be written: ${reason}`,
+      );
+    },
+  };
 }
 
 /** Everything is in the backup; only what is shown of it is less. */

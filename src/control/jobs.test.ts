@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { rm, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { TestControl } from '../../test/harness/control.ts';
 import { ScriptedBackups } from '../../test/harness/scripted-backups.ts';
 import { waitFor } from '../../test/harness/wait.ts';
-import { AppError } from '../base/index.ts';
+import { AppError, required } from '../base/index.ts';
 
 const SYSTEM = { in: 'system' } as const;
 
@@ -155,6 +157,46 @@ describe('jobs by statement', () => {
     await waitFor('the wait', async () => (await status(id)) === 'retry-running');
     assert.equal((await show(id))?.['error'], 'storage is away');
     await cancel(id);
+  });
+
+  it('tell who waits that an attempt failed and is repeated', async () => {
+    await test.ask("SET CLUSTER SETTING jobs.registry.retry.initial_delay = '100ms'");
+    const blocked = test.ask("BACKUP INTO 'nodelocal://1/c'");
+    await backups.begun;
+    backups.fail(new AppError('blob_unavailable', 'storage is away'));
+    await backups.begun;
+    backups.finish();
+    const { notices } = await blocked;
+    await test.ask('RESET CLUSTER SETTING jobs.registry.retry.initial_delay');
+    assert.equal(notices.length, 1);
+    assert.match(
+      notices[0]?.message ?? '',
+      /^attempt 1 of job \d+ failed and is repeated at 20[-0-9]+ .*: storage is away$/,
+    );
+  });
+
+  it('tell who waits that they wait for a full disk', { skip: process.platform !== 'linux' }, async () => {
+    const main = required(test.host.get(test.idOf('main')), 'instance');
+    const blocked = test.ask("BACKUP INTO 'nodelocal://1/c'");
+    await backups.begun;
+    const options = join(main.dataDirectory, 'postmaster.opts');
+    await rm(options, { force: true });
+    await symlink('/dev/full', options);
+    if (main.state.kind === 'running') process.kill(main.state.pid, 'SIGQUIT');
+    await waitFor('the failed start', () => main.state.kind === 'backing_off');
+    backups.finish();
+    const told = () => test.logger.lines.filter((line) => /its record can(?:not)? be written/.test(line));
+    await waitFor('the job to wait', () => told().some((line) => line.includes('no space is left')));
+    await rm(options);
+    const { notices, rows } = await blocked;
+    assert.equal(rows[0]?.['status'], 'succeeded');
+    const messages = notices.map(({ message }) => message);
+    assert.ok(
+      messages.some((message) => /^job \d+ waits.*no space is left on its disk$/.test(message)),
+      messages.join('\n'),
+    );
+    assert.match(messages.at(-1) ?? '', /^job \d+ goes on$/);
+    assert.ok(told().length <= 8, told().join('\n'));
   });
 
   it('are seen and controlled by those who may', async () => {

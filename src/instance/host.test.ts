@@ -9,6 +9,8 @@ import {
   rename,
   rm,
   stat,
+  symlink,
+  unlink,
   writeFile,
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -412,6 +414,31 @@ test('a start that fails says why, is tried again, and can be given up', async (
   });
   assert.ok(store.logger.has('invalid value for parameter "work_mem"'), 'the log has the reason');
   main.configure(DEFAULT_INSTANCE_SETTINGS);
+  await main.whenServing({ timeoutMs: 60_000, signal: NEVER });
+});
+
+test('a full disk is called so', { skip: process.platform !== 'linux' }, async () => {
+  await main.stop({ mode: 'orderly', signal: NEVER });
+  // The server writes its options into this file when it starts, and there is no room behind this name.
+  const options = join(main.dataDirectory, 'postmaster.opts');
+  await rm(options, { force: true });
+  await symlink('/dev/full', options);
+  await assert.rejects(main.start({ signal: NEVER }), (error: AppError) => {
+    assert.equal(error.code, 'disk_full');
+    assert.match(error.message, /"main" did not start: no space is left on its disk/);
+    assert.match(error.hint ?? '', /free space/);
+    return true;
+  });
+  const reason = 'virtual cluster "main" does not run: no space is left on its disk';
+  await assert.rejects(main.whenServing({ timeoutMs: 1, signal: NEVER }), {
+    code: 'cannot_connect_now',
+    message: reason,
+  });
+  await assert.rejects(
+    main.withSystemClient((client) => client.query('SELECT 1'), { signal: NEVER }),
+    { code: 'cannot_connect_now', message: reason },
+  );
+  await unlink(options);
   await main.whenServing({ timeoutMs: 60_000, signal: NEVER });
 });
 

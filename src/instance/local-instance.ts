@@ -13,9 +13,11 @@ import type {
 } from './contract.ts';
 import { readControlFile, removeForeignConfiguration, removeRecoverySigns } from './data-directory.ts';
 import type { Owner } from './durable-files.ts';
+import { ranOutOfDisk } from './disk-space.ts';
 import type { Engine } from './engine.ts';
 import { publicState } from './lifecycle.ts';
-import { LogForwarder, logTail, sizeOf } from './log-forwarder.ts';
+import { readableTail } from './log-lines.ts';
+import { LogForwarder, rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
 import { type Postmaster, type StopLimits, spawnPostmaster } from './postmaster.ts';
 import { clearStaleClaim, findRunning, recordProcess } from './process-record.ts';
 import { untilServing } from './readiness.ts';
@@ -27,7 +29,8 @@ import { throwIfCancelled } from './waiting.ts';
 
 /** How long `start` waits. A recovery that takes longer goes on; only the caller is told. */
 const START_MS_MAX = 120_000;
-/** Names no path: errors travel to clients. */
+/** They name no path: errors travel to clients. */
+const OUT_OF_DISK = 'no space is left on its disk';
 const SEE_LOG = 'the log of the node says why';
 
 /** What an instance shares with the others of its host. */
@@ -61,6 +64,8 @@ export class LocalInstance implements Instance {
   #sessions: SystemSessions | null = null;
   /** Where the log ended when the present server was launched. */
   #logFrom = 0;
+  /** It ended for want of disk, and has not served since. */
+  #isOutOfDisk = false;
 
   private constructor(options: LocalInstanceOptions, log: LogForwarder) {
     this.layout = options.layout;
@@ -114,11 +119,7 @@ export class LocalInstance implements Instance {
           case 'running':
             return true;
           case 'backing_off':
-            // The operator who asked for the start reads this; clients that wait meet `whenServing`.
-            throw new AppError('instance_failed', `${this.#title} did not start`, {
-              detail: state.lastError,
-              hint: SEE_LOG,
-            });
+            throw this.#failedToStart(state.lastError);
           case 'stopped':
             throw new AppError('instance_failed', `${this.#title} was stopped while it started`);
           case 'starting':
@@ -153,7 +154,7 @@ export class LocalInstance implements Instance {
     options: { signal: AbortSignal },
   ): Promise<T> {
     if (this.#sessions === null) {
-      throw new AppError('cannot_connect_now', `${this.#title} is ${this.state.kind}`);
+      throw new AppError('cannot_connect_now', `${this.#title} ${this.#condition}`);
     }
     return this.#sessions.lend(use, options);
   }
@@ -233,11 +234,28 @@ export class LocalInstance implements Instance {
     return this.#environment.logger.for(scopeOf(this.#identity));
   }
 
+  /** For the operator who asked for the start; clients that wait meet `whenServing`. */
+  #failedToStart(lastError: string): AppError {
+    if (!this.#isOutOfDisk) {
+      const told = { detail: lastError, hint: SEE_LOG };
+      return new AppError('instance_failed', `${this.#title} did not start`, told);
+    }
+    return new AppError('disk_full', `${this.#title} did not start: ${OUT_OF_DISK}`, {
+      detail: lastError,
+      hint: 'free space on the disk of the store; it is started again by itself',
+    });
+  }
+
+  /** Why it does not run, as far as anybody may know. The same while it is tried again and again. */
+  get #condition(): string {
+    if (this.#isOutOfDisk) return `does not run: ${OUT_OF_DISK}`;
+    const { kind } = this.state;
+    return kind === 'backing_off' ? 'failed to start and is tried again' : `is ${kind}`;
+  }
+
   /** Also for clients that nobody has authenticated yet: no path, and nothing of the log, which has the reason. */
   #notServing(timeoutMs: number): AppError {
-    const { kind } = this.state;
-    const what = kind === 'backing_off' ? 'failed to start and is tried again' : `is ${kind}`;
-    return new AppError('cannot_connect_now', `${this.#title} does not serve: it ${what}`, {
+    return new AppError('cannot_connect_now', `${this.#title} ${this.#condition}`, {
       detail: `waited ${Math.ceil(timeoutMs)} ms`,
       hint: `connect again in a moment; ${SEE_LOG}`,
     });
@@ -256,6 +274,7 @@ export class LocalInstance implements Instance {
           signal,
         }),
       onServing: () => {
+        this.#isOutOfDisk = false;
         const clusterName = this.#identity.virtualClusterName;
         this.#sessions = new SystemSessions({ socketDirectory: this.socketDirectory, clusterName });
         this.#onServing(this);
@@ -266,7 +285,9 @@ export class LocalInstance implements Instance {
       onFailure: async (ending) => {
         try {
           await this.#log.poll();
-          const tail = await logTail(this.layout.log, { from: this.#logFrom });
+          const log = await rawLogTail(this.layout.log, { from: this.#logFrom });
+          this.#isOutOfDisk = await ranOutOfDisk({ log, directory: this.layout.directory });
+          const tail = readableTail(log, { linesMax: TAIL_LINES_MAX });
           return tail === '' ? ending : `${ending}\n${tail}`;
         } catch (error) {
           this.#logger.warning(`cannot read ${this.layout.log}`, error);

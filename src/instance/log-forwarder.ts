@@ -13,7 +13,8 @@ const ENTRIES_PER_SECOND_MAX = 20;
 /** A file larger than this becomes `.1`, which becomes `.2`, which goes. */
 const ROTATE_BYTES = 16 * 1024 * 1024;
 const TAIL_BYTES_MAX = 16 * 1024;
-const TAIL_LINES_MAX = 12;
+/** How much of it an error shows. */
+export const TAIL_LINES_MAX = 12;
 
 export class LogForwarder {
   readonly #path: string;
@@ -132,13 +133,18 @@ export async function sizeOf(path: string): Promise<number> {
 
 /** The last lines written after `from`, for errors. */
 export async function logTail(path: string, options: { from: number }): Promise<string> {
+  return readableTail(await rawLogTail(path, options), { linesMax: TAIL_LINES_MAX });
+}
+
+/** What was last written after `from`, as it was written. */
+export async function rawLogTail(path: string, options: { from: number }): Promise<string> {
   const size = await sizeOf(path);
   const begin = Math.max(Math.min(options.from, size), size - TAIL_BYTES_MAX);
   if (size === begin) return '';
   const file = await open(path, 'r');
   try {
     const bytes = await readAt(file, begin, size - begin);
-    return readableTail(Buffer.from(bytes).toString('utf8'), { linesMax: TAIL_LINES_MAX });
+    return Buffer.from(bytes).toString('utf8');
   } finally {
     await file.close();
   }

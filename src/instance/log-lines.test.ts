@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { LogLines, readableTail } from './log-lines.ts';
+import { LogLines, namesDiskFull, readableTail } from './log-lines.ts';
 
 const SAMPLE = `@1763683200.123 41 00000 LOG:  database system is ready to accept connections
 @1763683201.001 77 22012 ERROR:  division by zero
@@ -56,4 +56,10 @@ test('a tail shows the last lines without their prefixes', () => {
     readableTail(SAMPLE, { linesMax: 2 }),
     '/bin/postgres: error while loading shared libraries\nPANIC:  could not write',
   );
+});
+
+test('a full disk is known by its SQLSTATE', () => {
+  assert.ok(namesDiskFull(`x\n@1763683201.001 77 53100 PANIC:  could not write\n`));
+  assert.ok(!namesDiskFull(SAMPLE.replaceAll('53100', '58030')));
+  assert.ok(!namesDiskFull('@1763683201.001 77 00000 LOG:  53100 No space left on device'));
 });

@@ -95,3 +95,8 @@ export function readableTail(text: string, options: { linesMax: number }): strin
     .map((line) => line.replace(/^@\d+\.\d{3} \d+ [0-9A-Z]{5} /, ''))
     .join('\n');
 }
+
+/** Whether a piece of a log says that there was no room left, by its SQLSTATE. */
+export function namesDiskFull(text: string): boolean {
+  return /^@\d+\.\d{3} \d+ 53100 /m.test(text);
+}

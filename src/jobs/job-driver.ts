@@ -3,15 +3,19 @@ import type { Clock, Logger } from '../base/index.ts';
 import { assert, Mutex, type Semaphore, type Timestamp, timestampToMs, toError } from '../base/index.ts';
 import { type JobRecord, type JobState, isTerminal } from '../catalog/index.ts';
 import { type JobEvent, nextJobState } from './job-state.ts';
-import { recordError } from './job-error.ts';
+import { recordError, withDiskFullNamed } from './job-error.ts';
 import type { JobContext, JobDomain, JobType } from './job-type.ts';
 import { ProgressWriter } from './progress-writer.ts';
 import { type RetryPolicy, failureOf } from './retry.ts';
 
 /** How often the clean-up after a job is tried. */
 const REVERT_ATTEMPTS_MAX = 5;
-/** Between two tries to write a job's record while its virtual cluster's database does not answer. */
+/**
+ * Between two tries to write a job's record while its virtual cluster's database does not answer: doubled each time up to the
+ * maximum. A disk that is full stays so for hours; one that was freed is noticed soon.
+ */
 const PERSIST_RETRY_MS = 1000;
+const PERSIST_RETRY_MS_MAX = 15_000;
 
 export interface JobDriverOptions {
   readonly record: JobRecord;
@@ -24,6 +28,8 @@ export interface JobDriverOptions {
   /** Aborts when the domain stops serving: work ends, and the record stays as it is for the next time. */
   readonly detached: AbortSignal;
   readonly onChange: (record: JobRecord) => void;
+  /** Why the record cannot be written, each time that changes; null when it can be again. */
+  readonly onStall: (reason: string | null) => void;
 }
 
 export class JobDriver {
@@ -34,6 +40,7 @@ export class JobDriver {
   /** Aborted when what is going on now (work, or waiting for a retry) has to end because somebody asked. */
   #interrupt = new AbortController();
   #revertAttempts = 0;
+  #stall: string | null = null;
 
   constructor(options: JobDriverOptions) {
     this.#options = options;
@@ -42,6 +49,11 @@ export class JobDriver {
 
   get record(): JobRecord {
     return this.#record;
+  }
+
+  /** Why the record cannot be written at present: the job waits for that. Null when nothing is known against it. */
+  get stall(): string | null {
+    return this.#stall;
   }
 
   /** Records that the job shall pause or be cancelled, then interrupts it. @throws InputError `object_state` */
@@ -106,13 +118,14 @@ export class JobDriver {
       const done = { progress, fractionCompleted: 1, runningStatus: null };
       return this.#apply({ event: outcome.event, change: done });
     }
-    const failure = failureOf(outcome.thrown, {
+    const thrown = withDiskFullNamed(outcome.thrown);
+    const failure = failureOf(thrown, {
       policy: this.#policy(),
       attempt: this.#record.attempt,
       now: clock.now(),
     });
-    this.#log(`attempt ${this.#record.attempt} failed, will ${failure.then}`, outcome.thrown);
-    const progress = { ...this.#record.progress, ...recordError(outcome.thrown) };
+    this.#log(`attempt ${this.#record.attempt} failed, will ${failure.then}`, thrown);
+    const progress = { ...this.#record.progress, ...recordError(thrown) };
     await this.#apply({ event: { kind: 'work_failed', failure }, change: { progress, runningStatus: null } });
   }
 
@@ -203,22 +216,39 @@ export class JobDriver {
         this.#write({ fractionCompleted, runningStatus: shown.runningStatus }, this.#options.detached),
       );
     } catch (error) {
-      if (!this.#options.detached.aborted) this.#log('progress could not be recorded', error);
+      if (!this.#options.detached.aborted) this.#noteStall(error);
     }
   }
 
   /** Writes until it succeeds: a state that was reached must not be forgotten while the domain serves. */
   async #persist(change: Partial<JobRecord>): Promise<void> {
     const { clock, detached } = this.#options;
-    for (;;) {
+    for (let delayMs = PERSIST_RETRY_MS; ; delayMs = Math.min(2 * delayMs, PERSIST_RETRY_MS_MAX)) {
       try {
         return await this.#write(change, new AbortController().signal);
       } catch (error) {
         if (detached.aborted) throw error;
-        this.#log('its record could not be written, trying again', error);
-        await clock.sleep(PERSIST_RETRY_MS, { signal: detached });
+        this.#noteStall(error);
+        await clock.sleep(delayMs, { signal: detached });
       }
     }
+  }
+
+  /** Told and logged when it changes, not at every try: it may last for hours. */
+  #noteStall(error: unknown): void {
+    const reason = toError(error).message;
+    if (reason === this.#stall) return;
+    this.#stall = reason;
+    this.#log('its record cannot be written, will try until it can', error);
+    this.#options.onStall(reason);
+  }
+
+  #noteWritten(): void {
+    if (this.#stall === null) return;
+    this.#stall = null;
+    const { type, logger, onStall } = this.#options;
+    logger.info(`${type.name} job ${this.#record.id}: its record can be written again`);
+    onStall(null);
   }
 
   async #write(change: Partial<JobRecord>, signal: AbortSignal): Promise<void> {
@@ -233,6 +263,7 @@ export class JobDriver {
     };
     await domain.store.update(record, { signal });
     this.#record = record;
+    this.#noteWritten();
     onChange(record);
   }
 

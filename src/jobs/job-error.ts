@@ -1,6 +1,15 @@
 /** The newest error of a job, kept beside its message so that whoever waits for the job gets it under its own code. */
-import { AppError, ERRORS, type ErrorCode } from '../base/index.ts';
+import { AppError, ERRORS, type ErrorCode, isDiskFull, toError } from '../base/index.ts';
 import type { JsonObject } from '../catalog/index.ts';
+
+/** A full disk under its own code, whoever met it; everything else as it was thrown. */
+export function withDiskFullNamed(thrown: unknown): unknown {
+  if (!isDiskFull(thrown) || (thrown instanceof AppError && thrown.code === 'disk_full')) return thrown;
+  return new AppError('disk_full', toError(thrown).message, {
+    cause: thrown,
+    hint: 'free space and try again',
+  });
+}
 
 export function recordError(thrown: unknown): JsonObject {
   if (!(thrown instanceof AppError)) return { errorCode: 'internal', errorHint: null };

@@ -19,13 +19,17 @@ const VC = 3 as VirtualClusterId;
 const INCARNATION = '11111111-1111-4111-8111-111111111111' as IncarnationId;
 const OTHER_INCARNATION = '22222222-2222-4222-8222-222222222222' as IncarnationId;
 
-const silent: Logger = {
-  log() {},
-  info() {},
-  warning() {},
-  error() {},
-  for: () => silent,
-};
+function keepingIn(lines: string[]): Logger {
+  const keep = (message: string) => void lines.push(message);
+  const logger: Logger = {
+    log: (_severity, message) => keep(message),
+    info: keep,
+    warning: keep,
+    error: keep,
+    for: () => logger,
+  };
+  return logger;
+}
 
 /** A job type whose attempts are scripted by the test. */
 function scripted(options: {
@@ -54,11 +58,12 @@ function untilAborted(context: JobContext): Promise<JsonObject> {
 function setUp(type: JobType, shared: { store?: MemoryJobStore; clock?: ManualClock } = {}) {
   const store = shared.store ?? new MemoryJobStore();
   const clock = shared.clock ?? new ManualClock();
+  const logged: string[] = [];
   const runner = new JobRunner({
     types: [type],
     ids: new JobIdSource({ clock, nodeId: 1 }),
     clock,
-    logger: silent,
+    logger: keepingIn(logged),
     nodeId: 1,
   });
   const domain: JobDomain = {
@@ -72,7 +77,7 @@ function setUp(type: JobType, shared: { store?: MemoryJobStore; clock?: ManualCl
     runner.create(VC, { type: 'TEST', description: 'a test', user: 'root', payload: {} }, wait);
   const until = (job: JobRecord, predicate: (record: JobRecord) => boolean) =>
     runner.waitFor({ virtualClusterId: VC, jobId: job.id }, { until: predicate, signal: SIGNAL });
-  return { store, clock, runner, domain, create, until };
+  return { store, clock, runner, domain, create, until, logged };
 }
 
 const wait = { signal: SIGNAL };
@@ -305,6 +310,60 @@ describe('the job runner', () => {
     clock.advance(1000);
     assert.deepEqual((await until(job, isOver)).progress, { rows: '7' });
     await runner.shutdown();
+  });
+
+  it('waits longer and longer for a database that stays away, and says so once', async () => {
+    const finish = Promise.withResolvers<JsonObject>();
+    const { store, clock, runner, domain, create, logged } = setUp(scripted({ run: () => finish.promise }));
+    await runner.attach(domain, wait);
+    const job = await create();
+    const told: (string | null)[] = [];
+    const over = runner.waitFor(
+      { virtualClusterId: VC, jobId: job.id },
+      { until: isOver, onStall: (reason) => told.push(reason), signal: SIGNAL },
+    );
+    await settle();
+    store.isBroken = true;
+    const begun = { tries: store.refused, lines: logged.length };
+    finish.resolve({});
+    for (let second = 0; second < 3600; second += 1) {
+      await settle();
+      clock.advance(1000);
+    }
+    // At 0, 1, 3 and 7 s, then every 15 s.
+    assert.equal(store.refused - begun.tries, 4 + Math.floor(3599 / 15));
+    assert.deepEqual(told, ['the store is away']);
+    assert.equal(logged.length - begun.lines, 1);
+    const late: (string | null)[] = [];
+    const alsoOver = runner.waitFor(
+      { virtualClusterId: VC, jobId: job.id },
+      { until: isOver, onStall: (reason) => late.push(reason), signal: SIGNAL },
+    );
+    await settle();
+    assert.deepEqual(late, ['the store is away'], 'who comes later is told too');
+    store.isBroken = false;
+    clock.advance(15_000);
+    assert.equal((await over).state.kind, 'succeeded');
+    await alsoOver;
+    assert.deepEqual(told, ['the store is away', null]);
+    assert.deepEqual(logged.slice(begun.lines).filter((line) => /record can/.test(line)).length, 2);
+    await runner.shutdown();
+  });
+
+  it('calls a full disk by its code, whoever met it', async () => {
+    for (const code of ['ENOSPC', 'EDQUOT', '53100']) {
+      const thrown = Object.assign(new Error('No space left on device'), { code });
+      const lost = new AppError('connection_failure', 'the session was lost', { cause: thrown });
+      for (const error of [thrown, lost]) {
+        const { runner, domain, create, until } = setUp(scripted({ run: () => Promise.reject(error) }));
+        await runner.attach(domain, wait);
+        const ended = await until(await create(), isOver);
+        assert.equal(ended.state.kind, 'failed');
+        assert.equal(ended.progress['errorCode'], 'disk_full');
+        assert.ok(ended.progress['errorHint']);
+        await runner.shutdown();
+      }
+    }
   });
 
   it('gives a clean-up several tries, then asks for a person', async () => {

@@ -20,13 +20,19 @@ export interface JobReference {
   readonly jobId: JobId;
 }
 
+/** What waits for news of jobs. */
+interface Listener {
+  readonly onChange: (record: JobRecord) => void;
+  readonly onStall: (jobId: JobId, reason: string | null) => void;
+}
+
 interface Attached {
   readonly domain: JobDomain;
   readonly detached: AbortController;
   readonly drivers: Map<JobId, { readonly driver: JobDriver; readonly done: Promise<void> }>;
   /** Orders what users ask with the coming and going of drivers. */
   readonly control: Mutex;
-  readonly listeners: Set<(record: JobRecord) => void>;
+  readonly listeners: Set<Listener>;
 }
 
 export class JobRunner {
@@ -144,18 +150,30 @@ export class JobRunner {
   }
 
   /**
-   * The record as soon as it satisfies `until`.
+   * The record as soon as it satisfies `until`. Until then `onChange` gets it with every change, and `onStall` why it cannot be written,
+   * or null when it can be again: meanwhile the job waits.
    * @throws AppError `object_not_found`; `cannot_connect_now` when the virtual cluster stops serving; CancelledError
    */
   async waitFor(
     reference: JobReference,
-    options: { until: (record: JobRecord) => boolean; signal: AbortSignal },
+    options: {
+      until: (record: JobRecord) => boolean;
+      onChange?: (record: JobRecord) => void;
+      onStall?: (reason: string | null) => void;
+      signal: AbortSignal;
+    },
   ): Promise<JobRecord> {
     const attached = this.#require(reference.virtualClusterId);
     const found = Promise.withResolvers<JobRecord>();
-    const listener = (record: JobRecord) => {
-      if (record.id === reference.jobId && options.until(record)) found.resolve(record);
+    const onChange = (record: JobRecord) => {
+      if (record.id !== reference.jobId) return;
+      if (options.until(record)) found.resolve(record);
+      else options.onChange?.(record);
     };
+    const onStall = (jobId: JobId, reason: string | null) => {
+      if (jobId === reference.jobId) options.onStall?.(reason);
+    };
+    const listener: Listener = { onChange, onStall };
     const onCancel = () => found.reject(new CancelledError());
     const onDetach = () => found.reject(notServing(attached.domain.virtualClusterName));
     attached.listeners.add(listener);
@@ -163,11 +181,11 @@ export class JobRunner {
     attached.detached.signal.addEventListener('abort', onDetach, { once: true });
     try {
       if (options.signal.aborted) throw new CancelledError();
-      const record =
-        attached.drivers.get(reference.jobId)?.driver.record ??
-        (await attached.domain.store.read(reference.jobId, options));
+      const driver = attached.drivers.get(reference.jobId)?.driver;
+      const record = driver?.record ?? (await attached.domain.store.read(reference.jobId, options));
       if (record === undefined) throw jobNotFound(reference.jobId);
-      listener(record);
+      onChange(record);
+      if (driver !== undefined && driver.stall !== null) onStall(reference.jobId, driver.stall);
       return await found.promise;
     } finally {
       attached.listeners.delete(listener);
@@ -212,6 +230,9 @@ export class JobRunner {
       places: this.#places,
       detached: attached.detached.signal,
       onChange: (changed) => this.#announce(attached, changed),
+      onStall: (reason) => {
+        for (const listener of attached.listeners) listener.onStall(record.id, reason);
+      },
     });
     const done = driver
       .drive()
@@ -244,7 +265,7 @@ export class JobRunner {
   }
 
   #announce(attached: Attached, record: JobRecord): void {
-    for (const listener of attached.listeners) listener(record);
+    for (const listener of attached.listeners) listener.onChange(record);
     this.#onChange(attached.domain.virtualClusterId, record);
   }
 

@@ -8,6 +8,8 @@ export class MemoryJobStore implements JobStore {
   readonly history: JobRecord[] = [];
   /** Writes fail as long as it is true. */
   isBroken = false;
+  /** How many writes have failed. */
+  refused = 0;
 
   insert(job: JobRecord): Promise<void> {
     return this.#write(job);
@@ -38,7 +40,10 @@ export class MemoryJobStore implements JobStore {
   }
 
   async #write(job: JobRecord): Promise<void> {
-    if (this.isBroken) throw new AppError('connection_failure', 'the store is away');
+    if (this.isBroken) {
+      this.refused += 1;
+      throw new AppError('connection_failure', 'the store is away');
+    }
     this.records.set(job.id, job);
     this.history.push(job);
   }

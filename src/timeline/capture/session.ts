@@ -33,6 +33,7 @@ const READER_OPTIONS = ['default_transaction_read_only=on'];
 const SQLSTATES: Readonly<Record<string, ErrorCode>> = {
   '3D000': 'object_not_found',
   '42501': 'insufficient_privilege',
+  '53100': 'disk_full',
   '53300': 'too_many_connections',
   '53400': 'limit_exceeded',
   '55000': 'object_state',
