@@ -1,11 +1,11 @@
 /** What the front door asks before it lets somebody in. */
 import { InputError } from '../base/index.ts';
-import { SYSTEM_PRIVILEGE_ROLES, type SystemPrivilege } from '../catalog/index.ts';
+import { AUTHORITY_ROLES, SYSTEM_PRIVILEGE_ROLES, type SystemPrivilege } from '../catalog/index.ts';
 import type { Credential } from './contract.ts';
 import { type Asker, holdsPrivilege, isSystem } from './privileges.ts';
 
 /** Roles that are the node's own: for a client they do not exist. */
-const INTERNAL_ROLES = "(oid = 10 or rolsuper or rolname = 'atoll_reader')";
+const INTERNAL_ROLES = `(oid = 10 or rolsuper or rolname in ('atoll_reader', '${Object.values(AUTHORITY_ROLES).join("', '")}'))`;
 
 /** Read from the virtual cluster on every login: a changed password counts at once. The verifier is never logged. */
 export async function readCredential(asker: Asker): Promise<Credential | undefined> {

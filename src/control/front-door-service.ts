@@ -1,6 +1,7 @@
 /** The answers a SQL front door gets, once there is a core to give them. */
 import { SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
 import { readCredential, requireEntry } from './access.ts';
+import { authorizeBySystem } from './authority.ts';
 import type { FrontDoorService } from './contract.ts';
 import type { Core } from './core.ts';
 import { refuseCreation } from './ddl-guard.ts';
@@ -26,6 +27,7 @@ export function frontDoorService(
     route: async (options) => route(requireCore(), options),
     credential: async (options) => readCredential(asker(options)),
     authorize: async (options) => requireEntry(asker(options)),
+    authorizeBySystem: async (options) => authorizeBySystem(requireCore(), options),
     screen: ({ session, text }) => {
       if (!isSystem(session.virtualClusterId)) return;
       const { settings } = requireCore();

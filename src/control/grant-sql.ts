@@ -153,25 +153,24 @@ function carrierSql(options: { verb: string; whom: string; change: GrantChange }
     `  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = ${CARRIER_COLUMN} where c.oid = target.relation;`,
     "if carrier.name is null then raise exception using errcode = '0LP01',",
     "  message = pg_catalog.format('%s is no table that could be backed up by itself', target.relation); end if;",
+    // Postgres would speak of a column, or only warn.
+    'if not exists (select from pg_catalog.pg_class c where c.oid = target.relation',
+    "    and (pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE') or exists (select from",
+    `      ${CARRIED} w where w.is_grantable and w.grantee <> 0 and pg_catalog.pg_has_role(current_user, w.grantee, 'USAGE')))) then`,
+    "  raise exception using errcode = '42501',",
+    "    message = pg_catalog.format('role %s may not grant or revoke BACKUP on table %s', current_user, target.relation),",
+    "    hint = 'it takes the owner of the table, or BACKUP on it WITH GRANT OPTION';",
+    'end if;',
     `execute pg_catalog.format('%s %s (%I) on table %s %s', ${sqlText(verb)}, carrier.privilege, carrier.name,`,
     `  target.relation, ${sqlText(whom)});`,
-    ...checkSql(change),
+    ...(change.kind === 'revoke' ? requireGoneSql(change) : []),
   ];
 }
 
-/** Postgres only warns when a role without the right grants or revokes; a privilege must not look granted when it is not. */
-function checkSql(change: GrantChange): readonly string[] {
+/** Postgres takes back only what the session's role could have granted; what remains must not look revoked. */
+function requireGoneSql(change: Extract<GrantChange, { kind: 'revoke' }>): readonly string[] {
   const grantees = `array[${change.grantees.map(sqlRoleOid).join(', ')}]`;
   const held = `select w.grantee from pg_catalog.pg_class c, lateral ${CARRIED} w where c.oid = target.relation and w.grantee = any (${grantees})`;
-  if (change.kind === 'grant') {
-    return [
-      `if exists (select pg_catalog.unnest(${grantees}) except (${held})) then`,
-      "  raise exception using errcode = '42501',",
-      "    message = pg_catalog.format('role %s may not grant BACKUP on table %s', current_user, target.relation),",
-      "    hint = 'it takes the owner of the table, or BACKUP on it WITH GRANT OPTION';",
-      'end if;',
-    ];
-  }
   const remains = change.grantOptionFor ? `${held} and w.is_grantable` : held;
   return [
     `for left_over in ${remains} loop`,

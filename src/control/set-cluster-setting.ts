@@ -30,7 +30,11 @@ async function change(
   const { session } = context;
   const setting = lookupSetting(options.name);
   await requirePrivilege(askerOf(core, context), {
-    refusal: `only users with the admin role are allowed to set cluster setting '${setting.name}'`,
+    anyOf: setting.name.startsWith('sql.defaults.')
+      ? ['MODIFYCLUSTERSETTING', 'MODIFYSQLCLUSTERSETTING']
+      : ['MODIFYCLUSTERSETTING'],
+    hint: 'an admin can GRANT SYSTEM MODIFYCLUSTERSETTING',
+    refusal: `only users with the admin role or the MODIFYCLUSTERSETTING system privilege are allowed to set cluster setting '${setting.name}'`,
   });
   const decision = decideSetting(setting, placeOf(core, setting, context));
   if (decision.kind === 'ignore') {

@@ -102,8 +102,13 @@ async function targetOf(
   context: ExecuteContext,
   options: { named: string | undefined; refusal: string },
 ): Promise<VirtualClusterId> {
-  if (options.named !== undefined) requireSystem(context.session);
-  await requirePrivilege(askerOf(core, context), { refusal: options.refusal });
+  const isForeign = options.named !== undefined;
+  if (isForeign) requireSystem(context.session);
+  await requirePrivilege(askerOf(core, context), {
+    anyOf: isForeign ? ['VIEWSYSTEMDATA'] : ['VIEWCLUSTERSETTING', 'MODIFYCLUSTERSETTING', 'VIEWSYSTEMDATA'],
+    refusal: options.refusal,
+    hint: `an admin can GRANT SYSTEM ${isForeign ? 'VIEWSYSTEMDATA' : 'VIEWCLUSTERSETTING'}`,
+  });
   return options.named === undefined
     ? context.session.virtualClusterId
     : lookupVirtualCluster(core, options.named).id;

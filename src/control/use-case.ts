@@ -38,6 +38,11 @@ export function done(tag: string): StatementResult {
   return { kind: 'done', tag };
 }
 
+/** @param sql one statement of Postgres's */
+export function inSession(sql: string, tag: string): StatementResult {
+  return { kind: 'in_session', sql, tag };
+}
+
 export function boolCell(value: boolean): Cell {
   return value ? 't' : 'f';
 }

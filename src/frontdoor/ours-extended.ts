@@ -34,6 +34,7 @@ import { isCut } from './interpreter.ts';
 import { describe, fetchRows, type OwnContext } from './ours-simple.ts';
 import { BackendLostError } from './relay.ts';
 import { describeColumns, formatsOf, type RowsResult, writeRows } from './result-encoder.ts';
+import { runInSession } from './run-in-session.ts';
 import { readRowSources, replaceRowSources, type RowSourceText } from './row-source.ts';
 
 /** Prepared statements of ours that one session may keep. */
@@ -319,6 +320,13 @@ export class OwnExtended {
     if (portal.progress === undefined) {
       const { statement, text } = portal.prepared;
       const result = await execution.execute({ statement, text, parameters: portal.parameters });
+      if (result.kind === 'in_session') {
+        const isAlone = !relay.ledger.hasOpenSegment;
+        const hasFailed = await runInSession(relay, result);
+        if (hasFailed && isAlone) relay.discardUntilSync();
+        if (!hasFailed) portal.progress = 'done';
+        return;
+      }
       if (result.kind === 'done') {
         portal.progress = 'done';
         relay.reply(encodeCommandComplete(result.tag));

@@ -14,6 +14,7 @@ import {
   rowsToJson,
 } from './row-source.ts';
 import type { RowSource } from './row-source.ts';
+import { runInSession } from './run-in-session.ts';
 import type { SessionService } from './service.ts';
 
 /** What a session needs to deal with statements of ours, in either protocol. */
@@ -106,6 +107,7 @@ async function runStep(context: OwnContext, step: Step, text: string): Promise<b
       const result = await positionedAsync(text, step.begin, () =>
         execution.execute({ statement, text: step.text, parameters: [] }),
       );
+      if (result.kind === 'in_session') return runInSession(relay, result);
       relay.reply(encodeResult(result));
       return false;
     }

@@ -79,7 +79,7 @@ function encodeCell(
 }
 
 /** The whole answer of the simple protocol, but for ReadyForQuery. */
-export function encodeResult(result: StatementResult): Buffer {
+export function encodeResult(result: Exclude<StatementResult, { kind: 'in_session' }>): Buffer {
   const writer = new MessageWriter({ initialBytes: 4096 });
   if (result.kind === 'rows') {
     writer.bytes(describeColumns(result.columns));

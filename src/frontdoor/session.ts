@@ -30,7 +30,7 @@ import { PacketReader, typedPacketLength } from './packet-reader.ts';
 import { type Backend, Relay } from './relay.ts';
 import { ReplicationGuard } from './replication-guard.ts';
 import type { SessionService } from './service.ts';
-import { readSessionRequest, type SessionRequest } from './startup.ts';
+import { readSessionRequest, servedAs, type SessionRequest } from './startup.ts';
 import { logIn } from './upstream.ts';
 
 /** Longest answer to an authentication request. */
@@ -202,14 +202,26 @@ export class Session {
           this.#answered({ route, signal }, (limited) => service.credential({ ...options, signal: limited })),
       };
       const reader = this.#reader;
-      await authenticateByScram({ user, route, service: answering, mockKey, rng, reader, send, signal });
+      const home = hasForeignAuthority(request, route)
+        ? { ...route, virtualClusterId: SYSTEM_VIRTUAL_CLUSTER_ID }
+        : route;
+      await authenticateByScram({
+        user,
+        route: home,
+        service: answering,
+        mockKey,
+        rng,
+        reader,
+        send,
+        signal,
+      });
     }
-    const backend = await this.#enter(request, { route, signal });
+    const { request: served, backend } = await this.#enter(request, { route, signal });
     if (backend instanceof Uint8Array) {
       this.#refuse(backend);
       return undefined;
     }
-    return { request, route, backend };
+    return { request: served, route, backend };
   }
 
   /**
@@ -219,23 +231,44 @@ export class Session {
   async #enter(
     request: SessionRequest,
     options: { route: Route; signal: AbortSignal },
-  ): Promise<Backend | Buffer> {
+  ): Promise<{ request: SessionRequest; backend: Backend | Buffer }> {
     const { service, clock } = this.#environment;
     const { signal } = options;
-    const { virtualClusterId, virtualClusterName } = options.route;
+    const { virtualClusterName } = options.route;
     let { route } = options;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await this.#answered({ route, signal }, (limited) =>
-          service.authorize({ virtualClusterId, user: request.user, signal: limited }),
-        );
-        return await this.#connect(request, { route, signal });
+        const served = await this.#authorize(request, { route, signal });
+        return { request: served, backend: await this.#connect(served, { route, signal }) };
       } catch (error) {
         if (!isInstanceGone(error) || attempt === ENTER_ATTEMPTS_MAX) throw error;
       }
       await clock.sleep(ENTER_RETRY_MS, { signal });
       route = await service.route({ name: virtualClusterName, signal });
     }
+  }
+
+  /** The request as it is to be served: by the authority of the system VC it is another role's. */
+  async #authorize(
+    request: SessionRequest,
+    options: { route: Route; signal: AbortSignal },
+  ): Promise<SessionRequest> {
+    const { service } = this.#environment;
+    const { virtualClusterId } = options.route;
+    const { user } = request;
+    if (!hasForeignAuthority(request, options.route)) {
+      await this.#answered(options, (signal) => service.authorize({ virtualClusterId, user, signal }));
+      return request;
+    }
+    if (service.authorizeBySystem === undefined || request.isReplication) {
+      throw new AppError(
+        'feature_not_supported',
+        'there is no such session by the authority of the system virtual cluster',
+      );
+    }
+    const authorize = service.authorizeBySystem.bind(service);
+    const served = await this.#answered(options, (signal) => authorize({ virtualClusterId, user, signal }));
+    return servedAs(request, served);
   }
 
   /** A backend, or the messages by which Postgres refused. */
@@ -316,6 +349,11 @@ export class Session {
       },
     );
   }
+}
+
+/** In the system VC itself its authority is everybody's own. */
+function hasForeignAuthority(request: SessionRequest, route: Route): boolean {
+  return request.hasSystemAuthority && route.virtualClusterId !== SYSTEM_VIRTUAL_CLUSTER_ID;
 }
 
 /** Refused connections, lost ones, and what a server says when it ends or begins (57P01 to 57P03). */

@@ -1,4 +1,5 @@
 import { InputError } from '../base/index.ts';
+import type { ServedAs } from '../control/index.ts';
 import {
   joinStartupOptions,
   PROTOCOL_3_0,
@@ -19,6 +20,8 @@ export interface SessionRequest {
   /** Undefined for the default target. */
   readonly virtualClusterName: string | undefined;
   readonly applicationName: string;
+  /** The credentials are those of the system VC, and so is the right to enter: `-cauthority=system`. */
+  readonly hasSystemAuthority: boolean;
   /** A replication connection speaks another language; ours is not spoken there. */
   readonly isReplication: boolean;
   /** What goes on to the instance, `user`, `database` and the remaining `options` included. */
@@ -40,6 +43,7 @@ export function readSessionRequest(message: {
     throw new InputError('authorization_invalid', 'no user name specified in startup packet');
   }
   const options = takeClusterOption(splitStartupOptions(parameters.get('options') ?? ''));
+  const authority = takeEntry(options.rest, 'authority');
   const target = takeClusterDatabase({
     database: parameters.get('database') ?? '',
     virtualClusterName: options.virtualClusterName,
@@ -51,16 +55,28 @@ export function readSessionRequest(message: {
     else passedOn.set(name, value);
   }
   passedOn.set('database', target.database);
-  if (options.rest.length > 0) passedOn.set('options', joinStartupOptions(options.rest));
+  if (authority.rest.length > 0) passedOn.set('options', joinStartupOptions(authority.rest));
   else passedOn.delete('options');
   return {
     user,
     ...target,
     applicationName: parameters.get('application_name') ?? '',
+    hasSystemAuthority: readAuthority(authority.value),
     isReplication: readReplication(parameters.get('replication')) !== 'no',
     parameters: passedOn,
     ...chooseProtocol({ asked: message.protocol, unknownParameters }),
   };
+}
+
+/** The same session for another role. */
+export function servedAs(request: SessionRequest, { role, database, settings }: ServedAs): SessionRequest {
+  const parameters = new Map(request.parameters);
+  parameters.set('user', role);
+  parameters.set('database', database ?? request.database);
+  const asked = splitStartupOptions(parameters.get('options') ?? '');
+  const own = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+  if (asked.length + own.length > 0) parameters.set('options', joinStartupOptions([...asked, ...own]));
+  return { ...request, user: role, database: database ?? request.database, parameters };
 }
 
 /**
@@ -99,21 +115,41 @@ export function takeClusterOption(args: readonly string[]): {
   virtualClusterName: string | undefined;
   rest: readonly string[];
 } {
-  let virtualClusterName: string | undefined;
-  const rest: string[] = [];
   const entries = args.flatMap((arg) => (isEncoded(arg) ? splitStartupOptions(decoded(arg)) : [arg]));
+  const { value, rest } = takeEntry(entries, 'cluster');
+  return { virtualClusterName: value, rest };
+}
+
+/** Takes `-cNAME=value` out of the entries of `options`; the last one counts. */
+function takeEntry(
+  entries: readonly string[],
+  name: string,
+): { value: string | undefined; rest: readonly string[] } {
+  const inTwoParts = new RegExp(`^${name}=(.*)$`, 's');
+  const inOnePart = new RegExp(`^(?:-c|--)${name}=(.*)$`, 's');
+  let value: string | undefined;
+  const rest: string[] = [];
   for (let at = 0; at < entries.length; at++) {
     const entry = entries[at] ?? '';
     const next = entries[at + 1];
-    const inTwo = entry === '-c' && next !== undefined ? /^cluster=(.*)$/s.exec(next) : null;
-    const inOne = /^(?:-c|--)cluster=(.*)$/s.exec(entry);
+    const inTwo = entry === '-c' && next !== undefined ? inTwoParts.exec(next) : null;
+    const inOne = inOnePart.exec(entry);
     if (inTwo !== null) at++;
     const found = inTwo ?? inOne;
-    if (found !== null) virtualClusterName = found[1];
+    if (found !== null) value = found[1];
     else rest.push(entry);
     if (found === null && entry === '-c' && next !== undefined) rest.push(entries[++at] ?? '');
   }
-  return { virtualClusterName, rest };
+  return { value, rest };
+}
+
+/** @throws InputError `parameter_invalid` */
+function readAuthority(value: string | undefined): boolean {
+  if (value === undefined) return false;
+  if (value === 'system') return true;
+  throw new InputError('parameter_invalid', `invalid value for option "authority": "${value}"`, {
+    hint: 'the only authority is -cauthority=system',
+  });
 }
 
 function isEncoded(arg: string): boolean {

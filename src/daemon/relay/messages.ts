@@ -8,8 +8,8 @@ import type { FrontDoorCounters } from '../../frontdoor/index.ts';
 import type { CancelKey } from '../../pg/index.ts';
 import type { Statement } from '../../sql/index.ts';
 
-type Arguments<Method extends 'route' | 'credential' | 'authorize'> = Omit<
-  Parameters<FrontDoorService[Method]>[0],
+type Arguments<Method extends 'route' | 'credential' | 'authorize' | 'authorizeBySystem'> = Omit<
+  Parameters<Required<FrontDoorService>[Method]>[0],
   'signal'
 >;
 
@@ -18,6 +18,7 @@ export type Question =
   | ({ readonly method: 'route' } & Arguments<'route'>)
   | ({ readonly method: 'credential' } & Arguments<'credential'>)
   | ({ readonly method: 'authorize' } & Arguments<'authorize'>)
+  | ({ readonly method: 'authorizeBySystem' } & Arguments<'authorizeBySystem'>)
   | { readonly method: 'screen'; readonly session: SessionIdentity; readonly text: string }
   | { readonly method: 'describe'; readonly statement: Statement; readonly session: SessionIdentity }
   | {

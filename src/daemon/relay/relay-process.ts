@@ -149,6 +149,8 @@ export class RelayProcess {
         return await service.credential({ ...question, signal });
       case 'authorize':
         return await service.authorize({ ...question, signal });
+      case 'authorizeBySystem':
+        return await service.authorizeBySystem?.({ ...question, signal });
       case 'screen':
         return await service.screen?.(question);
       case 'describe':

@@ -1,5 +1,5 @@
 import { CancelledError } from '../../base/index.ts';
-import type { Column, Credential, Notice, Route, StatementResult } from '../../control/index.ts';
+import type { Column, Credential, Notice, Route, ServedAs, StatementResult } from '../../control/index.ts';
 import type { SessionService } from '../../frontdoor/index.ts';
 import { fromTravelling, type FromRelay, type Question, type ToRelay } from './messages.ts';
 
@@ -47,6 +47,11 @@ export class RemoteService implements SessionService {
   async authorize(options: Parameters<SessionService['authorize']>[0]): Promise<void> {
     const { virtualClusterId, user, signal } = options;
     await this.#ask({ method: 'authorize', virtualClusterId, user }, { signal });
+  }
+
+  async authorizeBySystem(options: Parameters<SessionService['authorize']>[0]): Promise<ServedAs> {
+    const { virtualClusterId, user, signal } = options;
+    return (await this.#ask({ method: 'authorizeBySystem', virtualClusterId, user }, { signal })) as ServedAs;
   }
 
   async screen(options: Parameters<NonNullable<SessionService['screen']>>[0]): Promise<void> {

@@ -1,0 +1,47 @@
+/** The authority of the system VC over the others: `-cauthority=system` with credentials of the system VC. */
+import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
+import { AUTHORITY_ROLES } from '../catalog/index.ts';
+import { requireEntry } from './access.ts';
+import type { ServedAs } from './contract.ts';
+import { type Core, loggerOf } from './core.ts';
+import { type Asker, holdsPrivilege } from './privileges.ts';
+import { requireRecord } from './virtual-cluster-lookup.ts';
+
+/**
+ * Admins of the system VC are served as members of `admin`; holders of VIEWSYSTEMDATA as a role that can read Atoll's own tables and
+ * nothing else. @throws InputError `authorization_invalid`
+ */
+export async function authorizeBySystem(
+  core: Core,
+  options: { virtualClusterId: VirtualClusterId; user: string; signal: AbortSignal },
+): Promise<ServedAs> {
+  const { user, signal } = options;
+  const record = requireRecord(core, options.virtualClusterId);
+  const system = requireRecord(core, SYSTEM_VIRTUAL_CLUSTER_ID);
+  const asker: Asker = { instance: core.services.instanceOf(system), user, signal };
+  await requireEntry(asker);
+  const served = await rightsOf(asker);
+  if (served === undefined) {
+    throw new InputError(
+      'authorization_invalid',
+      `role "${user}" of the system virtual cluster has no authority over virtual cluster "${record.name}"`,
+      { hint: 'it takes the admin role there, or VIEWSYSTEMDATA to read: GRANT SYSTEM VIEWSYSTEMDATA' },
+    );
+  }
+  loggerOf(core, record).info(
+    `user ${user} of the system virtual cluster entered by its authority, as ${served.role}`,
+  );
+  return served;
+}
+
+async function rightsOf(asker: Asker): Promise<ServedAs | undefined> {
+  if (await holdsPrivilege(asker, [])) {
+    return { role: AUTHORITY_ROLES.admin, database: undefined, settings: {} };
+  }
+  if (!(await holdsPrivilege(asker, ['VIEWSYSTEMDATA']))) return undefined;
+  return {
+    role: AUTHORITY_ROLES.observer,
+    database: 'system',
+    settings: { default_transaction_read_only: 'on' },
+  };
+}
