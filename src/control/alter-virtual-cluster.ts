@@ -18,7 +18,10 @@ import { isSystem } from './privileges.ts';
 import { applySettingChange, noticesOfChange } from './setting-change.ts';
 import { type UseCase, done } from './use-case.ts';
 import { settingInput, textValue } from './values.ts';
+import { resetData } from './reset-data.ts';
 import {
+  lookupDropped,
+  lookupVirtualCluster,
   requireManager,
   requireNoRestore,
   requireRecord,
@@ -34,9 +37,19 @@ export const alterVirtualCluster: UseCase<AlterVirtualCluster> = {
   refusedInTransaction: TAG,
   async run(core, statement, context) {
     await requireManager(core, context);
+    const { action } = statement;
+    if (action.kind === 'undrop') {
+      await undrop(core, statement.name, context);
+      return done(TAG);
+    }
+    if (action.kind === 'reset_data') {
+      requireAlterable(lookupVirtualCluster(core, statement.name), action);
+      await resetData(core, { name: statement.name, action, context });
+      return done(TAG);
+    }
     await withVirtualCluster(core, statement.name, async (record) => {
-      requireAlterable(record, statement.action);
-      const said = await act(core, { record, action: statement.action, context });
+      requireAlterable(record, action);
+      const said = await act(core, { record, action, context });
       const altered = requireRecord(core, record.id);
       loggerOf(core, altered).info(`virtual cluster altered by ${context.session.user}: ${said}`);
     });
@@ -47,11 +60,16 @@ export const alterVirtualCluster: UseCase<AlterVirtualCluster> = {
 /** Carries the action out and says, for the audit, what was done. */
 async function act(
   core: Core,
-  options: { record: VirtualClusterRecord; action: AlterVirtualClusterAction; context: ExecuteContext },
+  options: {
+    record: VirtualClusterRecord;
+    action: Exclude<AlterVirtualClusterAction, { kind: 'undrop' | 'reset_data' }>;
+    context: ExecuteContext;
+  },
 ): Promise<string> {
   const { record, action, context } = options;
   switch (action.kind) {
     case 'start_service_shared':
+      await requireStartable(core, record);
       await startService(core, record);
       return 'service started';
     case 'stop_service':
@@ -71,6 +89,25 @@ async function act(
     default:
       return assertNever(action);
   }
+}
+
+/** A RESTORE goes on while it serves; what else works on it needs it stopped. @throws InputError `object_in_use` */
+async function requireStartable(core: Core, record: VirtualClusterRecord): Promise<void> {
+  if (serviceModeOf(record.state) === 'none') await requireNoRestore(core, record);
+}
+
+/** As it was before its DROP, its service stopped. @throws InputError `object_not_found`, `object_exists` */
+async function undrop(core: Core, name: string, context: ExecuteContext): Promise<void> {
+  const { id } = lookupDropped(core, name);
+  await core.locks.run(id, async () => {
+    if (core.catalog.find(name) !== undefined) {
+      throw new InputError('object_exists', `there is another virtual cluster "${name}" now`, {
+        hint: 'give that one another name first: ALTER VIRTUAL CLUSTER ... RENAME TO ...',
+      });
+    }
+    const record = await core.catalog.apply({ id, event: { kind: 'undropped' }, signal: core.signal });
+    loggerOf(core, record).info(`virtual cluster altered by ${context.session.user}: its removal was undone`);
+  });
 }
 
 /** What is recorded first is what a restarted daemon brings about. */
@@ -197,9 +234,11 @@ function requireAlterable(record: VirtualClusterRecord, action: AlterVirtualClus
     case 'start_service_shared':
     case 'stop_service':
     case 'rename_to':
+    case 'reset_data':
+    case 'undrop':
       throw new InputError(
         'object_state',
-        'the system virtual cluster cannot be started, stopped or renamed',
+        'the system virtual cluster cannot be started, stopped, renamed or taken back in time',
       );
     default:
       assertNever(action);

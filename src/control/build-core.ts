@@ -1,11 +1,5 @@
 /** Puts the parts of the control layer together, around a running system VC. */
-import {
-  AppError,
-  KeyedMutex,
-  SYSTEM_VIRTUAL_CLUSTER_ID,
-  type VirtualClusterId,
-  assert,
-} from '../base/index.ts';
+import { KeyedMutex, SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId, assert } from '../base/index.ts';
 import {
   CURRENT_RELEASE,
   JobIdSource,
@@ -15,7 +9,7 @@ import {
   migrate,
 } from '../catalog/index.ts';
 import { JobRunner, type JobType, Scheduler, backupJobType, restoreJobType } from '../jobs/index.ts';
-import type { CaptureSource } from '../timeline/index.ts';
+import { captureSource } from './capture-source.ts';
 import { BackupPaths } from './collection.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { startScheduledBackup } from './scheduled-backup.ts';
@@ -24,6 +18,7 @@ import { Services } from './services.ts';
 import { Settings } from './settings.ts';
 import { executeStatement } from './statements.ts';
 import { resolveStorage } from './storage-location.ts';
+import { timelineJobTypes } from './timeline-jobs.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
 /** Starts the system VC, or takes it over while it runs, and brings its tables up to date. Nobody is let in yet. */
@@ -55,15 +50,18 @@ export async function buildCore(
       signal: stopping,
     });
   // Job types and services need each other: a restore takes a service over, a service takes up jobs.
-  const types = jobTypes(options, {
-    catalog,
-    settings,
-    resolveCollection,
-    takeOver: ({ virtualClusterId, ...rest }) =>
-      locks.run(virtualClusterId, () =>
-        services.takeOver(requireRecord({ catalog }, virtualClusterId), rest),
-      ),
-  });
+  const types = [
+    ...timelineJobTypes(options, () => core),
+    ...jobTypes(options, {
+      catalog,
+      settings,
+      resolveCollection,
+      takeOver: ({ virtualClusterId, ...rest }) =>
+        locks.run(virtualClusterId, () =>
+          services.takeOver(requireRecord({ catalog }, virtualClusterId), rest),
+        ),
+    }),
+  ];
   const ids = new JobIdSource({ clock, nodeId });
   const runner = new JobRunner({
     types,
@@ -90,6 +88,7 @@ export async function buildCore(
     gates,
     clock,
     logger,
+    vault: options.timeline?.vault,
     nameOf: (id) => catalog.get(id)?.name,
   });
   const core: Core = {
@@ -134,25 +133,4 @@ function jobTypes(
     }),
     restoreJobType({ bulkWorker, instanceHost, clock, key: cluster.key, resolveCollection, takeOver }),
   ];
-}
-
-/** @throws AppError `cannot_connect_now` when the virtual cluster does not run */
-function captureSource(
-  options: ControlOptions,
-  record: { id: VirtualClusterId; name: string },
-): CaptureSource {
-  const instance = options.instanceHost.get(record.id);
-  if (instance?.state.kind !== 'running') {
-    throw new AppError('cannot_connect_now', `virtual cluster "${record.name}" does not run`);
-  }
-  const { incarnation, systemIdentifier, engineMajor } = instance.identity;
-  return {
-    dataDirectory: instance.dataDirectory,
-    socketDirectory: instance.socketDirectory,
-    virtualClusterId: record.id,
-    virtualClusterName: record.name,
-    incarnation,
-    systemIdentifier,
-    engineMajor,
-  };
 }

@@ -61,21 +61,30 @@ export async function resultOf(
 ): Promise<StatementResult> {
   const { job, reference, tag, context } = options;
   if (isFlagOn(options.options, 'detached')) return rowsResult(DETACHED, [[String(job.id)]], tag);
-  const ended = await core.runner.waitFor(reference, {
-    until: (record) => isTerminal(record.state) || record.state.kind === 'paused',
-    ...newsFor(job, context),
-    signal: context.signal,
-  });
-  requireSucceeded(ended);
+  const ended = await untilSucceeded(core, { job, reference, context });
   const { rows, indexEntries, bytes, uncounted } = readTotals(ended.progress);
   if (uncounted.length > 0) context.onNotice(uncountedNotice(uncounted));
   const cells = [ended.id, 'succeeded', ended.fractionCompleted, rows, indexEntries, bytes].map(String);
   return rowsResult(BLOCKING, [cells], tag);
 }
 
+/** Waits for a job. It goes on when the client does not. @throws AppError what ended it, under its own code */
+export async function untilSucceeded(
+  core: Core,
+  { job, reference, context }: { job: JobRecord; reference: JobReference; context: ExecuteContext },
+): Promise<JobRecord> {
+  const ended = await core.runner.waitFor(reference, {
+    until: (record) => isTerminal(record.state) || record.state.kind === 'paused',
+    ...newsFor(reference.jobId, context),
+    signal: context.signal,
+  });
+  requireSucceeded(ended);
+  return ended;
+}
+
 /** Tells who waits what the job itself waits for. */
 function newsFor(
-  job: JobRecord,
+  jobId: JobReference['jobId'],
   { onNotice }: ExecuteContext,
 ): { onChange: (record: JobRecord) => void; onStall: (reason: string | null) => void } {
   const tell = (message: string) => onNotice({ severity: 'NOTICE', sqlstate: '00000', message });
@@ -85,13 +94,13 @@ function newsFor(
       if (state.kind !== 'retry-running' || present === attempt) return;
       attempt = present;
       const at = timestampCell(state.retryAt);
-      tell(`attempt ${attempt} of job ${job.id} failed and is repeated at ${at}: ${state.error}`);
+      tell(`attempt ${attempt} of job ${jobId} failed and is repeated at ${at}: ${state.error}`);
     },
     onStall(reason) {
       tell(
         reason === null
-          ? `job ${job.id} goes on`
-          : `job ${job.id} waits, and goes on by itself: its record cannot be written: ${reason}`,
+          ? `job ${jobId} goes on`
+          : `job ${jobId} waits, and goes on by itself: its record cannot be written: ${reason}`,
       );
     },
   };

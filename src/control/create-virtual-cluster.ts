@@ -1,4 +1,4 @@
-/** CREATE VIRTUAL CLUSTER [IF NOT EXISTS] name [LIKE other] */
+/** CREATE VIRTUAL CLUSTER [IF NOT EXISTS] name [LIKE other] [FROM VIRTUAL CLUSTER source [AS OF SYSTEM TIME t]] */
 import { InputError, parseVirtualClusterName, toError } from '../base/index.ts';
 import {
   DEFAULT_CAPABILITIES,
@@ -8,8 +8,11 @@ import {
   writeSetting,
 } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
+import { removeTimelineStore } from '../timeline/index.ts';
+import { findBranchStart, makeBranch } from './branch.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
+import { storeOfTimeline } from './timeline-point.ts';
 import { type UseCase, done } from './use-case.ts';
 import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
 
@@ -36,13 +39,16 @@ export const createVirtualCluster: UseCase<CreateVirtualCluster> = {
       return done(TAG);
     }
     const model = statement.like === undefined ? undefined : lookupVirtualCluster(core, statement.like);
+    // What can be refused is refused before anything of the new one is there.
+    const start = await findBranchStart(core, statement, context);
     const record = await core.catalog.add({
       name,
       capabilities: model?.capabilities ?? DEFAULT_CAPABILITIES,
       ...(model === undefined ? {} : { settingOverrides: model.settingOverrides }),
       signal: core.signal,
     });
-    await core.locks.run(record.id, () => makeVirtualCluster(core, { record, model, context }));
+    if (start !== undefined) await makeBranch(core, { record, start, context });
+    else await core.locks.run(record.id, () => makeVirtualCluster(core, { record, model, context }));
     loggerOf(core, record).info(`virtual cluster created by ${context.session.user}`);
     return done(TAG);
   },
@@ -80,10 +86,11 @@ async function makeVirtualCluster(
   }
 }
 
-async function unmake(core: Core, record: VirtualClusterRecord): Promise<void> {
-  const { id } = record;
+/** Takes back what was made of a virtual cluster that nobody has seen yet. May run twice. */
+export async function unmake(core: Core, { id }: Pick<VirtualClusterRecord, 'id'>): Promise<void> {
   await core.catalog.apply({ id, event: { kind: 'removal_begun' }, signal: core.signal });
   await core.options.instanceHost.remove({ virtualClusterId: id, signal: core.signal });
+  await removeTimelineStore(storeOfTimeline(core, { id }));
   await core.catalog.forget({ id, signal: core.signal });
 }
 

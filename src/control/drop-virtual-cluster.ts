@@ -4,6 +4,8 @@ import type { VirtualClusterRecord } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
 import { type Core, loggerOf } from './core.ts';
 import { isSystem } from './privileges.ts';
+import { removeTimelineStore } from '../timeline/index.ts';
+import { storeOfTimeline } from './timeline-point.ts';
 import { type UseCase, done } from './use-case.ts';
 import { requireManager, requireNoRestore, withVirtualCluster } from './virtual-cluster-lookup.ts';
 
@@ -49,11 +51,13 @@ async function drop(core: Core, record: VirtualClusterRecord): Promise<void> {
   await core.catalog.apply({ id: record.id, event, signal: core.signal });
 }
 
-/** Deletes the directory of a virtual cluster that is out of service, and then its record. May run twice. */
+/** Deletes the directory of a virtual cluster that is out of service, its timeline, and then its record. May run twice. */
 export async function removeNow(core: Core, record: VirtualClusterRecord): Promise<void> {
   const { id } = record;
   const { signal } = core;
   await core.catalog.apply({ id, event: { kind: 'removal_begun' }, signal });
+  await core.options.timeline?.vault.unfollow(id);
   await core.options.instanceHost.remove({ virtualClusterId: id, signal });
+  await removeTimelineStore(storeOfTimeline(core, record));
   await core.catalog.forget({ id, signal });
 }

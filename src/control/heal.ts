@@ -1,8 +1,10 @@
 /** Brings the records and the directories of a starting daemon together, and says in the log what was done. */
 import { SYSTEM_VIRTUAL_CLUSTER_ID, SYSTEM_VIRTUAL_CLUSTER_NAME } from '../base/index.ts';
 import { type JobRecord, NO_CAPABILITIES, postgresJobStore } from '../catalog/index.ts';
+import { removeTimelineStore } from '../timeline/index.ts';
 import { type Core, loggerOf } from './core.ts';
 import { type HealingStep, planHealing } from './healing.ts';
+import { storeOfTimeline } from './timeline-point.ts';
 
 /** May run twice: every step leaves less to do. */
 export async function heal(core: Core): Promise<void> {
@@ -37,6 +39,7 @@ async function carryOut(core: Core, step: HealingStep): Promise<void> {
       return logger.info('forgot a virtual cluster that has no directory');
     case 'finish_removal':
       await options.instanceHost.remove({ virtualClusterId: id, signal });
+      await removeTimelineStore(storeOfTimeline(core, { id }));
       await catalog.forget({ id, signal });
       return logger.info('finished an interrupted removal');
     case 'rename_directory':

@@ -1,26 +1,18 @@
-/** RESTORE FROM LATEST | 'path' IN 'collection' [WITH detached] */
-import {
-  type IncarnationId,
-  InputError,
-  parseIncarnationId,
-  SYSTEM_VIRTUAL_CLUSTER_ID,
-} from '../base/index.ts';
+/** RESTORE FROM LATEST | 'path' IN 'collection' [AS OF SYSTEM TIME time] [WITH detached] */
+import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID } from '../base/index.ts';
 import { CURRENT_RELEASE, RELEASES } from '../catalog/index.ts';
 import { RESTORE_JOB, restorePayload } from '../jobs/index.ts';
 import { type Statement, printStatement, redactUri } from '../sql/index.ts';
-import type { BackupSummary } from '../timeline/index.ts';
+import type { BackupSummary, CollectionLocation } from '../timeline/index.ts';
+import { layerAt, newestLayer } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
-import {
-  openCollection,
-  readSummary,
-  requireKnownOptions,
-  requireNodelocal,
-  selectBackup,
-} from './collection.ts';
+import { openCollection, requireKnownOptions, selectBackup } from './collection.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireEmpty } from './emptiness.ts';
+import { newIncarnation } from './new-incarnation.ts';
 import { isSystem, requirePrivilege } from './privileges.ts';
+import { systemTime } from './system-time.ts';
 import { type UseCase, askerOf } from './use-case.ts';
 import { notAvailable } from './values.ts';
 import { requireNoRestore, requireRecord } from './virtual-cluster-lookup.ts';
@@ -35,10 +27,10 @@ export const restore: UseCase<Restore> = {
     requireBulkAllowed(context, { statement: 'RESTORE', options: statement.options });
     requireAvailable(statement);
     await requireAllowed(core, context);
-    const collection = await openCollection(core, statement.source);
-    await requireNodelocal(core, context);
-    const subdirectory = await selectBackup(core, { collection, selector: statement.from, signal });
-    const summary = await readSummary(core, { collection, subdirectory, signal });
+    const collection = await openCollection(core, statement.source, context);
+    const full = await selectBackup(core, { collection, selector: statement.from, signal });
+    const summary = await selectLayer(core, { statement, collection, full, signal });
+    const { subdirectory } = summary;
     requireRestorable(core, summary, context);
     const job = await core.locks.run(session.virtualClusterId, async () => {
       const record = requireRecord(core, session.virtualClusterId);
@@ -48,7 +40,7 @@ export const restore: UseCase<Restore> = {
         SYSTEM_VIRTUAL_CLUSTER_ID,
         {
           type: RESTORE_JOB,
-          description: describe(statement, subdirectory),
+          description: describe(statement, full),
           user: session.user,
           payload: restorePayload({
             collectionUri: collection.displayUri,
@@ -95,13 +87,23 @@ function requireAvailable(statement: Restore): void {
       'restore the whole virtual cluster into a new one: RESTORE FROM ... IN ...',
     );
   }
-  if (statement.asOf !== undefined) {
-    throw notAvailable(
-      'RESTORE with AS OF SYSTEM TIME',
-      'name the backup whose end time you want: SHOW BACKUPS IN ... lists them',
-    );
-  }
   requireKnownOptions(statement.options, { statement: 'RESTORE', known: ['detached'] });
+}
+
+/** The end of the chain, or the backup of the moment that is asked for. */
+async function selectLayer(
+  core: Core,
+  options: { statement: Restore; collection: CollectionLocation; full: string; signal: AbortSignal },
+): Promise<BackupSummary> {
+  const { asOf } = options.statement;
+  if (asOf === undefined) return newestLayer(core, options);
+  const moment = systemTime(asOf, { now: core.options.clock.now() });
+  if (moment.kind === 'lsn') {
+    throw new InputError('parameter_invalid', 'a backup is restored as of a time, not of a position', {
+      hint: 'SHOW BACKUP shows the end time of each backup',
+    });
+  }
+  return layerAt(core, { ...options, time: moment.time });
 }
 
 /** @throws InputError `feature_not_supported` */
@@ -126,14 +128,4 @@ function describe(statement: Restore, subdirectory: string): string {
   const path = { kind: 'string', value: `/${subdirectory}` } as const;
   const resolved: Restore = { ...statement, from: { kind: 'subdirectory', path } };
   return printStatement(resolved, { redact: redactUri });
-}
-
-/** A random UUID (version 4). */
-function newIncarnation(core: Core): IncarnationId {
-  const bytes = Buffer.from(core.options.rng.bytes(16));
-  bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x40, 6);
-  bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
-  const hex = bytes.toString('hex');
-  const parts = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)];
-  return parseIncarnationId(parts.join('-'));
 }

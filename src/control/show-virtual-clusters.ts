@@ -8,8 +8,9 @@ import {
 } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { Cell, Column } from './contract.ts';
+import type { Core } from './core.ts';
 import { isSystem } from './privileges.ts';
-import { type UseCase, columnsOf, rowsResult } from './use-case.ts';
+import { type UseCase, columnsOf, rowsResult, timestampCell } from './use-case.ts';
 import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
 
 type ShowVirtualClusters = Extract<Statement, { kind: 'show_virtual_clusters' }>;
@@ -27,6 +28,7 @@ const REPLICATION = columnsOf({
   failover_time: 'numeric',
   status: 'text',
 });
+const DROPPED = columnsOf({ dropped: 'timestamptz', kept_until: 'timestamptz' });
 const CAPABILITY = columnsOf({ capability_name: 'text', capability_value: 'text' });
 
 export const showVirtualClusters: UseCase<ShowVirtualClusters> = {
@@ -34,8 +36,7 @@ export const showVirtualClusters: UseCase<ShowVirtualClusters> = {
   refusedInTransaction: undefined,
   async run(core, statement, context) {
     await requireManager(core, context);
-    const records =
-      statement.name === undefined ? core.catalog.list() : [lookupVirtualCluster(core, statement.name)];
+    const records = recordsOf(core, statement);
     return rowsResult(
       columnsOfShow(statement),
       records.flatMap((record) => rowsOf(record, statement)),
@@ -53,24 +54,47 @@ export const showVirtualClusterName: UseCase<ShowVirtualClusterName> = {
   },
 };
 
+/** @throws InputError `object_not_found` */
+function recordsOf(core: Core, { name, withDropped }: ShowVirtualClusters): readonly VirtualClusterRecord[] {
+  const isShown = ({ state }: VirtualClusterRecord) =>
+    state.kind === 'adding' || state.kind === 'ready' || (withDropped && state.kind === 'dropped');
+  if (name === undefined) return core.catalog.listAll().filter(isShown);
+  if (!withDropped) return [lookupVirtualCluster(core, name)];
+  const named = core.catalog.listAll().filter((record) => isShown(record) && record.name === name);
+  return named.length > 0 ? named : [lookupVirtualCluster(core, name)];
+}
+
 function columnsOfShow(statement: ShowVirtualClusters): readonly Column[] {
-  const first = statement.withReplicationStatus ? REPLICATION : PLAIN;
-  return statement.withCapabilities ? [...first, ...CAPABILITY] : first;
+  return [
+    ...(statement.withReplicationStatus ? REPLICATION : PLAIN),
+    ...(statement.withDropped ? DROPPED : []),
+    ...(statement.withCapabilities ? CAPABILITY : []),
+  ];
 }
 
 function rowsOf(record: VirtualClusterRecord, statement: ShowVirtualClusters): (readonly Cell[])[] {
-  const first = statement.withReplicationStatus ? replicationCells(record) : plainCells(record);
+  const own = statement.withReplicationStatus ? replicationCells(record) : plainCells(record);
+  const first = statement.withDropped ? [...own, ...droppedCells(record)] : own;
   if (!statement.withCapabilities) return [first];
   const held = isSystem(record.id) ? ALL_CAPABILITIES : record.capabilities;
   return CAPABILITIES.map((capability) => [...first, capability, String(held.has(capability))]);
 }
 
+function droppedCells({ state }: VirtualClusterRecord): readonly Cell[] {
+  if (state.kind !== 'dropped') return [null, null];
+  return [timestampCell(state.dropped), timestampCell(state.removeAfter)];
+}
+
+function stateCell({ state }: VirtualClusterRecord): Cell {
+  return state.kind === 'dropped' ? 'dropped' : (dataStateText(state) ?? null);
+}
+
 function plainCells(record: VirtualClusterRecord): readonly Cell[] {
-  return [String(record.id), record.name, dataStateText(record.state) ?? null, serviceModeOf(record.state)];
+  return [String(record.id), record.name, stateCell(record), serviceModeOf(record.state)];
 }
 
 /** Without a stream there is nothing to tell but the state. */
 function replicationCells(record: VirtualClusterRecord): readonly Cell[] {
   const nothing: Cell[] = Array.from({ length: 6 }, () => null);
-  return [String(record.id), record.name, ...nothing, dataStateText(record.state) ?? null];
+  return [String(record.id), record.name, ...nothing, stateCell(record)];
 }

@@ -30,6 +30,7 @@ import { resetClusterSetting, setClusterSetting } from './set-cluster-setting.ts
 import { showBackup, showBackups } from './show-backups.ts';
 import { showClusterSetting, showClusterSettings } from './show-cluster-settings.ts';
 import { showJob, showJobs } from './show-jobs.ts';
+import { showTimeline } from './show-timeline.ts';
 import { showVirtualClusterName, showVirtualClusters } from './show-virtual-clusters.ts';
 import { type UseCase, requireNoTransaction } from './use-case.ts';
 
@@ -41,6 +42,7 @@ const USE_CASES: UseCases = {
   drop_virtual_cluster: dropVirtualCluster,
   show_virtual_clusters: showVirtualClusters,
   show_virtual_cluster_name: showVirtualClusterName,
+  show_timeline: showTimeline,
   set_cluster_setting: setClusterSetting,
   reset_cluster_setting: resetClusterSetting,
   show_cluster_setting: showClusterSetting,

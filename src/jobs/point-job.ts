@@ -41,6 +41,13 @@ export interface PointJobDependencies {
   readonly clock: Clock;
   readonly key: ClusterKey;
   readonly storeOf: (virtualClusterId: VirtualClusterId) => TimelineStoreLocation;
+  /** Keeps what leads to the point from being collected, for as long as the job may take. */
+  readonly pin: (
+    job: JobRecord,
+    options: { virtualClusterId: VirtualClusterId; point: TimelinePoint },
+  ) => Promise<void>;
+  /** Harmless when nothing is pinned. */
+  readonly unpin: (job: JobRecord, options: { virtualClusterId: VirtualClusterId }) => Promise<void>;
   /** Captures a base of a virtual cluster that has none, and gives a point that it leads to. */
   readonly captureFirstBase: (
     virtualClusterId: VirtualClusterId,
@@ -101,7 +108,10 @@ export function branchJobType(dependencies: BranchJobDependencies): JobType {
       await dependencies.announce(id);
       return done;
     },
-    revert: ({ job }) => dependencies.unmake(targetIdOf(job)),
+    async revert({ job }) {
+      await dependencies.unpin(job, { virtualClusterId: sourceIdOf(job) });
+      await dependencies.unmake(targetIdOf(job));
+    },
   };
 }
 
@@ -120,7 +130,10 @@ export function resetDataJobType(dependencies: ResetDataJobDependencies): JobTyp
         commit: (commit) => dependencies.takeOver({ virtualClusterId, point, commit, signal }),
       });
     },
-    revert: (context) => abandon(context, dependencies),
+    async revert(context) {
+      await dependencies.unpin(context.job, { virtualClusterId: sourceIdOf(context.job) });
+      await abandon(context, dependencies);
+    },
   };
 }
 
@@ -154,8 +167,15 @@ async function goTo(
   },
 ): Promise<JsonObject> {
   const { dependencies } = how;
-  const { virtualClusterId, incarnation, instance } = targetOf(context.job, dependencies.instanceHost);
-  if (instance.identity.incarnation === incarnation) return {}; // Committed by an earlier attempt.
+  const { job } = context;
+  const { virtualClusterId, incarnation, instance } = targetOf(job, dependencies.instanceHost);
+  const source = { virtualClusterId: sourceIdOf(job) };
+  if (instance.identity.incarnation === incarnation) {
+    // Committed by an earlier attempt.
+    await dependencies.unpin(job, source);
+    return {};
+  }
+  await dependencies.pin(job, { ...source, point });
   const result = await materialize(point, context, dependencies);
   context.report({ fraction: FRACTION.materialized, runningStatus: 'recovering' });
   const proved = await prove(result, context, how);
@@ -170,6 +190,7 @@ async function goTo(
       signal: context.signal,
     }),
   );
+  await dependencies.unpin(job, source);
   return recordTotals({ ...totalsOf(result.base), bytes: result.writtenBytes });
 }
 

@@ -13,3 +13,8 @@ export { basesCollection } from './store/bases.ts';
 export { timelineStoreLocation } from './store/layout.ts';
 export { createPointWorker } from './worker/point-worker.ts';
 export { openVaultHost } from './vault/vault-host.ts';
+export { newestBaseFor } from './store/lineage.ts';
+export { putPin, removePin } from './retention/pins.ts';
+export { createTimelineReader } from './store/reader.ts';
+export { VAULT_FAULT_POINTS } from './worker/fault-point.ts';
+export { removeTimelineStore } from './store/remove-store.ts';

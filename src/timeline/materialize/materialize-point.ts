@@ -1,19 +1,10 @@
 /** Writes the data directory of any moment that the timeline store holds, ready to be recovered. Runs in a bulk worker. */
 import { AppError, formatLsn, formatTimestamp } from '../../base/index.ts';
-import type { BlobStore } from '../../blob/index.ts';
-import { completed, openManifest } from '../collection/reader.ts';
 import { openCollection } from '../collection/open.ts';
-import { baseSummaryOf } from '../collection/summary.ts';
-import type { CollectionLocation } from '../contract.ts';
-import { type ManifestHead, readManifestHead } from '../format/manifest-file.ts';
-import type {
-  BaseSummary,
-  MaterializePointRequest,
-  PointResult,
-  TimelineStoreLocation,
-} from '../store-contract.ts';
-import { basesDirectory } from '../store/layout.ts';
-import { isOnTheWay, type LogStretch, stretchesTo } from '../store/lineage.ts';
+import type { BaseSummary, MaterializePointRequest, PointResult } from '../store-contract.ts';
+import { BaseIndex } from '../store/base-index.ts';
+import { basesCollection } from '../store/bases.ts';
+import { isOnTheWay, newestBaseFor, stretchesTo } from '../store/lineage.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { type MaterializeTools, openImage, startThreads, writeDirectory } from './materialize.ts';
 import { emptyDirectory, takeOver } from './target-directory.ts';
@@ -47,9 +38,10 @@ async function materialize(
   const { store: location, point, key, targetDirectory, uid } = request;
   const collection = basesCollection(location);
   const store = openCollection(collection, tools);
+  // Threads take their time to start, and so does reading the manifests.
   await using pool = startThreads({ collection, targetDirectory }, tools);
+  const base = await chooseBase(request, tools);
   const stretches = stretchesTo(point, request.incarnations);
-  const base = await chooseBase(request, { store, stretches, signal: tools.signal });
   const { subdirectory } = base;
   const manifest = await openImage({ subdirectory, key }, { store, signal: tools.signal });
   const log = await VaultLog.plan({
@@ -67,36 +59,24 @@ async function materialize(
   return { base, recovery: log.recovery, writtenBytes, keptBytes: 0n };
 }
 
-/** Bases of a store lie in a folder like any collection's. */
-export function basesCollection(location: TimelineStoreLocation): CollectionLocation {
-  const directory = basesDirectory(location);
-  return { displayUri: directory, directory };
-}
-
-/**
- * The newest base that is consistent at or before the point: before that, Postgres would silently show later rows.
- * @throws AppError `time_outside_window`
- */
+/** @throws AppError `time_outside_window` when no base leads to the point */
 export async function chooseBase(
-  { point, key }: Pick<MaterializePointRequest, 'point' | 'key'>,
-  options: { store: BlobStore; stretches: readonly LogStretch[]; signal: AbortSignal },
+  { store, point, key, incarnations }: MaterializePointRequest,
+  tools: Pick<MaterializeTools, 'rng' | 'signal'>,
 ): Promise<BaseSummary> {
-  const { store, stretches, signal } = options;
-  let best: BaseSummary | null = null;
-  let oldest: BaseSummary | null = null;
-  for await (const subdirectory of completed(store, { order: 'ascending', signal })) {
-    const { chunks, name } = await openManifest(store, { subdirectory, signal });
-    const head: ManifestHead = await readManifestHead(chunks, { key, name });
-    const base = baseSummaryOf(head);
-    oldest ??= base;
-    const isBetter = isOnTheWay(base, stretches) && (best === null || base.stopLsn >= best.stopLsn);
-    if (isBetter) best = base;
-  }
-  if (best !== null) return best;
-  const what = `no base leads to position ${formatLsn(point.lsn)} of incarnation ${point.incarnation}`;
-  throw new AppError('time_outside_window', what, {
-    detail:
-      oldest === null ? 'there is no base yet' : `the oldest base is of ${formatTimestamp(oldest.endTime)}`,
-    hint: 'SHOW TIMELINE tells what can be restored',
-  });
+  const bases = await new BaseIndex(tools).bases(store, { key, signal: tools.signal });
+  const best = newestBaseFor(point, { bases, incarnations });
+  if (best !== undefined) return best;
+  const oldest = bases[0];
+  throw new AppError(
+    'time_outside_window',
+    `no base leads to position ${formatLsn(point.lsn)} of incarnation ${point.incarnation}`,
+    {
+      detail:
+        oldest === undefined
+          ? 'there is no base yet'
+          : `the oldest base is of ${formatTimestamp(oldest.endTime)}`,
+      hint: 'SHOW TIMELINE tells what can be restored',
+    },
+  );
 }

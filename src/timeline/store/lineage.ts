@@ -1,6 +1,6 @@
 /** The way through the log that leads to a point: which incarnation wrote which part of it, on which timeline of Postgres. */
 import { AppError, CorruptError, formatLsn, type IncarnationId, type Lsn } from '../../base/index.ts';
-import type { IncarnationRecord, TimelinePoint } from '../store-contract.ts';
+import type { BaseSummary, IncarnationRecord, TimelinePoint } from '../store-contract.ts';
 
 /** Lives that one lineage may have. Beyond, the records lead in a circle or are not ours. */
 const LIVES_MAX = 10_000;
@@ -79,6 +79,23 @@ export function isOnTheWay(
       stretch.beginLsn <= base.startLsn &&
       base.stopLsn <= stretch.endLsn,
   );
+}
+
+/**
+ * The newest base that leads to a point: the last one that is consistent at or before it. Before that, Postgres would silently show later
+ * rows. Undefined when none does.
+ */
+export function newestBaseFor(
+  point: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>,
+  { bases, incarnations }: { bases: readonly BaseSummary[]; incarnations: readonly IncarnationRecord[] },
+): BaseSummary | undefined {
+  const stretches = stretchesTo(point, incarnations);
+  return bases
+    .filter((base) => isOnTheWay(base, stretches))
+    .reduce<BaseSummary | undefined>(
+      (best, base) => (best === undefined || base.stopLsn >= best.stopLsn ? base : best),
+      undefined,
+    );
 }
 
 /**

@@ -1,0 +1,148 @@
+/** SHOW TIMELINE FOR VIRTUAL CLUSTER x: what it can be taken back to, and from what. */
+import { type Lsn, assertNever, formatLsn } from '../base/index.ts';
+import type { VirtualClusterRecord } from '../catalog/index.ts';
+import type { Statement } from '../sql/index.ts';
+import {
+  type BaseSummary,
+  type IncarnationRecord,
+  type VaultState,
+  type VaultStatus,
+  newestBaseFor,
+} from '../timeline/index.ts';
+import type { Cell } from './contract.ts';
+import type { Core } from './core.ts';
+import { requireTimeline, storeOfTimeline } from './timeline-point.ts';
+import { type UseCase, columnsOf, rowsResult, timestampCell } from './use-case.ts';
+import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
+
+type ShowTimeline = Extract<Statement, { kind: 'show_timeline' }>;
+
+const COLUMNS = columnsOf({
+  kind: 'text',
+  id: 'text',
+  builds_on: 'text',
+  start_time: 'timestamptz',
+  end_time: 'timestamptz',
+  start_lsn: 'text',
+  end_lsn: 'text',
+  size_bytes: 'int8',
+  stored_bytes: 'int8',
+  state: 'text',
+});
+
+export const showTimeline: UseCase<ShowTimeline> = {
+  columns: () => COLUMNS,
+  refusedInTransaction: undefined,
+  async run(core, statement, context) {
+    await requireManager(core, context);
+    const { signal } = context;
+    const record = lookupVirtualCluster(core, statement.name);
+    const { reader, vault } = requireTimeline(core);
+    const store = storeOfTimeline(core, record);
+    const bases = await reader.bases(store, { key: core.options.cluster.key, signal });
+    const incarnations = await reader.incarnations(store);
+    const shown = { core, record, bases, incarnations, status: vault.status(record.id) };
+    return rowsResult(COLUMNS, [
+      await windowRow(shown, signal),
+      ...incarnations.map((incarnation) => logRow(incarnation, shown)),
+      ...bases.map(baseRow),
+    ]);
+  },
+};
+
+interface Shown {
+  readonly core: Core;
+  readonly record: VirtualClusterRecord;
+  readonly bases: readonly BaseSummary[];
+  readonly incarnations: readonly IncarnationRecord[];
+  /** Undefined while nobody receives the log, as when the service is stopped. */
+  readonly status: VaultStatus | undefined;
+}
+
+/** The window of the present lineage: every moment in it can be had. Its times are null where there is none. */
+async function windowRow(shown: Shown, signal: AbortSignal): Promise<readonly Cell[]> {
+  const { core, record, bases, incarnations, status } = shown;
+  const { reader } = requireTimeline(core);
+  const current = core.services.instanceOf(record).identity.incarnation;
+  const isKnown = incarnations.some(({ incarnation }) => incarnation === current);
+  const latest = isKnown
+    ? await reader.resolve(storeOfTimeline(core, record), {
+        target: { kind: 'latest' },
+        current,
+        key: core.options.cluster.key,
+        signal,
+      })
+    : undefined;
+  const oldest =
+    latest === undefined
+      ? undefined
+      : bases.find((base) => newestBaseFor(latest, { bases: [base], incarnations }) !== undefined);
+  const through = status?.restorableThrough ?? latest?.time ?? null;
+  const stored = bases.reduce((sum, base) => sum + base.storedBytes, status?.storedBytes ?? 0n);
+  return [
+    'window',
+    current,
+    null,
+    timestampCell(oldest?.endTime ?? null),
+    timestampCell(oldest === undefined ? null : through),
+    lsnCell(oldest?.stopLsn ?? null),
+    lsnCell(oldest === undefined ? null : (latest?.lsn ?? null)),
+    null,
+    String(stored),
+    oldest === undefined ? 'no base yet' : 'restorable',
+  ];
+}
+
+/** A life of the data: where it left its parent, and how far its log reaches. */
+function logRow(incarnation: IncarnationRecord, { status, incarnations }: Shown): readonly Cell[] {
+  const isReceived = status?.incarnation === incarnation.incarnation;
+  const children = incarnations.filter((other) => other.parentIncarnation === incarnation.incarnation);
+  const left = children.flatMap(({ forkLsn }) => forkLsn ?? []);
+  const last = left.reduce<Lsn | null>((most, lsn) => (most === null || lsn > most ? lsn : most), null);
+  return [
+    'log',
+    incarnation.incarnation,
+    incarnation.parentIncarnation,
+    null,
+    timestampCell(isReceived ? status.restorableThrough : null),
+    lsnCell(isReceived ? status.oldestLsn : (incarnation.timelines[0]?.beginLsn ?? null)),
+    lsnCell(isReceived ? status.durableLsn : last),
+    null,
+    isReceived ? String(status.storedBytes) : null,
+    isReceived ? stateText(status.state) : 'kept',
+  ];
+}
+
+function baseRow(base: BaseSummary): readonly Cell[] {
+  return [
+    'base',
+    base.subdirectory,
+    base.baseSubdirectory,
+    timestampCell(base.captureStartTime),
+    timestampCell(base.endTime),
+    lsnCell(base.startLsn),
+    lsnCell(base.stopLsn),
+    String(base.bytes),
+    String(base.storedBytes),
+    'complete',
+  ];
+}
+
+function stateText(state: VaultState): string {
+  switch (state.kind) {
+    case 'receiving':
+      return 'receiving';
+    case 'waiting':
+      return `waiting: ${state.reason}`;
+    case 'out_of_room':
+      return `out of room: ${state.reason}`;
+    case 'gap':
+      return `gap from ${formatLsn(state.fromLsn)} to ${formatLsn(state.toLsn)}`;
+    default:
+      return assertNever(state);
+  }
+}
+
+function lsnCell(lsn: Lsn | null): Cell {
+  return lsn === null ? null : formatLsn(lsn);
+}

@@ -1,0 +1,139 @@
+/** The jobs of the time machine, put together with what of the control layer they need. */
+import { InputError, type Timestamp, type VirtualClusterId } from '../base/index.ts';
+import { CURRENT_RELEASE, type JobRecord, type JsonObject, serviceModeOf } from '../catalog/index.ts';
+import {
+  type JobType,
+  type PointJobDependencies,
+  type ResetDataJobDependencies,
+  branchJobType,
+  resetDataJobType,
+} from '../jobs/index.ts';
+import { formatBackupSubdirectory, putPin, removePin } from '../timeline/index.ts';
+import { captureSource } from './capture-source.ts';
+import type { ControlOptions, Core } from './core.ts';
+import { unmake } from './create-virtual-cluster.ts';
+import { UNDO_KEPT_US, endOfLife } from './reset-data.ts';
+import { requireTimeline, resolvePoint, storeOfTimeline } from './timeline-point.ts';
+import { requireRecord } from './virtual-cluster-lookup.ts';
+
+/** Longest a job may hold what it needs, should nobody ever end it. */
+const JOB_PINNED_US = 24n * 3_600n * 1_000_000n;
+
+/** Nothing on a node that keeps no timelines. */
+export function timelineJobTypes(options: ControlOptions, coreOf: () => Core): readonly JobType[] {
+  const { timeline, instanceHost, clock, cluster } = options;
+  if (timeline === undefined) return [];
+  const storeOf = (id: VirtualClusterId) => storeOfTimeline({ options }, { id });
+  const dependencies: PointJobDependencies = {
+    worker: timeline.worker,
+    reader: timeline.reader,
+    instanceHost,
+    clock,
+    key: cluster.key,
+    storeOf,
+    pin: (job, { virtualClusterId, point }) =>
+      putPin(storeOf(virtualClusterId), {
+        id: pinIdOf(job),
+        owner: `job ${job.id}`,
+        incarnation: point.incarnation,
+        fromLsn: point.lsn,
+        throughLsn: point.lsn,
+        expiresAt: (clock.now() + JOB_PINNED_US) as Timestamp,
+      }),
+    unpin: (job, { virtualClusterId }) => removePin(storeOf(virtualClusterId), pinIdOf(job)),
+    captureFirstBase: (id, rest) => captureFirstBase(coreOf(), { ...rest, id }),
+  };
+  return [
+    branchJobType({
+      ...dependencies,
+      makeDirectory: (id, { signal }) => makeDirectory(coreOf(), { id, signal }),
+      announce: async (id) => {
+        const core = coreOf();
+        await core.catalog.apply({ id, event: { kind: 'directory_made' }, signal: core.signal });
+      },
+      unmake: async (id) => {
+        const core = coreOf();
+        if (core.catalog.get(id) !== undefined) await unmake(core, { id });
+      },
+    }),
+    resetDataJobType({ ...dependencies, takeOver: (rest) => takeOver(coreOf(), rest) }),
+  ];
+}
+
+function pinIdOf(job: JobRecord): string {
+  return `job-${job.id}`;
+}
+
+async function makeDirectory(
+  core: Core,
+  { id, signal }: { id: VirtualClusterId; signal: AbortSignal },
+): Promise<void> {
+  const { instanceHost } = core.options;
+  if (instanceHost.get(id) !== undefined) return;
+  const { name } = requireRecord(core, id);
+  const settings = core.services.instanceSettings(id);
+  await instanceHost.create({ virtualClusterId: id, name, settings, signal });
+}
+
+type FirstBase = Parameters<PointJobDependencies['captureFirstBase']>[1] & { readonly id: VirtualClusterId };
+
+async function captureFirstBase(core: Core, { id, context, onProgress }: FirstBase) {
+  const { job, signal } = context;
+  const { worker, reader } = requireTimeline(core);
+  const { cluster, clock } = core.options;
+  const record = requireRecord(core, id);
+  const store = storeOfTimeline(core, record);
+  const subdirectory = textOf(job.progress, 'baseSubdirectory') ?? formatBackupSubdirectory(clock.now());
+  // Chosen and recorded before the first byte is written.
+  await context.save({ baseSubdirectory: subdirectory });
+  await worker.captureBase(
+    {
+      source: captureSource(core.options, record),
+      store,
+      subdirectory,
+      clusterId: cluster.id,
+      key: cluster.key,
+      jobId: String(job.id),
+      attempt: job.attempt,
+      packBytesMax: Number(core.settings.integer(id, 'bulkio.backup.file_size')),
+      release: CURRENT_RELEASE,
+      onto: null,
+      incarnations: await reader.incarnations(store),
+    },
+    { onProgress, signal },
+  );
+  return resolvePoint(core, { record, asOf: undefined, signal });
+}
+
+function textOf(progress: JsonObject, name: string): string | undefined {
+  const value = progress[name];
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** What the present life wrote is pinned before another takes its place: that is how a RESET DATA is undone. */
+async function takeOver(
+  core: Core,
+  { virtualClusterId, point, commit, signal }: Parameters<ResetDataJobDependencies['takeOver']>[0],
+): Promise<void> {
+  await core.locks.run(virtualClusterId, async () => {
+    const record = requireRecord(core, virtualClusterId);
+    if (record.state.kind !== 'ready' || serviceModeOf(record.state) !== 'none') {
+      throw new InputError(
+        'object_in_use',
+        `virtual cluster "${record.name}" is not out of service any more`,
+      );
+    }
+    const { identity } = core.services.instanceOf(record);
+    const before = await endOfLife(core, { record, signal });
+    const isOwn = point.incarnation === before.incarnation;
+    await putPin(storeOfTimeline(core, record), {
+      id: `undo-${before.incarnation}`,
+      owner: 'undo of RESET DATA',
+      incarnation: before.incarnation,
+      fromLsn: isOwn ? point.lsn : (identity.forkLsn ?? before.lsn),
+      throughLsn: before.lsn,
+      expiresAt: (core.options.clock.now() + UNDO_KEPT_US) as Timestamp,
+    });
+    await commit();
+  });
+}

@@ -1,0 +1,134 @@
+/** Which point of a timeline a statement means, and making sure that it can be gone to. */
+import { AppError, InputError, type Lsn, formatTimestamp, parseLsn } from '../base/index.ts';
+import type { VirtualClusterRecord } from '../catalog/index.ts';
+import type { Instance } from '../instance/index.ts';
+import type { Value } from '../sql/index.ts';
+import {
+  newestBaseFor,
+  type TimelinePoint,
+  type TimelineStoreLocation,
+  timelineStoreLocation,
+} from '../timeline/index.ts';
+import type { Core, TimelineParts } from './core.ts';
+import { systemTime } from './system-time.ts';
+import { notAvailable } from './values.ts';
+
+/** What the newest log may take to become durable before a client is told that it does not. */
+const DURABLE_MS_MAX = 30_000;
+
+/** @throws InputError `feature_not_supported` on a node that keeps no timelines */
+export function requireTimeline(core: Pick<Core, 'options'>): TimelineParts {
+  const { timeline } = core.options;
+  if (timeline !== undefined) return timeline;
+  throw notAvailable('the time machine', 'this node keeps no timelines: use BACKUP and RESTORE');
+}
+
+export function storeOfTimeline(
+  core: Pick<Core, 'options'>,
+  { id }: Pick<VirtualClusterRecord, 'id'>,
+): TimelineStoreLocation {
+  const { storeDirectory } = core.options.instanceHost;
+  return timelineStoreLocation({ storeDirectory, virtualClusterId: id });
+}
+
+/**
+ * The position that AS OF SYSTEM TIME means; without it, where the virtual cluster is now. What is named lies in the past, and its log is
+ * durable in the timeline when this returns.
+ * @throws InputError `timestamp_malformed`, `parameter_invalid`, `time_outside_window`
+ */
+export async function resolvePoint(
+  core: Core,
+  options: { record: VirtualClusterRecord; asOf: Value | undefined; signal: AbortSignal },
+): Promise<TimelinePoint> {
+  const { record, asOf, signal } = options;
+  const { reader } = requireTimeline(core);
+  const instance = core.services.instanceOf(record);
+  const store = storeOfTimeline(core, record);
+  // The moment is that of the statement, not that when its log has become durable.
+  const target = asOf === undefined ? undefined : systemTime(asOf, { now: core.options.clock.now() });
+  const nowLsn = await catchUp(core, { record, instance, signal });
+  const current = instance.identity.incarnation;
+  const { key } = core.options.cluster;
+  const resolve = (wanted: Parameters<typeof reader.resolve>[1]['target']) =>
+    reader.resolve(store, { target: wanted, current, key, signal });
+  if (target !== undefined) return resolve(target);
+  return resolve(nowLsn === null ? { kind: 'latest' } : { kind: 'lsn', incarnation: current, lsn: nowLsn });
+}
+
+/**
+ * The position that a running instance has come to, once the vault has all before it and a record that follows it: then recovery finds an
+ * end there. Null when it does not run.
+ */
+async function catchUp(
+  core: Core,
+  { record, instance, signal }: { record: VirtualClusterRecord; instance: Instance; signal: AbortSignal },
+): Promise<Lsn | null> {
+  if (instance.state.kind !== 'running') return null;
+  const { vault } = requireTimeline(core);
+  const [row] = await instance.withSystemClient(
+    (client) =>
+      client.query(
+        `select pg_catalog.pg_current_wal_insert_lsn()::text as now_lsn,
+                pg_catalog.pg_logical_emit_message(true, 'atoll', 'point', true)::text as next_lsn`,
+      ),
+    { signal },
+  );
+  const [flushed] = await instance.withSystemClient(
+    (client) => client.query('select pg_catalog.pg_current_wal_flush_lsn()::text as lsn'),
+    { signal },
+  );
+  const nowLsn = parseLsn(row?.['now_lsn'] ?? '');
+  const patience = new AbortController();
+  const waiting = AbortSignal.any([signal, patience.signal]);
+  const timer = core.options.clock.sleep(DURABLE_MS_MAX, { signal: waiting }).then(
+    () => patience.abort(),
+    () => undefined,
+  );
+  try {
+    await vault.whenDurable(record.id, parseLsn(flushed?.['lsn'] ?? ''), { signal: waiting });
+  } catch (error) {
+    if (signal.aborted || !patience.signal.aborted) throw error;
+    throw new AppError('cannot_connect_now', `the log of virtual cluster "${record.name}" is not received`, {
+      cause: error,
+      hint: 'SHOW TIMELINE tells why; try again',
+    });
+  } finally {
+    patience.abort();
+    await timer;
+  }
+  return nowLsn;
+}
+
+/** Whether there is a base at all. Which of them leads to a point is found out by the work itself. */
+export async function hasBase(
+  core: Core,
+  record: VirtualClusterRecord,
+  wait: { signal: AbortSignal },
+): Promise<boolean> {
+  const { reader } = requireTimeline(core);
+  const { key } = core.options.cluster;
+  return (await reader.bases(storeOfTimeline(core, record), { key, ...wait })).length > 0;
+}
+
+/** @throws InputError `time_outside_window` saying since when there are bases, for a point that none leads to */
+export async function requireReachable(
+  core: Core,
+  options: { record: VirtualClusterRecord; point: TimelinePoint; signal: AbortSignal },
+): Promise<void> {
+  const { record, point, signal } = options;
+  const { reader } = requireTimeline(core);
+  const store = storeOfTimeline(core, record);
+  const bases = await reader.bases(store, { key: core.options.cluster.key, signal });
+  const incarnations = await reader.incarnations(store);
+  if (newestBaseFor(point, { bases, incarnations }) !== undefined) return;
+  const oldest = bases[0];
+  const since =
+    oldest === undefined
+      ? 'it has no base yet'
+      : `its oldest base is consistent from ${formatTimestamp(oldest.endTime)} on`;
+  throw new InputError(
+    'time_outside_window',
+    `virtual cluster "${record.name}" cannot be taken back to ${formatTimestamp(point.time)}: ${since}`,
+    { hint: `SHOW TIMELINE FOR VIRTUAL CLUSTER ${record.name} tells what can be restored` },
+  );
+}
