@@ -1,6 +1,6 @@
 /** DROP VIRTUAL CLUSTER [IF EXISTS] name [IMMEDIATE] */
 import { InputError, type Timestamp } from '../base/index.ts';
-import type { VirtualClusterRecord } from '../catalog/index.ts';
+import { type VirtualClusterRecord, serviceModeOf } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
 import { type Core, loggerOf } from './core.ts';
 import { isSystem } from './privileges.ts';
@@ -34,6 +34,7 @@ export const dropVirtualCluster: UseCase<DropVirtualCluster> = {
       if (isSystem(record.id)) {
         throw new InputError('object_state', 'the system virtual cluster cannot be dropped');
       }
+      requireOutOfService(record);
       await requireNoRestore(core, record);
       await (statement.immediate ? removeNow(core, record) : drop(core, record));
       loggerOf(core, record).info(
@@ -43,6 +44,14 @@ export const dropVirtualCluster: UseCase<DropVirtualCluster> = {
     return done(TAG);
   },
 };
+
+/** @throws InputError `object_in_use` */
+function requireOutOfService({ name, state }: VirtualClusterRecord): void {
+  if (serviceModeOf(state) === 'none') return;
+  throw new InputError('object_in_use', `virtual cluster "${name}" is in service`, {
+    hint: `stop it first: ALTER VIRTUAL CLUSTER ${name} STOP SERVICE`,
+  });
+}
 
 async function drop(core: Core, record: VirtualClusterRecord): Promise<void> {
   const at = core.options.clock.now();

@@ -84,7 +84,14 @@ describe('virtual clusters by statement', () => {
     assert.equal(test.host.get(before.virtualClusterId)?.identity.virtualClusterName, 'two-b');
 
     const serving = await test.refusal('DROP VIRTUAL CLUSTER two-b', SYSTEM);
-    assert.deepEqual([serving.sqlstate, /STOP SERVICE/.test(serving.hint ?? '')], ['55006', true]);
+    assert.deepEqual(
+      [serving.sqlstate, serving.message, serving.hint],
+      [
+        '55006',
+        'virtual cluster "two-b" is in service',
+        'stop it first: ALTER VIRTUAL CLUSTER two-b STOP SERVICE',
+      ],
+    );
     assert.equal((await test.refusal('DROP VIRTUAL CLUSTER two-b IMMEDIATE', SYSTEM)).sqlstate, '55006');
     await test.ask('ALTER VIRTUAL CLUSTER two-b STOP SERVICE', SYSTEM);
     await assert.rejects(route('two-b'), { code: 'service_unavailable' });
