@@ -1,3 +1,4 @@
+import type { VirtualClusterId } from '../base/index.ts';
 import type { FrontDoorCounters } from '../frontdoor/index.ts';
 import type { MetricFamily } from '../http/index.ts';
 import type { InstanceHost, InstanceState } from '../instance/index.ts';
@@ -20,10 +21,13 @@ interface Door {
 export function nodeMetrics(parts: {
   doors: readonly Door[];
   instanceHost: InstanceHost;
+  /** Names of virtual clusters are unique among these; instances of dropped ones are kept for a while. */
+  virtualClusterIds: ReadonlySet<VirtualClusterId>;
 }): readonly MetricFamily[] {
   const sum = (of: (door: Door) => number) => parts.doors.reduce((total, door) => total + of(door), 0);
   const count = (name: keyof FrontDoorCounters) => sum((door) => door.counters[name]);
   const instances = parts.instanceHost.list();
+  const current = instances.filter(({ identity }) => parts.virtualClusterIds.has(identity.virtualClusterId));
   return [
     figure(
       'sql_sessions',
@@ -32,7 +36,12 @@ export function nodeMetrics(parts: {
       sum((door) => door.sessions),
     ),
     figure('sql_connections_accepted_count', 'counter', 'Connections accepted', count('connectionsAccepted')),
-    figure('sql_connections_refused_count', 'counter', 'Connections refused', count('connectionsRefused')),
+    figure(
+      'sql_connections_refused_count',
+      'counter',
+      'Connections that got no session',
+      count('connectionsRefused'),
+    ),
     figure('sql_authentications_failed_count', 'counter', 'Failed logins', count('authenticationsFailed')),
     figure('sql_bytesin', 'counter', 'Bytes relayed from clients', count('clientBytes')),
     figure('sql_bytesout', 'counter', 'Bytes relayed to clients', count('backendBytes')),
@@ -58,7 +67,7 @@ export function nodeMetrics(parts: {
       name: 'instance_starts_count',
       help: 'Starts of an instance since the daemon began, adoptions included',
       type: 'counter',
-      samples: instances.map((instance) => ({
+      samples: current.map((instance) => ({
         labels: { tenant: instance.identity.virtualClusterName },
         value: instance.generation,
       })),

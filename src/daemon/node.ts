@@ -239,8 +239,15 @@ export class Node implements AsyncDisposable {
   async #collectMetrics() {
     const frontDoor = this.#frontDoor;
     const relays = (await this.#relays?.figures()) ?? [];
+    const ids = this.#control.health().virtualClusters.map((status) => status.id);
     const ofNode =
-      frontDoor === undefined ? [] : nodeMetrics({ doors: [frontDoor, ...relays], instanceHost: this.#host });
+      frontDoor === undefined
+        ? []
+        : nodeMetrics({
+            doors: [frontDoor, ...relays],
+            instanceHost: this.#host,
+            virtualClusterIds: new Set(ids),
+          });
     const ofVirtualClusters = await this.#control.metricsSnapshot({ signal: this.#environment.stop.orderly });
     return [...ofVirtualClusters, ...ofNode];
   }
