@@ -63,7 +63,10 @@ test('help is given where it is asked for', async () => {
     assert.equal(code, 0);
     assert.match(stdout, /^Usage: atoll sql \[flags\]\n/);
   }
-  assert.match((await run('--version')).stdout, /^Atoll +\d+\.\d+\.\d+\n/);
+  assert.match(
+    (await run('--version')).stdout,
+    /^Atoll +\d+\.\d+\.\d+\nPostgreSQL +18\.\d\S*\nNode\.js +24\.\S+\nPlatform +\w+-\w+\n$/,
+  );
 });
 
 test('what goes wrong has a line, a hint and an exit code', async () => {

@@ -1,7 +1,7 @@
 export { answersClients } from './answers-clients.ts';
 export { DEFAULT_INSTANCE_SETTINGS } from './configuration.ts';
 export type * from './contract.ts';
-export type { EngineSource } from './engine.ts';
+export { type EngineSource, findBundledEngine } from './engine.ts';
 export { openInstanceHost, type OpenHostOptions } from './host.ts';
 export { makeDirectories } from './make-directories.ts';
 export type { StopLimits } from './postmaster.ts';
