@@ -448,6 +448,16 @@ const declared = {
     defaultValue: 'fastest',
     description: 'accepted for compatibility: backups are compressed by zstd at its fastest level',
   },
+  'timeline.log.size_max': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    atNextStart: true,
+    type: { kind: 'byte_size', min: 64n * MIB, max: 1n << 60n },
+    defaultValue: '64 GiB',
+    description:
+      'room on disk that the log of a virtual cluster may take in its timeline; beyond, it stays with the instance',
+  },
   'timeseries.storage.enabled': {
     ...systemOnly,
     ...stored,

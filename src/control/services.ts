@@ -9,6 +9,7 @@ import {
 } from '../catalog/index.ts';
 import type { Instance, InstanceHost, InstanceSettings } from '../instance/index.ts';
 import type { JobDomain, JobRunner, ScheduleDomain, Scheduler } from '../jobs/index.ts';
+import { timelineStoreLocation, type VaultHost, type VaultSource } from '../timeline/index.ts';
 import { requireEmpty } from './emptiness.ts';
 import { healRoles } from './heal-roles.ts';
 import type { ServiceGates } from './service-gate.ts';
@@ -22,6 +23,8 @@ export interface ServicesOptions {
   readonly gates: ServiceGates;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Receives the log of whatever runs; left out on a node that keeps no timelines. */
+  readonly vault?: VaultHost | undefined;
   /** A virtual cluster may be renamed while it serves. */
   readonly nameOf: (virtualClusterId: VirtualClusterId) => VirtualClusterName | undefined;
 }
@@ -70,6 +73,8 @@ export class Services {
     await runner.detach(record.id);
     settings.unload(record.id);
     await instanceHost.get(record.id)?.stop({ mode: 'orderly', ...wait });
+    // A server that stops in order waits until the vault has all of its log.
+    await this.#options.vault?.unfollow(record.id);
   }
 
   /**
@@ -89,6 +94,8 @@ export class Services {
       await requireEmpty(before, options);
       await scheduler.detach(record.id);
       await runner.detach(record.id);
+      // What comes next at the same socket is another life of the data.
+      await this.#options.vault?.unfollow(record.id);
       await options.commit();
     } finally {
       const now = this.instanceOf(record);
@@ -102,6 +109,8 @@ export class Services {
     wait: { signal: AbortSignal },
   ): Promise<void> {
     const { settings, runner, scheduler, gates, clock, logger } = this.#options;
+    // First of all: nothing that is written from now on may be recycled before the vault has it.
+    await this.#options.vault?.follow(this.#vaultSourceOf(record, instance));
     const now = clock.now();
     const healed = await instance.withSystemClient(async (client) => {
       await migrate(client, { set: 'virtual_cluster', now });
@@ -113,6 +122,27 @@ export class Services {
     await runner.attach(this.#domainOf(record, instance), wait);
     await scheduler.attach(this.#scheduleDomainOf(record, instance), wait);
     gates.open(record.id);
+  }
+
+  #vaultSourceOf(record: VirtualClusterRecord, instance: Instance): VaultSource {
+    const { settings, instanceHost } = this.#options;
+    const { identity, dataDirectory, socketDirectory } = instance;
+    return {
+      dataDirectory,
+      socketDirectory,
+      virtualClusterId: record.id,
+      virtualClusterName: record.name,
+      incarnation: identity.incarnation,
+      parentIncarnation: identity.parentIncarnation,
+      forkLsn: identity.forkLsn,
+      systemIdentifier: identity.systemIdentifier,
+      engineMajor: identity.engineMajor,
+      store: timelineStoreLocation({
+        storeDirectory: instanceHost.storeDirectory,
+        virtualClusterId: record.id,
+      }),
+      bytesMax: settings.integer(record.id, 'timeline.log.size_max'),
+    };
   }
 
   #scheduleDomainOf(record: VirtualClusterRecord, instance: Instance): ScheduleDomain {

@@ -4,6 +4,7 @@ import { type VirtualClusterRecord, dataStateText, serviceModeOf } from '../cata
 import { answersClients, type InstanceState } from '../instance/index.ts';
 import { BACKUP_JOB, RESTORE_JOB } from '../jobs/index.ts';
 import type { Core } from './core.ts';
+import { vaultFamilies } from './vault-metrics.ts';
 
 export interface VirtualClusterStatus {
   readonly id: VirtualClusterId;
@@ -109,6 +110,7 @@ export async function metricFamilies(
     family('sql_txn_rollback_count', 'counter', 'Transactions rolled back', (of) => of.rollbacks),
     family('sql_conns', 'gauge', 'Open SQL sessions', (of) => of.sessions),
     ...[BACKUP_JOB, RESTORE_JOB].map((type) => runningJobs(core, { type, serving })),
+    ...vaultFamilies(core),
   ];
 }
 

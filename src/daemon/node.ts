@@ -17,7 +17,15 @@ import { openControl, type Control, type Virtualization } from '../control/index
 import { openFrontDoor, type FrontDoor } from '../frontdoor/index.ts';
 import { HttpServer } from '../http/index.ts';
 import { makeDirectories, openInstanceHost, type OpenInstanceHost } from '../instance/index.ts';
-import { createBulkWorker, createCollectionReader } from '../timeline/index.ts';
+import {
+  createBulkWorker,
+  createCaptureWorker,
+  createCollectionReader,
+  createPointWorker,
+  createTimelineReader,
+  openVaultHost,
+  type VaultHost,
+} from '../timeline/index.ts';
 import { formatAddress, formatLocality, type Address } from './address.ts';
 import type { DaemonConfig } from './config.ts';
 import { nodeMetrics } from './node-metrics.ts';
@@ -54,16 +62,21 @@ export class Node implements AsyncDisposable {
   readonly #stack = new AsyncDisposableStack();
   readonly #host: OpenInstanceHost;
   readonly #control: Control;
+  readonly #vault: VaultHost;
   /** Two operators who ask at the same time are answered one after the other. */
   readonly #initializing = new Mutex();
   #frontDoor: FrontDoor | undefined;
   #relays: RelayGroup | undefined;
   #http: HttpServer | undefined;
 
-  private constructor(environment: NodeEnvironment, parts: { host: OpenInstanceHost; control: Control }) {
+  private constructor(
+    environment: NodeEnvironment,
+    parts: { host: OpenInstanceHost; control: Control; vault: VaultHost },
+  ) {
     this.#environment = environment;
     this.#host = parts.host;
     this.#control = parts.control;
+    this.#vault = parts.vault;
   }
 
   /** Opens the store and the ports; nobody is served yet. */
@@ -83,12 +96,19 @@ export class Node implements AsyncDisposable {
       logger,
       signal: stop.orderly,
     });
+    let vault: VaultHost | undefined;
     try {
       onStoreOpened(host);
+      vault = await openVaultHost({ directory: join(host.storeDirectory, 'timeline'), clock, logger });
       const control = openControl({
         instanceHost: host,
         bulkWorker: createBulkWorker({ clock, logger }),
         collectionReader: createCollectionReader({ rng }),
+        timeline: {
+          vault,
+          reader: createTimelineReader({ rng, vault }),
+          worker: { ...createCaptureWorker({ clock, logger }), ...createPointWorker({ clock, logger }) },
+        },
         clock,
         rng,
         logger,
@@ -96,10 +116,11 @@ export class Node implements AsyncDisposable {
         cluster: { id: host.clusterId, key: host.clusterKey },
         externalDirectory: await openExternalDirectory(host.storeDirectory, config),
       });
-      const node = new Node(environment, { host, control });
+      const node = new Node(environment, { host, control, vault });
       await node.#listen();
       return node;
     } catch (error) {
+      await vault?.close();
       await host.close();
       throw error;
     }
@@ -154,6 +175,8 @@ export class Node implements AsyncDisposable {
   async #listen(): Promise<void> {
     const { config, clock, logger } = this.#environment;
     this.#defer('closing the store', () => this.#host.close());
+    // After the instances: each waits, when it stops, until its last log was received.
+    this.#defer('closing the vault', () => this.#vault.close());
     try {
       const http = await HttpServer.open({
         address: config.http,

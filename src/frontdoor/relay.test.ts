@@ -196,6 +196,16 @@ test('replication connections pass, but not with any output plugin', async () =>
   await client.query('CREATE_REPLICATION_SLOT p TEMPORARY PHYSICAL');
   await client.query('BEGIN');
   await assert.rejects(client.query('CREATE_REPLICATION_SLOT x LOGICAL evil'), { code: '42501' });
+  for (const query of [
+    'DROP_REPLICATION_SLOT atoll_vault',
+    'drop_replication_slot ATOLL_VAULT WAIT',
+    'START_REPLICATION SLOT "atoll_vault" PHYSICAL 0/0',
+    'READ_REPLICATION_SLOT atoll_vault',
+    'ALTER_REPLICATION_SLOT atoll_vault ( FAILOVER )',
+    'CREATE_REPLICATION_SLOT atoll_other PHYSICAL',
+  ]) {
+    await assert.rejects(client.query(query), { code: '42501' }, query);
+  }
   await assert.rejects(client.query('SELECT 1'), { code: '25P02' });
   await client.query('ROLLBACK');
   // The replication grammar knows no comments, so none can hide a command.

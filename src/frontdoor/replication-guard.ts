@@ -10,11 +10,14 @@ import type { Relay } from './relay.ts';
  */
 const OUTPUT_PLUGINS: ReadonlySet<string> = new Set(['pgoutput', 'test_decoding', 'wal2json', 'decoderbufs']);
 
-const COMMAND = /^\s*create_replication_slot(?![a-z0-9_$])/i;
+/** Commands that name a slot; what names none passes. */
+const COMMAND = /^\s*(?:(?:create|drop|alter|read)_replication_slot|start_replication)(?![a-z0-9_$])/i;
+/** Slots of that name are the node's own: they keep what the timeline still needs. */
+const OWN_SLOT = /^atoll_/;
 /** A quoted or plain identifier, or any other character, of the replication grammar; it knows no comments. */
 const TOKEN = /"((?:[^"]|"")*)"|([a-z_\x80-\uffff][a-z0-9_$\x80-\uffff]*)|\S/giu;
 
-/** Guards a replication connection: all passes, but for slots with a plugin that is not on the list. */
+/** Guards a replication connection: all passes, but for slots with a plugin that is not on the list, and for the node's own slots. */
 export class ReplicationGuard implements Interpreter {
   readonly #relay: Relay;
   readonly #logger: Logger;
@@ -49,13 +52,20 @@ export class ReplicationGuard implements Interpreter {
   }
 }
 
-/** Why a CREATE_REPLICATION_SLOT may not pass; undefined when it may. What can't be read may not. */
+/** Why a command may not pass; undefined when it may. A CREATE_REPLICATION_SLOT that can't be read may not. */
 function refusalOf(text: string): AppError | undefined {
   const tokens = Array.from(text.matchAll(TOKEN), ([token, quoted, plain]) => ({
     name: quoted?.replaceAll('""', '"') ?? plain?.toLowerCase() ?? token,
     isPlain: plain !== undefined,
   }));
-  const [, , ...rest] = tokens; // The command and the slot's name.
+  const [command, ...named] = tokens;
+  const isStart = command?.name === 'start_replication';
+  const slot = isStart ? (named[0]?.name === 'slot' ? named[1] : undefined) : named[0];
+  if (slot !== undefined && OWN_SLOT.test(slot.name)) {
+    return new AppError('insufficient_privilege', `replication slot "${slot.name}" belongs to the node`);
+  }
+  if (command?.name !== 'create_replication_slot') return undefined;
+  const rest = tokens.slice(2); // Behind the command and the slot's name.
   if (rest[0]?.isPlain === true && rest[0].name === 'temporary') rest.shift();
   const [kind, plugin] = rest;
   if (kind?.isPlain === true && kind.name === 'physical') return undefined;

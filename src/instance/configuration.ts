@@ -47,8 +47,9 @@ const FIXED: Readonly<Record<string, string>> = {
   archive_mode: 'off',
   min_wal_size: '32MB',
   max_wal_size: '1GB',
-  max_wal_senders: '10',
-  max_replication_slots: '10',
+  // One of each for the vault, one for a capture; the rest is the tenant's.
+  max_wal_senders: '12',
+  max_replication_slots: '12',
   idle_replication_slot_timeout: '1d',
 
   // Nothing is loaded that we did not choose.
@@ -94,6 +95,9 @@ const PREFERRED: Readonly<Record<string, string>> = {
   wal_buffers: '1MB',
   io_max_concurrency: '8',
   max_pred_locks_per_transaction: '16',
+
+  // A consumer that does not come, be it the vault or a tenant's, may not fill the disk.
+  max_slot_wal_keep_size: '10GB',
 
   timezone: 'UTC',
   datestyle: 'iso, mdy',

@@ -18,13 +18,15 @@ const ADMIN_MEMBERSHIPS = [
 
 /**
  * Functions taken from everybody. Those of slots name an output plugin, which may be a path to load code from, or hold
- * WAL without limit; the front door offers slots itself. Those of large objects read and write the host's files.
+ * WAL without limit, or reach the slot of the vault; the front door offers slots itself. Those of large objects read and write the host's files.
  */
 const WITHHELD_FUNCTIONS = [
   'pg_create_logical_replication_slot',
   'pg_create_physical_replication_slot',
   'pg_copy_logical_replication_slot',
   'pg_copy_physical_replication_slot',
+  'pg_drop_replication_slot',
+  'pg_replication_slot_advance',
   'lo_import',
   'lo_export',
 ];

@@ -19,6 +19,8 @@ export interface TimelinePoint {
   readonly lsn: Lsn;
   /** The moment this was resolved from, or the newest commit before it. */
   readonly time: Timestamp;
+  /** The clock was set back over `time`: it was lived through twice, and the first time counts. */
+  readonly isAmbiguous?: true;
 }
 
 /** What somebody wants to go back to. */
@@ -46,7 +48,10 @@ export type VaultState =
   | { readonly kind: 'waiting'; readonly reason: string }
   /** Stopped by its limit or by a full disk; goes on by itself when there is room. */
   | { readonly kind: 'out_of_room'; readonly reason: string }
-  /** Log that nobody has any more is missing. A new base makes the time after it restorable. */
+  /**
+   * Receiving, but log that nobody has any more is missing before what follows. A new base makes the time after it restorable; shown until
+   * what lies before the gap is collected.
+   */
   | { readonly kind: 'gap'; readonly fromLsn: Lsn; readonly toLsn: Lsn };
 
 export interface VaultStatus {
@@ -93,8 +98,6 @@ export interface BaseSummary extends BackupSummary {
   /** No target before this can be reached from it. */
   readonly stopLsn: Lsn;
   readonly captureStartTime: Timestamp;
-  /** The base whose frames it builds on, or null. */
-  readonly baseSubdirectory: string | null;
 }
 
 export interface CaptureBaseRequest {
@@ -183,7 +186,9 @@ export interface TimelineReader {
   incarnations(store: TimelineStoreLocation): Promise<readonly IncarnationRecord[]>;
   /**
    * Which position a target is, on the lineage that leads to `current`: just before the first commit whose running maximum of
-   * commit times exceeds the time.
+   * commit times exceeds the time. A time that no commit exceeds, because the virtual cluster was idle, is the end of the log: of what
+   * was durable when it is asked, or of what was when it is known that idleness lasted beyond the time. There may be no record at or
+   * after that position. `latest` is the end of the last complete record that is durable.
    * @throws InputError `time_outside_window`, naming the window
    */
   resolve(

@@ -51,7 +51,7 @@ export async function* openLog(
     const start = walSegmentStart({ segmentNo, segmentBytes });
     if (throughLsn !== undefined && start >= throughLsn) return;
     const segment = {
-      timelineId: timelineAt(record, { segmentNo, segmentBytes, timelineMax: timelineId }),
+      timelineId: timelineOfSegment(record, { segmentNo, segmentBytes, timelineMax: timelineId }),
       segmentNo,
       segmentBytes,
     };
@@ -76,7 +76,7 @@ export async function* openLog(
 }
 
 /** On which timeline the file of a segment is to be read: the one of a timeline that begins in it holds what is before, too. */
-export function timelineAt(
+export function timelineOfSegment(
   record: IncarnationRecord,
   options: { readonly segmentNo: bigint; readonly segmentBytes: number; readonly timelineMax: number },
 ): number {

@@ -13,6 +13,7 @@ import {
 import { type WalRecord, WalRecordReader, walSegmentNoOf, walSegmentStart } from '../../pg/index.ts';
 import { openCollection } from '../collection/open.ts';
 import type { IncarnationRecord } from '../store-contract.ts';
+import { gapsOf, type LogGap } from '../store/gaps.ts';
 import { type LogSegment, readSegment } from '../store/read-log.ts';
 import {
   contiguousRun,
@@ -24,12 +25,6 @@ import {
 import { type ClockStep, CommitTracker } from './commit-tracker.ts';
 import { removeDurably } from './files.ts';
 import { TimeIndexWriter } from './time-index-writer.ts';
-
-/** Log that is missing between what is there. */
-export interface LogGap {
-  readonly fromLsn: Lsn;
-  readonly toLsn: Lsn;
-}
 
 export interface FoundLog {
   readonly segmentBytes: number;
@@ -68,16 +63,6 @@ export async function findLog(options: FindOptions): Promise<FoundLog | null> {
   await checkHeaders(run, options);
   const proved = await prove({ ...options, folder, run, indexEndLsn: null });
   return { ...proved, gaps: gapsOf(folder, run), oldestLsn: startOf(run[0], folder) };
-}
-
-/** Missing log before the segments that lead to the newest one. */
-export function gapsOf(folder: WalFolder, run: readonly SegmentFile[]): readonly LogGap[] {
-  const first = run[0];
-  if (first === undefined) return [];
-  const before = folder.segments.findLast(({ segmentNo }) => segmentNo < first.segmentNo);
-  if (before === undefined) return [];
-  const fromLsn = walSegmentStart({ segmentNo: before.segmentNo + 1n, segmentBytes: folder.segmentBytes });
-  return [{ fromLsn, toLsn: startOf(first, folder) }];
 }
 
 type Proved = Omit<FoundLog, 'gaps' | 'oldestLsn'>;

@@ -20,13 +20,14 @@ import {
 import { type WalRecordReader, walSegmentNoOf, walSegmentStart } from '../../pg/index.ts';
 import type { TimeIndexEntry } from '../format/time-index.ts';
 import type { IncarnationRecord, TimelineStoreLocation } from '../store-contract.ts';
+import { gapsOf, type LogGap } from '../store/gaps.ts';
 import { openSegmentName, walDirectory } from '../store/layout.ts';
 import type { LogSegment } from '../store/read-log.ts';
 import { contiguousRun, listWalFolder } from '../store/wal-folder.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { type ClockStep, CommitTracker } from './commit-tracker.ts';
 import { makeFolderDurably, syncFile, syncFolder } from './files.ts';
-import { findLog, type FoundLog, gapsOf, type LogGap, newRecordReader } from './find-log.ts';
+import { findLog, type FoundLog, newRecordReader } from './find-log.ts';
 import { readRecord, writeRecord } from './incarnation-file.ts';
 import type { SegmentCloser } from './segment-closer.ts';
 import { SegmentFile } from './segment-file.ts';
@@ -126,8 +127,7 @@ export class ReceivedLog implements AsyncDisposable {
       onRecord: (each) => tracker.take(each),
       atDamage: 'corrupt',
     });
-    const place = { name: '', isClosed: false, timelineId: begin.timelineId };
-    const first = { ...place, segmentNo: walSegmentNoOf({ lsn: beginLsn, segmentBytes }) };
+    const first = { segmentNo: walSegmentNoOf({ lsn: beginLsn, segmentBytes }) };
     const { continues } = begin;
     const found: FoundLog = {
       segmentBytes,

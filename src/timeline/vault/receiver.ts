@@ -14,9 +14,16 @@ import {
   type Timestamp,
   toError,
 } from '../../base/index.ts';
-import { isWalSegmentBytes, walSegmentNoOf, walSegmentStart } from '../../pg/index.ts';
+import {
+  formatTimelineHistoryName,
+  isWalSegmentBytes,
+  parseTimelineHistory,
+  rootTimelineHistory,
+  type TimelineHistory,
+  walSegmentNoOf,
+  walSegmentStart,
+} from '../../pg/index.ts';
 import type { VaultSource, VaultState, VaultStatus } from '../store-contract.ts';
-import { historyFileName } from '../store/lineage.ts';
 import { walDirectory } from '../store/layout.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { makeFolderDurably, writeDurably } from './files.ts';
@@ -24,7 +31,6 @@ import { ReceivedLog, type ReceivedLogOptions } from './received-log.ts';
 import { ReplicationConnection, ReplicationError, type StreamEvent } from './replication-connection.ts';
 import type { SegmentCloser } from './segment-closer.ts';
 import { storedBytesBelow } from './stored-bytes.ts';
-import { type HistoryLine, parseHistory, successorOf } from './timeline-history.ts';
 
 export const VAULT_SLOT = 'atoll_vault';
 
@@ -227,6 +233,12 @@ export class Receiver {
             return event;
         }
       }
+    } catch (error) {
+      // The log that comes next was removed, or the slot given up: the next attempt begins otherwise.
+      const sqlstate = error instanceof ReplicationError ? error.serverSqlstate : '';
+      this.#mustSkip ||= sqlstate === SQLSTATE.undefinedFile;
+      this.#mustRemakeSlot ||= sqlstate === SQLSTATE.notInPrerequisiteState;
+      throw error;
     } finally {
       this.#stream = null;
       this.#answer = null;
@@ -336,18 +348,19 @@ export class Receiver {
     }
     if (log.timelineId === serverTimelineId) return log;
     const history = await this.#history(connection, serverTimelineId);
-    const { timelineId } = log;
-    const successor = successorOf(history, { timelineId, newestTimelineId: serverTimelineId });
-    if (successor === null) {
+    const at = history.findIndex(({ timelineId }) => timelineId === log.timelineId);
+    const [own, next] = at === -1 ? [] : history.slice(at);
+    if (own?.endLsn === null || own === undefined || next === undefined) {
       throw new AppError(
         'object_state',
-        `timeline ${serverTimelineId} of the instance does not come from timeline ${timelineId} of the vault`,
+        `timeline ${serverTimelineId} of the instance does not come from timeline ${log.timelineId} of the vault`,
         { hint: 'the data directory was exchanged behind the back of Atoll: restore the virtual cluster' },
       );
     }
+    const switchLsn = next.beginLsn;
     // The end of the old one is still to be had.
-    if (log.endLsn < successor.switchLsn) return log;
-    await this.#nextTimeline(connection, { log, ...successor });
+    if (log.endLsn < switchLsn) return log;
+    await this.#nextTimeline(connection, { log, nextTimelineId: next.timelineId, switchLsn });
     return this.#place(connection, { serverTimelineId, reservedLsn });
   }
 
@@ -358,7 +371,11 @@ export class Receiver {
   ): Promise<ReceivedLog> {
     const { source, logger } = this.#options;
     const segmentBytes = parseSegmentBytes(await show(connection, 'wal_segment_size'));
-    const history = timelineId === 1 ? [] : await this.#history(connection, timelineId);
+    const history = await this.#history(connection, timelineId).catch((error: unknown) => {
+      // A copy that became a system of its own keeps no log of the former one, and no history.
+      if (error instanceof ReplicationError && error.serverSqlstate === SQLSTATE.undefinedFile) return null;
+      throw error;
+    });
     const fromLsn = this.#mustSkip || source.forkLsn === null ? reservedLsn : source.forkLsn;
     const segmentNo = walSegmentNoOf({ lsn: fromLsn, segmentBytes });
     const beginLsn = walSegmentStart({ segmentNo, segmentBytes });
@@ -369,12 +386,9 @@ export class Receiver {
       );
     }
     await this.#closeLog();
-    const begin = {
-      timelineId,
-      timelineBeginLsn: history.at(-1)?.switchLsn ?? beginLsn,
-      segmentBytes,
-      beginLsn,
-    };
+    const switchLsn = history?.at(-1)?.beginLsn ?? NOWHERE;
+    const timelineBeginLsn = switchLsn === NOWHERE ? beginLsn : switchLsn;
+    const begin = { timelineId, timelineBeginLsn, segmentBytes, beginLsn };
     const log = await ReceivedLog.begin(this.#logOptions(), begin);
     this.#log = log;
     this.#mustSkip = false;
@@ -401,14 +415,15 @@ export class Receiver {
   }
 
   /** Fetches and keeps the history of a timeline. */
-  async #history(connection: ReplicationConnection, timelineId: number): Promise<readonly HistoryLine[]> {
+  async #history(connection: ReplicationConnection, timelineId: number): Promise<TimelineHistory> {
+    if (timelineId === 1) return rootTimelineHistory(1);
     const { store, incarnation } = this.#options.source;
     const [row] = await connection.command(`TIMELINE_HISTORY ${timelineId}`);
     const text = row?.[1] ?? '';
-    const history = parseHistory(text);
+    const history = parseTimelineHistory({ text, timelineId });
     const directory = walDirectory(store, incarnation);
     await makeFolderDurably(directory);
-    await writeDurably(join(directory, historyFileName(timelineId)), text);
+    await writeDurably(join(directory, formatTimelineHistoryName(timelineId)), text);
     return history;
   }
 
@@ -486,16 +501,19 @@ export class Receiver {
     if (this.#stopping.signal.aborted) return;
     const { logger } = this.#options;
     const isOfDisk = isAppError(error, 'disk_full', 'limit_exceeded') || isFull(error);
-    if (error instanceof ReplicationError) {
-      if (error.serverSqlstate === SQLSTATE.undefinedFile) this.#mustSkip = true;
-      if (error.serverSqlstate === SQLSTATE.notInPrerequisiteState) this.#mustRemakeSlot = true;
-    } else if (!isAppError(error, 'connection_failure', 'object_state', 'disk_full', 'limit_exceeded')) {
+    const isHarmless = error instanceof ReplicationError;
+    if (
+      !isHarmless &&
+      !isAppError(error, 'connection_failure', 'object_state', 'disk_full', 'limit_exceeded')
+    ) {
       // What is there is proved anew before it goes on.
       await this.#closeLog().catch((cause: unknown) =>
         logger.error('the log in the vault cannot be closed', cause),
       );
     }
-    if (isAppError(error, 'data_corrupt')) logger.error('the log that the instance sends is damaged', error);
+    if (isAppError(error, 'data_corrupt') && this.#state.kind === 'receiving') {
+      logger.error('the log that the instance sends is damaged', error);
+    }
     const reason = toError(error).message;
     this.#setState(isOfDisk ? { kind: 'out_of_room', reason } : { kind: 'waiting', reason });
   }

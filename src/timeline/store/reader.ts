@@ -1,0 +1,238 @@
+/** Answers what a timeline store holds, and which position a moment is. */
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  errnoOf,
+  formatLsn,
+  formatTimestamp,
+  type IncarnationId,
+  InputError,
+  isAppError,
+  type Lsn,
+  parseIncarnationId,
+  type Rng,
+  type Timestamp,
+} from '../../base/index.ts';
+import type { ClusterKey } from '../../keys/index.ts';
+import type {
+  BaseSummary,
+  IncarnationRecord,
+  TimelinePoint,
+  TimelineReader,
+  TimelineStoreLocation,
+  TimelineTarget,
+  VaultHost,
+} from '../store-contract.ts';
+import { syncFile } from '../vault/files.ts';
+import { readRecord } from '../vault/incarnation-file.ts';
+import { BaseIndex } from './base-index.ts';
+import { gapsOf } from './gaps.ts';
+import { openSegmentName, walDirectory } from './layout.ts';
+import { isOnTheWay, stretchesTo } from './lineage.ts';
+import { endOfTimes, isAmbiguous, type LogOfLife, placeOfTime } from './resolve.ts';
+import { contiguousRun, listWalFolder } from './wal-folder.ts';
+
+/** Lives that one lineage may have. Beyond, the records lead in a circle or are not ours. */
+const LIVES_MAX = 10_000;
+
+/**
+ * Reads timeline stores. While a vault receives, it tells how far the log is durable and known; without one, what lies on disk is made
+ * durable before it is relied on.
+ */
+export function createTimelineReader(options: {
+  readonly rng: Rng;
+  readonly vault?: Pick<VaultHost, 'status'>;
+}): TimelineReader {
+  const index = new BaseIndex(options);
+  const { vault } = options;
+  return {
+    bases: (store, each) => index.bases(store, each),
+    incarnations: (store) => incarnationsOf(store),
+    resolve: (store, each) => new Resolution({ ...each, store, index, vault }).run(),
+  };
+}
+
+/** The records of all incarnations that have log here. @throws CorruptError, AppError `format_unsupported` */
+async function incarnationsOf(store: TimelineStoreLocation): Promise<readonly IncarnationRecord[]> {
+  const records: IncarnationRecord[] = [];
+  for (const incarnation of await folderNames(store)) {
+    const record = await readRecord(walDirectory(store, incarnation));
+    if (record !== null) records.push(record);
+  }
+  return records;
+}
+
+async function folderNames({ directory }: TimelineStoreLocation): Promise<readonly IncarnationId[]> {
+  const names = await readdir(join(directory, 'wal')).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw error;
+  });
+  return names.flatMap((name) => {
+    try {
+      return [parseIncarnationId(name)];
+    } catch (error) {
+      if (isAppError(error, 'incarnation_malformed')) return []; // Not ours, and not used.
+      throw error;
+    }
+  });
+}
+
+interface ResolutionOptions {
+  readonly store: TimelineStoreLocation;
+  readonly target: TimelineTarget;
+  readonly current: IncarnationId;
+  readonly key: ClusterKey;
+  readonly index: BaseIndex;
+  readonly vault: Pick<VaultHost, 'status'> | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** One question, with what had to be looked up for it. */
+class Resolution {
+  readonly #options: ResolutionOptions;
+  #records: readonly IncarnationRecord[] = [];
+  #bases: readonly BaseSummary[] = [];
+
+  constructor(options: ResolutionOptions) {
+    this.#options = options;
+  }
+
+  async run(): Promise<TimelinePoint> {
+    const { store, target, index } = this.#options;
+    this.#records = await incarnationsOf(store);
+    this.#bases = await index.bases(store, this.#options);
+    const logs = await this.#lineage();
+    const end = await this.#end(logs);
+    switch (target.kind) {
+      case 'latest':
+        return this.#requireReachable(end.point, end);
+      case 'lsn':
+        return this.#pointAt(target, { logs, end });
+      case 'time':
+        return this.#pointOf(target.time, { logs, end });
+    }
+  }
+
+  /** The logs of the lives that lead to the current one, oldest first; each ends where the next one begins. */
+  async #lineage(): Promise<readonly LogOfLife[]> {
+    const { store, current, vault, signal } = this.#options;
+    const logs: LogOfLife[] = [];
+    const status = vault?.status(store.virtualClusterId);
+    let record = this.#records.find(({ incarnation }) => incarnation === current);
+    if (record === undefined) throw this.#outside('nothing of it was received yet');
+    let endLsn = status?.incarnation === current ? status.durableLsn : null;
+    if (endLsn === null) await syncNewest(store, record);
+    for (let lives = 0; record !== undefined && lives < LIVES_MAX; lives++) {
+      logs.unshift({ store, record, endLsn, signal });
+      endLsn = record.timelines[0]?.beginLsn ?? record.forkLsn;
+      const { parentIncarnation }: IncarnationRecord = record;
+      record = this.#records.find(({ incarnation }) => incarnation === parentIncarnation);
+    }
+    return logs;
+  }
+
+  /** How far the current life is known. */
+  async #end(logs: readonly LogOfLife[]): Promise<End> {
+    const { store, current, vault } = this.#options;
+    const log = logs.at(-1);
+    if (log === undefined) throw this.#outside('nothing of it was received yet');
+    const place = await endOfTimes(log);
+    const status = vault?.status(store.virtualClusterId);
+    const told = status?.incarnation === current ? status.restorableThrough : null;
+    const through = told !== null && (place.time === null || told > place.time) ? told : place.time;
+    return { point: pointOn(log.record, { lsn: place.lsn, time: through ?? NEVER }), through };
+  }
+
+  async #pointOf(
+    time: Timestamp,
+    { logs, end }: { logs: readonly LogOfLife[]; end: End },
+  ): Promise<TimelinePoint> {
+    if (end.through === null || time > end.through) {
+      throw this.#outside(`${formatTimestamp(time)} is later than what is known`, end);
+    }
+    for (const log of logs) {
+      const place = await placeOfTime(log, time);
+      if (place === null) continue;
+      const point = pointOn(log.record, { lsn: place.lsn, time });
+      const marked = (await isAmbiguous(log, time)) ? { ...point, isAmbiguous: true as const } : point;
+      return this.#requireReachable(marked, end);
+    }
+    return this.#requireReachable({ ...end.point, time }, end);
+  }
+
+  async #pointAt(
+    target: { readonly incarnation: IncarnationId; readonly lsn: Lsn },
+    { logs, end }: { logs: readonly LogOfLife[]; end: End },
+  ): Promise<TimelinePoint> {
+    const { incarnation, lsn } = target;
+    const log = logs.find(({ record }) => record.incarnation === incarnation);
+    if (log === undefined)
+      throw this.#outside(`incarnation ${incarnation} does not lead to the current one`, end);
+    const endLsn = log.record === logs.at(-1)?.record ? end.point.lsn : log.endLsn;
+    if (endLsn !== null && lsn > endLsn)
+      throw this.#outside(`${formatLsn(lsn)} lies behind the end of its log`, end);
+    const { time } = await endOfTimes({ ...log, endLsn: lsn });
+    return this.#requireReachable(pointOn(log.record, { lsn, time: time ?? NEVER }), end);
+  }
+
+  /** There must be a base before it, and log without a gap from there on. */
+  async #requireReachable(point: TimelinePoint, end: End): Promise<TimelinePoint> {
+    const stretches = stretchesTo(point, this.#records);
+    for (const base of this.#bases) {
+      if (isOnTheWay(base, stretches) && !(await this.#isCutOff(base, point))) return point;
+    }
+    throw this.#outside(`no base leads to ${formatLsn(point.lsn)}`, end);
+  }
+
+  async #isCutOff(base: BaseSummary, point: TimelinePoint): Promise<boolean> {
+    if (base.incarnation !== point.incarnation) return false;
+    const record = this.#records.find(({ incarnation }) => incarnation === point.incarnation);
+    const folder = await listWalFolder(walDirectory(this.#options.store, point.incarnation));
+    const gaps = gapsOf(folder, contiguousRun(folder, record?.timelines ?? []));
+    return gaps.some(({ fromLsn, toLsn }) => base.startLsn < toLsn && fromLsn < point.lsn);
+  }
+
+  #outside(reason: string, end?: End): InputError<'time_outside_window'> {
+    const first = this.#bases.find(({ incarnation }) =>
+      this.#records.some((record) => record.incarnation === incarnation),
+    );
+    const through = end?.through ?? null;
+    const window =
+      first === undefined || through === null
+        ? 'nothing can be restored yet'
+        : `the window is from ${formatTimestamp(first.endTime)} to ${formatTimestamp(through)}`;
+    const hint =
+      first === undefined
+        ? 'wait until the first base is captured'
+        : 'name a moment in the window; gc.ttlseconds decides how far back it reaches';
+    return new InputError(
+      'time_outside_window',
+      `outside the window that can be restored: ${reason}; ${window}`,
+      {
+        hint,
+      },
+    );
+  }
+}
+
+interface End {
+  readonly point: TimelinePoint;
+  readonly through: Timestamp | null;
+}
+
+/** The time of a place that no commit precedes. */
+const NEVER = 0n as Timestamp;
+
+function pointOn(record: IncarnationRecord, place: { lsn: Lsn; time: Timestamp }): TimelinePoint {
+  const { incarnation, timelines } = record;
+  const timeline = timelines.findLast(({ beginLsn }) => beginLsn < place.lsn) ?? timelines[0];
+  return { incarnation, timelineId: timeline?.timelineId ?? 1, ...place };
+}
+
+/** What a vault that is gone has left may not have been synced. */
+async function syncNewest(store: TimelineStoreLocation, record: IncarnationRecord): Promise<void> {
+  const folder = await listWalFolder(walDirectory(store, record.incarnation));
+  const newest = contiguousRun(folder, record.timelines).at(-1);
+  if (newest === undefined || newest.isClosed) return;
+  await syncFile(join(folder.directory, openSegmentName({ ...newest, segmentBytes: folder.segmentBytes })));
+}
