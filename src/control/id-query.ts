@@ -29,6 +29,8 @@ export async function idsOf(
   const rows = await instance
     .withRoleClient({ role: session.user, database: session.database, signal }, async (client) => {
       await client.query('begin transaction read only');
+      // Names resolve as clients are used to; nothing here has rights that the client lacks.
+      await client.query('set local search_path = "$user", public');
       await client.query(`set local statement_timeout = '${QUERY_SECONDS_MAX}s'`);
       return client.query(`select * from (${sql}) as ids limit ${IDS_MAX + 1}`, parameters);
     })
