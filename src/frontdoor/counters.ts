@@ -1,6 +1,7 @@
 /** What a front door has done since it opened; the figures only rise. */
 export interface FrontDoorCounters {
   connectionsAccepted: number;
+  /** Clients that asked for a session and got none, whatever the reason; failed logins are among them. */
   connectionsRefused: number;
   authenticationsFailed: number;
   clientBytes: number;

@@ -107,6 +107,7 @@ test('no database means defaultdb', async () => {
 });
 
 test('refusals carry their SQLSTATE and close the connection', async () => {
+  const refusedBefore = door.counters.connectionsRefused;
   const unknown = await refusal({ user: 'root', options: '-ccluster=nowhere' });
   assert.equal(unknown['C'], '08004');
   assert.equal(unknown['S'], 'FATAL');
@@ -120,6 +121,7 @@ test('refusals carry their SQLSTATE and close the connection', async () => {
   assert.equal((await refusal({ user: 'nobody_here' }))['C'], '28000');
   assert.equal((await refusal({ user: 'root', replication: 'maybe' }))['C'], '22023');
   assert.equal((await refusal({ user: 'root', options: '-cno_such_setting=1' }))['C'], '42704');
+  assert.equal(door.counters.connectionsRefused, refusedBefore + 7);
   await bed.expectQuiet();
 });
 

@@ -29,6 +29,11 @@ export class PacketReader {
     this.#serve();
   }
 
+  /** Whether this is the error that `end` left for readers. */
+  isEndedBy(error: AppError): boolean {
+    return this.#ended === error;
+  }
+
   /** The next whole packet. One may wait at a time. @throws AppError `connection_failure`, or what `lengthOf` throws */
   next(): Promise<Buffer> {
     assert(this.#waiter === undefined, 'two readers of one connection');

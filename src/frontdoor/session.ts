@@ -151,12 +151,18 @@ export class Session {
         counters.authenticationsFailed += 1;
         logger.info(`refused a client: ${told.message}`);
       }
+      if (this.#hasStarted && !this.#hasLeft(told)) counters.connectionsRefused += 1;
       this.#refuse(errorResponse(told, { severity: 'FATAL', logger }));
       return undefined;
     } finally {
       timer.abort();
       this.#abort.signal.removeEventListener('abort', onAbort);
     }
+  }
+
+  /** The client went away by itself, as psql does to ask for a password: nobody refused it. */
+  #hasLeft(error: unknown): boolean {
+    return isAppError(error, 'connection_failure') && this.#reader.isEndedBy(error);
   }
 
   #refuse(messages: Buffer): void {
@@ -218,6 +224,7 @@ export class Session {
     }
     const { request: served, backend } = await this.#enter(request, { route, signal });
     if (backend instanceof Uint8Array) {
+      this.#environment.counters.connectionsRefused += 1;
       this.#refuse(backend);
       return undefined;
     }
