@@ -16,7 +16,9 @@ export * from './wal-record-reader.ts';
 export * from './wal-record-storage.ts';
 export {
   commitTimeOf,
+  decodePreparedTransaction,
   decodeTransactionEnd,
+  type PreparedTransaction,
   type TransactionEnd,
 } from './wal-record-transaction.ts';
 export * from './wal-record-xlog.ts';

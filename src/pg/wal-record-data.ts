@@ -84,6 +84,11 @@ export class MainDataReader {
     return new TextDecoder().decode(rest.subarray(0, length));
   }
 
+  /** Goes on at the next multiple of 8 bytes. */
+  align(): void {
+    this.#take(-this.#at & 7);
+  }
+
   skip(bytes: number): void {
     this.#take(bytes);
   }

@@ -9,6 +9,7 @@ import { walBytes, walSegmentFiles } from '../../test/harness/read-wal.ts';
 import { formatLsn, formatTimestamp, type Lsn, parseLsn, required } from '../base/index.ts';
 import {
   commitTimeOf,
+  decodePreparedTransaction,
   decodeRunningTransactions,
   decodeStorageEvent,
   decodeTransactionEnd,
@@ -176,6 +177,16 @@ function describeRecord(record: WalRecord): string[] | null {
         : [`lsn ${formatLsn(end.origin.lsn as Lsn)}, at ${formatTimestamp(end.origin.time)}`]),
     ];
   }
+  const prepared = decodePreparedTransaction(record);
+  if (prepared !== null) {
+    assert.equal(prepared.xid, record.xid);
+    return [
+      `PREPARE gid ${prepared.gid}: ${formatTimestamp(prepared.time)}`,
+      ...(prepared.subtransactionIds.length === 0
+        ? []
+        : [`; subxacts:${prepared.subtransactionIds.map((xid) => ` ${xid}`).join('')}`]),
+    ];
+  }
   const running = decodeRunningTransactions(record);
   if (running !== null) {
     const list = (name: string, xids: readonly number[]) =>
@@ -284,6 +295,7 @@ describe('records of the log', () => {
       'Transaction ABORT_PREPARED',
       'Transaction COMMIT',
       'Transaction COMMIT_PREPARED',
+      'Transaction PREPARE',
       'XLOG BACKUP_END',
       'XLOG CHECKPOINT_ONLINE',
       'XLOG CHECKPOINT_REDO',

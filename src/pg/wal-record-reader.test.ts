@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { zstdDecompressSync } from 'node:zlib';
 import fc from 'fast-check';
-import { CorruptError, formatLsn, isAppError, type Lsn, parseLsn } from '../base/index.ts';
+import { CorruptError, formatLsn, isAppError, type Lsn, parseLsn, parseTimestamp } from '../base/index.ts';
 import {
   commitTimeOf,
+  decodePreparedTransaction,
   decodeRunningTransactions,
   decodeStorageEvent,
   decodeTransactionEnd,
@@ -84,6 +85,7 @@ function decodeAll(record: WalRecord): void {
     () => record.mainData,
     () => commitTimeOf(record),
     () => decodeTransactionEnd(record),
+    () => decodePreparedTransaction(record),
     () => decodeStorageEvent(record),
     () => decodeXlogEvent(record),
     () => decodeVisibilitySet(record),
@@ -285,6 +287,41 @@ describe('any log', () => {
       }),
       { numRuns: 2000 },
     );
+  });
+
+  it('of either engine tells all of a commit, whose parts differ in size', () => {
+    for (const [engineMajor, statisticsItemBytes] of [
+      [17, 12],
+      [18, 16],
+    ] as const) {
+      const main = Buffer.alloc(200);
+      let at = main.writeBigInt64LE(1_000_000n, 0);
+      for (const word of [0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x20 | 0x80 | 0x100, 5, 1663])
+        at = main.writeUInt32LE(word, at);
+      for (const word of [2, 101, 102, 1, 1663, 5, 16_400, 3]) at = main.writeUInt32LE(word, at);
+      at = main.writeUInt32LE(1, at + 3 * statisticsItemBytes) + 16;
+      at = main.writeUInt32LE(100, at);
+      at += main.write('name\0', at);
+      at = main.writeBigInt64LE(2_000_000n, main.writeBigUInt64LE(77n, at));
+      const commit = { rmid: RMGR.transaction, info: 0xb0, xid: 9, body: mainDataBody(main.subarray(0, at)) };
+      const common = { beginLsn: GOLDEN_LSN, segmentBytes: SEGMENT_BYTES, timelineId: 1, engineMajor };
+      const { bytes } = writeFixtureWal({ ...common, systemIdentifier: 42n, records: [commit] });
+      const ends: unknown[] = [];
+      readerOf((one) => ends.push(decodeTransactionEnd(one)), { engineMajor }).push(bytes);
+      assert.deepEqual(ends, [
+        {
+          kind: 'commit',
+          time: parseTimestamp('2000-01-01 00:00:01+00'),
+          xid: 100,
+          isPrepared: true,
+          gid: 'name',
+          databaseOid: 5,
+          subtransactionIds: [101, 102],
+          droppedRelations: [{ tablespaceOid: 1663, databaseOid: 5, filenode: 16_400 }],
+          origin: { lsn: 77n, time: parseTimestamp('2000-01-01 00:00:02+00') },
+        },
+      ]);
+    }
   });
 
   it('of garbage is refused', () => {

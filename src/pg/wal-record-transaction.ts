@@ -29,6 +29,8 @@ const XINFO = {
 } as const;
 
 const INVALIDATION_BYTES = 16;
+/** `MAXALIGN(sizeof(xl_xact_prepare))`; the name and each list after it are aligned as well. */
+const PREPARE_HEADER_BYTES = 72;
 
 export interface TransactionEnd {
   readonly kind: 'commit' | 'abort';
@@ -44,6 +46,15 @@ export interface TransactionEnd {
   readonly droppedRelations: readonly RelationLocator[];
   /** Where it came from, when it was replicated. */
   readonly origin: { readonly lsn: bigint; readonly time: Timestamp } | null;
+}
+
+/** A transaction that was prepared: neither committed nor aborted, and beyond crashes. */
+export interface PreparedTransaction {
+  readonly time: Timestamp;
+  readonly xid: number;
+  readonly gid: string;
+  readonly databaseOid: number;
+  readonly subtransactionIds: readonly number[];
 }
 
 /** When the transaction committed that this record ends, prepared ones included; null for any other record. */
@@ -70,6 +81,23 @@ export function decodeTransactionEnd(record: WalRecord): TransactionEnd | null {
     default:
       return null;
   }
+}
+
+/** PREPARE TRANSACTION; null for any other record. @throws CorruptError when it does not hold together */
+export function decodePreparedTransaction(record: WalRecord): PreparedTransaction | null {
+  const isPrepare = (record.info & OPERATION_MASK) === TRANSACTION_OPERATION.prepare;
+  if (record.rmid !== RMGR.transaction || !isPrepare) return null;
+  const reader = new MainDataReader(record);
+  reader.skip(8); // magic, length
+  const xid = reader.uint32();
+  const databaseOid = reader.uint32();
+  const time = reader.time();
+  reader.skip(4); // owner
+  const subtransactions = reader.uint32();
+  reader.skip(PREPARE_HEADER_BYTES - 32);
+  const gid = reader.text();
+  reader.align();
+  return { time, xid, gid, databaseOid, subtransactionIds: reader.oids(subtransactions) };
 }
 
 /** `ParseCommitRecord`, `ParseAbortRecord`: parts in this order, each there if its bit is set. */

@@ -109,7 +109,8 @@ async function rolledBack(query: Query, base: number): Promise<void> {
 }
 
 async function preparedTransactions(query: Query, base: number): Promise<void> {
-  await query(`BEGIN; INSERT INTO account (id) VALUES (${base + 6001}); PREPARE TRANSACTION 'first ${base}'`);
+  await query(`BEGIN; INSERT INTO account (id) VALUES (${base + 6001}); SAVEPOINT one; DELETE FROM doomed; SAVEPOINT two;
+    INSERT INTO account (id) VALUES (${base + 6002}); DROP TABLE IF EXISTS "made_${base / 10_000 - 3}"; PREPARE TRANSACTION 'first ${base}'`);
   await query(`BEGIN; CREATE TABLE unborn_${base} (id int); PREPARE TRANSACTION 'second ${base}'`);
   await query(`COMMIT PREPARED 'first ${base}'`);
   await query(`ROLLBACK PREPARED 'second ${base}'`);
