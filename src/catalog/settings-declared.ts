@@ -345,7 +345,7 @@ const declared = {
   },
   'server.max_connections_per_gateway': {
     ...application,
-    ...stored,
+    ...active,
     type: int(-1n, 1_000_000n),
     defaultValue: '-1',
     description: 'sessions of non-administrators that one node admits; -1 for no limit',

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import pg from 'pg';
 import { TestControl } from '../../test/harness/control.ts';
 import { noBackups } from '../../test/harness/scripted-backups.ts';
+import { required } from '../base/index.ts';
 
 const NEVER = new AbortController().signal;
 
@@ -55,6 +57,34 @@ describe('who gets in', () => {
     for (const user of ['nobody', 'barred', 'admin', 'atoll_backup', "x' OR true --"]) {
       await assert.rejects(authorize(user), { code: 'authorization_invalid', sqlstate: '28000' });
     }
+  });
+
+  it('takes room, unless it is an admin, under a limit that can be changed at any time', async () => {
+    const { socketDirectory } = required(test.host.get(test.idOf('main')), 'instance');
+    const sessions = ['app', 'app', 'root'].map(
+      (user) => new pg.Client({ host: socketDirectory, user, database: 'defaultdb' }),
+    );
+    const limit = (value: string) =>
+      test.ask(`SET CLUSTER SETTING server.max_connections_per_gateway = ${value}`);
+    try {
+      await Promise.all(sessions.map((session) => session.connect()));
+      await authorize('app');
+      await limit('2');
+      await assert.rejects(authorize('app'), {
+        code: 'too_many_connections',
+        sqlstate: '53300',
+        message: 'sorry, too many clients already',
+      });
+      await authorize('root');
+      await limit('3');
+      await authorize('app');
+      await limit('0');
+      await assert.rejects(authorize('app'), { code: 'too_many_connections' });
+    } finally {
+      await test.ask('RESET CLUSTER SETTING server.max_connections_per_gateway');
+      await Promise.all(sessions.map((session) => session.end()));
+    }
+    await authorize('app');
   });
 
   it('takes more for system: admin, or a privilege that was granted there', async () => {

@@ -1,8 +1,8 @@
 /** What the front door asks before it lets somebody in. */
-import { InputError } from '../base/index.ts';
+import { AppError, InputError } from '../base/index.ts';
 import { AUTHORITY_ROLES, SYSTEM_PRIVILEGE_ROLES, type SystemPrivilege } from '../catalog/index.ts';
 import type { Credential } from './contract.ts';
-import { type Asker, holdsPrivilege, isSystem } from './privileges.ts';
+import { ADMIN_ROLE, type Asker, holdsPrivilege, isSystem } from './privileges.ts';
 
 /** Roles that are the node's own: for a client they do not exist. */
 const INTERNAL_ROLES = `(oid = 10 or rolsuper or rolname in ('atoll_reader', '${Object.values(AUTHORITY_ROLES).join("', '")}'))`;
@@ -48,4 +48,29 @@ export async function requireEntry(asker: Asker): Promise<void> {
       hint: 'an admin of the system virtual cluster can grant it the admin role; workloads belong into another virtual cluster',
     },
   );
+}
+
+/**
+ * Admits so many sessions of roles that are no admins, as the virtual cluster itself counts them, in whichever process they are relayed.
+ * Admins come in regardless: somebody must be able to raise the limit. Logins at the same moment don't see each other.
+ * @throws AppError `too_many_connections`
+ */
+export async function requireRoom(asker: Asker, sessionsMax: bigint): Promise<void> {
+  if (await holdsPrivilege(asker, [])) return;
+  const [row] = await asker.instance.withSystemClient(
+    (client) =>
+      client.query(
+        `select count(*)::text as sessions from pg_catalog.pg_stat_activity
+          where backend_type = 'client backend'
+            and exists (select from pg_catalog.pg_authid where oid = usesysid and not ${INTERNAL_ROLES})
+            and not exists (select from pg_catalog.pg_roles where rolname = '${ADMIN_ROLE}'
+                             and pg_catalog.pg_has_role(usesysid, oid, 'MEMBER'))`,
+      ),
+    asker,
+  );
+  if (BigInt(row?.['sessions'] ?? 0) < sessionsMax) return;
+  throw new AppError('too_many_connections', 'sorry, too many clients already', {
+    detail: `${sessionsMax} sessions of roles that are no admins are admitted`,
+    hint: 'close sessions that are not needed; an admin can raise server.max_connections_per_gateway',
+  });
 }

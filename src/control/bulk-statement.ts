@@ -75,7 +75,7 @@ export async function untilSucceeded(
 ): Promise<JobRecord> {
   const ended = await core.runner.waitFor(reference, {
     until: (record) => isTerminal(record.state) || record.state.kind === 'paused',
-    ...newsFor(reference.jobId, context),
+    ...newsFor(job.id, context),
     signal: context.signal,
   });
   requireSucceeded(ended);

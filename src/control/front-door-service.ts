@@ -1,6 +1,6 @@
 /** The answers a SQL front door gets, once there is a core to give them. */
 import { SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
-import { readCredential, requireEntry } from './access.ts';
+import { readCredential, requireEntry, requireRoom } from './access.ts';
 import { authorizeBySystem } from './authority.ts';
 import type { FrontDoorService } from './contract.ts';
 import type { Core } from './core.ts';
@@ -26,7 +26,12 @@ export function frontDoorService(
   return {
     route: async (options) => route(requireCore(), options),
     credential: async (options) => readCredential(asker(options)),
-    authorize: async (options) => requireEntry(asker(options)),
+    authorize: async (options) => {
+      await requireEntry(asker(options));
+      const { settings } = requireCore();
+      const sessionsMax = settings.integer(options.virtualClusterId, 'server.max_connections_per_gateway');
+      if (sessionsMax >= 0n) await requireRoom(asker(options), sessionsMax);
+    },
     authorizeBySystem: async (options) => authorizeBySystem(requireCore(), options),
     screen: ({ session, text }) => {
       if (!isSystem(session.virtualClusterId)) return;
