@@ -9,7 +9,7 @@ import { untilSucceeded } from './bulk-statement.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { newIncarnation } from './new-incarnation.ts';
-import { requireReachable, requireTimeline, resolvePoint, storeOfTimeline } from './timeline-point.ts';
+import { requireReachable, resolvePoint, resolveTarget } from './timeline-point.ts';
 import { notAvailable } from './values.ts';
 import { requireNoRestore, withVirtualCluster } from './virtual-cluster-lookup.ts';
 
@@ -96,16 +96,11 @@ export async function endOfLife(
   core: Core,
   { record, signal }: { record: VirtualClusterRecord; signal: AbortSignal },
 ): Promise<TimelinePoint> {
-  const { reader } = requireTimeline(core);
-  const { instanceHost, cluster } = core.options;
-  const lastRecordLsn = await instanceHost.lastRecordLsn(record.id);
-  const latest = await reader.resolve(storeOfTimeline(core, record), {
-    target: { kind: 'latest' },
-    current: core.services.instanceOf(record).identity.incarnation,
-    key: cluster.key,
-    signal,
-  });
-  if (latest.lsn > lastRecordLsn) return latest;
+  const lastRecordLsn = await core.options.instanceHost.lastRecordLsn(record.id);
+  const latest = await resolveTarget(core, { record, target: { kind: 'latest' }, signal });
+  // What has not served since it left its parent holds nothing of anybody's.
+  const isOwn = latest.incarnation === core.services.instanceOf(record).identity.incarnation;
+  if (!isOwn || latest.lsn > lastRecordLsn) return latest;
   throw new InputError(
     'object_state',
     `the timeline of virtual cluster "${record.name}" lacks the end of its log: it has up to ${formatLsn(latest.lsn)}`,

@@ -1,17 +1,18 @@
 /** SHOW TIMELINE FOR VIRTUAL CLUSTER x: what it can be taken back to, and from what. */
-import { type Lsn, assertNever, formatLsn } from '../base/index.ts';
+import { type Lsn, assertNever, formatLsn, isAppError } from '../base/index.ts';
 import type { VirtualClusterRecord } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
 import {
   type BaseSummary,
   type IncarnationRecord,
+  type TimelinePoint,
   type VaultState,
   type VaultStatus,
   newestBaseFor,
 } from '../timeline/index.ts';
 import type { Cell } from './contract.ts';
 import type { Core } from './core.ts';
-import { requireTimeline, storeOfTimeline } from './timeline-point.ts';
+import { requireTimeline, resolveTarget, storeOfTimeline } from './timeline-point.ts';
 import { type UseCase, columnsOf, rowsResult, timestampCell } from './use-case.ts';
 import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
 
@@ -62,21 +63,9 @@ interface Shown {
 /** The window of the present lineage: every moment in it can be had. Its times are null where there is none. */
 async function windowRow(shown: Shown, signal: AbortSignal): Promise<readonly Cell[]> {
   const { core, record, bases, incarnations, status } = shown;
-  const { reader } = requireTimeline(core);
   const current = core.services.instanceOf(record).identity.incarnation;
-  const isKnown = incarnations.some(({ incarnation }) => incarnation === current);
-  const latest = isKnown
-    ? await reader.resolve(storeOfTimeline(core, record), {
-        target: { kind: 'latest' },
-        current,
-        key: core.options.cluster.key,
-        signal,
-      })
-    : undefined;
-  const oldest =
-    latest === undefined
-      ? undefined
-      : bases.find((base) => newestBaseFor(latest, { bases: [base], incarnations }) !== undefined);
+  const latest = await newestPoint(core, record, signal);
+  const oldest = latest && bases.find((base) => newestBaseFor(latest, { bases: [base], incarnations }));
   const through = status?.restorableThrough ?? latest?.time ?? null;
   const stored = bases.reduce((sum, base) => sum + base.storedBytes, status?.storedBytes ?? 0n);
   return [
@@ -86,11 +75,25 @@ async function windowRow(shown: Shown, signal: AbortSignal): Promise<readonly Ce
     timestampCell(oldest?.endTime ?? null),
     timestampCell(oldest === undefined ? null : through),
     lsnCell(oldest?.stopLsn ?? null),
-    lsnCell(oldest === undefined ? null : (latest?.lsn ?? null)),
+    lsnCell(latest?.lsn ?? null),
     null,
     String(stored),
     oldest === undefined ? 'no base yet' : 'restorable',
   ];
+}
+
+/** The newest moment that can be had; undefined when there is none. */
+async function newestPoint(
+  core: Core,
+  record: VirtualClusterRecord,
+  signal: AbortSignal,
+): Promise<TimelinePoint | undefined> {
+  try {
+    return await resolveTarget(core, { record, target: { kind: 'latest' }, signal });
+  } catch (error) {
+    if (isAppError(error, 'time_outside_window')) return undefined;
+    throw error;
+  }
 }
 
 /** A life of the data: where it left its parent, and how far its log reaches. */

@@ -1,10 +1,18 @@
 /** Which point of a timeline a statement means, and making sure that it can be gone to. */
-import { AppError, InputError, type Lsn, formatTimestamp, parseLsn } from '../base/index.ts';
+import {
+  AppError,
+  type IncarnationId,
+  InputError,
+  type Lsn,
+  formatTimestamp,
+  parseLsn,
+} from '../base/index.ts';
 import type { VirtualClusterRecord } from '../catalog/index.ts';
 import type { Instance } from '../instance/index.ts';
 import type { Value } from '../sql/index.ts';
 import {
   newestBaseFor,
+  type TimelineTarget,
   type TimelinePoint,
   type TimelineStoreLocation,
   timelineStoreLocation,
@@ -41,18 +49,50 @@ export async function resolvePoint(
   options: { record: VirtualClusterRecord; asOf: Value | undefined; signal: AbortSignal },
 ): Promise<TimelinePoint> {
   const { record, asOf, signal } = options;
-  const { reader } = requireTimeline(core);
+  requireTimeline(core);
   const instance = core.services.instanceOf(record);
-  const store = storeOfTimeline(core, record);
   // The moment is that of the statement, not that when its log has become durable.
   const target = asOf === undefined ? undefined : systemTime(asOf, { now: core.options.clock.now() });
   const nowLsn = await catchUp(core, { record, instance, signal });
-  const current = instance.identity.incarnation;
+  const { incarnation } = instance.identity;
+  const now: TimelineTarget =
+    nowLsn === null ? { kind: 'latest' } : { kind: 'lsn', incarnation, lsn: nowLsn };
+  return resolveTarget(core, { record, target: target ?? now, signal });
+}
+
+/** The position of a target that is durable already. @throws InputError `time_outside_window` */
+export async function resolveTarget(
+  core: Core,
+  options: { record: VirtualClusterRecord; target: TimelineTarget; signal: AbortSignal },
+): Promise<TimelinePoint> {
+  const { record, target, signal } = options;
+  const { reader } = requireTimeline(core);
+  const store = storeOfTimeline(core, record);
   const { key } = core.options.cluster;
-  const resolve = (wanted: Parameters<typeof reader.resolve>[1]['target']) =>
-    reader.resolve(store, { target: wanted, current, key, signal });
-  if (target !== undefined) return resolve(target);
-  return resolve(nowLsn === null ? { kind: 'latest' } : { kind: 'lsn', incarnation: current, lsn: nowLsn });
+  // A life that was left behind is not on the way to the present one; it has a way of its own.
+  if (target.kind === 'lsn')
+    return reader.resolve(store, { target, current: target.incarnation, key, signal });
+  const life = await presentLife(core, record);
+  const point = await reader.resolve(store, { target, current: life.incarnation, key, signal });
+  const isBeyond = life.endLsn !== null && point.incarnation === life.incarnation && point.lsn > life.endLsn;
+  return isBeyond && life.endLsn !== null ? { ...point, lsn: life.endLsn } : point;
+}
+
+/**
+ * Whose log leads to the present. A life that has not served yet has none of its own: it is as its parent was where it left it.
+ */
+async function presentLife(
+  core: Core,
+  record: VirtualClusterRecord,
+): Promise<{ readonly incarnation: IncarnationId; readonly endLsn: Lsn | null }> {
+  const { identity } = core.services.instanceOf(record);
+  const { incarnation, parentIncarnation, forkLsn } = identity;
+  const known = await requireTimeline(core).reader.incarnations(storeOfTimeline(core, record));
+  const isKnown = (id: IncarnationId | null) => known.some((life) => life.incarnation === id);
+  if (!isKnown(incarnation) && parentIncarnation !== null && isKnown(parentIncarnation)) {
+    return { incarnation: parentIncarnation, endLsn: forkLsn };
+  }
+  return { incarnation, endLsn: null };
 }
 
 /**
