@@ -25,7 +25,7 @@ export const createRole: UseCase<CreateRole> = {
   refusedInTransaction: undefined,
   run: (core, statement, context) =>
     changeRole(core, {
-      head: `create ${statement.isUser ? 'user' : 'role'}`,
+      head: statement.isUser ? 'create user' : 'create role',
       role: { kind: 'role', name: statement.name },
       options: statement.options,
       context,
@@ -41,7 +41,7 @@ export const alterRole: UseCase<AlterRole> = {
 async function changeRole(
   core: Core,
   options: {
-    head: 'create user' | 'create role' | 'alter role' | string;
+    head: 'create user' | 'create role' | 'alter role';
     role: RoleReference;
     options: readonly RoleOption[];
     context: ExecuteContext;

@@ -256,6 +256,7 @@ export class TestControl implements AsyncDisposable {
     const statement = required(parseStatement(text), `statement of ours in ${text}`).node;
     const described = this.control.service.describe(statement, context.session);
     const result = await this.control.service.execute(statement, context);
+    if (result.kind === 'in_session') await this.postgres(result.sql, { in: name, as: context.session.user });
     return answerOf(result, { notices, described });
   }
 
