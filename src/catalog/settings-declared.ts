@@ -165,6 +165,14 @@ const declared = {
     defaultValue: 'true',
     description: 'whether RESTORE is allowed',
   },
+  'gc.ttlseconds': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    type: int(60n, 315_360_000n),
+    defaultValue: '14400',
+    description: 'how many seconds back every moment of a virtual cluster can be gone to, given the room',
+  },
   'instance.max_connections': {
     ...systemOnly,
     ...active,
@@ -448,6 +456,41 @@ const declared = {
     defaultValue: 'fastest',
     description: 'accepted for compatibility: backups are compressed by zstd at its fastest level',
   },
+  'timeline.base.interval': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    type: { ...DURATION, minUs: 60_000_000n },
+    defaultValue: '1h0m0s',
+    description:
+      'age of the newest base of a timeline from which on a new one is captured, if enough was written since',
+  },
+  'timeline.base.wal_size': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    type: { kind: 'byte_size', min: 16n * MIB, max: 1n << 40n },
+    defaultValue: '512 MiB',
+    description:
+      'log since the newest base of a timeline from which on a new one is captured: so much is replayed at most',
+  },
+  'timeline.disk.free_min': {
+    ...systemOnly,
+    ...active,
+    type: SIZE,
+    defaultValue: '1 GiB',
+    description:
+      'room on the disk of the store below which no base is captured; below twice as much, windows of timelines become shorter',
+  },
+  'timeline.enabled': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    type: BOOL,
+    defaultValue: 'true',
+    description:
+      'whether bases of a virtual cluster are captured and what its timeline no longer needs is removed',
+  },
   'timeline.log.size_max': {
     ...systemOnly,
     ...active,
@@ -457,6 +500,15 @@ const declared = {
     defaultValue: '64 GiB',
     description:
       'room on disk that the log of a virtual cluster may take in its timeline; beyond, it stays with the instance',
+  },
+  'timeline.size_max': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    type: { ...SIZE, min: 64n * MIB },
+    defaultValue: '256 GiB',
+    description:
+      'room on disk that the timeline of a virtual cluster may take; beyond, its window becomes shorter',
   },
   'timeseries.storage.enabled': {
     ...systemOnly,

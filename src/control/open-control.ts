@@ -17,6 +17,7 @@ import { frontDoorService } from './front-door-service.ts';
 import { heal } from './heal.ts';
 import { keepHouse } from './housekeeping.ts';
 import { type Virtualization, begunVirtualization, initializeCluster, isInitialized } from './initialize.ts';
+import { keepTimelines } from './keep-timelines.ts';
 import { isSystem } from './privileges.ts';
 import { defaultTarget } from './routing.ts';
 import {
@@ -68,6 +69,7 @@ class LocalControl implements Control {
   #core: Core | undefined;
   #phase: 'starting' | 'uninitialized' | 'serving' = 'starting';
   #housekeeping: Promise<void> | undefined;
+  #keeping: Promise<void> | undefined;
   #scheduling: Promise<void> | undefined;
 
   constructor(options: ControlOptions) {
@@ -151,7 +153,7 @@ class LocalControl implements Control {
     const jobsEnded = core?.runner.shutdown();
     this.#stopping.abort();
     for (const { id } of core?.catalog.list() ?? []) core?.gates.close(id);
-    await Promise.all([jobsEnded, this.#housekeeping, this.#scheduling]);
+    await Promise.all([jobsEnded, this.#housekeeping, this.#scheduling, this.#keeping]);
     if (options.instances === 'stop') await this.#stopInstances(options.signal);
   }
 
@@ -177,6 +179,7 @@ class LocalControl implements Control {
         .map((record) => places.run(() => this.#openLogged(core, record), { signal: core.signal })),
     );
     this.#housekeeping ??= keepHouse(core);
+    this.#keeping ??= keepTimelines(core);
     this.#scheduling ??= core.scheduler.run({ signal: core.signal });
   }
 

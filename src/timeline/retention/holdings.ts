@@ -17,7 +17,7 @@ import { MANIFEST_NAME } from '../collection/layout.ts';
 import type { IncarnationRecord, TimelineStoreLocation } from '../store-contract.ts';
 import type { BaseIndex } from '../store/base-index.ts';
 import { openBases } from '../store/bases.ts';
-import { walDirectory } from '../store/layout.ts';
+import { basesDirectory, walDirectory } from '../store/layout.ts';
 import { listWalFolder } from '../store/wal-folder.ts';
 import { readRecord } from '../vault/incarnation-file.ts';
 import { readPins } from './pins.ts';
@@ -30,8 +30,6 @@ export async function readHoldings(
     readonly index: BaseIndex;
     readonly rng: Rng;
     readonly key: ClusterKey;
-    /** Folder of a capture that is under way; what it has written so far is nobody else's business. */
-    readonly capturing: string | null;
     readonly signal: AbortSignal;
   },
 ): Promise<Holdings> {
@@ -93,15 +91,15 @@ async function readLog(directory: string, incarnation: IncarnationId): Promise<H
 
 async function readObjects(
   store: TimelineStoreLocation,
-  { rng, capturing, signal }: { rng: Rng; capturing: string | null; signal: AbortSignal },
+  { rng, signal }: { rng: Rng; signal: AbortSignal },
 ): Promise<readonly HeldObject[]> {
   const objects: HeldObject[] = [];
   for await (const entry of openBases(store, { rng }).list('', { deep: true, signal })) {
     if (entry.kind !== 'blob') continue;
-    const { key: path, sizeBytes: bytes } = entry;
-    const isOfCapture = capturing !== null && path.startsWith(`${capturing}/`);
-    const isOfBase = /^\d{4}\//.test(path) && !path.endsWith(`/${MANIFEST_NAME}`);
-    if (isOfBase && !isOfCapture) objects.push({ path, bytes });
+    const { key: path } = entry;
+    if (!/^\d{4}\//.test(path) || path.endsWith(`/${MANIFEST_NAME}`)) continue;
+    const status = await statusOf(join(basesDirectory(store), path));
+    if (status !== null) objects.push({ path, ...status });
   }
   return objects;
 }

@@ -67,7 +67,7 @@ function record(number: number, parent: { number: number; fork: number } | null)
 function holdings(of: Partial<Holdings>): Holdings {
   const bases = of.bases ?? [];
   const paths = new Set(bases.flatMap(({ objects }) => objects));
-  const objects = [...paths].map((path) => ({ path, bytes: 10 }));
+  const objects = [...paths].map((path) => ({ path, bytes: 10, writtenAt: at(0) }));
   return { objects, logs: [], incarnations: [], pins: [], ...of, bases };
 }
 
@@ -130,12 +130,18 @@ describe('retention', () => {
     assert.deepEqual(names(given, rule(), 'object'), ['base-1-1000/data/1-0.pack']);
   });
 
-  it('removes what attempts left that came to nothing', () => {
-    const given = {
-      ...line,
-      objects: [...line.objects, { path: '2020/01/01-000000.00/data/1-0.pack', bytes: 7 }],
-    };
-    assert.ok(names(given, rule(), 'object').includes('2020/01/01-000000.00/data/1-0.pack'));
+  it('removes what attempts left that came to nothing, once nobody writes there any more', () => {
+    const folder = '2020/01/01-000000.00';
+    const leave = (seconds: number) => [
+      { path: `${folder}/data/1-0.pack`, bytes: 7, writtenAt: at(1) },
+      { path: `${folder}/data/1-1.pack`, bytes: 7, writtenAt: at(seconds) },
+    ];
+    const removed = (seconds: number) =>
+      names({ ...line, objects: [...line.objects, ...leave(seconds)] }, rule(), 'object').filter((path) =>
+        path.startsWith(folder),
+      );
+    assert.equal(removed(6400).length, 2);
+    assert.equal(removed(6401).length, 0);
   });
 
   it('keeps what is pinned until the claim ends', () => {

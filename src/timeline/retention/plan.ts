@@ -29,6 +29,7 @@ export interface HeldBase {
 export interface HeldObject {
   readonly path: string;
   readonly bytes: number;
+  readonly writtenAt: Timestamp;
 }
 
 /** A segment of the vault. */
@@ -54,7 +55,7 @@ export interface HeldLog {
 
 export interface Holdings {
   readonly bases: readonly HeldBase[];
-  /** Files below the folders of bases, manifests excepted; those of a capture under way are left out. */
+  /** Files below the folders of bases, manifests excepted. */
   readonly objects: readonly HeldObject[];
   readonly logs: readonly HeldLog[];
   readonly incarnations: readonly IncarnationRecord[];
@@ -114,6 +115,7 @@ function planWithHorizon(
   for (const pin of holdings.pins) if (pin.expiresAt > rule.now) needs.addPin(pin);
   const bases = holdings.bases.filter(({ subdirectory }) => !needs.bases.has(subdirectory));
   const staying = holdings.bases.filter(({ subdirectory }) => needs.bases.has(subdirectory));
+  const isUnderWay = unfinishedFolders(holdings, rule);
   const referenced = new Set(staying.flatMap(({ objects }) => objects));
   const removals: Removal[] = [
     ...bases.map(
@@ -125,7 +127,9 @@ function planWithHorizon(
         reason: `of ${formatTimestamp(endTime)}, not needed for any moment since ${formatTimestamp(horizon)}`,
       }),
     ),
-    ...holdings.objects.filter(({ path }) => !isKeptObject(path, { referenced, staying })).map(unreferenced),
+    ...holdings.objects
+      .filter(({ path }) => !isKeptObject(path, { referenced, staying }) && !isUnderWay(path))
+      .map(unreferenced),
     ...holdings.logs.flatMap((log) => removalsOfLog(log, needs.logFrom(log.incarnation), rule)),
   ];
   const freedBytes = sumBytes(removals);
@@ -266,6 +270,8 @@ class Needs {
   }
 }
 
+/** A capture that has written nothing for so long is dead. */
+const UNFINISHED_KEPT_US = 3_600_000_000n;
 const LOG_BEGIN = 0n as Lsn;
 const LOG_END = 0xffff_ffff_ffff_ffffn as Lsn;
 const TIMELINE_MAX = 0xffff_ffff;
@@ -278,6 +284,19 @@ function isKeptObject(
   if (referenced.has(path)) return true;
   const isOfAttempt = /\/(?:data|wal)\/[^/]+$/.test(path);
   return !isOfAttempt && staying.some(({ subdirectory }) => path.startsWith(`${subdirectory}/`));
+}
+
+/** Says of a path whether somebody may still be writing a base there: there is no manifest yet, and something is new. */
+function unfinishedFolders({ bases, objects }: Holdings, { now }: RetentionRule): (path: string) => boolean {
+  const complete = new Set(bases.map(({ subdirectory }) => subdirectory));
+  const young = objects.filter(({ writtenAt }) => writtenAt > now - UNFINISHED_KEPT_US);
+  const folders = new Set(young.map(({ path }) => folderOf(path)).filter((folder) => !complete.has(folder)));
+  return (path) => folders.has(folderOf(path));
+}
+
+/** `2026/01/02-030405.06` */
+function folderOf(path: string): string {
+  return path.split('/').slice(0, 3).join('/');
 }
 
 function unreferenced({ path, bytes }: HeldObject): Removal {

@@ -1,0 +1,246 @@
+/**
+ * Keeps the time machine of every virtual cluster of this node going: captures bases when they are due, and removes what nobody needs
+ * any more. It has no record of its own: what is due is read off the store, so it may be ended and begun anew at any time.
+ */
+import {
+  type Clock,
+  isAppError,
+  type Logger,
+  type Lsn,
+  toError,
+  type VirtualClusterId,
+} from '../../base/index.ts';
+import {
+  type BaseSummary,
+  baseSubdirectoryAfter,
+  basesLeadingTo,
+  type CaptureSource,
+  type ClusterKey,
+  type TimelineReader,
+  type TimelineRetention,
+  type TimelineStoreLocation,
+  type TimelineWorker,
+  type VaultHost,
+  type VaultStatus,
+} from '../../timeline/index.ts';
+import { type BasePolicy, type CaptureDecision, decideCapture } from './policy.ts';
+
+/** Between two rounds. */
+export const KEEPER_ROUND_MS = 5000;
+/** What nobody needs is looked for after every capture, and every so many rounds: five minutes. */
+export const ROUNDS_PER_COLLECTION = 60;
+const BACKOFF_MS_MIN = 30_000;
+const BACKOFF_MS_MAX = 3_600_000;
+
+/** A virtual cluster that serves, and what its settings say. */
+export interface KeptTimeline {
+  readonly virtualClusterId: VirtualClusterId;
+  readonly name: string;
+  readonly store: TimelineStoreLocation;
+  readonly source: CaptureSource;
+  readonly policy: BasePolicy;
+  /** `gc.ttlseconds`. */
+  readonly windowUs: bigint;
+  readonly bytesMax: bigint;
+  readonly packBytesMax: number;
+}
+
+export interface TimelineKeeperOptions {
+  readonly worker: Pick<TimelineWorker, 'captureBase'>;
+  readonly reader: Pick<TimelineReader, 'bases' | 'incarnations'>;
+  readonly retention: Pick<TimelineRetention, 'collect'>;
+  readonly vault: Pick<VaultHost, 'status'>;
+  readonly clusterId: string;
+  readonly key: ClusterKey;
+  readonly release: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Those that serve now and have their time machine switched on. */
+  readonly kept: () => readonly KeptTimeline[];
+  /** Room on the disk of the stores, and how much of it shall stay free. */
+  readonly disk: () => Promise<{ readonly freeBytes: bigint; readonly freeBytesMin: bigint }>;
+}
+
+interface Failure {
+  readonly count: number;
+  readonly retryAtMs: number;
+}
+
+export class TimelineKeeper {
+  readonly #options: TimelineKeeperOptions;
+  readonly #failures = new Map<VirtualClusterId, Failure>();
+  #captures = 0;
+  #isShortOfRoom = false;
+
+  constructor(options: TimelineKeeperOptions) {
+    this.#options = options;
+  }
+
+  /** Runs until the signal aborts. */
+  async run({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+    const { clock, logger } = this.#options;
+    for (let round = 1; !signal.aborted; round++) {
+      try {
+        await clock.sleep(KEEPER_ROUND_MS, { signal });
+        await this.round({ collects: round % ROUNDS_PER_COLLECTION === 0, signal });
+      } catch (error) {
+        if (!signal.aborted) logger.error('keeping timelines failed, will try again', error);
+      }
+    }
+  }
+
+  /** One virtual cluster after the other, so one capture at a time. What fails with one holds up no other. */
+  async round(options: { readonly collects: boolean; readonly signal: AbortSignal }): Promise<void> {
+    const { signal } = options;
+    const room = await this.#room();
+    for (const kept of this.#options.kept()) {
+      if (signal.aborted) return;
+      await this.#unlessBackingOff(kept, async () => {
+        // In want of room what is not needed goes first.
+        if (room !== 'enough') await this.#collect(kept, { room, signal });
+        const hasCaptured = room !== 'none' && (await this.#captureIfDue(kept, signal));
+        if (hasCaptured || (options.collects && room === 'enough'))
+          await this.#collect(kept, { room, signal });
+      });
+    }
+  }
+
+  async #unlessBackingOff(
+    { virtualClusterId, name }: KeptTimeline,
+    keep: () => Promise<void>,
+  ): Promise<void> {
+    const { clock, logger } = this.#options;
+    const failure = this.#failures.get(virtualClusterId);
+    if (failure !== undefined && clock.monotonicMs() < failure.retryAtMs) return;
+    try {
+      await keep();
+      this.#failures.delete(virtualClusterId);
+    } catch (error) {
+      if (isAppError(error, 'cancelled')) return;
+      const count = (failure?.count ?? 0) + 1;
+      const delayMs = Math.min(BACKOFF_MS_MIN * 2 ** (count - 1), BACKOFF_MS_MAX);
+      this.#failures.set(virtualClusterId, { count, retryAtMs: clock.monotonicMs() + delayMs });
+      const scope = { virtualClusterId, virtualClusterName: name };
+      const next = `tried again in ${delayMs / 1000} s`;
+      logger.for(scope).error(`the timeline could not be kept, ${next}`, toError(error));
+    }
+  }
+
+  /** @returns whether a base was captured */
+  async #captureIfDue(kept: KeptTimeline, signal: AbortSignal): Promise<boolean> {
+    const { vault, reader, key, clock } = this.#options;
+    const { virtualClusterId, store, source, policy } = kept;
+    const status = vault.status(virtualClusterId);
+    // Without log a base leads nowhere but to itself; and what the vault receives must be what is captured.
+    if (status === undefined || status.incarnation !== source.incarnation) return false;
+    if (status.state.kind !== 'receiving' && status.state.kind !== 'gap') return false;
+    const bases = await reader.bases(store, { key, signal });
+    const lineage = await this.#lineage(kept, { bases, status });
+    const decision = decideCapture({
+      lineage,
+      durableLsn: status.durableLsn,
+      vaultState: status.state,
+      now: clock.now(),
+      policy,
+    });
+    if (decision.kind === 'none') return false;
+    await this.#capture(kept, { decision, bases, signal });
+    return true;
+  }
+
+  async #lineage(
+    { store }: KeptTimeline,
+    { bases, status }: { bases: readonly BaseSummary[]; status: VaultStatus },
+  ): Promise<readonly BaseSummary[]> {
+    const incarnations = await this.#options.reader.incarnations(store);
+    const { incarnation, timelineId, durableLsn } = status;
+    const isKnown = incarnations.some((record) => record.incarnation === incarnation);
+    if (!isKnown) return [];
+    // One base may already be consistent only beyond what the vault has made durable.
+    const newestLsn = bases.reduce(
+      (newest, { stopLsn }) => (stopLsn > newest ? stopLsn : newest),
+      durableLsn,
+    );
+    return basesLeadingTo({ incarnation, timelineId, lsn: (newestLsn + 1n) as Lsn }, { bases, incarnations });
+  }
+
+  async #capture(
+    kept: KeptTimeline,
+    options: {
+      decision: Exclude<CaptureDecision, { kind: 'none' }>;
+      bases: readonly BaseSummary[];
+      signal: AbortSignal;
+    },
+  ): Promise<void> {
+    const { worker, reader, clock, clusterId, key, release } = this.#options;
+    const { virtualClusterId, name, store, source, packBytesMax } = kept;
+    const { decision, bases, signal } = options;
+    const hasFailed = this.#failures.has(virtualClusterId);
+    // What failed on top of a base may fail because of it.
+    const onto = decision.kind === 'incremental' && !hasFailed ? decision.onto : null;
+    const now = clock.now();
+    const newest = bases.at(-1)?.subdirectory ?? null;
+    const result = await worker.captureBase(
+      {
+        source,
+        store,
+        subdirectory: baseSubdirectoryAfter({ now, newest }),
+        clusterId,
+        key,
+        jobId: `keeper-${now}-${this.#captures++}`,
+        attempt: 1,
+        packBytesMax,
+        release,
+        onto,
+        incarnations: await reader.incarnations(store),
+      },
+      { onProgress: () => undefined, signal },
+    );
+    const { base, pagesRead, fullReason } = result;
+    const kind = onto === null || fullReason !== null ? 'full' : 'incremental';
+    const why = fullReason === null ? decision.reason : `${decision.reason}; full because ${fullReason}`;
+    this.#options.logger
+      .for({ virtualClusterId, virtualClusterName: name })
+      .info(
+        `captured base ${base.subdirectory}, ${kind}: ${pagesRead} pages read, ${base.storedBytes} bytes stored (${why})`,
+      );
+  }
+
+  async #collect(kept: KeptTimeline, { room, signal }: { room: Room; signal: AbortSignal }): Promise<void> {
+    const { virtualClusterId, name, store, source, windowUs, bytesMax } = kept;
+    const { retention, key, clock, logger } = this.#options;
+    const request = {
+      store,
+      key,
+      now: clock.now(),
+      windowUs,
+      current: source.incarnation,
+      // In want of room every window gives way, down to the newest base and the log since.
+      bytesMax: room === 'enough' ? bytesMax : 0n,
+    };
+    const { removals, freedBytes, horizon } = await retention.collect(request, { signal });
+    if (removals.length === 0) return;
+    const isShortened = horizon > request.now - windowUs;
+    const scoped = logger.for({ virtualClusterId, virtualClusterName: name });
+    const what = `removed ${freedBytes} bytes of the timeline that nobody needs any more`;
+    if (isShortened) scoped.warning(`${what}; its window is shorter than asked for, for want of room`);
+    else scoped.info(what);
+  }
+
+  async #room(): Promise<Room> {
+    const { freeBytes, freeBytesMin } = await this.#options.disk();
+    const room: Room =
+      freeBytes < freeBytesMin ? 'none' : freeBytes < freeBytesMin * 2n ? 'little' : 'enough';
+    const isShort = room !== 'enough';
+    if (isShort && !this.#isShortOfRoom) {
+      this.#options.logger.warning(
+        `${freeBytes} bytes are free on the disk of the store: timelines give way${room === 'none' ? ', no base is captured' : ''}`,
+      );
+    }
+    this.#isShortOfRoom = isShort;
+    return room;
+  }
+}
+
+/** With little room windows become shorter; with none, nothing is captured either. */
+type Room = 'enough' | 'little' | 'none';

@@ -1,0 +1,41 @@
+import type { IncarnationId, Rng, Timestamp } from '../../base/index.ts';
+import type { ClusterKey } from '../../keys/index.ts';
+import type { TimelineStoreLocation } from '../store-contract.ts';
+import { BaseIndex } from '../store/base-index.ts';
+import { collectGarbage } from './collect.ts';
+import { readHoldings } from './holdings.ts';
+import { planRetention, type RetentionPlan } from './plan.ts';
+
+/** What a store shall keep at least, and at most. */
+export interface RetentionRequest {
+  readonly store: TimelineStoreLocation;
+  readonly key: ClusterKey;
+  readonly now: Timestamp;
+  readonly windowUs: bigint;
+  readonly current: IncarnationId;
+  readonly bytesMax: bigint;
+}
+
+/** Keeps timeline stores as small as they may be. */
+export interface TimelineRetention {
+  /** What would go, and why; nothing is touched. */
+  plan(request: RetentionRequest, options: { signal: AbortSignal }): Promise<RetentionPlan>;
+  /** Removes what `plan` lists. One at a time for each store. */
+  collect(request: RetentionRequest, options: { signal: AbortSignal }): Promise<RetentionPlan>;
+}
+
+export function createTimelineRetention({ rng }: { readonly rng: Rng }): TimelineRetention {
+  const index = new BaseIndex({ rng });
+  const plan: TimelineRetention['plan'] = async (request, { signal }) => {
+    const { store, key } = request;
+    return planRetention(await readHoldings(store, { index, rng, key, signal }), request);
+  };
+  return {
+    plan,
+    async collect(request, { signal }) {
+      const planned = await plan(request, { signal });
+      if (planned.removals.length > 0) await collectGarbage(request.store, planned, { rng, signal });
+      return planned;
+    },
+  };
+}
