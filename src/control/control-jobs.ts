@@ -1,6 +1,13 @@
 /** PAUSE | RESUME | CANCEL JOB id, JOBS query, JOBS FOR SCHEDULE(S), and ALL type JOBS. */
-import { type JobId, SYSTEM_VIRTUAL_CLUSTER_ID, type Timestamp, assertNever } from '../base/index.ts';
+import {
+  type JobId,
+  SYSTEM_VIRTUAL_CLUSTER_ID,
+  type Timestamp,
+  assertNever,
+  isAppError,
+} from '../base/index.ts';
 import { isTerminal } from '../catalog/index.ts';
+import { nextJobState } from '../jobs/index.ts';
 import type { ControlledJobs, Statement } from '../sql/index.ts';
 import type { ExecuteContext } from './contract.ts';
 import { scheduleIdsOf } from './control-schedules.ts';
@@ -16,7 +23,9 @@ type ControlJobs = Extract<Statement, { kind: 'control_jobs' }>;
 /** After every time there is: of jobs that are over, none. */
 const NONE_FINISHED = 253_402_300_799_000_000n as Timestamp;
 
-/** Jobs are asked one after the other; the first that refuses ends the statement, as the error says. */
+/**
+ * Jobs that were named must all allow it, or none is asked. Of those that nobody named, whoever is over meanwhile is passed over.
+ */
 export const controlJobs: UseCase<ControlJobs> = {
   columns: () => undefined,
   refusedInTransaction: 'job control',
@@ -27,14 +36,23 @@ export const controlJobs: UseCase<ControlJobs> = {
       statement.reason === undefined ? {} : { reason: textValue(statement.reason, 'the reason') };
     const found = await controlledJobs(core, jobs, { context, action });
     for (const { job } of found) await requireControl(core, job, context);
+    const isNamed = jobs.kind === 'one' || jobs.kind === 'query';
+    if (isNamed) for (const { job } of found) nextJobState(job.state, { kind: `${action}_asked` });
     const logger = loggerOf(core, { id: session.virtualClusterId, name: session.virtualClusterName });
+    let asked = 0;
     for (const { job, keeper } of found) {
       const reference = { virtualClusterId: keeper, jobId: job.id };
-      await core.runner.control(reference, action, { signal: core.signal, ...reason });
+      try {
+        await core.runner.control(reference, action, { signal: core.signal, ...reason });
+      } catch (error) {
+        if (isNamed || !isAppError(error, 'object_state')) throw error;
+        continue;
+      }
+      asked += 1;
       logger.info(`job ${job.id}: ${action} asked by ${session.user}`);
     }
     const of = jobs.kind === 'of_schedules' ? ' FOR SCHEDULES' : '';
-    const count = jobs.kind === 'of_schedules' ? await scheduleCount(core, jobs, context) : found.length;
+    const count = jobs.kind === 'of_schedules' ? await scheduleCount(core, jobs, context) : asked;
     return done(`${action.toUpperCase()} JOBS${of} ${count}`);
   },
 };
