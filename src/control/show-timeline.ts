@@ -1,5 +1,5 @@
 /** SHOW TIMELINE FOR VIRTUAL CLUSTER x: what it can be taken back to, and from what. */
-import { type Lsn, assertNever, formatLsn, isAppError } from '../base/index.ts';
+import { type Lsn, type Timestamp, assertNever, formatLsn, isAppError } from '../base/index.ts';
 import type { VirtualClusterRecord } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
 import {
@@ -66,7 +66,8 @@ async function windowRow(shown: Shown, signal: AbortSignal): Promise<readonly Ce
   const current = core.services.instanceOf(record).identity.incarnation;
   const latest = await newestPoint(core, record, signal);
   const oldest = latest && bases.find((base) => newestBaseFor(latest, { bases: [base], incarnations }));
-  const through = status?.restorableThrough ?? latest?.time ?? null;
+  // A life that has just begun knows no moment of its own yet; its base was consistent at one.
+  const through = newest([status?.restorableThrough, latest?.time, oldest?.endTime]);
   const stored = bases.reduce((sum, base) => sum + base.storedBytes, status?.storedBytes ?? 0n);
   return [
     'window',
@@ -80,6 +81,12 @@ async function windowRow(shown: Shown, signal: AbortSignal): Promise<readonly Ce
     String(stored),
     oldest === undefined ? 'no base yet' : 'restorable',
   ];
+}
+
+function newest(times: readonly (Timestamp | null | undefined)[]): Timestamp | null {
+  return times.reduce<Timestamp | null>((most, time) => {
+    return time !== null && time !== undefined && (most === null || time > most) ? time : most;
+  }, null);
 }
 
 /** The newest moment that can be had; undefined when there is none. */

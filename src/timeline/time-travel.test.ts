@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import pg from 'pg';
+import type pg from 'pg';
 import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
 import { findDamage } from '../../test/harness/oracle.ts';
 import { TimelineRig } from '../../test/harness/timeline-rig.ts';
@@ -57,13 +57,12 @@ async function assertHolds(rig: TimelineRig, instance: Instance, seen: Seen): Pr
   assert.deepEqual(damage, [], `seed ${SEED}`);
 }
 
-describe('any moment of a timeline', () => {
+describe(`any moment of a timeline, work of seed ${SEED}`, () => {
   let rig: TimelineRig;
   const moments: Seen[] = [];
   let beforeBase: Lsn;
 
   before(async () => {
-    console.log(`workload with seed ${SEED}, ${STEPS} steps, ${POINTS} points`);
     rig = await TimelineRig.open();
     const workload = new Workload({ seed: SEED });
     const dice = new Dice(SEED + 1);

@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { TestDaemon } from '../harness/daemon.ts';
+
+const SYSTEM = { cluster: 'system', database: 'defaultdb' };
+
+interface Refusal {
+  readonly code: string;
+  readonly message: string;
+  readonly hint?: string;
+}
+
+describe('the time machine', () => {
+  let daemon: TestDaemon;
+
+  const system = (sql: string) => daemon.query(sql, SYSTEM);
+  const inside = (cluster: string, sql: string) => daemon.query(sql, { cluster });
+  const now = async () => String((await inside('main', 'SELECT clock_timestamp()::text AS at'))[0]?.['at']);
+
+  async function refusal(
+    sql: string,
+    options: { cluster?: string; user?: string } = SYSTEM,
+  ): Promise<Refusal> {
+    return daemon.query(sql, options).then(
+      () => assert.fail(`${sql} was not refused`),
+      (error: unknown) => error as Refusal, // What node-postgres throws.
+    );
+  }
+
+  async function notices(sql: string): Promise<string[]> {
+    const client = await daemon.connect(SYSTEM);
+    const heard: string[] = [];
+    client.on('notice', (notice) =>
+      heard.push(`${notice.message} / ${(notice as { hint?: string }).hint ?? ''}`),
+    );
+    await client.query(sql);
+    await client.end();
+    return heard;
+  }
+
+  async function rowsOf(cluster: string): Promise<string> {
+    const [row] = await inside(
+      cluster,
+      `SELECT coalesce(string_agg(what, ',' ORDER BY id), '') AS all FROM diary`,
+    );
+    return String(row?.['all']);
+  }
+
+  before(async () => {
+    daemon = await TestDaemon.start();
+    await inside('main', 'CREATE TABLE diary (id serial PRIMARY KEY, what text)');
+    await inside('main', `INSERT INTO diary (what) VALUES ('first')`);
+  });
+
+  after(async () => {
+    await daemon?.[Symbol.asyncDispose]();
+  });
+
+  it('makes a branch of what there is now, capturing a base when there is none', async () => {
+    await system('CREATE VIRTUAL CLUSTER dev FROM VIRTUAL CLUSTER main');
+    const [listed] = await system(`SELECT * FROM [SHOW VIRTUAL CLUSTERS] WHERE name = 'dev'`);
+    assert.deepEqual([listed?.['data_state'], listed?.['service_mode']], ['ready', 'none']);
+    await system('ALTER VIRTUAL CLUSTER dev START SERVICE SHARED');
+    assert.equal(await rowsOf('dev'), 'first');
+    await inside('dev', `INSERT INTO diary (what) VALUES ('only in dev')`);
+    assert.equal(await rowsOf('main'), 'first');
+    const identifiers = await Promise.all(
+      ['main', 'dev'].map((cluster) => inside(cluster, 'SELECT system_identifier FROM pg_control_system()')),
+    );
+    assert.notDeepEqual(identifiers[0], identifiers[1]);
+  });
+
+  it('makes a branch of any moment since', async () => {
+    await inside('main', `INSERT INTO diary (what) VALUES ('second')`);
+    const between = await now();
+    await inside('main', `DELETE FROM diary`);
+    await system(`CREATE VIRTUAL CLUSTER yesterday FROM VIRTUAL CLUSTER main AS OF SYSTEM TIME '${between}'`);
+    await system('ALTER VIRTUAL CLUSTER yesterday START SERVICE SHARED');
+    assert.equal(await rowsOf('yesterday'), 'first,second');
+    assert.equal(await rowsOf('main'), '');
+  });
+
+  it('takes data back in its own place, and undoes that', async () => {
+    await inside('main', `INSERT INTO diary (what) VALUES ('good')`);
+    const good = await now();
+    await inside('main', `UPDATE diary SET what = 'bad'`);
+    const refused = await refusal(
+      `ALTER VIRTUAL CLUSTER main RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME '${good}'`,
+    );
+    assert.equal(refused.code, '55006');
+    assert.match(refused.hint ?? '', /STOP SERVICE/);
+    await system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    const [undo] = await notices(
+      `ALTER VIRTUAL CLUSTER main RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME '${good}'`,
+    );
+    const position = /AS OF SYSTEM TIME '([^']+)'/.exec(undo ?? '')?.[1];
+    assert.ok(position !== undefined, undo);
+    await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    assert.equal(await rowsOf('main'), 'good');
+    await inside('main', `INSERT INTO diary (what) VALUES ('after the reset')`);
+    await system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await system(
+      `ALTER VIRTUAL CLUSTER main RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME '${position}'`,
+    );
+    await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    assert.equal(await rowsOf('main'), 'bad');
+  });
+
+  it('shows what there is to go back to', async () => {
+    const rows = await system('SHOW TIMELINE FOR VIRTUAL CLUSTER main');
+    const kinds = rows.map((row) => row['kind']);
+    assert.equal(kinds.filter((kind) => kind === 'window').length, 1);
+    assert.ok(kinds.filter((kind) => kind === 'log').length >= 3, 'a life for each reset');
+    assert.ok(kinds.includes('base'));
+    const [window] = rows;
+    assert.ok(window?.['start_time'] instanceof Date && window['end_time'] instanceof Date);
+    assert.ok(window['start_time'] <= window['end_time'], JSON.stringify(rows, null, 1));
+    const received = rows.find((row) => row['kind'] === 'log' && row['id'] === window['id']);
+    assert.equal(received?.['state'], 'receiving');
+  });
+
+  it('goes on with a branch when the daemon is killed', async () => {
+    const client = await daemon.connect(SYSTEM);
+    const going = client
+      .query('CREATE VIRTUAL CLUSTER stubborn FROM VIRTUAL CLUSTER main')
+      .catch(() => undefined);
+    while (
+      (await system(`SELECT * FROM [SHOW JOBS] WHERE job_type = 'BRANCH' AND status = 'running'`)).length ===
+      0
+    );
+    await daemon.kill();
+    await going;
+    await client.end().catch(() => undefined);
+    await daemon.startAgain();
+    const [job] = await system(
+      `SELECT * FROM [SHOW JOB WHEN COMPLETE (SELECT job_id FROM [SHOW JOBS] WHERE job_type = 'BRANCH' ORDER BY created DESC LIMIT 1)]`,
+    ).catch(() => []);
+    assert.ok(job === undefined || job['status'] === 'succeeded');
+    while (
+      (await system(`SELECT * FROM [SHOW VIRTUAL CLUSTERS] WHERE name = 'stubborn' AND data_state = 'ready'`))
+        .length === 0
+    );
+    await system('ALTER VIRTUAL CLUSTER stubborn START SERVICE SHARED');
+    assert.equal(await rowsOf('stubborn'), await rowsOf('main'));
+  });
+
+  it('keeps what was dropped, and gives it back', async () => {
+    await system('ALTER VIRTUAL CLUSTER yesterday STOP SERVICE');
+    await system('DROP VIRTUAL CLUSTER yesterday');
+    assert.deepEqual(await system(`SELECT * FROM [SHOW VIRTUAL CLUSTERS] WHERE name = 'yesterday'`), []);
+    const [dropped] = await system(
+      `SELECT * FROM [SHOW VIRTUAL CLUSTERS WITH DROPPED] WHERE name = 'yesterday'`,
+    );
+    assert.equal(dropped?.['data_state'], 'dropped');
+    assert.ok(dropped?.['kept_until'] instanceof Date);
+    await system('CREATE VIRTUAL CLUSTER yesterday');
+    assert.equal((await refusal('ALTER VIRTUAL CLUSTER yesterday UNDROP')).code, '42710');
+    await system('DROP VIRTUAL CLUSTER yesterday IMMEDIATE');
+    await system('ALTER VIRTUAL CLUSTER yesterday UNDROP');
+    await system('ALTER VIRTUAL CLUSTER yesterday START SERVICE SHARED');
+    assert.equal(await rowsOf('yesterday'), 'first,second');
+    const [{ id } = { id: '' }] = await system(
+      `SELECT id FROM [SHOW VIRTUAL CLUSTERS] WHERE name = 'yesterday'`,
+    );
+    const store = join(daemon.store, 'timeline', String(id));
+    assert.ok(existsSync(store));
+    await system('ALTER VIRTUAL CLUSTER yesterday STOP SERVICE');
+    await system('DROP VIRTUAL CLUSTER yesterday IMMEDIATE');
+    assert.ok(!existsSync(store), 'IMMEDIATE takes the timeline along');
+    assert.equal((await refusal('ALTER VIRTUAL CLUSTER yesterday UNDROP')).code, '42704');
+  });
+
+  it('refuses what it cannot do, and changes nothing', async () => {
+    const before = await system('SHOW VIRTUAL CLUSTERS');
+    const branch = (source: string, asOf: string) =>
+      refusal(`CREATE VIRTUAL CLUSTER never FROM VIRTUAL CLUSTER ${source} AS OF SYSTEM TIME '${asOf}'`);
+    assert.equal((await branch('main', '-1h')).code, '22023', 'before the window');
+    assert.match((await branch('main', '-1h')).message, /the window is from/);
+    assert.equal((await branch('main', '1h')).code, '22023', 'in the future');
+    assert.equal((await branch('main', 'soon')).code, '22007');
+    assert.equal((await branch('nobody', '-1s')).code, '42704');
+    assert.equal((await branch('system', '-1s')).code, '0A000');
+    const create = 'CREATE VIRTUAL CLUSTER never FROM VIRTUAL CLUSTER main';
+    assert.equal((await refusal(create, { cluster: 'main' })).code, '42501', 'in an app virtual cluster');
+    await system('CREATE ROLE somebody LOGIN');
+    await system('GRANT SYSTEM VIEWJOB TO somebody');
+    assert.equal((await refusal(create, { ...SYSTEM, user: 'somebody' })).code, '42501', 'without privilege');
+    assert.equal((await refusal('SHOW TIMELINE FOR VIRTUAL CLUSTER nobody')).code, '42704');
+    const elsewhere = `ALTER VIRTUAL CLUSTER dev RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME '-1s'`;
+    assert.equal((await refusal(elsewhere)).code, '0A000');
+    const ofSystem = `ALTER VIRTUAL CLUSTER system RESET DATA TO VIRTUAL CLUSTER system AS OF SYSTEM TIME '-1s'`;
+    assert.equal((await refusal(ofSystem)).code, '55000');
+    assert.deepEqual(await system('SHOW VIRTUAL CLUSTERS'), before);
+  });
+});
