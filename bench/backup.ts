@@ -1,10 +1,10 @@
-import { chownSync, readFileSync } from 'node:fs';
+import { chownSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TestDaemon } from '../test/harness/daemon.ts';
 import { barePipeline, rawWrite } from './pipeline.ts';
-import { peakMemoryBytes, processTree, run, serverUser, timed } from './processes.ts';
+import { peakMemoryBytes, peakMemoryOfWorkers, run, serverUser, timed } from './processes.ts';
 import { type Figure, mebibytes, median, rate, seconds } from './report.ts';
 
 /** pgbench's scale: 15 MB each. */
@@ -18,27 +18,6 @@ async function folderBytes(folder: string): Promise<number> {
     if (entry.isFile()) bytes += (await stat(join(entry.parentPath, entry.name))).size;
   }
   return bytes;
-}
-
-/** Highest memory of the daemon's children of one kind while `work` runs. */
-async function watchWorkers(daemon: TestDaemon, work: () => Promise<unknown>): Promise<number> {
-  let peak = 0;
-  const timer = setInterval(() => {
-    for (const pid of processTree(daemon.pid).slice(1)) {
-      try {
-        if (/node/.test(readFileSync(`/proc/${pid}/comm`, 'utf8')))
-          peak = Math.max(peak, peakMemoryBytes(pid));
-      } catch {
-        // It ended.
-      }
-    }
-  }, 50);
-  try {
-    await work();
-  } finally {
-    clearInterval(timer);
-  }
-  return peak;
 }
 
 interface Peer {
@@ -173,7 +152,7 @@ export async function benchBackup(): Promise<Figure[]> {
       );
       workerPeak = Math.max(
         workerPeak,
-        await watchWorkers(daemon, async () => {
+        await peakMemoryOfWorkers(daemon.pid, async () => {
           record(
             'BACKUP',
             await timed(() =>
@@ -198,7 +177,7 @@ export async function benchBackup(): Promise<Figure[]> {
       );
       workerPeak = Math.max(
         workerPeak,
-        await watchWorkers(daemon, async () => {
+        await peakMemoryOfWorkers(daemon.pid, async () => {
           record(
             'RESTORE',
             await timed(() =>

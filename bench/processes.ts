@@ -71,6 +71,44 @@ export function peakMemoryBytes(pid: number): number {
   return Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
 }
 
+/** Bulk workers below a daemon, by what they run: Node.js calls its processes by names that change with its version. */
+export function bulkWorkers(daemonPid: number): number[] {
+  return processTree(daemonPid).filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+        .split('\0')
+        .some((word) => word.endsWith('/worker-main.ts'));
+    } catch {
+      return false; // It ended while we looked.
+    }
+  });
+}
+
+/**
+ * Highest resident memory of a bulk worker while `work` runs, in bytes: the kernel keeps it, so that looking now and then is enough.
+ * @throws Error when no worker was ever seen, rather than to report 0
+ */
+export async function peakMemoryOfWorkers(daemonPid: number, work: () => Promise<unknown>): Promise<number> {
+  let peak = 0;
+  const look = () => {
+    for (const pid of bulkWorkers(daemonPid)) {
+      try {
+        peak = Math.max(peak, peakMemoryBytes(pid));
+      } catch {
+        // It ended between the two looks.
+      }
+    }
+  };
+  const timer = setInterval(look, 20);
+  try {
+    await work();
+  } finally {
+    clearInterval(timer);
+  }
+  if (peak === 0) throw new Error(`no bulk worker was seen below process ${daemonPid}`);
+  return peak;
+}
+
 /** The unprivileged user that runs the servers when we are root: pgbouncer and PostgreSQL refuse root. */
 export function serverUser(): { uid: number; gid: number; name: string } | undefined {
   if (process.getuid?.() !== 0) return undefined;
