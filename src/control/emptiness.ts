@@ -10,10 +10,10 @@ const NAMED_MAX = 10;
 const OTHER_DATABASES = `select datname::text as name from pg_catalog.pg_database
   where datname <> all (pg_catalog.string_to_array($1, ',')) order by 1`;
 
-/** Relations, types, functions and schemas outside the schemas Postgres itself brings. */
+/** Relations, types, functions and schemas outside the schemas Postgres and Atoll bring. */
 const USER_OBJECTS = `with own as (
     select oid, nspname from pg_catalog.pg_namespace
-    where nspname not in ('pg_catalog', 'information_schema', 'pg_toast') and nspname !~ '^pg_(temp|toast_temp)_')
+    where nspname not in ('pg_catalog', 'information_schema', 'pg_toast', 'pg_atoll') and nspname !~ '^pg_(temp|toast_temp)_')
   select 'schema ' || nspname as name from own where nspname <> 'public'
   union all
   select nspname || '.' || relname from pg_catalog.pg_class c join own on own.oid = c.relnamespace

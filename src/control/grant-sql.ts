@@ -134,13 +134,14 @@ export function tableGrantSql(options: {
     declare: ['target record;', 'carrier record;', 'left_over record;'],
     body: [
       `for target in ${tables.map(relationsSql).join(' union ')} loop`,
+      // Ours first: the refusal says who could.
+      ...(privileges.own.length === 0 ? [] : carrierSql({ verb, whom, change })),
       ...(privileges.foreign === undefined
         ? []
         : [
             `execute pg_catalog.format('%s %s on table %s %s', ${sqlText(verb)}, ${sqlText(privileges.foreign)},`,
             `  target.relation, ${sqlText(whom)});`,
           ]),
-      ...(privileges.own.length === 0 ? [] : carrierSql({ verb, whom, change })),
       'end loop;',
     ],
   });
@@ -219,6 +220,7 @@ export function defaultPrivilegesSql(options: {
       'granted_on pg_catalog.oid := (select oid from pg_catalog.pg_database where datname = current_database());',
     ],
     body: [
+      ...makers.map(requireOwnTables),
       ...(privileges.foreign === undefined
         ? []
         : [
@@ -230,6 +232,14 @@ export function defaultPrivilegesSql(options: {
       '  or not exists (select from pg_catalog.pg_roles r where r.oid = creator);',
     ],
   });
+}
+
+function requireOwnTables(creator: RoleReference): string {
+  return `if not pg_catalog.pg_has_role(current_user, ${sqlRoleOid(creator)}, 'MEMBER') then
+    raise exception using errcode = '42501',
+      message = pg_catalog.format('role %s may not change default privileges of role %s', current_user, ${sqlRoleOid(creator)}::pg_catalog.regrole),
+      hint = 'it takes that role, or a member of it';
+  end if;`;
 }
 
 function defaultRowSql(options: {
