@@ -65,7 +65,8 @@ cluster's name may hold hyphens without being quoted (\`dest-system\`). \`TENANT
 extended protocol a placeholder (\`$1\`) may stand for every string, number and time. A URI may also stand in double quotes.
 What the grammar knows and a release does not carry out is refused with SQLSTATE \`0A000\`, never ignored.
 
-Every \`SHOW\` below can be a table of a query, in brackets: \`SELECT * FROM [SHOW JOBS] WHERE status = 'running'\`.
+Every \`SHOW\` below can be a table of a query, in brackets: \`SELECT * FROM [SHOW JOBS] WHERE status = 'running'\`,
+or a query of a WITH: \`WITH x AS (SHOW JOBS) SELECT job_id FROM x\`.
 
 In the synopses words in capitals stand for themselves, \`[ ]\` is optional, \`{ | }\` a choice, \`[, ...]\` a list.
 `;

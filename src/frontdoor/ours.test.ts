@@ -480,6 +480,21 @@ describe('rows in brackets', () => {
     await assert.rejects(client.query('SELECT nope FROM [SHOW JOBS]'), (error: pg.DatabaseError) => {
       return error.code === '42703' && error.position === undefined;
     });
+    const common = await client.query(
+      'WITH x AS (SHOW JOBS), y AS MATERIALIZED (SHOW JOBS) SELECT count(*) FROM x, y',
+    );
+    assert.equal(common.rows[0].count, '4');
+    // What Postgres keeps would show the rows of this moment for ever.
+    for (const [text, position] of [
+      ['CREATE VIEW v AS SELECT * FROM [SHOW JOBS]', '32'],
+      ['SELECT 1; /* x */ create or replace temp recursive view v(a) as select 1 from [show jobs]', '79'],
+      ['CREATE MATERIALIZED VIEW v AS SELECT * FROM [SHOW JOBS]', '45'],
+      ['PREPARE p AS SELECT * FROM [SHOW JOBS]', '28'],
+      ['CREATE RULE r AS ON INSERT TO t DO INSTEAD SELECT * FROM [SHOW JOBS]', '58'],
+    ] as const) {
+      await assert.rejects(client.query(text), { code: '0A000', position }, text);
+    }
+    await client.query('CREATE TEMPORARY TABLE "view" AS SELECT * FROM [SHOW JOBS]');
     bed.service.columns = undefined as unknown as typeof COLUMNS;
     await assert.rejects(client.query('SELECT 1 FROM [SHOW JOBS]'), { code: '42601', position: '15' });
     await client.end();
@@ -501,6 +516,11 @@ describe('rows in brackets', () => {
     assert.equal(bed.service.executed.length, 4);
     assert.deepEqual(bed.service.executed[0]?.context.parameters, ['x', '77', '5']);
     assert.equal(bed.service.executed[0]?.context.text, 'SHOW JOB $2');
+    const common = await client.query('WITH x AS (SHOW JOB $2) SELECT status, $1::text AS p FROM x', [
+      'p',
+      '1',
+    ]);
+    assert.equal(common.rows[0].p, 'p');
     await assert.rejects(client.query('SELECT nope, $1::int FROM [SHOW JOBS]', [1]), { code: '42703' });
     await client.end();
     const raw = await RawClient.logIn(door.address);

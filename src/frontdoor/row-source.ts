@@ -1,6 +1,13 @@
 import { InputError } from '../base/index.ts';
 import { type Column, derivedTable } from '../control/index.ts';
-import { findRowSources, highestPlaceholder, type Located, type Statement } from '../sql/index.ts';
+import {
+  findRowSources,
+  highestPlaceholder,
+  type Located,
+  readToken,
+  splitStatements,
+  type Statement,
+} from '../sql/index.ts';
 
 export { rowsToJson } from '../control/index.ts';
 
@@ -22,14 +29,16 @@ export interface RowSourceText {
 
 /**
  * Finds the row sources of a text; undefined when it has none.
- * @throws InputError `syntax` for a bracket that begins like ours and is malformed, and what `describe` throws
+ * @throws InputError `syntax` for a bracket that begins like ours and is malformed, `feature_not_supported` in a statement that
+ * Postgres would keep, and what `describe` throws
  */
 export async function readRowSources(
   text: string,
   describe: (statement: Statement) => Promise<readonly Column[] | undefined>,
 ): Promise<RowSourceText | undefined> {
-  const found: readonly Located<Statement>[] = text.includes('[') ? findRowSources(text) : [];
+  const found: readonly Located<Statement>[] = findRowSources(text);
   if (found.length === 0) return undefined;
+  refuseInKeptStatements(text, found);
   const pieces: string[] = [];
   const sources: RowSource[] = [];
   let at = 0;
@@ -62,4 +71,47 @@ export function replaceRowSources(text: RowSourceText, values: readonly string[]
 /** A string constant that reads the same whatever `standard_conforming_strings` says. */
 export function jsonConstant(json: string): string {
   return `E'${json.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`;
+}
+
+/** The most words that stand before VIEW, FUNCTION, ...: `create or replace global temporary recursive view`. */
+const WORDS_BEFORE_KIND_MAX = 6;
+const KEPT_KINDS: ReadonlySet<string> = new Set(['view', 'function', 'procedure', 'rule']);
+
+/**
+ * A row source is replaced by the rows of this moment. A view, a function or a prepared statement would show them for ever.
+ * @throws InputError `feature_not_supported`
+ */
+function refuseInKeptStatements(text: string, sources: readonly Located<Statement>[]): void {
+  for (const { node, begin, end } of splitStatements(text)) {
+    const source = sources.find((candidate) => candidate.begin >= begin && candidate.end <= end);
+    const kept = source === undefined ? undefined : keptKind(node);
+    if (source === undefined || kept === undefined) continue;
+    throw new InputError(
+      'feature_not_supported',
+      `${kept} cannot hold a statement source: its rows would never change`,
+      {
+        position: source.begin + 1,
+        hint: 'CREATE TABLE ... AS keeps the rows of this moment; a query shows those of its own',
+      },
+    );
+  }
+}
+
+function keptKind(statement: string): string | undefined {
+  const words = firstWords(statement, WORDS_BEFORE_KIND_MAX + 1);
+  if (words[0] === 'prepare') return 'a prepared statement';
+  if (words[0] !== 'create') return undefined;
+  const kind = words.find((word) => KEPT_KINDS.has(word) || word === 'table');
+  return kind === undefined || kind === 'table' ? undefined : `a ${kind}`;
+}
+
+function firstWords(statement: string, wordsMax: number): readonly string[] {
+  const words: string[] = [];
+  for (let at = 0; words.length < wordsMax; ) {
+    const token = readToken(statement, at);
+    if (token.kind !== 'identifier') return words;
+    words.push(statement.slice(token.begin, token.end).toLowerCase());
+    at = token.end;
+  }
+  return words;
 }
