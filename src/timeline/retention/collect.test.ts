@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import fc from 'fast-check';
+import { BackupRig } from '../../../test/harness/backup-rig.ts';
+import { NEVER, withTenant } from '../../../test/harness/instance-store.ts';
+import { digestTables } from '../../../test/harness/oracle.ts';
+import {
+  type IncarnationId,
+  isAppError,
+  type Lsn,
+  type Timestamp,
+  type VirtualClusterId,
+} from '../../base/index.ts';
+import { nodelocalBlobStore, parseBlobKey } from '../../blob/index.ts';
+import { systemRng } from '../../daemon/rng.ts';
+import { encodeIncarnationRecord } from '../format/incarnation-record.ts';
+import { writeWalObject } from '../objects/wal-writer.ts';
+import type { Pin } from '../store-contract.ts';
+import { closedSegmentName, pinsDirectory, timeIndexName, walDirectory } from '../store/layout.ts';
+import { FAULT_POINT_VARIABLE, RETENTION_FAULT_POINTS } from '../worker/fault-point.ts';
+import { createTimelineRetention } from './keep.ts';
+import { decodePin, encodePin, putPin, readPins, removePin } from './pins.ts';
+
+const ROOT = { user: 'root', database: 'defaultdb' };
+const SEGMENT_BYTES = 1024 * 1024;
+
+describe('collecting what nobody needs', () => {
+  let rig: BackupRig;
+  const retention = createTimelineRetention({ rng: systemRng() });
+
+  before(async () => {
+    rig = await BackupRig.open();
+    await withTenant(rig.source, ROOT, (client) =>
+      client.query('CREATE TABLE t AS SELECT n, md5(n::text) AS h FROM generate_series(1, 5000) n'),
+    );
+  });
+  after(async () => {
+    await rig?.[Symbol.asyncDispose]();
+  });
+
+  /** As if the window had passed since all bases but the newest. */
+  const request = () => ({
+    store: rig.timeline,
+    key: rig.key,
+    now: 9_000_000_000_000_000n as Timestamp,
+    windowUs: 1n,
+    current: rig.source.identity.incarnation,
+    bytesMax: 1n << 60n,
+  });
+
+  /** Log of the instance's incarnation, from long before its first base up to where it is now. */
+  async function writeLog(firstLsn: Lsn): Promise<void> {
+    const { incarnation, systemIdentifier, engineMajor } = rig.source.identity;
+    const directory = walDirectory(rig.timeline, incarnation);
+    await mkdir(directory, { recursive: true });
+    const record = {
+      incarnation,
+      parentIncarnation: null,
+      forkLsn: null,
+      systemIdentifier,
+      engineMajor,
+      timelines: [{ timelineId: 1, beginLsn: 0n as Lsn }],
+    };
+    await writeFile(join(directory, 'incarnation.json'), encodeIncarnationRecord(record));
+    const store = nodelocalBlobStore({ displayUri: 'the log', directory, rng: systemRng() });
+    const firstNo = firstLsn / BigInt(SEGMENT_BYTES);
+    for (let segmentNo = firstNo - 3n; segmentNo <= firstNo + 1n; segmentNo++) {
+      const segment = { timelineId: 1, segmentNo, segmentBytes: SEGMENT_BYTES };
+      const endLsn = ((segmentNo + 1n) * BigInt(SEGMENT_BYTES)) as Lsn;
+      const key = parseBlobKey(closedSegmentName(segment));
+      const read = ({ length }: { length: number }) => new Uint8Array(length);
+      const header = { ...segment, endLsn, systemIdentifier, incarnation };
+      await writeWalObject({ store, key, header, read, signal: NEVER });
+      await writeFile(join(directory, timeIndexName((endLsn - BigInt(SEGMENT_BYTES)) as Lsn)), 'index');
+    }
+  }
+
+  function collectElsewhere(point: string): ReturnType<typeof spawnSync> {
+    const { store, key, now, windowUs, current, bytesMax } = request();
+    const module = (path: string) => JSON.stringify(join(import.meta.dirname, path));
+    const script = `
+      const { createTimelineRetention } = await import(${module('keep.ts')});
+      const { clusterKeyOf } = await import(${module('../../keys/index.ts')});
+      const { systemRng } = await import(${module('../../daemon/rng.ts')});
+      await createTimelineRetention({ rng: systemRng() }).collect({
+        store: ${JSON.stringify(store)}, key: clusterKeyOf(Buffer.from('${Buffer.from(key.secret).toString('hex')}', 'hex')),
+        now: ${now}n, windowUs: ${windowUs}n, current: '${current}', bytesMax: ${bytesMax}n,
+      }, { signal: new AbortController().signal });`;
+    const env = { [FAULT_POINT_VARIABLE]: point };
+    return spawnSync(process.execPath, ['--input-type=module', '--eval', script], { env, encoding: 'utf8' });
+  }
+
+  it('cut off at any step leaves bases that are whole and a log without a hole, and the next run ends it', async (t) => {
+    for (const point of RETENTION_FAULT_POINTS) {
+      await t.test(point, async () => {
+        await rm(rig.timeline.directory, { recursive: true, force: true });
+        const full = await rig.captureBase(null);
+        const second = await rig.captureBase(full.base.subdirectory);
+        const newest = await rig.captureBase(second.base.subdirectory);
+        await writeLog(newest.base.startLsn);
+        const planned = await retention.plan(request(), { signal: NEVER });
+        assert.deepEqual(
+          planned.removals.filter(({ kind }) => kind === 'base').map(({ name }) => name),
+          [full.base.subdirectory, second.base.subdirectory],
+        );
+        const cut = collectElsewhere(point);
+        assert.equal(cut.signal, 'SIGKILL', String(cut.stderr));
+        const options = { collection: rig.bases, key: rig.key, signal: NEVER };
+        for (const subdirectory of await rig.reader.list(rig.bases, { signal: NEVER })) {
+          assert.deepEqual(await rig.reader.missingFiles({ ...options, subdirectory }), [], subdirectory);
+        }
+        const directory = walDirectory(rig.timeline, rig.source.identity.incarnation);
+        const segments = (await readdir(directory)).filter((name) => name.endsWith('.wal')).toSorted();
+        const numbers = segments.map((name) => Number.parseInt(name.slice(16, 24), 16));
+        for (const [at, number] of numbers.entries()) assert.equal(number, (numbers[0] ?? 0) + at);
+
+        await retention.collect(request(), { signal: NEVER });
+        assert.deepEqual(await rig.reader.list(rig.bases, { signal: NEVER }), [newest.base.subdirectory]);
+        assert.deepEqual(await rig.reader.missingFiles({ ...options, ...newest.base }), []);
+        const again = await retention.plan(request(), { signal: NEVER });
+        assert.deepEqual(again.removals, []);
+        assert.deepEqual(again.kept, [{ subdirectory: newest.base.subdirectory, reason: 'the window' }]);
+        const left = (await readdir(directory)).filter((name) => name.endsWith('.wal'));
+        assert.equal(left.length, 2, 'that of the base and the one after it');
+      });
+    }
+  });
+
+  it('leaves what is left restorable', async () => {
+    const target = await rig.beginTarget();
+    const [subdirectory = ''] = await rig.reader.list(rig.bases, { signal: NEVER });
+    const materialized = await rig.materialize(target, { collection: rig.bases, subdirectory });
+    const restored = await rig.serve(target, materialized);
+    assert.deepEqual(
+      await withTenant(restored, ROOT, digestTables),
+      await withTenant(rig.source, ROOT, digestTables),
+    );
+  });
+
+  it('removes nothing when a claim cannot be read', async () => {
+    await rig.captureBase(null);
+    await mkdir(pinsDirectory(rig.timeline), { recursive: true });
+    await writeFile(join(pinsDirectory(rig.timeline), 'job-1.pin'), 'rubbish');
+    await assert.rejects(retention.collect(request(), { signal: NEVER }), (error) =>
+      isAppError(error, 'data_corrupt'),
+    );
+    assert.equal((await rig.reader.list(rig.bases, { signal: NEVER })).length, 2);
+  });
+});
+
+describe('pins', () => {
+  const arbitraryPin: fc.Arbitrary<Pin> = fc.record(
+    {
+      id: fc.stringMatching(/^[a-z0-9-]{1,64}$/),
+      owner: fc.string({ minLength: 1, maxLength: 200 }).filter((text) => text.isWellFormed()),
+      incarnation: fc.uuid().map((text) => text as IncarnationId),
+      fromLsn: fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }).map((value) => value as Lsn),
+      throughLsn: fc.option(fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }).map((value) => value as Lsn)),
+      expiresAt: fc.bigInt({ min: -(1n << 60n), max: 1n << 60n }).map((value) => value as Timestamp),
+    },
+    { noNullPrototype: true },
+  );
+
+  it('are read as they were written, and not at all when a byte is wrong', () => {
+    fc.assert(
+      fc.property(arbitraryPin, fc.nat(), fc.integer({ min: 1, max: 255 }), (pin, place, change) => {
+        const text = encodePin(pin);
+        assert.deepEqual(decodePin(text, 'a pin'), pin);
+        const bytes = Buffer.from(text);
+        const at = place % bytes.length;
+        bytes[at] = (bytes[at] ?? 0) ^ change;
+        assert.throws(
+          () => decodePin(bytes.toString('utf8'), 'a pin'),
+          (error) => isAppError(error, 'data_corrupt', 'format_unsupported'),
+        );
+      }),
+    );
+  });
+
+  it('are renewed by claiming again, and let go of', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'atoll-pins-'));
+    try {
+      const store = { virtualClusterId: 3 as VirtualClusterId, directory };
+      assert.deepEqual(await readPins(store), []);
+      const [first, second] = fc
+        .sample(arbitraryPin, { numRuns: 2, seed: 1 })
+        .map((pin, index) => ({ ...pin, id: `p-${index}` }));
+      assert.ok(first !== undefined && second !== undefined);
+      await putPin(store, first);
+      await putPin(store, second);
+      const renewed = { ...first, expiresAt: 5n as Timestamp };
+      await putPin(store, renewed);
+      assert.deepEqual(await readPins(store), [renewed, second]);
+      await removePin(store, first.id);
+      await removePin(store, first.id);
+      assert.deepEqual(await readPins(store), [second]);
+      await assert.rejects(putPin(store, { ...first, id: '../elsewhere' }), (error) =>
+        isAppError(error, 'name_invalid'),
+      );
+      const path = join(pinsDirectory(store), 'p-1.pin');
+      await writeFile(join(pinsDirectory(store), 'p-2.pin'), await readFile(path));
+      await assert.rejects(readPins(store), (error) => isAppError(error, 'data_corrupt'));
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+});
