@@ -11,7 +11,8 @@ import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireEmpty } from './emptiness.ts';
 import { newIncarnation } from './new-incarnation.ts';
-import { isSystem, requirePrivilege } from './privileges.ts';
+import { requireRestorePrivilege } from './object-decisions.ts';
+import { isSystem } from './privileges.ts';
 import { systemTime } from './system-time.ts';
 import { type UseCase, askerOf } from './use-case.ts';
 import { notAvailable } from './values.ts';
@@ -26,7 +27,7 @@ export const restore: UseCase<Restore> = {
     const { session, signal } = context;
     requireBulkAllowed(context, { statement: 'RESTORE', options: statement.options });
     requireAvailable(statement);
-    await requireAllowed(core, context);
+    await requireAllowed(core, statement, context);
     const collection = await openCollection(core, statement.source, context);
     const full = await selectBackup(core, { collection, selector: statement.from, signal });
     const summary = await selectLayer(core, { statement, collection, full, signal });
@@ -60,7 +61,7 @@ export const restore: UseCase<Restore> = {
   },
 };
 
-async function requireAllowed(core: Core, context: ExecuteContext): Promise<void> {
+async function requireAllowed(core: Core, statement: Restore, context: ExecuteContext): Promise<void> {
   const { session } = context;
   if (isSystem(session.virtualClusterId)) {
     throw notAvailable(
@@ -71,10 +72,9 @@ async function requireAllowed(core: Core, context: ExecuteContext): Promise<void
   if (!core.settings.isOn(session.virtualClusterId, 'feature.restore.enabled')) {
     throw new InputError('feature_disabled', 'feature RESTORE was disabled by the database administrator');
   }
-  await requirePrivilege(askerOf(core, context), {
-    anyOf: ['RESTORE'],
-    refusal:
-      'only users with the admin role or the RESTORE system privilege are allowed to perform a cluster restore',
+  await requireRestorePrivilege(askerOf(core, context), {
+    targets: statement.targets,
+    intoDatabase: session.database,
   });
 }
 

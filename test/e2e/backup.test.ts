@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { createCluster, digestCluster, dropCluster } from '../harness/clusters.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 import { assertLedger, Ledger } from '../harness/ledger.ts';
-import { countWithDefaultPlans, digestTables, filesBelow, findDamage } from '../harness/oracle.ts';
+import { digestTables, filesBelow, findDamage } from '../harness/oracle.ts';
 import { runProgram, skipWithout } from '../harness/programs.ts';
 import { waitFor } from '../harness/wait.ts';
 
@@ -13,36 +14,6 @@ const BACKUP_COLUMNS = ['job_id', 'status', 'fraction_completed', 'rows', 'index
 async function idOf(daemon: TestDaemon, cluster: string): Promise<number> {
   const [row] = await daemon.query(`SELECT id FROM [SHOW VIRTUAL CLUSTER ${cluster}]`, { cluster: 'system' });
   return Number(row?.['id']);
-}
-
-async function createCluster(daemon: TestDaemon, name: string): Promise<void> {
-  await daemon.query(
-    [
-      `CREATE VIRTUAL CLUSTER ${name}`,
-      `ALTER VIRTUAL CLUSTER ${name} GRANT ALL CAPABILITIES`,
-      `ALTER VIRTUAL CLUSTER ${name} START SERVICE SHARED`,
-    ],
-    { cluster: 'system' },
-  );
-}
-
-async function dropCluster(daemon: TestDaemon, name: string): Promise<void> {
-  await daemon.query(
-    [`ALTER VIRTUAL CLUSTER ${name} STOP SERVICE`, `DROP VIRTUAL CLUSTER ${name} IMMEDIATE`],
-    {
-      cluster: 'system',
-    },
-  );
-}
-
-/** Digest of all that matters in the two databases people use. */
-async function digest(daemon: TestDaemon, cluster: string) {
-  const client = await daemon.connect({ cluster });
-  const tables = await digestTables(client);
-  const counts = await countWithDefaultPlans(client);
-  await client.end();
-  for (const { table, rows } of tables) assert.equal(counts.get(table), rows, `${table}: plans disagree`);
-  return tables;
 }
 
 describe('backup and restore of a virtual cluster', () => {
@@ -100,7 +71,7 @@ describe('backup and restore of a virtual cluster', () => {
          AND (SELECT sum(bbalance) FROM pgbench_branches) = (SELECT coalesce(sum(delta), 0) FROM pgbench_history) AS same`);
     assert.equal(balances.rows[0]?.same, true);
     await reader.end();
-    await digest(daemon, 'rescue');
+    await digestCluster(daemon, 'rescue');
     const id = await idOf(daemon, 'rescue');
     assert.deepEqual(
       await findDamage({ store: daemon.store, virtualClusterId: id, database: 'defaultdb' }),
