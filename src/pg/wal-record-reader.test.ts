@@ -205,6 +205,18 @@ describe('the golden log of PostgreSQL 18', () => {
     });
   });
 
+  it('ends where a segment still holds what it held before it was used again', () => {
+    const pages = 9;
+    const bytes = Buffer.concat([goldenWal.subarray(0, pages * 8192), goldenWal.subarray(8192, 5 * 8192)]);
+    const lines: string[] = [];
+    const reader = readerOf((record) => lines.push(lineOf(record)), { atDamage: 'end' });
+    reader.push(bytes);
+    assert.deepEqual(lines, goldenLines.slice(0, lines.length));
+    assert.equal(formatLsn(reader.completeLsn), goldenLines[lines.length]?.split(' ')[0]);
+    assert.match(reader.end?.reason ?? '', /0\/912000 has the header of another page/);
+    assert.ok(reader.completeLsn <= GOLDEN_LSN + BigInt(pages * 8192));
+  });
+
   it('is not read on after the callback has thrown', () => {
     const reader = readerOf(() => {
       throw new Error('mine');
