@@ -472,7 +472,7 @@ const declared = {
     type: { kind: 'byte_size', min: 16n * MIB, max: 1n << 40n },
     defaultValue: '512 MiB',
     description:
-      'log since the newest base of a timeline from which on a new one is captured: so much is replayed at most',
+      'log since the newest base of a timeline from which on a new one is captured: not much more is ever replayed',
   },
   'timeline.disk.free_min': {
     ...systemOnly,

@@ -29,6 +29,7 @@ const lsn = (bytes: bigint) => bytes as Lsn;
 
 function base(of: {
   startLsn: bigint;
+  targetLsn?: bigint;
   endTime?: bigint;
   storedBytes?: bigint;
   bytes?: bigint;
@@ -43,7 +44,7 @@ function base(of: {
     endTime: (of.endTime ?? 0n) as Timestamp,
     startLsn: lsn(of.startLsn),
     stopLsn: lsn(of.startLsn + 1n),
-    targetLsn: lsn(of.startLsn + 2n),
+    targetLsn: lsn(of.targetLsn ?? of.startLsn),
     timelineId: 1,
     rows: 0n,
     indexEntries: 0n,
@@ -91,6 +92,14 @@ describe('a base is due', () => {
     assert.equal(aged(WAL_BYTES_WORTH_A_BASE, HOUR_US - 1n), 'none');
     assert.equal(aged(WAL_BYTES_WORTH_A_BASE, HOUR_US), 'incremental');
     assert.equal(aged(WAL_BYTES_WORTH_A_BASE - 1n, 1000n * HOUR_US), 'none');
+  });
+
+  it('never because of the segment that Postgres began anew for the last one', () => {
+    const targetLsn = 512n * MIB;
+    const lineage = [base({ startLsn: 0n, targetLsn })];
+    const now = 1000n * HOUR_US;
+    assert.equal(decide({ lineage, durable: targetLsn + WAL_BYTES_WORTH_A_BASE - 1n, now }).kind, 'none');
+    assert.equal(decide({ lineage, durable: targetLsn + WAL_BYTES_WORTH_A_BASE, now }).kind, 'incremental');
   });
 
   it('after a gap in the log, until one begins behind it', () => {

@@ -3,7 +3,7 @@ import { type Lsn, lsnDistanceBytes, type Timestamp } from '../../base/index.ts'
 import type { BaseSummary, VaultState } from '../../timeline/index.ts';
 
 export interface BasePolicy {
-  /** Log since the newest base from which on a new one is due: so much is replayed at most. */
+  /** Log since the newest base from which on a new one is due: not much more is replayed. */
   readonly walBytes: bigint;
   /** Age of the newest base from which on a new one is due, when there is something to put into it. */
   readonly intervalUs: bigint;
@@ -31,7 +31,8 @@ export function decideCapture(given: {
   const { lineage } = given;
   const newest = lineage.at(-1);
   if (newest === undefined) return { kind: 'full', reason: 'there is no base yet' };
-  const walBytes = lsnDistanceBytes({ from: newest.startLsn, to: given.durableLsn });
+  // Since its end: a capture itself makes Postgres begin a new segment of the log, which is nothing to capture again.
+  const walBytes = lsnDistanceBytes({ from: newest.targetLsn, to: given.durableLsn });
   const reason = reasonFor(newest, { ...given, walBytes });
   if (reason === null) return { kind: 'none' };
   // More log than data: hardly a page is as it was, and reading all is no more work.
