@@ -2,8 +2,8 @@
 import { Semaphore, type VirtualClusterId } from '../base/index.ts';
 import { type VirtualClusterRecord, dataStateText, serviceModeOf } from '../catalog/index.ts';
 import { answersClients, type InstanceState } from '../instance/index.ts';
-import { BACKUP_JOB, RESTORE_JOB } from '../jobs/index.ts';
 import type { Core } from './core.ts';
+import { jobFamilies } from './job-metrics.ts';
 import { vaultFamilies } from './vault-metrics.ts';
 
 export interface VirtualClusterStatus {
@@ -109,26 +109,9 @@ export async function metricFamilies(
     family('sql_txn_commit_count', 'counter', 'Transactions committed', (of) => of.commits),
     family('sql_txn_rollback_count', 'counter', 'Transactions rolled back', (of) => of.rollbacks),
     family('sql_conns', 'gauge', 'Open SQL sessions', (of) => of.sessions),
-    ...[BACKUP_JOB, RESTORE_JOB].map((type) => runningJobs(core, { type, serving })),
+    ...jobFamilies(core, serving),
     ...vaultFamilies(core),
   ];
-}
-
-/** Jobs of one type that are under way, by virtual cluster. */
-function runningJobs(
-  core: Core,
-  options: { type: string; serving: readonly VirtualClusterRecord[] },
-): MetricFamily {
-  const { type, serving } = options;
-  return {
-    name: `jobs_${type.toLowerCase()}_currently_running`,
-    help: `${type} jobs under way`,
-    type: 'gauge',
-    samples: serving.map(({ id, name }) => ({
-      labels: { tenant: name },
-      value: core.runner.active(id).filter((job) => job.type === type).length,
-    })),
-  };
 }
 
 async function activityOf(

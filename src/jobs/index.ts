@@ -1,4 +1,5 @@
 export { readError } from './job-error.ts';
+export type { JobCounts } from './job-counts.ts';
 export * from './job-runner.ts';
 export * from './job-state.ts';
 export * from './job-type.ts';

@@ -27,7 +27,7 @@ export interface JobDriverOptions {
   readonly places: Semaphore;
   /** Aborts when the domain stops serving: work ends, and the record stays as it is for the next time. */
   readonly detached: AbortSignal;
-  readonly onChange: (record: JobRecord) => void;
+  readonly onChange: (record: JobRecord, before: JobRecord) => void;
   /** Why the record cannot be written, each time that changes; null when it can be again. */
   readonly onStall: (reason: string | null) => void;
 }
@@ -262,9 +262,10 @@ export class JobDriver {
       finished: isTerminal(state) ? modified : null,
     };
     await domain.store.update(record, { signal });
+    const before = this.#record;
     this.#record = record;
     this.#noteWritten();
-    onChange(record);
+    onChange(record, before);
   }
 
   /** False when interrupted before. */

@@ -5,6 +5,7 @@
 import type { Clock, JobId, Logger, VirtualClusterId } from '../base/index.ts';
 import { AppError, CancelledError, InputError, Mutex, Semaphore } from '../base/index.ts';
 import { type JobIdSource, type JobRecord, type JobSpec, isTerminal } from '../catalog/index.ts';
+import { countTransition, type JobCounts, noJobCounts } from './job-counts.ts';
 import { JobDriver } from './job-driver.ts';
 import { type JobEvent, nextJobState } from './job-state.ts';
 import type { JobDomain, JobType } from './job-type.ts';
@@ -30,6 +31,9 @@ interface Attached {
   readonly domain: JobDomain;
   readonly detached: AbortController;
   readonly drivers: Map<JobId, { readonly driver: JobDriver; readonly done: Promise<void> }>;
+  /** Jobs that are paused, with their types. */
+  readonly paused: Map<JobId, string>;
+  readonly counts: Map<string, JobCounts>;
   /** Orders what users ask with the coming and going of drivers. */
   readonly control: Mutex;
   readonly listeners: Set<Listener>;
@@ -72,6 +76,8 @@ export class JobRunner {
       domain,
       detached: new AbortController(),
       drivers: new Map(),
+      paused: new Map(),
+      counts: new Map(),
       control: new Mutex(),
       listeners: new Set(),
     };
@@ -83,6 +89,7 @@ export class JobRunner {
     }
     this.#attached.set(domain.virtualClusterId, attached);
     for (const record of unfinished) {
+      if (isOurs(record) && record.state.kind === 'paused') attached.paused.set(record.id, record.type);
       if (isOurs(record) && record.state.kind !== 'paused') this.#drive(attached, record);
     }
   }
@@ -201,6 +208,23 @@ export class JobRunner {
     return attached === undefined ? [] : [...attached.drivers.values()].map(({ driver }) => driver.record);
   }
 
+  /** How jobs of this type fared since the virtual cluster began to serve. */
+  counts(virtualClusterId: VirtualClusterId, type: string): Readonly<JobCounts> {
+    const attached = this.#attached.get(virtualClusterId);
+    return attached === undefined ? noJobCounts() : this.#countsOf(attached, type);
+  }
+
+  pausedCount(virtualClusterId: VirtualClusterId, type: string): number {
+    const paused = this.#attached.get(virtualClusterId)?.paused.values() ?? [];
+    return [...paused].filter((each) => each === type).length;
+  }
+
+  #countsOf(attached: Attached, type: string): JobCounts {
+    const counts = attached.counts.get(type) ?? noJobCounts();
+    attached.counts.set(type, counts);
+    return counts;
+  }
+
   /** The driver of a job that is not at rest; one that is just coming to rest is waited for. */
   async #unlessResting(attached: Attached, jobId: JobId): Promise<JobDriver | undefined> {
     const entry = attached.drivers.get(jobId);
@@ -229,7 +253,7 @@ export class JobRunner {
       logger,
       places: this.#places,
       detached: attached.detached.signal,
-      onChange: (changed) => this.#announce(attached, changed),
+      onChange: (changed, before) => this.#announce(attached, changed, before),
       onStall: (reason) => {
         for (const listener of attached.listeners) listener.onStall(record.id, reason);
       },
@@ -260,11 +284,14 @@ export class JobRunner {
     const modified = this.#clock.now();
     const next = { ...record, state, modified, finished: isTerminal(state) ? modified : null };
     await attached.domain.store.update(next, wait);
-    this.#announce(attached, next);
+    this.#announce(attached, next, record);
     return next;
   }
 
-  #announce(attached: Attached, record: JobRecord): void {
+  #announce(attached: Attached, record: JobRecord, before: JobRecord): void {
+    countTransition(this.#countsOf(attached, record.type), before.state, record.state);
+    if (record.state.kind === 'paused') attached.paused.set(record.id, record.type);
+    else attached.paused.delete(record.id);
     for (const listener of attached.listeners) listener.onChange(record);
     this.#onChange(attached.domain.virtualClusterId, record);
   }

@@ -432,6 +432,7 @@ describe('the scheduler', () => {
       await test.live({ days: 3, stepMs: HOUR_MS });
       assert.deepEqual([...test.protectedSince.keys()], [full.id]);
       assert.equal(iso(test.protectedSince.get(full.id) ?? START), '2026-02-03T00:00');
+      assert.deepEqual(test.scheduler.held(VC), { count: 1, since: test.protectedSince.get(full.id) });
       await test.scheduler.releaseHistory(VC, { scheduleIds: [full.id, incremental.id], signal: SIGNAL });
       assert.equal(test.protectedSince.size, 0);
     });

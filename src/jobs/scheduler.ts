@@ -88,6 +88,8 @@ interface Attached {
   readonly domain: ScheduleDomain;
   readonly detached: AbortController;
   readonly counts: SchedulerCounts;
+  /** Since when each schedule holds history. */
+  readonly held: Map<ScheduleId, Timestamp>;
   /** When the next round is worth its while. */
   nextRoundAt: Timestamp;
 }
@@ -135,6 +137,7 @@ export class Scheduler {
         waitingInRound: 0,
         lastCompletedUs: 0n,
       },
+      held: new Map(),
       nextRoundAt: IN_THE_PAST,
     });
     this.#wake();
@@ -174,7 +177,21 @@ export class Scheduler {
     const { signal } = options;
     for (const scheduleId of options.scheduleIds) {
       await this.#options.history?.release({ virtualClusterId, scheduleId, signal });
+      this.#attached.get(virtualClusterId)?.held.delete(scheduleId);
     }
+  }
+
+  /** How many schedules hold history, and since when the one that holds most does. */
+  held(virtualClusterId: VirtualClusterId): {
+    readonly count: number;
+    readonly since: Timestamp | undefined;
+  } {
+    const times = [...(this.#attached.get(virtualClusterId)?.held.values() ?? [])];
+    const since = times.reduce<Timestamp | undefined>(
+      (oldest, time) => (oldest === undefined || time < oldest ? time : oldest),
+      undefined,
+    );
+    return { count: times.length, since };
   }
 
   counts(virtualClusterId: VirtualClusterId): SchedulerCounts | undefined {
@@ -327,13 +344,15 @@ export class Scheduler {
         ? undefined
         : (await domain.store.list({ ids: [schedule.partnerId], signal }))[0]?.schedule;
     const full = schedule.backupType === 'full' ? schedule : (partner ?? schedule);
-    if (domain.policy().isHistoryProtected) {
-      await this.#options.history?.protect({
+    const { history } = this.#options;
+    if (history !== undefined && domain.policy().isHistoryProtected) {
+      await history.protect({
         virtualClusterId: domain.virtualClusterId,
         scheduleId: full.id,
         since: run.scheduledFor,
         signal,
       });
+      attached.held.set(full.id, run.scheduledFor);
     }
     const next = this.#next(attached, schedule, { kind: 'run_succeeded' });
     if (schedule.backupType === 'incremental' || partner === undefined) return [next];
