@@ -53,6 +53,22 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
       'check_external_connection',
     ],
   },
+  {
+    title: 'Privileges and roles',
+    kinds: [
+      'grant_system',
+      'revoke_system',
+      'show_system_grants',
+      'grant_on_object',
+      'revoke_on_object',
+      'alter_default_privileges',
+      'show_grants',
+      'create_role',
+      'alter_role',
+      'show_roles',
+      'show_users',
+    ],
+  },
 ];
 
 const INTRODUCTION = `# SQL statements

@@ -188,7 +188,7 @@ describe('who may restore', () => {
       nobody: [false, false, false],
     };
     for (const [user, may] of Object.entries(expected)) {
-      const answers = [
+      const answers: readonly boolean[] = [
         await mayRestore(user, CLUSTER),
         await mayRestore(user, databases('test_db')),
         await mayRestore(user, tables('granted')),
