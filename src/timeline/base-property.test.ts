@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type pg from 'pg';
+import pg from 'pg';
 import { unexplainedBlocks } from '../../test/harness/base-image.ts';
 import { BackupRig } from '../../test/harness/backup-rig.ts';
 import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
+import { assertLedger, Ledger } from '../../test/harness/ledger.ts';
 import { findDamage } from '../../test/harness/oracle.ts';
 import { digestEveryWay, Workload } from '../../test/harness/workload.ts';
+import type { BaseSummary } from './store-contract.ts';
+
+type Acknowledged = ReturnType<Ledger['acknowledged']>;
 
 const ROOT = { user: 'root', database: 'defaultdb' };
 /** Another seed finds other things: ATOLL_TEST_SEED=n. */
@@ -62,4 +66,51 @@ describe('bases on top of each other', () => {
       }
     });
   }
+
+  it('hold whole transactions and no damage when they are captured while everything changes', async () => {
+    await using rig = await BackupRig.open();
+    const connect = async () => {
+      const client = new pg.Client({ host: rig.source.socketDirectory, ...ROOT });
+      client.on('error', () => undefined);
+      await client.connect();
+      return client;
+    };
+    const workload = new Workload({ seed: 7 });
+    await withTenant(rig.source, ROOT, (client) => run(client, workload.begin()));
+    let { base: newest } = await rig.captureBase(null);
+    const stop = new AbortController();
+    await using ledger = await Ledger.start({ connect, writers: 3 });
+    const working = withTenant(rig.source, ROOT, async (client) => {
+      while (!stop.signal.aborted) await run(client, workload.next());
+    });
+    const restored: { base: BaseSummary; floor: Acknowledged; ceiling: Acknowledged }[] = [];
+    try {
+      for (let turn = 0; turn < 4; turn++) {
+        const floor = ledger.acknowledged();
+        const { base, fullReason } = await rig.captureBase(newest.subdirectory);
+        assert.equal(fullReason, null);
+        restored.push({ base, floor, ceiling: ledger.acknowledged() });
+        newest = base;
+      }
+    } finally {
+      stop.abort();
+      await working;
+    }
+    await ledger.stop();
+    for (const { base, floor, ceiling } of restored) {
+      const target = await rig.beginTarget();
+      const { subdirectory } = base;
+      const materialized = await rig.materialize(target, { collection: rig.bases, subdirectory });
+      const instance = await rig.serve(target, materialized);
+      await withTenant(instance, ROOT, (client) => assertLedger(client, { floor, ceiling }));
+      const { virtualClusterId } = target;
+      const { database } = ROOT;
+      assert.deepEqual(await findDamage({ store: rig.store.directory, virtualClusterId, database }), []);
+      await withTenant(instance, ROOT, async (client) => {
+        const [asChosen, ...others] = await digestEveryWay(client);
+        for (const other of others) assert.deepEqual(other, asChosen);
+      });
+      await instance.stop({ mode: 'immediate', signal: NEVER });
+    }
+  });
 });
