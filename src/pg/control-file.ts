@@ -1,14 +1,12 @@
 /**
- * `global/pg_control` of PostgreSQL 18: what a data directory says of itself. Byte positions were checked against
- * `pg_control_system()`, `pg_control_checkpoint()`, `pg_control_recovery()` and `pg_control_init()`.
+ * `global/pg_control` of PostgreSQL 17 and 18: what a data directory says of itself (`catalog/pg_control.h`). Byte positions
+ * were checked against `pg_control_system()`, `pg_control_checkpoint()`, `pg_control_recovery()` and `pg_control_init()`.
  */
 import { AppError, assert, CorruptError, type Lsn } from '../base/index.ts';
 import { crc32c } from './crc32c.ts';
 
 /** The file is padded to this length; only its beginning carries meaning. */
 export const CONTROL_FILE_BYTES = 8192;
-/** `PG_CONTROL_VERSION` of PostgreSQL 18. */
-const CONTROL_VERSION = 1800;
 export const MOCK_NONCE_BYTES = 32;
 
 /** Byte positions inside the file. */
@@ -36,9 +34,15 @@ const AT = {
   blockBytes: 216,
   walSegmentBytes: 228,
   checksumVersion: 252,
-  mockNonce: 257,
-  crc: 292,
 } as const;
+
+/** What differs between major versions, by `PG_CONTROL_VERSION`: 18 says whether `char` is signed, in one byte. */
+const LAYOUTS = new Map([
+  [1700, { engineMajor: 17, mockNonceAt: 256, crcAt: 288 }],
+  [1800, { engineMajor: 18, mockNonceAt: 257, crcAt: 292 }],
+]);
+/** The layout that is expected of a file unless the caller says otherwise. */
+const ENGINE_MAJOR_DEFAULT = 18;
 
 /** `DBState`, in the order of the C enumeration. */
 const STATES = [
@@ -59,6 +63,8 @@ export type WalLevel = (typeof WAL_LEVELS)[number];
 
 export interface ControlFile {
   readonly systemIdentifier: bigint;
+  /** Major version of the engine whose directory this is. */
+  readonly engineMajor: number;
   readonly catalogVersion: number;
   readonly state: ControlState;
   /** Where the newest checkpoint record begins, and where replay from it begins. */
@@ -86,17 +92,23 @@ export interface ControlFile {
   readonly hasDataChecksums: boolean;
 }
 
+interface ControlFileOptions {
+  /** 17 or 18, which is the default. */
+  readonly engineMajor?: number;
+}
+
 /**
  * Reads the file and checks its checksum.
  * @throws CorruptError when it is not what Postgres wrote
  * @throws AppError `format_unsupported` for another major version's file
  */
-export function parseControlFile(bytes: Uint8Array): ControlFile {
-  const view = checkedView(bytes);
+export function parseControlFile(bytes: Uint8Array, options: ControlFileOptions = {}): ControlFile {
+  const { view, layout } = checkedFile(bytes, options);
   const lsnAt = (at: number) => view.getBigUint64(at, true) as Lsn;
   const intAt = (at: number) => view.getInt32(at, true);
   return {
     systemIdentifier: view.getBigUint64(AT.systemIdentifier, true),
+    engineMajor: layout.engineMajor,
     catalogVersion: view.getUint32(AT.catalogVersion, true),
     state: memberOf(STATES, intAt(AT.state), 'state'),
     checkpointLsn: lsnAt(AT.checkpointLsn),
@@ -129,34 +141,43 @@ export interface ControlFileIdentity {
 }
 
 /** A copy of the file with another identity and a checksum that fits. @throws like `parseControlFile` */
-export function withControlFileIdentity(bytes: Uint8Array, identity: ControlFileIdentity): Uint8Array {
+export function withControlFileIdentity(
+  bytes: Uint8Array,
+  identity: ControlFileIdentity,
+  options: ControlFileOptions = {},
+): Uint8Array {
   assert(identity.mockNonce.length === MOCK_NONCE_BYTES, 'a mock nonce has 32 bytes');
-  checkedView(bytes);
+  const { layout } = checkedFile(bytes, options);
   const patched = Uint8Array.from(bytes);
   const view = new DataView(patched.buffer);
   view.setBigUint64(AT.systemIdentifier, identity.systemIdentifier, true);
-  patched.set(identity.mockNonce, AT.mockNonce);
-  view.setUint32(AT.crc, crc32c(patched.subarray(0, AT.crc)), true);
-  parseControlFile(patched);
+  patched.set(identity.mockNonce, layout.mockNonceAt);
+  view.setUint32(layout.crcAt, crc32c(patched.subarray(0, layout.crcAt)), true);
+  parseControlFile(patched, options);
   return patched;
 }
 
-function checkedView(bytes: Uint8Array): DataView {
+function checkedFile(bytes: Uint8Array, { engineMajor = ENGINE_MAJOR_DEFAULT }: ControlFileOptions) {
   if (bytes.length !== CONTROL_FILE_BYTES) {
     throw new CorruptError(`pg_control has ${bytes.length} bytes instead of ${CONTROL_FILE_BYTES}`);
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const version = view.getUint32(AT.controlVersion, true);
-  if (version !== CONTROL_VERSION) {
+  const layout = LAYOUTS.get(version);
+  if (layout?.engineMajor !== engineMajor) {
     // Positions differ between versions, so the checksum can't be found before the version is known.
-    throw new AppError('format_unsupported', `pg_control is of version ${version}, not ${CONTROL_VERSION}`, {
-      hint: 'the data directory belongs to another major version of PostgreSQL, or its pg_control is damaged',
-    });
+    throw new AppError(
+      'format_unsupported',
+      `pg_control is of version ${version}, not PostgreSQL ${engineMajor}'s`,
+      {
+        hint: 'the data directory belongs to another major version of PostgreSQL, or its pg_control is damaged',
+      },
+    );
   }
-  if (view.getUint32(AT.crc, true) !== crc32c(bytes.subarray(0, AT.crc))) {
+  if (view.getUint32(layout.crcAt, true) !== crc32c(bytes.subarray(0, layout.crcAt))) {
     throw new CorruptError('checksum mismatch in pg_control');
   }
-  return view;
+  return { view, layout };
 }
 
 function memberOf<const T extends string>(names: readonly T[], index: number, what: string): T {

@@ -9,12 +9,14 @@ import { crc32c } from './crc32c.ts';
 import { formatWalSummaryName, parseWalSummaryName, WalSummaryReader } from './wal-summary.ts';
 
 const golden = (name: string) => readFileSync(join(import.meta.dirname, 'golden', name));
-/** A summary of PostgreSQL 18 with a bitmap, an array and limits; then its name and what pg_wal_summary_contents shows. */
-const goldenBytes = golden('summary-18.bin');
-const [goldenName = '', ...goldenLines] = zstdDecompressSync(golden('summary-18.txt.zst'))
-  .toString('utf8')
-  .trimEnd()
-  .split('\n');
+/** A summary with a bitmap, an array and limits, its name, and what pg_wal_summary_contents shows of it. */
+function goldenSummary(engineMajor: number) {
+  const text = zstdDecompressSync(golden(`summary-${engineMajor}.txt.zst`)).toString('utf8');
+  const [name = '', ...lines] = text.trimEnd().split('\n');
+  return { bytes: golden(`summary-${engineMajor}.bin`), name, lines };
+}
+
+const { bytes: goldenBytes, name: goldenName, lines: goldenLines } = goldenSummary(18);
 
 /** A line for each fork: relation and fork, limit, pages. */
 function linesOf(bytes: Uint8Array, cutBytes = bytes.length): string[] {
@@ -67,8 +69,8 @@ function sealed(bytes: Uint8Array): Uint8Array {
 }
 
 describe('a summary of the log', () => {
-  it('of PostgreSQL 18 holds what it shows itself', () => {
-    assert.deepEqual(linesOf(goldenBytes), goldenLines);
+  it('of PostgreSQL 17 and 18 holds what they show themselves', () => {
+    for (const { bytes, lines } of [17, 18].map(goldenSummary)) assert.deepEqual(linesOf(bytes), lines);
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 9000 }), (cutBytes) => {
         assert.deepEqual(linesOf(goldenBytes, cutBytes), goldenLines);

@@ -23,6 +23,8 @@ export interface BareEngineOptions {
   /** Lines of postgresql.conf. */
   readonly settings?: Readonly<Record<string, string | number>>;
   readonly walSegmentMiB?: number;
+  /** Folder of another engine's `bin`, `lib` and `share`, as npm brings it. */
+  readonly engineDirectory?: string;
 }
 
 /**
@@ -42,7 +44,7 @@ export class BareEngine implements AsyncDisposable {
   static async open(options: BareEngineOptions = {}): Promise<BareEngine> {
     const engine = new BareEngine(await mkdtemp(join(tmpdir(), 'atoll-bare-')), options.settings ?? {});
     try {
-      await engine.#install();
+      await engine.#install(options.engineDirectory ?? (await findBundledEngine()).directory);
       engine.#run('initdb', [
         `--pgdata=${engine.dataDirectory}`,
         '--username=atoll',
@@ -136,10 +138,9 @@ export class BareEngine implements AsyncDisposable {
   }
 
   /** The package's files under second names, so that an unprivileged user reaches them, and the links that npm drops. */
-  async #install(): Promise<void> {
+  async #install(source: string): Promise<void> {
     const { uid, gid } = ownerOfTests();
     if (uid !== undefined && gid !== undefined) await chown(this.directory, uid, gid);
-    const { directory: source } = await findBundledEngine();
     for (const entry of await readdir(source, { recursive: true, withFileTypes: true })) {
       if (!entry.isFile()) continue;
       const from = join(entry.parentPath, entry.name);
