@@ -93,6 +93,11 @@ describe('a collection', () => {
         return true;
       });
     }
+    // What was dropped and made anew under its name, or restored, is another one.
+    await assert.rejects(claimCollection(store, { owner: { ...owner, virtualClusterId: 9 }, signal }), {
+      message: 'nodelocal://1/c holds backups of virtual cluster "main" with id 3, not of "main" with id 9',
+      hint: 'give each virtual cluster a collection URI of its own, also one that was made anew or restored under the same name',
+    });
   });
 
   it('belongs to one of those who claim it at once', async () => {

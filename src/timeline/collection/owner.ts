@@ -39,11 +39,27 @@ export async function claimCollection(
   }
   const present = decodeOwner(await readBlob(store, OWNER_KEY, { bytesMax: RECORD_BYTES_MAX, signal }));
   if (present.clusterId === owner.clusterId && present.virtualClusterId === owner.virtualClusterId) return;
-  const where = present.clusterId === owner.clusterId ? '' : ' of another physical cluster';
-  throw new AppError(
+  throw belongsToAnother(store, { present, claimant: owner });
+}
+
+/** Names alone would not tell apart what was restored under the name of what it replaces: then the ids are named. */
+function belongsToAnother(
+  store: BlobStore,
+  { present, claimant }: { readonly present: CollectionOwner; readonly claimant: CollectionOwner },
+): AppError<'object_state'> {
+  const isOurs = present.clusterId === claimant.clusterId;
+  const areNamesakes = isOurs && present.virtualClusterName === claimant.virtualClusterName;
+  const [theirs, own] = [present, claimant].map(
+    ({ virtualClusterName: name, virtualClusterId: id }) =>
+      `"${name}"${areNamesakes ? ` with id ${id}` : ''}`,
+  );
+  const where = isOurs ? '' : ' of another physical cluster';
+  return new AppError(
     'object_state',
-    `${store.displayUri} holds backups of virtual cluster "${present.virtualClusterName}"${where}, not of "${owner.virtualClusterName}"`,
-    { hint: 'give each virtual cluster a collection URI of its own' },
+    `${store.displayUri} holds backups of virtual cluster ${theirs}${where}, not of ${own}`,
+    {
+      hint: `give each virtual cluster a collection URI of its own${areNamesakes ? ', also one that was made anew or restored under the same name' : ''}`,
+    },
   );
 }
 
