@@ -8,25 +8,27 @@ type Row = Record<string, unknown>;
 
 const main = { cluster: 'main' } as const;
 
-async function schedule(daemon: TestDaemon, id: unknown): Promise<Row> {
+async function schedule(daemon: TestDaemon, id: string): Promise<Row> {
   const [row] = await daemon.query(`SELECT * FROM [SHOW SCHEDULE ${id}]`, main);
   assert.ok(row !== undefined);
   return row;
 }
 
 /** The jobs of a schedule, the newest first. */
-async function jobsOf(daemon: TestDaemon, id: unknown): Promise<readonly Row[]> {
+async function jobsOf(daemon: TestDaemon, id: string): Promise<readonly Row[]> {
   return daemon.query(`SHOW JOBS FOR SCHEDULE ${id}`, main);
 }
 
-const isOver = (job: Row) => ['succeeded', 'failed', 'canceled'].includes(String(job['status']));
+/** Numbers of 64 bits arrive as text. */
+const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+const isOver = (job: Row) => ['succeeded', 'failed', 'canceled'].includes(text(job['status']));
 
-async function untilSucceeded(daemon: TestDaemon, id: unknown, count: number): Promise<Row> {
+async function untilSucceeded(daemon: TestDaemon, id: string, count: number): Promise<Row> {
   const jobs = await waitFor(`${count} jobs of schedule ${id}`, async () => {
     const all = await jobsOf(daemon, id);
     return all.length >= count && all.every(isOver) && all;
   });
-  for (const job of jobs) assert.equal(job['status'], 'succeeded', String(job['error']));
+  for (const job of jobs) assert.equal(job['status'], 'succeeded', text(job['error']));
   const [newest] = jobs;
   assert.ok(newest !== undefined);
   return newest;
@@ -57,7 +59,7 @@ describe('backup schedules', () => {
     );
     assert.equal(made[0]?.['first_run'], null);
     assert.notEqual(made[1]?.['first_run'], null);
-    const [incremental, full] = made.map((row) => row['schedule_id']);
+    const [incremental = '', full = ''] = made.map((row) => text(row['schedule_id']));
 
     await untilSucceeded(daemon, full, 1);
     await waitFor('the incremental one to be let go', async () => {
@@ -68,7 +70,7 @@ describe('backup schedules', () => {
     await daemon.query("INSERT INTO kept SELECT i, 'later ' || i FROM generate_series(1001, 1500) i", main);
     await daemon.query(`ALTER BACKUP SCHEDULE ${full} EXECUTE IMMEDIATELY`, main);
     const job = await untilSucceeded(daemon, incremental, 1);
-    assert.match(String(job['description']), /IN 'nodelocal:\/\/1\/backups\/schedule_test'/);
+    assert.match(text(job['description']), /IN 'nodelocal:\/\/1\/backups\/schedule_test'/);
     const fulls = await daemon.query("SHOW BACKUPS IN 'nodelocal://1/backups/schedule_test'", main);
     assert.equal(fulls.length, 1);
 
@@ -93,7 +95,7 @@ describe('backup schedules', () => {
         ['schedule_label', 'PAUSED'],
       ],
     );
-    assert.match(String(restored[0]?.['state']), /restored or failed over/);
+    assert.match(text(restored[0]?.['state']), /restored or failed over/);
     await daemon.stop();
   });
 
@@ -107,7 +109,7 @@ describe('backup schedules', () => {
       "CREATE SCHEDULE IF NOT EXISTS nightly FOR BACKUP INTO 'external://backup_s3/nightly' RECURRING '@daily' FULL BACKUP ALWAYS WITH SCHEDULE OPTIONS first_run = 'now'",
       main,
     );
-    await untilSucceeded(daemon, made?.['schedule_id'], 1);
+    await untilSucceeded(daemon, text(made?.['schedule_id']), 1);
     const backups = await daemon.query("SHOW BACKUPS IN 'external://backup_s3/nightly'", main);
     assert.equal(backups.length, 1);
     await daemon.stop();
@@ -120,7 +122,7 @@ describe('backup schedules', () => {
       "CREATE SCHEDULE s FOR BACKUP INTO 'nodelocal://1/killed' RECURRING '@yearly' FULL BACKUP ALWAYS WITH SCHEDULE OPTIONS first_run = 'now'",
       main,
     );
-    const id = made?.['schedule_id'];
+    const id = text(made?.['schedule_id']);
     const moments: readonly (readonly [string, (jobs: readonly Row[]) => boolean])[] = [
       ['when it was asked to run', () => true],
       ['when the job is there', (jobs) => !jobs.every(isOver)],
@@ -138,7 +140,7 @@ describe('backup schedules', () => {
       const all = await jobsOf(daemon, id);
       return all.length === moments.length + 1 && all.every(isOver) && all;
     });
-    for (const job of jobs) assert.equal(job['status'], 'succeeded', String(job['error']));
+    for (const job of jobs) assert.equal(job['status'], 'succeeded', text(job['error']));
     const [twice] = await daemon.query(
       `SELECT count(*)::int AS count FROM [SHOW JOBS FOR SCHEDULE ${id}] GROUP BY description HAVING count(*) > 1`,
       main,
