@@ -3,6 +3,7 @@ import { InputError } from '../base/index.ts';
 import type { BackupTargets, RestoreTargets } from '../sql/index.ts';
 import { CARRIED, IS_TENANTS_SCHEMA, RELATION_KINDS } from './object-carriers.ts';
 import { type Asker, holdsPrivilege, requirePrivilege } from './privileges.ts';
+import { ensurePrivilegeStore } from './privilege-store.ts';
 import { requireDatabases, resolveTables, type TableTarget } from './privilege-targets.ts';
 
 /** Who may back up: holders of BACKUP on each target; or, as in the legacy model, those who can read all of it anyway. */
@@ -82,6 +83,7 @@ const READS_ALL = `exists (select from pg_catalog.pg_class c join pg_catalog.pg_
       where ${IS_TENANTS_SCHEMA} and not pg_catalog.has_type_privilege(me.oid, t.oid, 'USAGE'))`;
 
 async function requireDatabaseBackup(asker: Asker, database: string): Promise<void> {
+  await ensurePrivilegeStore(asker, database);
   const [row] = await readIn(asker, {
     database,
     sql: `select (pg_catalog.pg_has_role(me.oid, d.datdba, 'MEMBER') or ${grantedOnDatabase('BACKUP')}
@@ -136,6 +138,7 @@ async function requireTableBackup(
 async function requireTableRestore(asker: Asker, database: string): Promise<void> {
   await requireDatabases(asker, [database]);
   if (await holdsPrivilege(asker, [])) return;
+  await ensurePrivilegeStore(asker, database);
   const [row] = await readIn(asker, {
     database,
     sql: `select (pg_catalog.pg_has_role(me.oid, d.datdba, 'MEMBER') or ${grantedOnDatabase('RESTORE')}

@@ -11,6 +11,7 @@ import {
   splitPrivileges,
   tableGrantSql,
 } from './grant-sql.ts';
+import { ensurePrivilegeStore } from './privilege-store.ts';
 import { requireDatabases, resolveTables, type TableTargets } from './privilege-targets.ts';
 import { type UseCase, askerOf, done, inSession } from './use-case.ts';
 
@@ -35,11 +36,10 @@ export const revokeOnObject: UseCase<RevokeOnObject> = {
 export const alterDefaultPrivileges: UseCase<AlterDefaultPrivileges> = {
   columns: () => undefined,
   refusedInTransaction: undefined,
-  run: (_core, statement) => {
+  async run(core, statement, context) {
     const privileges = splitPrivileges(statement.privileges, 'table');
-    return Promise.resolve(
-      inSession(defaultPrivilegesSql({ ...statement, privileges }), 'ALTER DEFAULT PRIVILEGES'),
-    );
+    await ensurePrivilegeStore(askerOf(core, context), context.session.database);
+    return inSession(defaultPrivilegesSql({ ...statement, privileges }), 'ALTER DEFAULT PRIVILEGES');
   },
 };
 
@@ -87,6 +87,7 @@ async function workOf(
   if (object.kind === 'databases') {
     const privileges = splitPrivileges(statement.privileges, 'database');
     await requireDatabases(asker, object.names);
+    for (const database of object.names) await ensurePrivilegeStore(asker, database);
     return object.names.map((database) => ({
       database,
       sql: databaseGrantSql({ database, privileges, change: options.change }),

@@ -5,6 +5,7 @@ import type { Cell, Column, ExecuteContext } from './contract.ts';
 import type { Core } from './core.ts';
 import { CARRIED, CARRIER_COLUMN, IS_TENANTS_SCHEMA, RELATION_KINDS } from './object-carriers.ts';
 import type { Asker } from './privileges.ts';
+import { ensurePrivilegeStore } from './privilege-store.ts';
 import { requireDatabases, resolveTables, type TableTarget } from './privilege-targets.ts';
 import { requireRoles, roleNames } from './role-lookup.ts';
 import { type UseCase, askerOf, columnsOf, rowsResult } from './use-case.ts';
@@ -116,6 +117,7 @@ const JOIN_ROLE =
   'left join pg_catalog.pg_roles r on r.oid = g.grantee where (g.grantee = 0 or r.oid is not null)';
 
 async function databaseRows(asker: Asker, database: string): Promise<readonly Row[]> {
+  await ensurePrivilegeStore(asker, database);
   return asker.instance.withReaderClient({ database, signal: asker.signal }, (client) =>
     client.query(
       `select pg_catalog.current_database()::text as database_name, null as schema_name,

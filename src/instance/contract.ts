@@ -100,6 +100,11 @@ export interface Instance {
     options: { database: string; role: string; signal: AbortSignal },
     use: (client: InternalClient) => Promise<T>,
   ): Promise<T>;
+  /**
+   * Makes the schema `pg_atoll` in a database that was not born with it: one that comes from elsewhere. Harmless where it is. The bootstrap
+   * superuser does it, and does nothing else there. @throws AppError `object_not_found`
+   */
+  installPrivilegeStore(options: { database: string; signal: AbortSignal }): Promise<void>;
   /** Changes what applies from the next start on. */
   configure(settings: InstanceSettings): void;
 }
@@ -128,6 +133,20 @@ export interface InstanceHost {
     virtualClusterId: VirtualClusterId;
     incarnation: IncarnationId;
   }): Promise<{ readonly dataDirectory: string; readonly uid: number | null }>;
+  /**
+   * Sets the data directory of a stopped virtual cluster apart, to be made into the new incarnation in its own place; from now on nothing
+   * of it can be started. Asked again, the same answer. Null when the directory is not there any more: it was taken further.
+   */
+  beginRewind(options: {
+    virtualClusterId: VirtualClusterId;
+    incarnation: IncarnationId;
+  }): Promise<{ readonly dataDirectory: string; readonly uid: number | null } | null>;
+  /** What was rewound is the new incarnation, begun: it may be proved. */
+  endRewind(options: { virtualClusterId: VirtualClusterId; incarnation: IncarnationId }): Promise<void>;
+  /** Puts a data directory that was set apart and not touched back in its place. */
+  abandonRewind(options: { virtualClusterId: VirtualClusterId; incarnation: IncarnationId }): Promise<void>;
+  /** Whether the data directory of the current incarnation is there. */
+  isWhole(virtualClusterId: VirtualClusterId): Promise<boolean>;
   /**
    * Starts the new incarnation, once, on a socket of its own while the current one still serves, recovers to the target, lets
    * `prepare` work in its `system` database, and stops it cleanly: it is then ready to take over.

@@ -21,7 +21,8 @@ import { LogForwarder, rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarde
 import { type Postmaster, type StopLimits, spawnPostmaster } from './postmaster.ts';
 import { clearStaleClaim, findRunning, recordProcess } from './process-record.ts';
 import { untilServing } from './readiness.ts';
-import { SystemSessions, withReaderSession, withRoleSession } from './sessions.ts';
+import { privilegeStoreStatements } from './privilege-store-sql.ts';
+import { SystemSessions, withDefinerSession, withReaderSession, withRoleSession } from './sessions.ts';
 import { emptySocketDirectory } from './socket-directory.ts';
 import { type ClusterLayout, SOCKET_NAME } from './store-layout.ts';
 import { type Charge, Supervisor } from './supervisor.ts';
@@ -189,6 +190,21 @@ export class LocalInstance implements Instance {
   ): Promise<T> {
     const clusterName = this.#identity.virtualClusterName;
     return withRoleSession({ ...options, socketDirectory: this.socketDirectory, clusterName }, use);
+  }
+
+  async installPrivilegeStore(options: { database: string; signal: AbortSignal }): Promise<void> {
+    const clusterName = this.#identity.virtualClusterName;
+    const session = { ...options, socketDirectory: this.socketDirectory, clusterName };
+    await withDefinerSession(session, async (client) => {
+      await client.query('BEGIN');
+      // One at a time; who comes later finds it made.
+      await client.query("SELECT pg_advisory_xact_lock(hashtext('pg_atoll'))");
+      const [found] = await client.query("SELECT to_regnamespace('pg_atoll') IS NOT NULL AS is_there");
+      if (found?.['is_there'] !== 't') {
+        for (const statement of privilegeStoreStatements()) await client.query(statement);
+      }
+      await client.query('COMMIT');
+    });
   }
 
   configure(settings: InstanceSettings): void {

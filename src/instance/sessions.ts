@@ -134,6 +134,17 @@ export async function withReaderSession<T>(
   return withSession({ ...options, user: 'atoll_reader', parameters: READER_OPTIONS }, use);
 }
 
+/**
+ * One session of the bootstrap superuser outside of `system`, for definitions of ours alone: no statement in it may call, read or fire
+ * anything of a tenant's.
+ */
+export async function withDefinerSession<T>(
+  options: { socketDirectory: string; clusterName: string; database: string; signal: AbortSignal },
+  use: (client: InternalClient) => Promise<T>,
+): Promise<T> {
+  return withSession({ ...options, user: 'atoll', parameters: SYSTEM_OPTIONS }, use);
+}
+
 /** One session of a tenant's role, in a database that it may enter; closed afterwards. */
 export async function withRoleSession<T>(
   options: {
