@@ -25,6 +25,7 @@ import type {
   ProvedIncarnation,
 } from './contract.ts';
 import { createClusterDirectory } from './create-instance.ts';
+import { isPresent } from './data-directory.ts';
 import { renameDurably, withDiskFullNamed } from './durable-files.ts';
 import type { Engine, EngineSource } from './engine.ts';
 import { writeIdentity } from './identity.ts';
@@ -257,6 +258,32 @@ class LocalInstanceHost implements OpenInstanceHost {
         options.parentIncarnation === undefined ? instance.identity.incarnation : options.parentIncarnation;
       await incarnations.commit({ ...this.#step(instance, options), parentIncarnation, forkLsn, start });
     });
+  }
+
+  async beginRewind(
+    options: Parameters<InstanceHost['beginRewind']>[0],
+  ): Promise<{ readonly dataDirectory: string; readonly uid: number | null } | null> {
+    return this.#exclusively(options.virtualClusterId, 'setting a data directory apart', async () => {
+      const instance = this.#required(options.virtualClusterId);
+      const dataDirectory = await incarnations.beginRewind(this.#step(instance, options));
+      return dataDirectory === null ? null : { dataDirectory, uid: instance.user?.uid ?? null };
+    });
+  }
+
+  async endRewind(options: Parameters<InstanceHost['endRewind']>[0]): Promise<void> {
+    await this.#exclusively(options.virtualClusterId, 'ending a rewind', () =>
+      incarnations.endRewind(this.#step(this.#required(options.virtualClusterId), options)),
+    );
+  }
+
+  async abandonRewind(options: Parameters<InstanceHost['abandonRewind']>[0]): Promise<void> {
+    await this.#exclusively(options.virtualClusterId, 'abandoning a rewind', () =>
+      incarnations.abandonRewind(this.#step(this.#required(options.virtualClusterId), options)),
+    );
+  }
+
+  async isWhole(virtualClusterId: VirtualClusterId): Promise<boolean> {
+    return isPresent(this.#required(virtualClusterId).dataDirectory);
   }
 
   async lastRecordLsn(virtualClusterId: VirtualClusterId): Promise<Lsn> {

@@ -9,7 +9,8 @@ import { writeIdentity } from './identity.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
 import { proveIncarnation } from './prove-incarnation.ts';
 import { discard } from './scan-store.ts';
-import { BEGUN_SUFFIX, SUPERSEDED_SUFFIX } from './store-layout.ts';
+import { endLeftovers } from './postmaster.ts';
+import { BEGUN_SUFFIX, REWINDING_SUFFIX, SUPERSEDED_SUFFIX } from './store-layout.ts';
 
 interface Step {
   readonly instance: LocalInstance;
@@ -99,7 +100,11 @@ export async function commit(
   await writeIdentity(layout.directory, identity);
   instance.replaceIdentity(identity);
   const { incarnation: replaced } = before;
-  await renameDurably({ from: layout.current(replaced), to: layout.superseded(replaced) });
+  // What was rewound in its own place has left nothing behind.
+  if (await isPresent(layout.current(replaced))) {
+    await renameDurably({ from: layout.current(replaced), to: layout.superseded(replaced) });
+  }
+  await discardRewinding(step);
   await startIfWanted(step);
 }
 
@@ -117,6 +122,39 @@ export async function lastRecordLsn(instance: LocalInstance): Promise<Lsn> {
     `virtual cluster "${identity.virtualClusterName}" was not stopped in order: ${state}`,
     { hint: 'start its service and stop it again' },
   );
+}
+
+/** Null when neither the current directory nor one that was set apart for this incarnation is there. */
+export async function beginRewind(step: Step): Promise<string | null> {
+  const { instance, environment, incarnation, signal } = step;
+  const { layout, identity, dataDirectory: current } = instance;
+  const rewinding = layout.rewinding(incarnation);
+  if (await isPresent(rewinding)) return rewinding;
+  if (!(await isPresent(current))) return null;
+  if (instance.state.kind !== 'stopped') {
+    throw new AppError('object_state', `virtual cluster "${identity.virtualClusterName}" runs`);
+  }
+  await endLeftovers({ ...environment, dataDirectory: current, signal });
+  await renameDurably({ from: current, to: rewinding });
+  return rewinding;
+}
+
+export async function endRewind({ instance, incarnation }: Step): Promise<void> {
+  const { layout } = instance;
+  await renameDurably({ from: layout.rewinding(incarnation), to: layout.begun(incarnation) });
+}
+
+export async function abandonRewind({ instance, incarnation }: Step): Promise<void> {
+  const { layout, dataDirectory: current } = instance;
+  await renameDurably({ from: layout.rewinding(incarnation), to: current });
+}
+
+/** Left of attempts that were given up for another way. */
+async function discardRewinding({ instance, environment, signal }: Step): Promise<void> {
+  const { directory } = instance.layout;
+  for (const name of await readdir(directory)) {
+    if (name.endsWith(REWINDING_SUFFIX)) await discard(join(directory, name), { ...environment, signal });
+  }
 }
 
 export async function abandon(step: Step): Promise<void> {

@@ -22,6 +22,7 @@ import {
   CONFIGURATION_NAME,
   CREATING_PREFIX,
   REMOVING_PREFIX,
+  REWINDING_SUFFIX,
   randomSuffix,
   type StoreLayout,
   SUPERSEDED_SUFFIX,
@@ -95,6 +96,8 @@ async function scanEntry(
     name === identity.incarnation ||
     name === CONFIGURATION_NAME ||
     name.endsWith('.json') ||
+    // A job goes on with it, or makes it anew from the timeline.
+    name.endsWith(REWINDING_SUFFIX) ||
     // Deleted when the incarnation that replaced it has served.
     name.endsWith(SUPERSEDED_SUFFIX);
   if (isKnown) return;

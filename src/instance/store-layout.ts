@@ -49,6 +49,8 @@ export interface ClusterLayout {
   current(incarnation: IncarnationId): string;
   /** Data directory of an incarnation that was begun and not committed. */
   begun(incarnation: IncarnationId): string;
+  /** Data directory that is being made into another incarnation in its own place: neither the one nor the other. */
+  rewinding(incarnation: IncarnationId): string;
   /** Data directory of an incarnation that another has replaced, until the other has served. */
   superseded(incarnation: IncarnationId): string;
 }
@@ -57,6 +59,7 @@ export interface ClusterLayout {
 export const CREATING_PREFIX = '.creating-';
 export const REMOVING_PREFIX = '.removing-';
 export const BEGUN_SUFFIX = '.begun';
+export const REWINDING_SUFFIX = '.rewinding';
 export const SUPERSEDED_SUFFIX = '.superseded';
 export const CONFIGURATION_NAME = 'conf';
 
@@ -70,6 +73,7 @@ export function clusterLayout(store: StoreLayout, id: VirtualClusterId): Cluster
     log: join(store.logs, `postgres-${id}.log`),
     current: (incarnation) => join(directory, incarnation),
     begun: (incarnation) => join(directory, `${incarnation}${BEGUN_SUFFIX}`),
+    rewinding: (incarnation) => join(directory, `${incarnation}${REWINDING_SUFFIX}`),
     superseded: (incarnation) => join(directory, `${incarnation}${SUPERSEDED_SUFFIX}`),
   };
 }

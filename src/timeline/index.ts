@@ -6,7 +6,12 @@ export {
 export { createCollectionReader } from './collection/reader.ts';
 export type * from './contract.ts';
 export type * from './store-contract.ts';
-export { BACKUP_FAULT_POINTS, FAULT_POINT_VARIABLE, MATERIALIZE_FAULT_POINTS } from './worker/fault-point.ts';
+export {
+  BACKUP_FAULT_POINTS,
+  FAULT_POINT_VARIABLE,
+  MATERIALIZE_FAULT_POINTS,
+  REWIND_FAULT_POINTS,
+} from './worker/fault-point.ts';
 export { createCaptureWorker } from './worker/capture-worker.ts';
 export { createBulkWorker } from './worker/bulk-worker.ts';
 export { baseSubdirectoryAfter, basesCollection, basesLeadingTo } from './store/bases.ts';

@@ -135,10 +135,13 @@ export interface MaterializePointRequest {
   readonly uid: number | null;
 }
 
-/** In place: what has changed since the base is put back. The instance is stopped. May run any number of times. */
+/**
+ * In place: what has changed since the base is put back. The instance is stopped, and all of its log is in the store. May run any number
+ * of times; from its first step to its last the directory cannot be started.
+ */
 export interface RewindRequest extends MaterializePointRequest {
-  /** What the directory holds now. */
-  readonly current: { readonly incarnation: IncarnationId };
+  /** What the directory held before the first attempt: the end of its log. */
+  readonly current: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>;
 }
 
 /** How the directory is to be recovered on its first start. */

@@ -180,6 +180,36 @@ export class TimelineRig implements AsyncDisposable {
     return { instance, proved };
   }
 
+  /** Takes a served virtual cluster back in its own place and starts it; attempts that are cut off are for the caller. */
+  async rewind(
+    instance: Instance,
+    options: { point: TimelinePoint; current: TimelinePoint; incarnation: IncarnationId },
+  ): Promise<PointResult> {
+    const { point, current, incarnation } = options;
+    const { virtualClusterId } = instance.identity;
+    const { host } = this.rig.store;
+    const apart = await host.beginRewind({ virtualClusterId, incarnation });
+    if (apart === null) throw new Error('there is nothing to rewind');
+    const { location: store, incarnations } = this;
+    const { dataDirectory: targetDirectory, uid } = apart;
+    return this.worker.rewind(
+      { store, point, current, incarnations, key: this.rig.key, targetDirectory, uid },
+      { onProgress: () => undefined, signal: NEVER },
+    );
+  }
+
+  /** Recovers and serves what was rewound. */
+  async serveRewound(
+    instance: Instance,
+    result: PointResult,
+    options: { parent: TimelinePoint; incarnation: IncarnationId },
+  ): Promise<{ instance: Instance; proved: ProvedIncarnation }> {
+    const { virtualClusterId } = instance.identity;
+    const { incarnation, parent } = options;
+    await this.rig.store.host.endRewind({ virtualClusterId, incarnation });
+    return this.serve({ virtualClusterId, incarnation, targetDirectory: '', uid: null }, result, { parent });
+  }
+
   /** All of it at once. */
   async travel(point: TimelinePoint): Promise<{ instance: Instance; proved: ProvedIncarnation }> {
     const { target, result } = await this.materialize(point);

@@ -35,9 +35,24 @@ export async function readChanges(
     readonly signal: AbortSignal;
   },
 ): Promise<Changes> {
-  const { source, stretches, fromLsn, segmentBytes, signal } = options;
-  const last = stretches.at(-1);
+  const last = options.stretches.at(-1);
   if (last !== undefined) await awaitSummaries(session, { ...options, ...last });
+  return changesAlong(options);
+}
+
+/** The same of a directory that nobody writes to; what is not summarised is read from the log. */
+export async function changesAlong(options: {
+  readonly source: Pick<CaptureSource, 'dataDirectory' | 'incarnation'>;
+  readonly timeline?: TimelineStoreLocation;
+  readonly incarnations: readonly IncarnationRecord[];
+  readonly stretches: readonly LogStretch[];
+  readonly fromLsn: Lsn;
+  readonly segmentBytes: number;
+  /** Log in the directory itself is believed to be that of the stretches. */
+  readonly hasOwnLog?: boolean;
+  readonly signal: AbortSignal;
+}): Promise<Changes> {
+  const { source, stretches, fromLsn, segmentBytes, signal } = options;
   const all = new ChangedSetBuilder();
   try {
     for (const stretch of stretches) {
@@ -90,17 +105,18 @@ async function awaitSummaries(
 function logOf(
   { incarnation, timelineId }: LogStretch,
   options: {
-    source: CaptureSource;
+    source: Pick<CaptureSource, 'dataDirectory'>;
     timeline?: TimelineStoreLocation;
     incarnations: readonly IncarnationRecord[];
+    hasOwnLog?: boolean;
   },
 ): LogSource {
-  const { source, timeline, incarnations } = options;
+  const { source, timeline, incarnations, hasOwnLog = true } = options;
   const record = incarnations.find((each) => each.incarnation === incarnation);
   const own = walDirectory(join(source.dataDirectory, 'pg_wal'));
   return {
     async segment(segment, { signal }) {
-      const local = await own.segment(segment, { signal });
+      const local = hasOwnLog ? await own.segment(segment, { signal }) : null;
       if (local !== null || record === undefined || timeline === undefined) return local;
       if (segment.timelineId !== timelineId) return null;
       const fromLsn = (segment.segmentNo * BigInt(segment.segmentBytes)) as Lsn;

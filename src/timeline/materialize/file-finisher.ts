@@ -24,11 +24,13 @@ export class FileFinisher implements AsyncDisposable {
     readonly directory: string;
     readonly owner: Owner;
     readonly files: FileTable;
+    /** Targets of each file that will be written; those of all runs when left out. */
+    readonly targets?: Uint32Array;
   }) {
     this.#directory = options.directory;
     this.#owner = options.owner;
     this.#files = options.files;
-    this.#missing = options.files.runCounts.slice();
+    this.#missing = (options.targets ?? options.files.runCounts).slice();
   }
 
   /** Says that so many more targets of files were written. */
@@ -43,6 +45,11 @@ export class FileFinisher implements AsyncDisposable {
   /** Files of nothing have nothing that could be written. */
   addEmptyFiles(): void {
     for (const [row, runs] of this.#files.runCounts.entries()) if (runs === 0) this.#addRow(row);
+  }
+
+  /** A file of the manifest of which nothing is written, but whose length may have to change. */
+  addUnwritten(row: number): void {
+    this.#addRow(row);
   }
 
   /** A file beside those of the manifest, as long as it is. */

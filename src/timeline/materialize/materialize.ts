@@ -20,7 +20,7 @@ import {
   parsePackIndex,
 } from '../format/pack.ts';
 import { historyFileName } from '../store/lineage.ts';
-import { faultPoint } from '../worker/fault-point.ts';
+import { type FaultPoint, faultPoint } from '../worker/fault-point.ts';
 import type { RestCell } from '../worker/limiter.ts';
 import { forEachConcurrently, ThreadPool, threadCount } from '../worker/thread-pool.ts';
 import { FileFinisher } from './file-finisher.ts';
@@ -177,14 +177,14 @@ export async function writeDirectory(
   await using finisher = new FileFinisher({ directory: targetDirectory, owner, files });
   finisher.addEmptyFiles();
   const total = header.totals.bytes;
-  let written = await writeFiles({ pool, ranges: plan.ranges(), total, finisher, tools });
+  let written = await writeRanges({ pool, ranges: plan.ranges(), total, finisher, tools });
   faultPoint('materialize.before_wal');
   written += await log.write({ pool, finisher, tools });
   tools.onProgress({ fraction: PROGRESS.logged, phase: 'writing the log' });
   await writeFile(join(targetDirectory, 'backup_label'), header.backupLabel, { mode: 0o600 });
   finisher.addOther('backup_label');
   faultPoint('materialize.before_control_file');
-  written += await writeFiles({ pool, ranges: plan.controlRanges(), total, finisher, tools });
+  written += await writeRanges({ pool, ranges: plan.controlRanges(), total, finisher, tools });
   tools.onProgress({ fraction: PROGRESS.logged, phase: 'syncing' });
   faultPoint('materialize.before_sync');
   await finisher.settle();
@@ -208,18 +208,20 @@ export function startThreads(
   });
 }
 
-async function writeFiles(options: {
+/** Writes ranges and tells the finisher; gives the bytes that were written. */
+export async function writeRanges(options: {
   pool: MaterializePool;
   ranges: Iterable<PlannedRange>;
   total: bigint;
   finisher: FileFinisher;
   tools: MaterializeTools;
+  fault?: FaultPoint;
 }): Promise<bigint> {
-  const { pool, ranges, total, finisher, tools } = options;
+  const { pool, ranges, total, finisher, tools, fault = 'materialize.after_first_task' } = options;
   let written = 0;
   await forEachConcurrently(ranges, { concurrency: pool.size * TASKS_AHEAD }, async (range) => {
     const { writtenBytes } = await pool.run(range.task);
-    faultPoint('materialize.after_first_task');
+    faultPoint(fault);
     finisher.wrote(range.targetsOfFile);
     written += writtenBytes;
     const share = Math.min(1, written / Math.max(Number(total), 1));

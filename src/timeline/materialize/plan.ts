@@ -17,7 +17,22 @@ export interface PlannedRange {
   readonly targetsOfFile: ReadonlyMap<number, number>;
 }
 
+/** A part of a file: pages, or bytes. */
+export interface Slice {
+  readonly start: number;
+  readonly count: number;
+}
+
+export interface PlanOptions {
+  readonly key: ClusterKey;
+  /** Which parts of a run are to be written, ascending; without it, all of every run. Asked for the same run more than once. */
+  readonly wanted?: (run: Slice & { readonly file: number }) => readonly Slice[];
+  readonly isInPlace?: boolean;
+}
+
 export interface Plan {
+  /** How many targets each file of the manifest has. */
+  targetCounts(): Uint32Array;
   /** In the order of packs and offsets, so that storage is read from front to back. */
   ranges(): Iterable<PlannedRange>;
   /** Those of the control file, which is written last. */
@@ -25,16 +40,41 @@ export interface Plan {
 }
 
 /** Turns "which frame holds this part of a file" around: where does this frame go. */
-export function planMaterialize(manifest: Manifest, { key }: { readonly key: ClusterKey }): Plan {
+export function planMaterialize(manifest: Manifest, options: PlanOptions): Plan {
   const { files } = manifest;
   const controlRow = files.paths.indexOf(CONTROL_FILE_PATH);
   const targets = targetsByFrame(manifest);
   const order = framesInOrder(manifest);
   const isControl = (run: number) => targets.fileOfRun[run] === controlRow;
+  const slicesOf = (run: number) => wantedSlices(run, { manifest, targets, ...options });
+  const common = { manifest, targets, order, slicesOf, ...options };
   return {
-    ranges: () => cutRanges({ manifest, key, targets, order, wants: (run) => !isControl(run) }),
-    controlRanges: () => cutRanges({ manifest, key, targets, order, wants: isControl }),
+    ranges: () => cutRanges({ ...common, wants: (run) => !isControl(run) }),
+    controlRanges: () => cutRanges({ ...common, wants: isControl }),
+    targetCounts() {
+      const counts = new Uint32Array(files.paths.length);
+      for (const [run, file] of targets.fileOfRun.entries()) {
+        counts[file] = (counts[file] ?? 0) + slicesOf(run).length;
+      }
+      return counts;
+    },
   };
+}
+
+/** Parts of a run, where in its frame each begins among them. */
+type FrameSlice = Slice & { readonly run: number; readonly index: number };
+
+function wantedSlices(
+  run: number,
+  { manifest, targets, wanted }: { manifest: Manifest; targets: Targets } & PlanOptions,
+): readonly FrameSlice[] {
+  const { runs } = manifest;
+  const start = runs.starts[run] ?? 0;
+  const count = runs.counts[run] ?? 0;
+  const index = runs.indexes[run] ?? 0;
+  if (wanted === undefined) return [{ run, start, count, index }];
+  const slices = wanted({ file: targets.fileOfRun[run] ?? 0, start, count });
+  return slices.map((slice) => ({ ...slice, run, index: index + slice.start - start }));
 }
 
 interface Targets {
@@ -79,17 +119,19 @@ interface CutOptions {
   readonly targets: Targets;
   readonly order: Uint32Array;
   readonly wants: (run: number) => boolean;
+  readonly slicesOf: (run: number) => readonly FrameSlice[];
+  readonly isInPlace?: boolean;
 }
 
 function* cutRanges(options: CutOptions): Iterable<PlannedRange> {
   const { frames } = options.manifest;
-  let members: { readonly frame: number; readonly runs: readonly number[] }[] = [];
+  let members: { readonly frame: number; readonly slices: readonly FrameSlice[] }[] = [];
   let begin = 0;
   let end = 0;
   let pack = -1;
   for (const frame of options.order) {
-    const runs = runsOf(frame, options);
-    if (runs.length === 0) continue;
+    const slices = slicesOfFrame(frame, options);
+    if (slices.length === 0) continue;
     const offset = frames.offsets[frame] ?? 0;
     const isNext = frames.packs[frame] === pack && offset === end;
     const isFull = end - begin >= RANGE_BYTES_MAX || members.length >= RANGE_FRAMES_MAX;
@@ -98,22 +140,23 @@ function* cutRanges(options: CutOptions): Iterable<PlannedRange> {
       members = [];
     }
     if (members.length === 0) begin = offset;
-    members.push({ frame, runs });
+    members.push({ frame, slices });
     end = offset + (frames.lengths[frame] ?? 0);
     pack = frames.packs[frame] ?? 0;
   }
   if (members.length > 0) yield rangeOf(members, options);
 }
 
-function runsOf(frame: number, { targets, wants }: CutOptions): number[] {
-  return Array.from(targets.runs.subarray(targets.first[frame], targets.first[frame + 1])).filter(wants);
+function slicesOfFrame(frame: number, { targets, wants, slicesOf }: CutOptions): readonly FrameSlice[] {
+  const runs = Array.from(targets.runs.subarray(targets.first[frame], targets.first[frame + 1]));
+  return runs.filter(wants).flatMap(slicesOf);
 }
 
 function rangeOf(
-  members: readonly { readonly frame: number; readonly runs: readonly number[] }[],
-  { manifest, key, targets }: CutOptions,
+  members: readonly { readonly frame: number; readonly slices: readonly FrameSlice[] }[],
+  { manifest, key, targets, isInPlace = false }: CutOptions,
 ): PlannedRange {
-  const { files, runs, frames, packs } = manifest;
+  const { files, frames, packs } = manifest;
   const value = (column: Uint32Array | Uint16Array, row: number) => required(column[row], 'row of a table');
   const firstFrame = required(members[0], 'frames of a range').frame;
   const lastFrame = required(members.at(-1), 'frames of a range').frame;
@@ -127,18 +170,19 @@ function rangeOf(
     targetsOfFile.set(row, (targetsOfFile.get(row) ?? 0) + 1);
     return fileNo;
   };
-  const allRuns = members.flatMap((member) => member.runs);
+  const allSlices = members.flatMap((member) => member.slices);
   const offset = value(frames.offsets, firstFrame);
-  const targetFields = allRuns.flatMap((run) => [
+  const targetFields = allSlices.flatMap(({ run, start, count, index }) => [
     fileNoOf(run),
-    value(runs.starts, run),
-    value(runs.counts, run),
-    value(runs.indexes, run),
+    start,
+    count,
+    index,
   ]);
   const task: RangeTask = {
     kind: 'range',
     key: parseBlobKey(pack.path),
     startLsn: manifest.header.startLsn,
+    isInPlace,
     tagKey: packTagKey({ key, id: Buffer.from(pack.id, 'hex') }),
     offset,
     length: value(frames.offsets, lastFrame) + value(frames.lengths, lastFrame) - offset,
@@ -147,7 +191,7 @@ function rangeOf(
       kind: files.kinds[row] === FILE_KIND.pages ? 'pages' : 'bytes',
     })),
     frames: Uint32Array.from(
-      members.flatMap(({ frame, runs: { length } }) => [
+      members.flatMap(({ frame, slices: { length } }) => [
         value(frames.offsets, frame),
         value(frames.lengths, frame),
         value(frames.crcs, frame),

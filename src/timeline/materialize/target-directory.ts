@@ -24,6 +24,18 @@ export async function takeOver(directory: string, { uid }: { readonly uid: numbe
   return uid === null ? null : { uid, gid: status.gid };
 }
 
+/** Keeps everybody else out, as `takeOver` does, of a folder whose content is to be used. Harmless when done before. */
+export async function takeOverInPlace(
+  directory: string,
+  { uid }: { readonly uid: number | null },
+): Promise<Owner> {
+  const status = await lstat(directory);
+  if (!status.isDirectory()) throw new AppError('object_state', `${directory} is no folder`);
+  if (uid !== null) await chown(directory, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
+  await chmod(directory, FOLDER_MODE);
+  return uid === null ? null : { uid, gid: status.gid };
+}
+
 export async function emptyDirectory(directory: string): Promise<void> {
   for (const name of await readdir(directory)) await rm(join(directory, name), { recursive: true });
 }
@@ -49,11 +61,12 @@ export function foldersOf(paths: readonly string[]): readonly string[] {
 
 export async function makeFolders(
   directory: string,
-  { folders, owner }: { folders: readonly string[]; owner: Owner },
+  { folders, owner, isInPlace = false }: { folders: readonly string[]; owner: Owner; isInPlace?: boolean },
 ) {
   for (const folder of folders) {
     const path = join(directory, folder);
-    await mkdir(path, { mode: FOLDER_MODE });
+    // In place most are there.
+    await mkdir(path, { mode: FOLDER_MODE, recursive: isInPlace });
     if (owner !== null) await chown(path, owner.uid, owner.gid);
   }
 }

@@ -25,6 +25,8 @@ export interface RangeTask {
   readonly startLsn: Lsn;
   /** Files that the targets name by their number in this list. */
   readonly files: readonly { readonly path: string; readonly kind: 'pages' | 'bytes' }[];
+  /** Pages of zeroes are written like others, for something else may be in their place; else they stay holes of new files. */
+  readonly isInPlace: boolean;
   /** For each frame its offset, length, checksum, and how many targets it has. */
   readonly frames: Uint32Array<ArrayBuffer>;
   readonly tags: Uint8Array<ArrayBuffer>;

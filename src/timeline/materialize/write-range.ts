@@ -2,12 +2,15 @@ import { CorruptError, required } from '../../base/index.ts';
 import type { BlobStore } from '../../blob/index.ts';
 import { firstBlockOf, PAGE_BYTES, type PageBuffer, parseRelationPath } from '../../pg/index.ts';
 import { verifyPages } from '../data-directory/verify-pages.ts';
-import { decodeFrame, type FrameContent } from '../format/frame.ts';
+import { decodeFrame, FRAME_PAGES_MAX, type FrameContent } from '../format/frame.ts';
 import { FRAME_TAG_BYTES } from '../format/pack.ts';
 import { checkExpectedFrame } from '../objects/expected-frame.ts';
 import { ObjectReader } from '../objects/object-reader.ts';
 import { TargetFiles } from './target-files.ts';
 import { FRAME_FIELDS, type RangeTask, TARGET_FIELDS } from './tasks.ts';
+
+/** Bits of a frame whose pages are all there. */
+const EVERY_PAGE = (1n << BigInt(FRAME_PAGES_MAX)) - 1n;
 
 export interface WriteTools {
   readonly store: BlobStore;
@@ -73,7 +76,8 @@ function writeTarget(
   const firstBlock = firstBlockOf(relation) + start - index;
   const range = { from: index, count: index + count, firstBlock };
   verifyPages(tools.pages, { ...range, startLsn: task.startLsn, path: `${file.path}, from ${task.key}` });
-  writePresent(content.presence, { start, count, index, path: file.path, files, pages: tools.pages });
+  const presence = task.isInPlace ? EVERY_PAGE : content.presence;
+  writePresent(presence, { start, count, index, path: file.path, files, pages: tools.pages });
 }
 
 /** Writes stretches of pages that are there. What lies between stays a hole, which reads as zeroes. */

@@ -33,6 +33,17 @@ export const MATERIALIZE_FAULT_POINTS = [
   'materialize.after_sync',
 ] as const;
 
+export const REWIND_FAULT_POINTS = [
+  'rewind.before_first_change',
+  'rewind.after_control_file_removed',
+  'rewind.after_clearing',
+  'rewind.after_first_task',
+  'rewind.before_log',
+  'rewind.before_control_file',
+  'rewind.before_summaries_removed',
+  'rewind.after_sync',
+] as const;
+
 export const VAULT_FAULT_POINTS = [
   'vault.after_slot',
   'vault.after_record',
@@ -59,6 +70,7 @@ export type FaultPoint =
   | (typeof RETENTION_FAULT_POINTS)[number]
   | (typeof VAULT_FAULT_POINTS)[number]
   | (typeof BACKUP_FAULT_POINTS)[number]
+  | (typeof REWIND_FAULT_POINTS)[number]
   | (typeof MATERIALIZE_FAULT_POINTS)[number];
 
 /** Ends this process here, as a power cut would, when a test asked for it. */

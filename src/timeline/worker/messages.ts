@@ -11,6 +11,7 @@ import type {
   CaptureBaseResult,
   MaterializePointRequest,
   PointResult,
+  RewindRequest,
 } from '../store-contract.ts';
 import type { WireError } from './wire-error.ts';
 
@@ -18,7 +19,8 @@ export type BulkWork =
   | { readonly kind: 'backup'; readonly request: BackupRequest }
   | { readonly kind: 'materialize'; readonly request: MaterializeRequest }
   | { readonly kind: 'capture_base'; readonly request: CaptureBaseRequest }
-  | { readonly kind: 'materialize_point'; readonly request: MaterializePointRequest };
+  | { readonly kind: 'materialize_point'; readonly request: MaterializePointRequest }
+  | { readonly kind: 'rewind'; readonly request: RewindRequest };
 
 export type ToWorker =
   /** The first message; there is one work for each worker. */

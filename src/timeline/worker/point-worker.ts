@@ -9,7 +9,7 @@ export function createPointWorker(options: {
   readonly logger: Logger;
   /** Make way when others wait for the CPU; on unless set to false. */
   readonly isLimited?: boolean;
-}): Pick<TimelineWorker, 'materializePoint'> {
+}): Pick<TimelineWorker, 'materializePoint' | 'rewind'> {
   const { clock, logger, isLimited = true } = options;
   const run = async (work: BulkWork, rest: Pick<RunOptions, 'onProgress' | 'signal'>) => {
     const outcome = await runWorker(work, { clock, logger, isLimited, ...rest });
@@ -18,5 +18,6 @@ export function createPointWorker(options: {
   };
   return {
     materializePoint: (request, rest) => run({ kind: 'materialize_point', request }, rest),
+    rewind: (request, rest) => run({ kind: 'rewind', request }, rest),
   };
 }

@@ -58,6 +58,10 @@ async function carryOut(work: BulkWork, restCell: RestCell): Promise<FromWorker>
       const { runCaptureBase } = await import('../capture/capture-base.ts');
       return { kind: 'base_done', result: await runCaptureBase(work.request, tools) };
     }
+    case 'rewind': {
+      const { runRewind } = await import('../materialize/rewind.ts');
+      return { kind: 'point_done', result: await runRewind(work.request, tools) };
+    }
     case 'materialize_point': {
       const { runMaterializePoint } = await import('../materialize/materialize-point.ts');
       return { kind: 'point_done', result: await runMaterializePoint(work.request, tools) };

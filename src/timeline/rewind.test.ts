@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import type pg from 'pg';
+import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
+import { findDamage } from '../../test/harness/oracle.ts';
+import { TimelineRig } from '../../test/harness/timeline-rig.ts';
+import { Dice, digestDatabase, digestEveryWay, Workload } from '../../test/harness/workload.ts';
+import { isAppError, type IncarnationId, type Lsn, required } from '../base/index.ts';
+import type { Instance } from '../instance/index.ts';
+import type { TimelinePoint } from './index.ts';
+import { FAULT_POINT_VARIABLE, REWIND_FAULT_POINTS } from './worker/fault-point.ts';
+
+const ROOT = { user: 'root', database: 'defaultdb' };
+const STEPS = Number(process.env['ATOLL_TEST_STEPS'] ?? 120);
+const SEED = Number(process.env['ATOLL_TEST_SEED'] ?? Math.trunc(performance.timeOrigin) % 1_000_000);
+
+interface Seen {
+  readonly digest: readonly string[];
+  readonly lsn: Lsn;
+}
+
+describe(`a rewind in place, work of seed ${SEED}`, () => {
+  let rig: TimelineRig;
+  const moments: Seen[] = [];
+  let next = 100;
+
+  const newIncarnation = () => `00000000-0000-4000-9000-${String(next++).padStart(12, '0')}` as IncarnationId;
+
+  async function work(client: pg.Client, { workload, steps }: { workload: Workload; steps: number }) {
+    const dice = new Dice(SEED + 1);
+    for (let step = 0; step < steps; step++) {
+      for (const statement of workload.next()) await client.query(statement);
+      if (dice.roll() < 0.2)
+        moments.push({ digest: await digestDatabase(client), lsn: await rig.position() });
+    }
+  }
+
+  const present = () => required(rig.rig.store.host.get(rig.source.identity.virtualClusterId), 'instance');
+
+  function pointOfFirstLife(lsn: Lsn): TimelinePoint {
+    const { incarnation } = required(rig.incarnations[0], 'first incarnation');
+    return { ...rig.point(lsn), incarnation, timelineId: 1 };
+  }
+
+  /** Stops it, with all of its log received: the point where its life ends. */
+  async function end(instance: Instance): Promise<TimelinePoint> {
+    await instance.stop({ mode: 'orderly', signal: NEVER });
+    await rig.receive(instance);
+    const lastRecord = await rig.rig.store.host.lastRecordLsn(instance.identity.virtualClusterId);
+    return rig.point((lastRecord + 1n) as Lsn, instance);
+  }
+
+  async function assertHolds(instance: Instance, seen: Seen): Promise<void> {
+    for (const digest of await withTenant(instance, ROOT, digestEveryWay)) {
+      assert.deepEqual(digest, seen.digest, `seed ${SEED}`);
+    }
+    const { virtualClusterId } = instance.identity;
+    const store = rig.rig.store.directory;
+    assert.deepEqual(
+      await findDamage({ store, virtualClusterId, database: 'defaultdb' }),
+      [],
+      `seed ${SEED}`,
+    );
+  }
+
+  before(async () => {
+    rig = await TimelineRig.open();
+    const workload = new Workload({ seed: SEED });
+    await withTenant(rig.source, ROOT, async (client) => {
+      for (const statement of workload.begin()) await client.query(statement);
+      await client.query(
+        'CREATE TABLE still AS SELECT n, repeat(md5(n::text), 20) AS filler FROM generate_series(1, 20000) n',
+      );
+      await work(client, { workload, steps: STEPS / 4 });
+      await client.query('CHECKPOINT');
+      moments.length = 0;
+      await rig.captureBase();
+      await work(client, { workload, steps: STEPS });
+    });
+  });
+
+  after(async () => {
+    await rig?.[Symbol.asyncDispose]();
+  });
+
+  it('brings back any moment since a base, again and again, and leaves what did not change', async () => {
+    const dice = new Dice(SEED + 2);
+    for (let turn = 0; turn < 2; turn++) {
+      const instance = present();
+      const seen = dice.pick(moments);
+      // Always of the first life: the second turn leaves a sibling for it.
+      const point = pointOfFirstLife(seen.lsn);
+      const current = await end(instance);
+      const incarnation = newIncarnation();
+      const result = await rig.rewind(instance, { point, current, incarnation });
+      assert.ok(
+        result.keptBytes > result.base.bytes / 3n,
+        `kept ${result.keptBytes} of ${result.base.bytes}`,
+      );
+      const { instance: rewound, proved } = await rig.serveRewound(instance, result, {
+        parent: point,
+        incarnation,
+      });
+      await assertHolds(rewound, seen);
+      await rig.follow(rewound, proved);
+      await withTenant(rewound, ROOT, (client) =>
+        client.query(
+          `CREATE TABLE of_turn_${turn} AS SELECT generate_series(1, 5000) AS id; UPDATE still SET filler = 'x' WHERE n % 7 = 0`,
+        ),
+      );
+    }
+  });
+
+  it('is what it should be when it was killed at any step and made again', async () => {
+    const seen = new Dice(SEED + 3).pick(moments);
+    for (const fault of REWIND_FAULT_POINTS) {
+      const instance = present();
+      const point = pointOfFirstLife(seen.lsn);
+      const current = await end(instance);
+      const incarnation = newIncarnation();
+      process.env[FAULT_POINT_VARIABLE] = fault;
+      try {
+        await assert.rejects(
+          rig.rewind(instance, { point, current, incarnation }),
+          (error) => isAppError(error, 'worker_lost'),
+          fault,
+        );
+      } finally {
+        delete process.env[FAULT_POINT_VARIABLE];
+      }
+      const result = await rig.rewind(instance, { point, current, incarnation });
+      const { instance: rewound, proved } = await rig.serveRewound(instance, result, {
+        parent: point,
+        incarnation,
+      });
+      assert.deepEqual(
+        await withTenant(rewound, ROOT, digestDatabase),
+        seen.digest,
+        `${fault}, seed ${SEED}`,
+      );
+      await rig.follow(rewound, proved);
+    }
+  });
+
+  it('is found out when a relation is left out of what is put back', async () => {
+    const instance = present();
+    const seen = new Dice(SEED + 4).pick(moments);
+    const path = await withTenant(instance, ROOT, async (client) => {
+      await client.query(`UPDATE still SET filler = 'left out' WHERE n % 3 = 0; CHECKPOINT`);
+      const { rows } = await client.query<{ path: string }>(`SELECT pg_relation_filepath('still') AS path`);
+      return required(rows[0], 'path').path;
+    });
+    const current = await end(instance);
+    const leftOut = await readFile(join(instance.dataDirectory, path));
+    const point = pointOfFirstLife(seen.lsn);
+    const incarnation = newIncarnation();
+    const { virtualClusterId } = instance.identity;
+    const { host } = rig.rig.store;
+    const apart = required(
+      (await host.beginRewind({ virtualClusterId, incarnation })) ?? undefined,
+      'folder',
+    );
+    const result = await rig.rewind(instance, { point, current, incarnation });
+    await writeFile(join(apart.dataDirectory, path), leftOut);
+    const { instance: rewound } = await rig.serveRewound(instance, result, { parent: point, incarnation });
+    await assert.rejects(assertHolds(rewound, seen), 'the oracle is blind');
+  });
+});
