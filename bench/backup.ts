@@ -20,15 +20,18 @@ async function folderBytes(folder: string): Promise<number> {
   return bytes;
 }
 
-interface Peer {
+export interface Peer {
   readonly backup: Readonly<Record<string, () => Promise<number>>>;
   readonly restore: Readonly<Record<string, () => Promise<number>>>;
   readonly dataBytes: number;
+  /** On top of the newest one. */
+  incremental(): Promise<number>;
+  query(sql: string): Promise<unknown>;
   stop(): Promise<void>;
 }
 
 /** Debian's PostgreSQL 15 with the same data, and the tools people use there. */
-async function startPeer(folder: string): Promise<Peer> {
+export async function startPeer(folder: string): Promise<Peer> {
   const user = serverUser();
   const as = user === undefined ? {} : { uid: user.uid, gid: user.gid };
   const own = (path: string) => user !== undefined && chownSync(path, user.uid, user.gid);
@@ -75,7 +78,9 @@ pg1-socket-path=${home}/sock
     ['-i', '-s', String(SCALE), '-q', '-h', join(home, 'sock'), '-U', 'postgres', 'postgres'],
     as,
   );
-  await run('psql', ['-X', '-h', join(home, 'sock'), '-U', 'postgres', '-c', 'CHECKPOINT'], as);
+  const query = (sql: string) =>
+    run('psql', ['-X', '-h', join(home, 'sock'), '-U', 'postgres', '-c', sql], as);
+  await query('CHECKPOINT');
   const target = join(home, 'data/copy');
   return {
     dataBytes: await folderBytes(join(data, 'base')),
@@ -118,6 +123,8 @@ pg1-socket-path=${home}/sock
         return files + serving;
       },
     },
+    incremental: () => timed(() => backrest('backup', '--type=incr', '--no-archive-check')),
+    query,
     async stop() {
       await control('stop', '-m', 'immediate').catch(() => undefined);
     },

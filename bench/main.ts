@@ -3,12 +3,14 @@ import { tmpdir } from 'node:os';
 import { benchBackup } from './backup.ts';
 import { benchClusters } from './clusters.ts';
 import { benchFrontDoor } from './front-door.ts';
+import { benchIncremental } from './incremental.ts';
 import { type Figure, publish } from './report.ts';
 
 const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
   clusters: benchClusters,
   'front-door': benchFrontDoor,
   backup: benchBackup,
+  incremental: benchIncremental,
 };
 
 const wanted = process.argv.slice(2);
