@@ -1,6 +1,6 @@
 /**
  * Where BACKUP and RESTORE on databases and tables are kept: in the database itself, so that a grant obeys the client's transaction and
- * goes where the object goes. docs/decisions/0030-object-privileges.md
+ * goes where the object goes. docs/decisions/0050-object-privileges.md
  *
  * BACKUP on a table is a column privilege of Postgres's that opens nothing: REFERENCES on the system column `tableoid` (no foreign key can
  * refer to it), on a view, which has no system columns, REFERENCES on its first column, on a sequence SELECT on `tableoid`. On a

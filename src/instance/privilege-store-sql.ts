@@ -1,6 +1,6 @@
 /**
  * The schema `pg_atoll`, which every database of a virtual cluster is born with: privileges on the database as a whole, and privileges
- * that new tables get by default. docs/decisions/0030-object-privileges.md
+ * that new tables get by default. docs/decisions/0050-object-privileges.md
  *
  * Rows are written by the roles themselves, in their own transactions; triggers decide who may write which, and fire always. (Not row
  * security: Postgres has none for what was made before an instance first served.) The prefix `pg_` keeps the schema from tenants' hands
