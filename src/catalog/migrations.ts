@@ -40,6 +40,9 @@ export const AUTHORITY_ROLES = { admin: 'atoll_operator', observer: 'atoll_obser
 
 export type SystemPrivilege = keyof typeof SYSTEM_PRIVILEGE_ROLES;
 
+/** What the observer holds. */
+export const OBSERVER_PRIVILEGES = ['VIEWJOB', 'VIEWCLUSTERSETTING', 'VIEWSYSTEMDATA'] as const;
+
 const JOBS_TABLE = `create table public.jobs (
   job_id int8 primary key,
   job_type text not null,
@@ -139,8 +142,7 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
         )`,
         ...Object.values(AUTHORITY_ROLES).map((role) => `create role ${role} login`),
         `grant admin to ${AUTHORITY_ROLES.admin}`,
-        `grant ${SYSTEM_PRIVILEGE_ROLES.VIEWJOB}, ${SYSTEM_PRIVILEGE_ROLES.VIEWCLUSTERSETTING},
-          ${SYSTEM_PRIVILEGE_ROLES.VIEWSYSTEMDATA} to ${AUTHORITY_ROLES.observer}`,
+        `grant ${OBSERVER_PRIVILEGES.map((name) => SYSTEM_PRIVILEGE_ROLES[name]).join(', ')} to ${AUTHORITY_ROLES.observer}`,
         `grant connect on database system to ${AUTHORITY_ROLES.observer}`,
         // Not external_connections and scheduled_jobs: their URIs hold secrets.
         `grant select on public.settings, public.jobs, public.migrations to ${AUTHORITY_ROLES.observer}`,

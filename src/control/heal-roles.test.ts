@@ -73,8 +73,14 @@ describe('roles that an administrator took away', () => {
   });
 
   it('are made anew, and admins can grant them', async () => {
-    await test.postgres('DROP ROLE atoll_backup; DROP ROLE atoll_restore; CREATE ROLE atoll_restore LOGIN');
+    await test.postgres(
+      'DROP ROLE atoll_backup; DROP ROLE atoll_viewjob; DROP ROLE atoll_restore; CREATE ROLE atoll_restore LOGIN',
+    );
     await restart();
+    const [observer] = await test.postgres(
+      `SELECT pg_has_role('atoll_observer', 'atoll_viewjob', 'MEMBER')::text AS holds`,
+    );
+    assert.equal(observer?.['holds'], 'true');
     assert.equal(await mayBackUp('keeper'), false, 'who had been granted it is not known any more');
     await test.postgres('GRANT atoll_backup TO keeper');
     assert.ok(await mayBackUp('keeper'));

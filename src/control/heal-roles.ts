@@ -2,7 +2,14 @@
  * The roles that Atoll's own privileges hang on. Who may grant a role may rename and drop it too, so an administrator of a
  * virtual cluster can take them away, from everybody and from himself; they are put right before clients are let in.
  */
-import { SYSTEM_PRIVILEGE_ROLES, type SqlClient, inTransaction, textOf } from '../catalog/index.ts';
+import {
+  AUTHORITY_ROLES,
+  OBSERVER_PRIVILEGES,
+  SYSTEM_PRIVILEGE_ROLES,
+  type SqlClient,
+  inTransaction,
+  textOf,
+} from '../catalog/index.ts';
 import { ADMIN_ROLE } from './privileges.ts';
 
 const MARKER_ROLES: readonly string[] = Object.values(SYSTEM_PRIVILEGE_ROLES);
@@ -64,6 +71,9 @@ async function healRole(client: SqlClient, found: Found): Promise<string | undef
   }
   // Never `admin`: it has privileges in databases that no tenant enters, so nobody can drop it.
   await client.query(`create role ${name} nologin`);
+  if (OBSERVER_PRIVILEGES.some((privilege) => SYSTEM_PRIVILEGE_ROLES[privilege] === name)) {
+    await client.query(`grant ${name} to ${AUTHORITY_ROLES.observer}`);
+  }
   await record(client, name);
   return recordedOid === null && aside === ''
     ? undefined
