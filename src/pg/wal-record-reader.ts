@@ -3,10 +3,14 @@ import { assert, CorruptError, formatLsn, type Lsn } from '../base/index.ts';
 import { crc32cOfRange } from './crc32c.ts';
 import { INFO_KIND_MASK, isRmgr, RMGR, walDialectOf, XLOG_INFO } from './wal-engine.ts';
 import { RecordView, WAL_RECORD_HEADER_BYTES, type WalRecord } from './wal-record.ts';
-import { isWalSegmentBytes, WAL_PAGE_BYTES } from './wal-segment.ts';
+import { pageContinuation, pageProblem, pageTimelineId } from './wal-page-check.ts';
+import {
+  isWalSegmentBytes,
+  WAL_LONG_HEADER_BYTES,
+  WAL_PAGE_BYTES,
+  WAL_SHORT_HEADER_BYTES,
+} from './wal-segment.ts';
 
-const SHORT_HEADER_BYTES = 24;
-const LONG_HEADER_BYTES = 40;
 const ALIGNMENT = 8;
 /** `XLogRecordMaxSize`: 1020 MiB. */
 const RECORD_BYTES_MAX = 1020 * 1024 * 1024;
@@ -14,19 +18,6 @@ const GATHER_BYTES_INITIAL = 64 * 1024;
 /** A record beyond this gives its room back when it has been shown. */
 const GATHER_BYTES_KEPT_MAX = 1024 * 1024;
 
-/** `xlp_info` of a page. */
-const PAGE_FLAG = { continuesRecord: 0x01, long: 0x02, all: 0x0f, overwritesRecord: 0x08 } as const;
-const PAGE_AT = {
-  magic: 0,
-  info: 2,
-  timelineId: 4,
-  addressLow: 8,
-  addressHigh: 12,
-  remaining: 16,
-  systemIdentifier: 24,
-  segmentBytes: 32,
-  pageBytes: 36,
-} as const;
 /** `XLR_BLOCK_ID_DATA_SHORT`: the main data follows, after one byte with its length. */
 const SHORT_DATA = 255;
 const RECORD_AT = { prevLow: 8, prevHigh: 12, info: 16, rmid: 17, crc: 20 } as const;
@@ -93,7 +84,7 @@ export class WalRecordReader {
   readonly #page: { high: number; low: number };
   #inPage = 0;
   #timelineId = 0;
-  readonly #header = new Uint8Array(LONG_HEADER_BYTES);
+  readonly #header = new Uint8Array(WAL_LONG_HEADER_BYTES);
   readonly #headerView = new DataView(this.#header.buffer);
 
   /** Bytes to pass over: padding, the rest of a record begun before us. Does not count headers of pages. */
@@ -307,50 +298,30 @@ export class WalRecordReader {
     const count = Math.min(wanted - this.#inPage, chunk.length - at);
     this.#header.set(chunk.subarray(at, at + count), this.#inPage);
     this.#inPage += count;
-    if (this.#inPage === wanted) this.#checkPage(wanted === LONG_HEADER_BYTES);
+    if (this.#inPage === wanted) this.#checkPage(wanted === WAL_LONG_HEADER_BYTES);
     return at + count;
   }
 
-  /** `XLogReaderValidatePageHeader`. */
-  #checkPage(isLong: boolean): void {
-    const view = this.#headerView;
-    const magic = view.getUint16(PAGE_AT.magic, true);
-    const flags = view.getUint16(PAGE_AT.info, true);
-    if (magic !== this.#pageMagic) throw this.#refusePage(`the magic number ${magic.toString(16)}`);
-    const isMarkedLong = (flags & PAGE_FLAG.long) !== 0;
-    if ((flags & ~PAGE_FLAG.all) !== 0 || isMarkedLong !== isLong) {
-      throw this.#refusePage(`impossible flags ${flags.toString(16)}`);
-    }
-    const low = view.getUint32(PAGE_AT.addressLow, true);
-    if (low !== this.#page.low || view.getUint32(PAGE_AT.addressHigh, true) !== this.#page.high) {
-      throw this.#refusePage('the header of another page');
-    }
-    if (isLong) this.#checkSegment(view);
-    const timelineId = view.getUint32(PAGE_AT.timelineId, true);
-    if (timelineId < this.#timelineId || timelineId > this.#options.timelineId || timelineId === 0) {
-      throw this.#refusePage(`a page of timeline ${timelineId}`);
-    }
+  #checkPage(isFirstOfSegment: boolean): void {
+    const { segmentBytes, systemIdentifier, timelineId } = this.#options;
+    const problem = pageProblem(this.#headerView, {
+      ...this.#page,
+      magic: this.#pageMagic,
+      isFirstOfSegment,
+      segmentBytes,
+      systemIdentifier,
+      timelineIdMin: Math.max(this.#timelineId, 1),
+      timelineIdMax: timelineId,
+    });
+    if (problem !== null) throw this.#refusePage(problem);
     const isFirst = this.#timelineId === 0;
-    this.#timelineId = timelineId;
-    this.#checkContinuation(flags, view.getUint32(PAGE_AT.remaining, true), isFirst);
-  }
-
-  #checkSegment(view: DataView): void {
-    const { systemIdentifier, segmentBytes } = this.#options;
-    const found = view.getBigUint64(PAGE_AT.systemIdentifier, true);
-    if (systemIdentifier !== undefined && found !== systemIdentifier) {
-      throw this.#refusePage(`the log of system ${found}, not of ${systemIdentifier}`);
-    }
-    const isOfSize =
-      view.getUint32(PAGE_AT.segmentBytes, true) === segmentBytes &&
-      view.getUint32(PAGE_AT.pageBytes, true) === WAL_PAGE_BYTES;
-    if (!isOfSize) throw this.#refusePage('a segment or pages of another size');
+    this.#timelineId = pageTimelineId(this.#headerView);
+    this.#checkContinuation(isFirst);
   }
 
   /** Does the page go on with what the page before it left unfinished? */
-  #checkContinuation(flags: number, remainingBytes: number, isFirst: boolean): void {
-    const continues = (flags & PAGE_FLAG.continuesRecord) !== 0;
-    const overwrites = (flags & PAGE_FLAG.overwritesRecord) !== 0;
+  #checkContinuation(isFirst: boolean): void {
+    const { continues, overwrites, remainingBytes } = pageContinuation(this.#headerView);
     const isRecordOpen = this.#gathered > 0 || this.#isPassingRecord;
     if (isRecordOpen && overwrites) {
       this.#giveUpRecord();
@@ -424,7 +395,7 @@ export class WalRecordReader {
   }
 
   #headerBytes(): number {
-    return this.#pageInSegment() === 0 ? LONG_HEADER_BYTES : SHORT_HEADER_BYTES;
+    return this.#pageInSegment() === 0 ? WAL_LONG_HEADER_BYTES : WAL_SHORT_HEADER_BYTES;
   }
 
   #pageInSegment(): number {

@@ -8,8 +8,10 @@ export const WAL_SEGMENT_BYTES_MIN = 1024 * 1024;
 export const WAL_SEGMENT_BYTES_MAX = 1024 * 1024 * 1024;
 
 const LONG_HEADER_FLAG = 0x0002;
-const LONG_HEADER_BYTES = 40;
-const SHORT_HEADER_BYTES = 24;
+/** `SizeOfXLogLongPHD`: header of a segment's first page. */
+export const WAL_LONG_HEADER_BYTES = 40;
+/** `SizeOfXLogShortPHD`: header of every other page. */
+export const WAL_SHORT_HEADER_BYTES = 24;
 /** `XLOG_PAGE_MAGIC` has been 0xD1nn since PostgreSQL 9.5; its second byte differs by version. */
 const MAGIC_HIGH_BYTE = 0xd1;
 
@@ -45,7 +47,7 @@ export function firstRecordLsnFrom({
 }): Lsn {
   const inPage = lsn % BigInt(WAL_PAGE_BYTES);
   const isFirstPage = (lsn - inPage) % BigInt(segmentBytes) === 0n;
-  const header = BigInt(isFirstPage ? LONG_HEADER_BYTES : SHORT_HEADER_BYTES);
+  const header = BigInt(isFirstPage ? WAL_LONG_HEADER_BYTES : WAL_SHORT_HEADER_BYTES);
   return (inPage < header ? lsn - inPage + header : lsn) as Lsn;
 }
 
@@ -92,12 +94,12 @@ export interface WalPageHeader {
 
 /** Header of the log page at byte `at`, or null when there is none. */
 export function parseWalPageHeader(bytes: Uint8Array, at = 0): WalPageHeader | null {
-  if (bytes.length - at < SHORT_HEADER_BYTES) return null;
+  if (bytes.length - at < WAL_SHORT_HEADER_BYTES) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, bytes.length - at);
   const magic = view.getUint16(0, true);
   if (magic >>> 8 !== MAGIC_HIGH_BYTE) return null;
   const isLong = (view.getUint16(2, true) & LONG_HEADER_FLAG) !== 0;
-  if (isLong && view.byteLength < LONG_HEADER_BYTES) return null;
+  if (isLong && view.byteLength < WAL_LONG_HEADER_BYTES) return null;
   const long = isLong
     ? {
         systemIdentifier: view.getBigUint64(24, true),
