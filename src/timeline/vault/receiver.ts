@@ -454,13 +454,15 @@ export class Receiver {
   async #reserve(connection: ReplicationConnection): Promise<Lsn> {
     let reservedLsn = await readSlot(connection);
     const isLost = reservedLsn === 'lost' || this.#mustRemakeSlot;
-    if (reservedLsn !== 'none' && isLost) {
-      await connection.command(`DROP_REPLICATION_SLOT ${VAULT_SLOT}`);
+    if (isLost) {
       this.#options.logger.warning(
         'the instance gave up the slot of the vault: it kept more log than max_slot_wal_keep_size allows, or for too long',
       );
     }
-    if (reservedLsn === 'none' || isLost) {
+    // What was acknowledged to it, be it long gone, is where a slot begins: only a new one tells what is there.
+    const isUseless = isLost || this.#mustSkip;
+    if (reservedLsn !== 'none' && isUseless) await connection.command(`DROP_REPLICATION_SLOT ${VAULT_SLOT}`);
+    if (reservedLsn === 'none' || isUseless) {
       await connection.command(`CREATE_REPLICATION_SLOT ${VAULT_SLOT} PHYSICAL RESERVE_WAL`);
       faultPoint('vault.after_slot');
       reservedLsn = await readSlot(connection);
