@@ -66,13 +66,36 @@ const JOBS_TABLE = `create table public.jobs (
   retry_at timestamptz
 )`;
 
-/** Makes the role unless it is there, and lets admins pass it on without holding what it stands for. */
+/** Puts a role of a tenant's that has the name aside, under the name and its OID. */
+function moveAside(role: string): string {
+  return `execute pg_catalog.format('alter role ${role} rename to %I', '${role}_' || '${role}'::pg_catalog.regrole::pg_catalog.oid);`;
+}
+
+/**
+ * Makes the role unless it is there, and lets admins pass it on without holding what it stands for. Ours is known by that grant, which only
+ * the bootstrap superuser makes.
+ */
 function createPrivilegeRole(role: string): string {
   return `do $$ begin
+    if exists (select from pg_catalog.pg_roles where rolname = '${role}') and not exists (
+      select from pg_catalog.pg_auth_members m join pg_catalog.pg_roles r on r.oid = m.roleid
+        where r.rolname = '${role}' and m.member = 'admin'::pg_catalog.regrole and m.grantor = 10) then
+      ${moveAside(role)}
+    end if;
     if not exists (select from pg_catalog.pg_roles where rolname = '${role}') then
       create role ${role} nologin;
     end if;
     grant ${role} to admin with admin option, inherit false, set false;
+  end $$`;
+}
+
+/** Makes the role. One that has the name was made by a tenant, who may act as it. */
+function createAuthorityRole(role: string): string {
+  return `do $$ begin
+    if exists (select from pg_catalog.pg_roles where rolname = '${role}') then
+      ${moveAside(role)}
+    end if;
+    create role ${role} login;
   end $$`;
 }
 
@@ -140,7 +163,7 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
           is_grantable boolean not null,
           primary key (connection_name, grantee, privilege)
         )`,
-        ...Object.values(AUTHORITY_ROLES).map((role) => `create role ${role} login`),
+        ...Object.values(AUTHORITY_ROLES).map(createAuthorityRole),
         `grant admin to ${AUTHORITY_ROLES.admin}`,
         `grant ${OBSERVER_PRIVILEGES.map((name) => SYSTEM_PRIVILEGE_ROLES[name]).join(', ')} to ${AUTHORITY_ROLES.observer}`,
         `grant connect on database system to ${AUTHORITY_ROLES.observer}`,

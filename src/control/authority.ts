@@ -4,7 +4,7 @@ import { AUTHORITY_ROLES } from '../catalog/index.ts';
 import { requireEntry } from './access.ts';
 import type { ServedAs } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
-import { type Asker, holdsPrivilege } from './privileges.ts';
+import { ADMIN_ROLE, type Asker, holdsPrivilege } from './privileges.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
 /**
@@ -36,7 +36,8 @@ export async function authorizeBySystem(
 
 async function rightsOf(asker: Asker): Promise<ServedAs | undefined> {
   if (await holdsPrivilege(asker, [])) {
-    return { role: AUTHORITY_ROLES.admin, database: undefined, settings: {} };
+    // What is made in the session is the admins', not a role's that nobody else can act as.
+    return { role: AUTHORITY_ROLES.admin, database: undefined, settings: { role: ADMIN_ROLE } };
   }
   if (!(await holdsPrivilege(asker, ['VIEWSYSTEMDATA']))) return undefined;
   return {

@@ -515,8 +515,11 @@ describe('the authority of the system virtual cluster', () => {
     await assert.rejects(enter('operator', 'SELECT 1'), { code: '28000' });
     await rows('GRANT admin TO operator', { cluster: 'system' });
     assert.deepEqual(
-      await enter('operator', 'SELECT current_user::text AS a, current_database()::text AS b'),
-      [{ a: 'atoll_operator', b: 'shop' }],
+      await enter(
+        'operator',
+        'SELECT current_user::text AS a, session_user::text AS b, current_database()::text AS c',
+      ),
+      [{ a: 'admin', b: 'atoll_operator', c: 'shop' }],
     );
     await enter('operator', 'SELECT * FROM wares');
     await enter('operator', "SET CLUSTER SETTING jobs.retention_time = '200h'");

@@ -50,6 +50,7 @@ export class FakeService implements FrontDoorService {
   onExecute: (statement: Statement, context: ExecuteContext) => Promise<StatementResult> | StatementResult;
   credentials = new Map<string, Credential>();
   screen?: (options: { session: SessionIdentity; text: string }) => void;
+  authorizeBySystem?: NonNullable<FrontDoorService['authorizeBySystem']>;
   /** Names of virtual clusters that lead to the instance. */
   readonly names = new Set(['main', 'system', 'other']);
 
