@@ -133,6 +133,8 @@ class KeeperRig {
   durable = 100n;
   freeBytes = 1000n * MIB;
   failure: Error | null = null;
+  collectionFailure: Error | null = null;
+  onCapture: () => void = () => undefined;
   working = 0;
   workingMax = 0;
   state: VaultState = { kind: 'receiving' };
@@ -158,6 +160,7 @@ class KeeperRig {
       retention: {
         collect: (request) => {
           this.collections.push(request);
+          if (this.collectionFailure !== null) return Promise.reject(this.collectionFailure);
           return Promise.resolve({
             removals: [],
             kept: [],
@@ -224,6 +227,7 @@ class KeeperRig {
     this.workingMax = Math.max(this.workingMax, this.working);
     await Promise.resolve();
     this.working--;
+    this.onCapture();
     if (this.failure !== null) throw this.failure;
     const { virtualClusterId } = request.store;
     const made = base({
@@ -301,6 +305,33 @@ describe('the timeline keeper', () => {
     rig.durable += POLICY.walBytes;
     await rig.round();
     assert.ok(rig.requests.slice(-2).every(({ onto }) => onto !== null));
+  });
+
+  it('goes on capturing on top of bases when it is the collection that fails', async () => {
+    const rig = new KeeperRig();
+    await rig.round();
+    rig.collectionFailure = new AppError('data_corrupt', 'a pin is damaged');
+    for (let turn = 0; turn < 2; turn++) {
+      rig.durable += POLICY.walBytes;
+      rig.clock.advance(3_600_000);
+      await rig.round();
+    }
+    assert.deepEqual(
+      rig.requests.map(({ onto }) => onto !== null),
+      [false, true, true],
+    );
+    assert.ok(rig.logger.has('a pin is damaged'));
+  });
+
+  it('makes no error of what fails because a service is being stopped', async () => {
+    const rig = new KeeperRig();
+    rig.failure = new AppError('connection_failure', 'the session was lost');
+    rig.onCapture = () => (rig.kept = []);
+    await rig.round();
+    assert.deepEqual(
+      rig.logger.entries.map(({ severity, message }) => [severity, message]),
+      [['info', 'the timeline was left alone: the session was lost']],
+    );
   });
 
   it('gives way when room on the disk gets short: first the window, then captures', async () => {

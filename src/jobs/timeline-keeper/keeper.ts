@@ -69,6 +69,8 @@ interface Failure {
 export class TimelineKeeper {
   readonly #options: TimelineKeeperOptions;
   readonly #failures = new Map<VirtualClusterId, Failure>();
+  /** Whose last capture failed: what failed on top of a base may fail because of it. */
+  readonly #mistrusted = new Set<VirtualClusterId>();
   #captures = 0;
   #isShortOfRoom = false;
 
@@ -117,13 +119,21 @@ export class TimelineKeeper {
       this.#failures.delete(virtualClusterId);
     } catch (error) {
       if (isAppError(error, 'cancelled')) return;
+      const scoped = logger.for({ virtualClusterId, virtualClusterName: name });
+      if (!this.#isKept(virtualClusterId)) {
+        return scoped.info(`the timeline was left alone: ${toError(error).message}`);
+      }
       const count = (failure?.count ?? 0) + 1;
       const delayMs = Math.min(BACKOFF_MS_MIN * 2 ** (count - 1), BACKOFF_MS_MAX);
       this.#failures.set(virtualClusterId, { count, retryAtMs: clock.monotonicMs() + delayMs });
-      const scope = { virtualClusterId, virtualClusterName: name };
       const next = `tried again in ${delayMs / 1000} s`;
-      logger.for(scope).error(`the timeline could not be kept, ${next}`, toError(error));
+      scoped.error(`the timeline could not be kept, ${next}`, toError(error));
     }
+  }
+
+  /** What fails while a service is being stopped has no other cause. */
+  #isKept(virtualClusterId: VirtualClusterId): boolean {
+    return this.#options.kept().some((kept) => kept.virtualClusterId === virtualClusterId);
   }
 
   /** @returns whether a base was captured */
@@ -175,9 +185,9 @@ export class TimelineKeeper {
     const { worker, reader, clock, clusterId, key, release } = this.#options;
     const { virtualClusterId, name, store, source, packBytesMax } = kept;
     const { decision, bases, signal } = options;
-    const hasFailed = this.#failures.has(virtualClusterId);
-    // What failed on top of a base may fail because of it.
-    const onto = decision.kind === 'incremental' && !hasFailed ? decision.onto : null;
+    const isTrusted = !this.#mistrusted.has(virtualClusterId);
+    const onto = decision.kind === 'incremental' && isTrusted ? decision.onto : null;
+    this.#mistrusted.add(virtualClusterId);
     const now = clock.now();
     const newest = bases.at(-1)?.subdirectory ?? null;
     const result = await worker.captureBase(
@@ -196,6 +206,7 @@ export class TimelineKeeper {
       },
       { onProgress: () => undefined, signal },
     );
+    this.#mistrusted.delete(virtualClusterId);
     const { base, pagesRead, fullReason } = result;
     const kind = onto === null || fullReason !== null ? 'full' : 'incremental';
     const why = fullReason === null ? decision.reason : `${decision.reason}; full because ${fullReason}`;

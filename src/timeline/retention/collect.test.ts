@@ -20,6 +20,7 @@ import { systemRng } from '../../daemon/rng.ts';
 import { encodeIncarnationRecord } from '../format/incarnation-record.ts';
 import { writeWalObject } from '../objects/wal-writer.ts';
 import type { Pin } from '../store-contract.ts';
+import { BaseIndex } from '../store/base-index.ts';
 import { closedSegmentName, pinsDirectory, timeIndexName, walDirectory } from '../store/layout.ts';
 import { FAULT_POINT_VARIABLE, RETENTION_FAULT_POINTS } from '../worker/fault-point.ts';
 import { createTimelineRetention } from './keep.ts';
@@ -149,6 +150,25 @@ describe('collecting what nobody needs', () => {
       isAppError(error, 'data_corrupt'),
     );
     assert.equal((await rig.reader.list(rig.bases, { signal: NEVER })).length, 2);
+    await rm(pinsDirectory(rig.timeline), { recursive: true });
+  });
+
+  it('removes nothing when a manifest is damaged, while the other bases can be used', async () => {
+    const [older = '', newer = ''] = await rig.reader.list(rig.bases, { signal: NEVER });
+    const path = join(rig.bases.directory, newer, 'BACKUP_MANIFEST');
+    const bytes = await readFile(path);
+    bytes[100] = (bytes[100] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+    const fresh = createTimelineRetention({ rng: systemRng() });
+    await assert.rejects(fresh.collect(request(), { signal: NEVER }), (error) =>
+      isAppError(error, 'data_corrupt'),
+    );
+    const index = new BaseIndex({ rng: systemRng() });
+    const usable = await index.bases(rig.timeline, { key: rig.key, signal: NEVER });
+    assert.deepEqual(
+      usable.map(({ subdirectory }) => subdirectory),
+      [older],
+    );
   });
 });
 

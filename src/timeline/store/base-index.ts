@@ -1,4 +1,4 @@
-import type { Rng } from '../../base/index.ts';
+import { isAppError, type Rng } from '../../base/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import { completed, openManifest } from '../collection/reader.ts';
 import { baseSummaryOf } from '../collection/summary.ts';
@@ -28,25 +28,42 @@ export class BaseIndex implements Pick<TimelineReader, 'bases'> {
     this.#rng = rng;
   }
 
+  /**
+   * Complete bases, oldest first. One whose manifest is damaged is none: others lead to the same moments. Whoever deletes must not
+   * look away like this: see `list`.
+   */
   async bases(
     store: TimelineStoreLocation,
     options: { key: ClusterKey; signal: AbortSignal },
   ): Promise<readonly BaseSummary[]> {
-    return (await this.list(store, options)).map(({ base }) => base);
+    const isPassedOver = (error: unknown) => isAppError(error, 'data_corrupt');
+    return (await this.#list(store, { ...options, isPassedOver })).map(({ base }) => base);
   }
 
   /** Complete bases, oldest first. @throws CorruptError, AppError `format_unsupported`, `backup_untrusted` */
-  async list(
+  list(
     store: TimelineStoreLocation,
-    { key, signal }: { readonly key: ClusterKey; readonly signal: AbortSignal },
+    options: { readonly key: ClusterKey; readonly signal: AbortSignal },
   ): Promise<readonly IndexedBase[]> {
+    return this.#list(store, { ...options, isPassedOver: () => false });
+  }
+
+  async #list(
+    store: TimelineStoreLocation,
+    options: { key: ClusterKey; signal: AbortSignal; isPassedOver: (error: unknown) => boolean },
+  ): Promise<readonly IndexedBase[]> {
+    const { key, signal, isPassedOver } = options;
     const blobs = openBases(store, { rng: this.#rng });
     const bases: IndexedBase[] = [];
     for await (const subdirectory of completed(blobs, { order: 'ascending', signal })) {
       const name = `${store.directory}\n${subdirectory}`;
-      const known = this.#remembered.get(name) ?? (await this.#read(store, { subdirectory, key, signal }));
-      this.#remember(name, known);
-      bases.push(known);
+      try {
+        const known = this.#remembered.get(name) ?? (await this.#read(store, { subdirectory, key, signal }));
+        this.#remember(name, known);
+        bases.push(known);
+      } catch (error) {
+        if (!isPassedOver(error)) throw error;
+      }
     }
     return bases;
   }
