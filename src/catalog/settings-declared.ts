@@ -304,7 +304,8 @@ const declared = {
   },
   'schedules.backup.gc_protection.enabled': {
     ...application,
-    ...stored,
+    ...active,
+    alsoForSystem: true,
     type: BOOL,
     defaultValue: 'true',
     description: 'whether a schedule keeps the history that its next incremental needs',

@@ -12,6 +12,7 @@ import { JobRunner, type JobType, Scheduler, backupJobType, restoreJobType } fro
 import { captureSource } from './capture-source.ts';
 import { BackupPaths } from './collection.ts';
 import type { ControlOptions, Core } from './core.ts';
+import { scheduleHistory } from './schedule-history.ts';
 import { startScheduledBackup } from './scheduled-backup.ts';
 import { ServiceGates } from './service-gate.ts';
 import { Services } from './services.ts';
@@ -79,6 +80,7 @@ export async function buildCore(
     logger,
     ids,
     startRun: (run) => startScheduledBackup(core, run),
+    ...(options.timeline === undefined ? {} : { history: scheduleHistory(() => core) }),
   });
   const services = new Services({
     instanceHost,

@@ -43,6 +43,8 @@ class Rig {
   readonly jobs = new Map<JobId, JobRecord>();
   readonly store = new MemoryScheduleStore(this.jobs);
   readonly protectedSince = new Map<ScheduleId, Timestamp>();
+  protectedUntil: Timestamp | undefined;
+  isHistoryGone = false;
   policy: SchedulerPolicy = {
     isEnabled: true,
     paceUs: 60_000_000n,
@@ -56,8 +58,11 @@ class Rig {
   scheduler = this.#newScheduler();
 
   readonly #history: HistoryKeeper = {
-    protect: async ({ scheduleId, since }) => {
+    protect: async ({ scheduleId, since, expiresAt }) => {
+      if (this.isHistoryGone) return false;
       this.protectedSince.set(scheduleId, since);
+      this.protectedUntil = expiresAt;
+      return true;
     },
     release: async ({ scheduleId }) => {
       this.protectedSince.delete(scheduleId);
@@ -432,6 +437,10 @@ describe('the scheduler', () => {
       await test.live({ days: 3, stepMs: HOUR_MS });
       assert.deepEqual([...test.protectedSince.keys()], [full.id]);
       assert.equal(iso(test.protectedSince.get(full.id) ?? START), '2026-02-03T00:00');
+      assert.ok((test.protectedUntil ?? 0n) > test.clock.now() + 86_400_000_000n);
+      test.isHistoryGone = true;
+      await test.live({ days: 2, stepMs: HOUR_MS });
+      assert.equal(iso(test.protectedSince.get(full.id) ?? START), '2026-02-03T00:00', 'held on');
       assert.deepEqual(test.scheduler.held(VC), { count: 1, since: test.protectedSince.get(full.id) });
       await test.scheduler.releaseHistory(VC, { scheduleIds: [full.id, incremental.id], signal: SIGNAL });
       assert.equal(test.protectedSince.size, 0);

@@ -39,13 +39,17 @@ export interface SchedulerPolicy {
 
 /** Keeps what the next run of a schedule needs from being collected. Calls may repeat. */
 export interface HistoryKeeper {
-  /** From now on nothing since `since` goes; replaces what this schedule held before. */
+  /**
+   * From now on nothing since `since` goes, until `expiresAt`; replaces what this schedule held before. False when that could not be done:
+   * what was held before is held on.
+   */
   protect(options: {
     virtualClusterId: VirtualClusterId;
     scheduleId: ScheduleId;
     since: Timestamp;
+    expiresAt: Timestamp;
     signal: AbortSignal;
-  }): Promise<void>;
+  }): Promise<boolean>;
   release(options: {
     virtualClusterId: VirtualClusterId;
     scheduleId: ScheduleId;
@@ -102,6 +106,7 @@ const ROUND_RETRY_US = 5_000_000n;
 /** Wall clocks step: nobody sleeps longer than this without looking at it. */
 const SLEEP_MS_MAX = 60_000;
 
+const DAY_US = 86_400_000_000n;
 const IN_THE_PAST = 0n as Timestamp;
 
 export class Scheduler {
@@ -346,17 +351,29 @@ export class Scheduler {
     const full = schedule.backupType === 'full' ? schedule : (partner ?? schedule);
     const { history } = this.#options;
     if (history !== undefined && domain.policy().isHistoryProtected) {
-      await history.protect({
+      const isHeld = await history.protect({
         virtualClusterId: domain.virtualClusterId,
         scheduleId: full.id,
         since: run.scheduledFor,
+        expiresAt: this.#heldUntil([schedule, partner]),
         signal,
       });
-      attached.held.set(full.id, run.scheduledFor);
+      if (isHeld) attached.held.set(full.id, run.scheduledFor);
     }
     const next = this.#next(attached, schedule, { kind: 'run_succeeded' });
     if (schedule.backupType === 'incremental' || partner === undefined) return [next];
     return [next, this.#next(attached, partner, { kind: 'full_succeeded', jobId: run.jobId })];
+  }
+
+  /**
+   * Long enough for the next run to come late by as much as it is away, and a day more. A schedule that rests for months must not hold
+   * history for ever: that would take the room of everything else.
+   */
+  #heldUntil(schedules: readonly (ScheduleRecord | undefined)[]): Timestamp {
+    const now = this.#options.clock.now();
+    const away = schedules.map((schedule) => (schedule?.nextRun ?? now) - now).filter((us) => us > 0n);
+    const longest = away.reduce((most, us) => (us > most ? us : most), 0n);
+    return (now + 2n * longest + DAY_US) as Timestamp;
   }
 
   async #apply(

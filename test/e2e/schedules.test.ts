@@ -1,5 +1,6 @@
 /** Backup schedules by psql's way in, on real backups, as the documents show them. */
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { TestDaemon } from '../harness/daemon.ts';
 import { waitFor } from '../harness/wait.ts';
@@ -66,11 +67,19 @@ describe('backup schedules', () => {
       return (await schedule(daemon, incremental))['schedule_status'] === 'ACTIVE';
     });
 
+    // A branch brings the first base into the timeline store: from then on there is history to hold.
+    await daemon.query('CREATE VIRTUAL CLUSTER branch FROM VIRTUAL CLUSTER main', { cluster: 'system' });
+
     // The full backup of the schedule is one like any other, and the incremental one is put on top of it.
     await daemon.query("INSERT INTO kept SELECT i, 'later ' || i FROM generate_series(1001, 1500) i", main);
     await daemon.query(`ALTER BACKUP SCHEDULE ${full} EXECUTE IMMEDIATELY`, main);
     const job = await untilSucceeded(daemon, incremental, 1);
     assert.match(text(job['description']), /IN 'nodelocal:\/\/1\/backups\/schedule_test'/);
+    // What the next incremental builds upon is held in the timeline store.
+    const pin = `schedule-${full}.pin`;
+    const pins = async () =>
+      (await readdir(daemon.store, { recursive: true })).filter((name) => name.endsWith(pin));
+    await waitFor('the pin', async () => (await pins()).length === 1);
     const fulls = await daemon.query("SHOW BACKUPS IN 'nodelocal://1/backups/schedule_test'", main);
     assert.equal(fulls.length, 1);
 
@@ -96,6 +105,8 @@ describe('backup schedules', () => {
       ],
     );
     assert.match(text(restored[0]?.['state']), /restored or failed over/);
+    await daemon.query(`DROP SCHEDULE ${full}`, main);
+    assert.deepEqual(await pins(), []);
     await daemon.stop();
   });
 
