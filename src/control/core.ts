@@ -23,7 +23,7 @@ import type { Settings } from './settings.ts';
 export interface TimelineParts {
   readonly vault: VaultHost;
   readonly reader: TimelineReader;
-  readonly worker: Pick<TimelineWorker, 'captureBase' | 'materializePoint'>;
+  readonly worker: Pick<TimelineWorker, 'captureBase' | 'materializePoint' | 'rewind'>;
 }
 
 /** What the composition root hands in. */

@@ -9,7 +9,7 @@ import { untilSucceeded } from './bulk-statement.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { newIncarnation } from './new-incarnation.ts';
-import { requireReachable, resolvePoint, resolveTarget } from './timeline-point.ts';
+import { endOfLife, requireReachable, resolvePoint } from './timeline-point.ts';
 import { notAvailable } from './values.ts';
 import { requireNoRestore, withVirtualCluster } from './virtual-cluster-lookup.ts';
 
@@ -89,21 +89,4 @@ function requireResettable(
   throw new InputError('object_in_use', `the service of virtual cluster "${record.name}" is "shared"`, {
     hint: `stop it first: ALTER VIRTUAL CLUSTER ${record.name} STOP SERVICE`,
   });
-}
-
-/** Where the present life ends, all of whose log must be in the timeline before another one takes its place. */
-export async function endOfLife(
-  core: Core,
-  { record, signal }: { record: VirtualClusterRecord; signal: AbortSignal },
-): Promise<TimelinePoint> {
-  const lastRecordLsn = await core.options.instanceHost.lastRecordLsn(record.id);
-  const latest = await resolveTarget(core, { record, target: { kind: 'latest' }, signal });
-  // What has not served since it left its parent holds nothing of anybody's.
-  const isOwn = latest.incarnation === core.services.instanceOf(record).identity.incarnation;
-  if (!isOwn || latest.lsn > lastRecordLsn) return latest;
-  throw new InputError(
-    'object_state',
-    `the timeline of virtual cluster "${record.name}" lacks the end of its log: it has up to ${formatLsn(latest.lsn)}`,
-    { hint: 'start its service, wait until SHOW TIMELINE says "receiving", and stop it again' },
-  );
 }

@@ -8,12 +8,12 @@ import {
   branchJobType,
   resetDataJobType,
 } from '../jobs/index.ts';
-import { formatBackupSubdirectory, putPin, removePin } from '../timeline/index.ts';
+import { type TimelinePoint, formatBackupSubdirectory, putPin, removePin } from '../timeline/index.ts';
 import { captureSource } from './capture-source.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { unmake } from './create-virtual-cluster.ts';
-import { UNDO_KEPT_US, endOfLife } from './reset-data.ts';
-import { requireTimeline, resolvePoint, storeOfTimeline } from './timeline-point.ts';
+import { UNDO_KEPT_US } from './reset-data.ts';
+import { endOfLife, requireTimeline, resolvePoint, storeOfTimeline } from './timeline-point.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
 /** Longest a job may hold what it needs, should nobody ever end it. */
@@ -56,7 +56,11 @@ export function timelineJobTypes(options: ControlOptions, coreOf: () => Core): r
         if (core.catalog.get(id) !== undefined) await unmake(core, { id });
       },
     }),
-    resetDataJobType({ ...dependencies, takeOver: (rest) => takeOver(coreOf(), rest) }),
+    resetDataJobType({
+      ...dependencies,
+      secure: (id, rest) => secure(coreOf(), id, rest),
+      whileStopped: (id, use) => whileStopped(coreOf(), id, use),
+    }),
   ];
 }
 
@@ -111,29 +115,30 @@ function textOf(progress: JsonObject, name: string): string | undefined {
 }
 
 /** What the present life wrote is pinned before another takes its place: that is how a RESET DATA is undone. */
-async function takeOver(
+async function secure(
   core: Core,
-  { virtualClusterId, point, commit, signal }: Parameters<ResetDataJobDependencies['takeOver']>[0],
-): Promise<void> {
-  await core.locks.run(virtualClusterId, async () => {
-    const record = requireRecord(core, virtualClusterId);
-    if (record.state.kind !== 'ready' || serviceModeOf(record.state) !== 'none') {
-      throw new InputError(
-        'object_in_use',
-        `virtual cluster "${record.name}" is not out of service any more`,
-      );
-    }
-    const { identity } = core.services.instanceOf(record);
-    const before = await endOfLife(core, { record, signal });
-    const isOwn = point.incarnation === before.incarnation;
-    await putPin(storeOfTimeline(core, record), {
-      id: `undo-${before.incarnation}`,
-      owner: 'undo of RESET DATA',
-      incarnation: before.incarnation,
-      fromLsn: isOwn ? point.lsn : (identity.forkLsn ?? before.lsn),
-      throughLsn: before.lsn,
-      expiresAt: (core.options.clock.now() + UNDO_KEPT_US) as Timestamp,
-    });
-    await commit();
+  id: VirtualClusterId,
+  { point, signal }: Parameters<ResetDataJobDependencies['secure']>[1],
+): Promise<TimelinePoint> {
+  const record = requireRecord(core, id);
+  const { identity } = core.services.instanceOf(record);
+  const end = await endOfLife(core, { record, signal });
+  const isOwn = point.incarnation === end.incarnation;
+  await putPin(storeOfTimeline(core, record), {
+    id: `undo-${end.incarnation}`,
+    owner: 'undo of RESET DATA',
+    incarnation: end.incarnation,
+    fromLsn: isOwn && point.lsn < end.lsn ? point.lsn : (identity.forkLsn ?? end.lsn),
+    throughLsn: end.lsn,
+    expiresAt: (core.options.clock.now() + UNDO_KEPT_US) as Timestamp,
+  });
+  return end;
+}
+
+async function whileStopped<T>(core: Core, id: VirtualClusterId, use: () => Promise<T>): Promise<T> {
+  return core.locks.run(id, async () => {
+    const { state, name } = requireRecord(core, id);
+    if (state.kind === 'ready' && serviceModeOf(state) === 'none') return use();
+    throw new InputError('object_in_use', `virtual cluster "${name}" is not out of service any more`);
   });
 }

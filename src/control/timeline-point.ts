@@ -4,6 +4,7 @@ import {
   type IncarnationId,
   InputError,
   type Lsn,
+  formatLsn,
   formatTimestamp,
   parseLsn,
 } from '../base/index.ts';
@@ -54,10 +55,23 @@ export async function resolvePoint(
   // The moment is that of the statement, not that when its log has become durable.
   const target = asOf === undefined ? undefined : systemTime(asOf, { now: core.options.clock.now() });
   const nowLsn = await catchUp(core, { record, instance, signal });
+  if (nowLsn === null) return resolveStopped(core, { record, target, signal });
   const { incarnation } = instance.identity;
-  const now: TimelineTarget =
-    nowLsn === null ? { kind: 'latest' } : { kind: 'lsn', incarnation, lsn: nowLsn };
+  const now: TimelineTarget = { kind: 'lsn', incarnation, lsn: nowLsn };
   return resolveTarget(core, { record, target: target ?? now, signal });
+}
+
+/** Since a virtual cluster was stopped nothing has happened: whatever moment since then is as its end. */
+async function resolveStopped(
+  core: Core,
+  options: { record: VirtualClusterRecord; target: TimelineTarget | undefined; signal: AbortSignal },
+): Promise<TimelinePoint> {
+  const { record, target, signal } = options;
+  if (target === undefined) return endOfLife(core, options);
+  if (target.kind !== 'time') return resolveTarget(core, { record, target, signal });
+  const latest = await resolveTarget(core, { record, target: { kind: 'latest' }, signal });
+  if (target.time <= latest.time) return resolveTarget(core, { record, target, signal });
+  return { ...(await endOfLife(core, options)), time: target.time };
 }
 
 /** The position of a target that is durable already. @throws InputError `time_outside_window` */
@@ -76,6 +90,27 @@ export async function resolveTarget(
   const point = await reader.resolve(store, { target, current: life.incarnation, key, signal });
   const isBeyond = life.endLsn !== null && point.incarnation === life.incarnation && point.lsn > life.endLsn;
   return isBeyond && life.endLsn !== null ? { ...point, lsn: life.endLsn } : point;
+}
+
+/** Where the present life ends, all of whose log must be in the timeline before another one takes its place. */
+export async function endOfLife(
+  core: Core,
+  { record, signal }: { record: VirtualClusterRecord; signal: AbortSignal },
+): Promise<TimelinePoint> {
+  const { instanceHost } = core.options;
+  // Of a directory that was lost on the way only the timeline can tell.
+  const lastRecordLsn = (await instanceHost.isWhole(record.id))
+    ? await instanceHost.lastRecordLsn(record.id)
+    : null;
+  const latest = await resolveTarget(core, { record, target: { kind: 'latest' }, signal });
+  // What has not served since it left its parent holds nothing of anybody's.
+  const isOwn = latest.incarnation === core.services.instanceOf(record).identity.incarnation;
+  if (!isOwn || lastRecordLsn === null || latest.lsn > lastRecordLsn) return latest;
+  throw new InputError(
+    'object_state',
+    `the timeline of virtual cluster "${record.name}" lacks the end of its log: it has up to ${formatLsn(latest.lsn)}`,
+    { hint: 'start its service, wait until SHOW TIMELINE says "receiving", and stop it again' },
+  );
 }
 
 /**

@@ -143,8 +143,13 @@ export interface InstanceHost {
   }): Promise<{ readonly dataDirectory: string; readonly uid: number | null } | null>;
   /** What was rewound is the new incarnation, begun: it may be proved. */
   endRewind(options: { virtualClusterId: VirtualClusterId; incarnation: IncarnationId }): Promise<void>;
-  /** Puts a data directory that was set apart and not touched back in its place. */
-  abandonRewind(options: { virtualClusterId: VirtualClusterId; incarnation: IncarnationId }): Promise<void>;
+  /**
+   * Puts a data directory that was set apart back in its place, unless anything of it was changed or it is not there: then false.
+   */
+  abandonRewind(options: {
+    virtualClusterId: VirtualClusterId;
+    incarnation: IncarnationId;
+  }): Promise<boolean>;
   /** Whether the data directory of the current incarnation is there. */
   isWhole(virtualClusterId: VirtualClusterId): Promise<boolean>;
   /**

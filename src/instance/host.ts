@@ -276,8 +276,8 @@ class LocalInstanceHost implements OpenInstanceHost {
     );
   }
 
-  async abandonRewind(options: Parameters<InstanceHost['abandonRewind']>[0]): Promise<void> {
-    await this.#exclusively(options.virtualClusterId, 'abandoning a rewind', () =>
+  async abandonRewind(options: Parameters<InstanceHost['abandonRewind']>[0]): Promise<boolean> {
+    return this.#exclusively(options.virtualClusterId, 'abandoning a rewind', () =>
       incarnations.abandonRewind(this.#step(this.#required(options.virtualClusterId), options)),
     );
   }

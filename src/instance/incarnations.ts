@@ -144,9 +144,15 @@ export async function endRewind({ instance, incarnation }: Step): Promise<void> 
   await renameDurably({ from: layout.rewinding(incarnation), to: layout.begun(incarnation) });
 }
 
-export async function abandonRewind({ instance, incarnation }: Step): Promise<void> {
+/** A rewind begins by removing the control file, and one that is complete has left a backup label. */
+export async function abandonRewind({ instance, incarnation }: Step): Promise<boolean> {
   const { layout, dataDirectory: current } = instance;
-  await renameDurably({ from: layout.rewinding(incarnation), to: current });
+  const rewinding = layout.rewinding(incarnation);
+  const isUntouched =
+    (await isPresent(join(rewinding, 'global', 'pg_control'))) &&
+    !(await isPresent(join(rewinding, 'backup_label')));
+  if (isUntouched) await renameDurably({ from: rewinding, to: current });
+  return isUntouched;
 }
 
 /** Left of attempts that were given up for another way. */

@@ -4,7 +4,14 @@
  * position to go back to are part of the job's record: every attempt goes to the same place, and can tell how far an earlier one came.
  */
 import type { Clock, IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
-import { AppError, CorruptError, formatLsn, parseIncarnationId, parseLsn } from '../base/index.ts';
+import {
+  AppError,
+  CorruptError,
+  formatLsn,
+  isAppError,
+  parseIncarnationId,
+  parseLsn,
+} from '../base/index.ts';
 import type { JobRecord, JsonObject } from '../catalog/index.ts';
 import type { Instance, InstanceHost, ProvedIncarnation } from '../instance/index.ts';
 import type {
@@ -35,7 +42,7 @@ export interface PointPayload {
 }
 
 export interface PointJobDependencies {
-  readonly worker: Pick<TimelineWorker, 'materializePoint'>;
+  readonly worker: Pick<TimelineWorker, 'materializePoint' | 'rewind'>;
   readonly reader: TimelineReader;
   readonly instanceHost: InstanceHost;
   readonly clock: Clock;
@@ -69,15 +76,15 @@ export interface BranchJobDependencies extends PointJobDependencies {
 
 export interface ResetDataJobDependencies extends PointJobDependencies {
   /**
-   * Runs `commit` while nobody else changes the virtual cluster and it is out of service, once everything that its present life has
-   * logged is in the timeline, pinned for as long as it can be undone.
+   * Sees that everything that the present life has logged is in the timeline, and pins it for as long as the reset can be undone. Gives
+   * where that life ends. @throws AppError `object_state` when some of it is missing
    */
-  readonly takeOver: (options: {
-    virtualClusterId: VirtualClusterId;
-    point: TimelinePoint;
-    commit: () => Promise<void>;
-    signal: AbortSignal;
-  }) => Promise<void>;
+  readonly secure: (
+    virtualClusterId: VirtualClusterId,
+    options: { point: TimelinePoint; signal: AbortSignal },
+  ) => Promise<TimelinePoint>;
+  /** Runs what exchanges the data while nobody else changes the virtual cluster, and it is out of service. */
+  readonly whileStopped: <T>(virtualClusterId: VirtualClusterId, use: () => Promise<T>) => Promise<T>;
 }
 
 /** Shares of the work in what is shown as progress. */
@@ -103,6 +110,7 @@ export function branchJobType(dependencies: BranchJobDependencies): JobType {
       const done = await goTo(point, context, {
         dependencies,
         isNewSystem: true,
+        fill: () => materialize(point, context, dependencies),
         commit: (commit) => commit(),
       });
       await dependencies.announce(id);
@@ -123,17 +131,14 @@ export function resetDataJobType(dependencies: ResetDataJobDependencies): JobTyp
     async run(context) {
       const point = await settlePoint(context, dependencies);
       const virtualClusterId = targetIdOf(context.job);
-      const { signal } = context;
       return goTo(point, context, {
         dependencies,
         isNewSystem: false,
-        commit: (commit) => dependencies.takeOver({ virtualClusterId, point, commit, signal }),
+        fill: () => rewindOrMaterialize(point, context, dependencies),
+        commit: (commit) => dependencies.whileStopped(virtualClusterId, commit),
       });
     },
-    async revert(context) {
-      await dependencies.unpin(context.job, { virtualClusterId: sourceIdOf(context.job) });
-      await abandon(context, dependencies);
-    },
+    revert: (context) => putBack(context, dependencies),
   };
 }
 
@@ -163,6 +168,7 @@ async function goTo(
   how: {
     dependencies: PointJobDependencies;
     isNewSystem: boolean;
+    fill: () => Promise<PointResult>;
     commit: (commit: () => Promise<void>) => Promise<void>;
   },
 ): Promise<JsonObject> {
@@ -176,7 +182,7 @@ async function goTo(
     return {};
   }
   await dependencies.pin(job, { ...source, point });
-  const result = await materialize(point, context, dependencies);
+  const result = await how.fill();
   context.report({ fraction: FRACTION.materialized, runningStatus: 'recovering' });
   const proved = await prove(result, context, how);
   context.report({ fraction: FRACTION.proved, runningStatus: 'taking over' });
@@ -212,6 +218,78 @@ async function materialize(
       signal,
     },
   );
+}
+
+/** In its own place, unless that cannot be, or an earlier attempt got too far for it: then beside, from the timeline alone. */
+async function rewindOrMaterialize(
+  point: TimelinePoint,
+  context: JobContext,
+  dependencies: ResetDataJobDependencies,
+): Promise<PointResult> {
+  const { job, signal } = context;
+  const { instanceHost, reader, worker, key, storeOf } = dependencies;
+  const target = targetOf(job, instanceHost);
+  const { virtualClusterId } = target;
+  const current = await settleEnd(point, context, dependencies);
+  // What has not served since it was made has written log that nobody has received: nobody can tell what it changed.
+  const isReceived = current.incarnation === target.instance.identity.incarnation;
+  if (!isReceived) return materialize(point, context, dependencies);
+  const apart = await dependencies.whileStopped(virtualClusterId, () => instanceHost.beginRewind(target));
+  if (apart === null) return materialize(point, context, dependencies);
+  const store = storeOf(virtualClusterId);
+  const { dataDirectory: targetDirectory, uid } = apart;
+  try {
+    const incarnations = await reader.incarnations(store);
+    const result = await worker.rewind(
+      { store, point, current, incarnations, key, targetDirectory, uid },
+      {
+        onProgress: ({ fraction, phase }) =>
+          context.report({ fraction: fraction * FRACTION.materialized, runningStatus: phase }),
+        signal,
+      },
+    );
+    await instanceHost.endRewind(target);
+    return result;
+  } catch (error) {
+    const isUntouched = await instanceHost.abandonRewind(target);
+    if (!isUntouched || !isAppError(error, 'time_outside_window', 'changes_unknown')) throw error;
+    context.logger.info(`${job.type} job ${job.id}: not in place, because ${error.message}`);
+    return materialize(point, context, dependencies);
+  }
+}
+
+/** Where the life ends that is left, as the first attempt found it. */
+async function settleEnd(
+  point: TimelinePoint,
+  context: JobContext,
+  dependencies: ResetDataJobDependencies,
+): Promise<TimelinePoint> {
+  const { job, signal } = context;
+  const settled = job.progress['end'];
+  if (settled !== undefined) return readPoint(settled);
+  const end = await dependencies.secure(targetIdOf(job), { point, signal });
+  await context.save({ end: recordPoint(end) });
+  return end;
+}
+
+/** The data is what it was when this returns: where it was touched already, it is made anew from the timeline. */
+async function putBack(context: JobContext, dependencies: ResetDataJobDependencies): Promise<void> {
+  const { job } = context;
+  const { instanceHost } = dependencies;
+  const virtualClusterId = targetIdOf(job);
+  await dependencies.unpin(job, { virtualClusterId: sourceIdOf(job) });
+  if (instanceHost.get(virtualClusterId) === undefined) return;
+  const target = targetOf(job, instanceHost);
+  if (target.instance.identity.incarnation === target.incarnation) return;
+  if (await instanceHost.isWhole(virtualClusterId)) return abandon(context, dependencies);
+  if (await instanceHost.abandonRewind(target)) return;
+  const end = await settleEnd(readPoint(job.payload['point']), context, dependencies);
+  await goTo(end, context, {
+    dependencies,
+    isNewSystem: false,
+    fill: () => materialize(end, context, dependencies),
+    commit: (commit) => dependencies.whileStopped(virtualClusterId, commit),
+  });
 }
 
 async function prove(

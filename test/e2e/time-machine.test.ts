@@ -108,6 +108,20 @@ describe('the time machine', () => {
     assert.equal(await rowsOf('main'), 'bad');
   });
 
+  it('takes data back once more before it has served', async () => {
+    await inside('main', `INSERT INTO diary (what) VALUES ('better')`);
+    const better = await now();
+    await inside('main', `INSERT INTO diary (what) VALUES ('worse')`);
+    await system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    const reset = (asOf: string) =>
+      system(`ALTER VIRTUAL CLUSTER main RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME '${asOf}'`);
+    await reset(better);
+    await reset('0s');
+    await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    assert.equal(await rowsOf('main'), 'bad,better');
+    await inside('main', `DELETE FROM diary WHERE what = 'better'`);
+  });
+
   it('shows what there is to go back to', async () => {
     const rows = await system('SHOW TIMELINE FOR VIRTUAL CLUSTER main');
     const kinds = rows.map((row) => row['kind']);
@@ -193,5 +207,33 @@ describe('the time machine', () => {
     const ofSystem = `ALTER VIRTUAL CLUSTER system RESET DATA TO VIRTUAL CLUSTER system AS OF SYSTEM TIME '-1s'`;
     assert.equal((await refusal(ofSystem)).code, '55000');
     assert.deepEqual(await system('SHOW VIRTUAL CLUSTERS'), before);
+  });
+});
+
+describe('a reset that never gets through', () => {
+  it('leaves the data as it was, whatever it had changed already', async () => {
+    // Every attempt of the worker is killed in the midst of putting pages back.
+    const environment = { ATOLL_TEST_FAULT_POINT: 'rewind.before_log' };
+    await using daemon = await TestDaemon.start({ environment });
+    const system = (sql: string) => daemon.query(sql, SYSTEM);
+    await system(`SET CLUSTER SETTING jobs.registry.retry.initial_delay = '10ms'`);
+    await daemon.query('CREATE TABLE kept AS SELECT generate_series(1, 10000) AS id', { cluster: 'main' });
+    await system('CREATE VIRTUAL CLUSTER first FROM VIRTUAL CLUSTER main');
+    const [{ at } = { at: '' }] = await daemon.query('SELECT clock_timestamp()::text AS at', {
+      cluster: 'main',
+    });
+    await daemon.query('UPDATE kept SET id = -id', { cluster: 'main' });
+    await system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await assert.rejects(
+      system(
+        `ALTER VIRTUAL CLUSTER main RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME '${String(at)}'`,
+      ),
+      (error: Refusal) => error.code === '57P02',
+    );
+    const [job] = await system(`SELECT * FROM [SHOW JOBS] WHERE job_type = 'RESET DATA'`);
+    assert.equal(job?.['status'], 'failed');
+    await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    const [sum] = await daemon.query('SELECT sum(id)::text AS sum FROM kept', { cluster: 'main' });
+    assert.equal(sum?.['sum'], String((-10_000 * 10_001) / 2));
   });
 });

@@ -38,7 +38,10 @@ serveTasks<MaterializeTask, MaterializeResultOfTask>(async (task) => {
   if (task.kind === 'range') return { result: { writtenBytes: await writeRange(task, tools) } };
   using files = new TargetFiles({ directory: data.targetDirectory });
   const { path } = task;
-  const write = (bytes: Uint8Array, position: number) => files.write(path, bytes, { position });
+  const isCheck = task.kind === 'vault' && task.isCheck === true;
+  const write = (bytes: Uint8Array, position: number) => {
+    if (!isCheck) files.write(path, bytes, { position });
+  };
   let end: number;
   if (task.kind === 'wal') {
     await readWalObject(tools.store, task.wal, { write, signal });

@@ -28,6 +28,7 @@ export interface PlanOptions {
   /** Which parts of a run are to be written, ascending; without it, all of every run. Asked for the same run more than once. */
   readonly wanted?: (run: Slice & { readonly file: number }) => readonly Slice[];
   readonly isInPlace?: boolean;
+  readonly isCheck?: boolean;
 }
 
 export interface Plan {
@@ -121,6 +122,7 @@ interface CutOptions {
   readonly wants: (run: number) => boolean;
   readonly slicesOf: (run: number) => readonly FrameSlice[];
   readonly isInPlace?: boolean;
+  readonly isCheck?: boolean;
 }
 
 function* cutRanges(options: CutOptions): Iterable<PlannedRange> {
@@ -154,7 +156,7 @@ function slicesOfFrame(frame: number, { targets, wants, slicesOf }: CutOptions):
 
 function rangeOf(
   members: readonly { readonly frame: number; readonly slices: readonly FrameSlice[] }[],
-  { manifest, key, targets, isInPlace = false }: CutOptions,
+  { manifest, key, targets, isInPlace = false, isCheck = false }: CutOptions,
 ): PlannedRange {
   const { files, frames, packs } = manifest;
   const value = (column: Uint32Array | Uint16Array, row: number) => required(column[row], 'row of a table');
@@ -183,6 +185,7 @@ function rangeOf(
     key: parseBlobKey(pack.path),
     startLsn: manifest.header.startLsn,
     isInPlace,
+    isCheck,
     tagKey: packTagKey({ key, id: Buffer.from(pack.id, 'hex') }),
     offset,
     length: value(frames.offsets, lastFrame) + value(frames.lengths, lastFrame) - offset,

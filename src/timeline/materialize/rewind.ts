@@ -4,7 +4,7 @@
  * cut off anywhere is simply made again.
  */
 import { lstat, open, readdir, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { AppError, formatLsn, required } from '../../base/index.ts';
 import { firstBlockOf, PAGE_BYTES, parseRelationPath } from '../../pg/index.ts';
 import { changesAlong } from '../capture/read-changes.ts';
@@ -19,6 +19,7 @@ import { BaseIndex } from '../store/base-index.ts';
 import { basesCollection } from '../store/bases.ts';
 import { isOnTheWay, type LogStretch, newestBaseFor, stretchesTo } from '../store/lineage.ts';
 import { faultPoint } from '../worker/fault-point.ts';
+import { forEachConcurrently } from '../worker/thread-pool.ts';
 import { FileFinisher } from './file-finisher.ts';
 import {
   type MaterializePool,
@@ -62,6 +63,8 @@ export async function runRewind(request: RewindRequest, tools: MaterializeTools)
     stretches: wayFrom(base, stretchesTo(point, request.incarnations)),
   });
   await requireRoom(targetDirectory, { bytes: log.bytes });
+  // From the first change on there is no way back but through the store: what is needed of it must be whole.
+  await checkStored({ request, pool, manifest, changes, log });
   faultPoint('rewind.before_first_change');
   const owner = await takeOverInPlace(targetDirectory, request);
   const writtenBytes = await putBack({ request, pool, manifest, changes, log, owner, tools });
@@ -115,6 +118,22 @@ async function readChanges(
   throw new AppError('changes_unknown', changes.reason, {
     hint: 'the whole directory can be made anew beside it',
   });
+}
+
+async function checkStored(
+  options: Pick<PutBack, 'request' | 'pool' | 'manifest' | 'changes' | 'log'>,
+): Promise<void> {
+  const { request, pool, manifest, changes, log } = options;
+  const { files } = manifest;
+  const { lengths } = await lookThrough(request.targetDirectory, files);
+  const wanted = (run: Slice & { readonly file: number }) => wantedOf(run, { files, lengths, changes });
+  const plan = planMaterialize(manifest, { key: request.key, wanted, isCheck: true });
+  for (const ranges of [plan.ranges(), plan.controlRanges()]) {
+    await forEachConcurrently(ranges, { concurrency: pool.size }, async ({ task }) => {
+      await pool.run(task);
+    });
+  }
+  await log.check({ pool });
 }
 
 interface PutBack {
@@ -211,31 +230,37 @@ function* rowsToCut(
 }
 
 /**
- * Removes everything that the base does not have, summaries excepted: files made since, log, slots, what a server keeps for its own
- * run, links. Gives the lengths of what is left, by path.
+ * Finds everything that the base does not have, summaries excepted: files made since, log, slots, what a server keeps for its own run,
+ * links. And the lengths of what is left, by path.
  */
-async function clearAway(directory: string, files: FileTable): Promise<ReadonlyMap<string, number>> {
+async function lookThrough(
+  directory: string,
+  files: FileTable,
+): Promise<{ readonly foreign: readonly string[]; readonly lengths: ReadonlyMap<string, number> }> {
   const kept = new Set(files.paths);
   const folders = new Set(foldersOf(files.paths));
   const lengths = new Map<string, number>();
-  await clearFolder('');
-  return lengths;
-
-  async function clearFolder(folder: string): Promise<void> {
-    let isChanged = false;
+  const foreign: string[] = [];
+  const look = async (folder: string): Promise<void> => {
     for (const name of await readdir(join(directory, folder))) {
       const path = folder === '' ? name : `${folder}/${name}`;
       if (path === SUMMARIES) continue;
       const status = await lstat(join(directory, path));
-      if (status.isDirectory() && folders.has(path)) await clearFolder(path);
+      if (status.isDirectory() && folders.has(path)) await look(path);
       else if (status.isFile() && kept.has(path)) lengths.set(path, status.size);
-      else {
-        await rm(join(directory, path), { recursive: true, force: true });
-        isChanged = true;
-      }
+      else foreign.push(path);
     }
-    if (isChanged) await syncFolder(join(directory, folder));
-  }
+  };
+  await look('');
+  return { foreign, lengths };
+}
+
+async function clearAway(directory: string, files: FileTable): Promise<ReadonlyMap<string, number>> {
+  const { foreign, lengths } = await lookThrough(directory, files);
+  for (const path of foreign) await rm(join(directory, path), { recursive: true, force: true });
+  for (const folder of new Set(foreign.map((path) => dirname(path))))
+    await syncFolder(join(directory, folder));
+  return lengths;
 }
 
 async function emptyFolder(path: string, isRemoved: (name: string) => boolean): Promise<void> {

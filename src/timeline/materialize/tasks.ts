@@ -27,6 +27,8 @@ export interface RangeTask {
   readonly files: readonly { readonly path: string; readonly kind: 'pages' | 'bytes' }[];
   /** Pages of zeroes are written like others, for something else may be in their place; else they stay holes of new files. */
   readonly isInPlace: boolean;
+  /** Everything is read and checked, and nothing written. */
+  readonly isCheck: boolean;
   /** For each frame its offset, length, checksum, and how many targets it has. */
   readonly frames: Uint32Array<ArrayBuffer>;
   readonly tags: Uint8Array<ArrayBuffer>;
@@ -50,6 +52,8 @@ export interface VaultTask {
   readonly directory: string;
   readonly segment: WalObjectHeader;
   readonly path: string;
+  /** It is read and checked, and nothing written. */
+  readonly isCheck?: boolean;
 }
 
 export interface MaterializeResultOfTask {

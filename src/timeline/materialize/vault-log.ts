@@ -60,6 +60,13 @@ export class VaultLog implements LogToWrite {
     return required(this.#recovery, 'recovery of a log that was written');
   }
 
+  /** Reads all that will be written, and checks it. @throws CorruptError */
+  async check({ pool }: { pool: MaterializePool }): Promise<void> {
+    await forEachConcurrently(this.#planned, { concurrency: pool.size }, async (task) => {
+      await pool.run({ ...task, isCheck: true });
+    });
+  }
+
   async write(options: { pool: MaterializePool; finisher: FileFinisher }): Promise<bigint> {
     const { pool, finisher } = options;
     let written = 0;

@@ -69,13 +69,14 @@ function writeTarget(
     throw new CorruptError(`a frame of ${task.key} does not fit ${file.path}`);
   }
   if (content.kind === 'bytes') {
-    files.write(file.path, content.bytes.subarray(0, count), { position: start });
+    if (!task.isCheck) files.write(file.path, content.bytes.subarray(0, count), { position: start });
     return;
   }
   const relation = required(parseRelationPath(file.path), `relation of ${file.path}`);
   const firstBlock = firstBlockOf(relation) + start - index;
   const range = { from: index, count: index + count, firstBlock };
   verifyPages(tools.pages, { ...range, startLsn: task.startLsn, path: `${file.path}, from ${task.key}` });
+  if (task.isCheck) return;
   const presence = task.isInPlace ? EVERY_PAGE : content.presence;
   writePresent(presence, { start, count, index, path: file.path, files, pages: tools.pages });
 }
