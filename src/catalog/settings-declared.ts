@@ -27,6 +27,11 @@ export interface SettingDeclaration {
   readonly perVirtualCluster?: true;
   /** An application setting that makes sense for the system VC itself, also while its interface is restricted. */
   readonly alsoForSystem?: true;
+  /**
+   * `secret`: shown to nobody but as `redacted`. `sensitive`: so to those who may only view settings, while
+   * `server.redact_sensitive_settings.enabled`.
+   */
+  readonly holds?: 'secret' | 'sensitive';
   /** Takes effect when the virtual cluster's service starts the next time. */
   readonly atNextStart?: true;
 }
@@ -146,6 +151,7 @@ const declared = {
   'enterprise.license': {
     ...systemVisible,
     ...stored,
+    holds: 'secret',
     type: TEXT,
     defaultValue: '',
     description: 'accepted and never checked: no feature needs a license',
@@ -166,9 +172,9 @@ const declared = {
     description: 'whether RESTORE is allowed',
   },
   'gc.ttlseconds': {
-    ...systemOnly,
+    ...application,
     ...active,
-    perVirtualCluster: true,
+    alsoForSystem: true,
     type: int(60n, 315_360_000n),
     defaultValue: '14400',
     description: 'how many seconds back every moment of a virtual cluster can be gone to, given the room',
@@ -346,6 +352,7 @@ const declared = {
     description: 'how long recorded events are kept',
   },
   'server.host_based_authentication.configuration': {
+    holds: 'sensitive',
     ...application,
     ...stored,
     type: TEXT,
@@ -368,7 +375,8 @@ const declared = {
   },
   'server.redact_sensitive_settings.enabled': {
     ...application,
-    ...stored,
+    ...active,
+    alsoForSystem: true,
     type: BOOL,
     defaultValue: 'false',
     description: 'whether values of sensitive settings are hidden from those who may only view settings',

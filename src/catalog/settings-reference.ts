@@ -34,7 +34,8 @@ ALTER VIRTUAL CLUSTER vc RESET CLUSTER SETTING name;
 \`\`\`
 
 Sizes are written \`'128 MiB'\`, durations \`'5m'\` or \`'1h30m'\`. A setting marked *stored* is kept and shown for compatibility; nothing
-in this release acts on it, and setting it says so in a notice. *Reserved* ones are listed by \`SHOW ALL CLUSTER SETTINGS\` only.
+in this release acts on it, and setting it says so in a notice. *Sensitive* ones are shown as \`redacted\` to those who may only view
+settings, while \`server.redact_sensitive_settings.enabled\`. *Reserved* ones are listed by \`SHOW ALL CLUSTER SETTINGS\` only.
 `;
 
 export function settingsReference(): string {
@@ -57,6 +58,8 @@ function rowText(setting: Setting): string {
   const remarks = [
     setting.visibility === 'reserved' ? 'reserved' : undefined,
     setting.effect === 'stored' ? 'stored' : undefined,
+    setting.holds === 'secret' ? 'shown as `redacted`' : undefined,
+    setting.holds === 'sensitive' ? 'sensitive' : undefined,
     setting.perVirtualCluster ? 'also per virtual cluster' : undefined,
     setting.atNextStart ? 'effective at the next start of the service' : undefined,
     ...(setting.aliases ?? []).map((alias) => `alias \`${alias}\``),

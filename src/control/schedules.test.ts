@@ -483,6 +483,19 @@ describe('backup schedules', () => {
     await test.postgres('GRANT atoll_backup TO keeper');
   });
 
+  it('stop and go on with jobs.scheduler.enabled, without a restart', async () => {
+    await test.ask('SET CLUSTER SETTING jobs.scheduler.enabled = false');
+    const [row] = await create("RECURRING '@weekly'");
+    await test.ask(`ALTER BACKUP SCHEDULE ${idOf(row)} EXECUTE FULL IMMEDIATELY`);
+    assert.deepEqual(await test.rows(`SHOW JOBS FOR SCHEDULE ${idOf(row)}`), []);
+    await test.ask('SET CLUSTER SETTING jobs.scheduler.enabled = true');
+    await backups.begun;
+    const [job, ...others] = await test.rows(`SHOW JOBS FOR SCHEDULE ${idOf(row)}`);
+    assert.equal(others.length, 0);
+    backups.finish();
+    await test.rows(`SHOW JOB WHEN COMPLETE ${job?.['job_id']}`);
+  });
+
   it('outlive the daemon', async () => {
     const before = await test.rows('SHOW SCHEDULES');
     await test.stop();

@@ -31,6 +31,7 @@ export function applySettingChange(
   core: Core,
   change: { setting: Setting; virtualClusterId: VirtualClusterId },
 ): void {
+  if (change.setting.name.startsWith('jobs.scheduler.')) core.scheduler.notify(change.virtualClusterId);
   if (change.setting.perVirtualCluster !== true) return;
   const concerned = isSystem(change.virtualClusterId)
     ? core.catalog.list().map((record) => record.id)

@@ -182,6 +182,29 @@ describe('cluster settings by statement', () => {
     assert.deepEqual((await test.ask('RESET CLUSTER SETTING server.eventlog.ttl')).notices, []);
   });
 
+  it('keep a licence to themselves, and what is sensitive from those who may only look', async () => {
+    const LICENCE = 'crl-0-geheim';
+    const HBA = 'host all all 10.9.8.7/32 cert';
+    await test.ask(`SET CLUSTER SETTING enterprise.license = '${LICENCE}'`, SYSTEM);
+    await test.ask("SET CLUSTER SETTING cluster.organization = 'ACME'", SYSTEM);
+    await test.ask(`SET CLUSTER SETTING server.host_based_authentication.configuration = '${HBA}'`);
+    await test.postgres('CREATE ROLE viewer LOGIN; GRANT atoll_viewclustersetting TO viewer');
+    assert.equal(await valueOf('enterprise.license', SYSTEM), 'redacted');
+    assert.equal(await valueOf('enterprise.license'), 'redacted');
+    assert.equal(await valueOf('cluster.organization'), 'ACME');
+    const seenBy = async (as: string) => JSON.stringify(await test.rows('SHOW ALL CLUSTER SETTINGS', { as }));
+    assert.ok((await seenBy('viewer')).includes('10.9.8.7'));
+    await test.ask('SET CLUSTER SETTING server.redact_sensitive_settings.enabled = true');
+    assert.ok(!(await seenBy('viewer')).includes('10.9.8.7'));
+    assert.ok((await seenBy('root')).includes('10.9.8.7'));
+    assert.ok(!(await seenBy('root')).includes(LICENCE));
+    assert.ok(!test.logger.lines.join('').includes(LICENCE));
+    const refused = await test.refusal("SET CLUSTER SETTING enterprise.license = 'x'");
+    assert.equal(refused.sqlstate, '42501');
+    await test.ask('RESET CLUSTER SETTING enterprise.license', SYSTEM);
+    assert.equal(await valueOf('enterprise.license', SYSTEM), '');
+  });
+
   it('refuse bad values and unknown names', async () => {
     const codes: readonly [string, string][] = [
       ["bulkio.backup.file_size = 'lots'", '22023'],

@@ -9,10 +9,10 @@ import {
   printInterval,
   settingTypeLetter,
 } from '../catalog/index.ts';
-import type { Statement } from '../sql/index.ts';
+import { REDACTED, type Statement } from '../sql/index.ts';
 import type { Cell, Column, ColumnType, ExecuteContext } from './contract.ts';
 import type { Core } from './core.ts';
-import { isSystem, requirePrivilege, requireSystem } from './privileges.ts';
+import { holdsPrivilege, isSystem, requirePrivilege, requireSystem } from './privileges.ts';
 import { isListed, isReadable } from './setting-scope.ts';
 import { type UseCase, askerOf, boolCell, columnsOf, rowsResult } from './use-case.ts';
 import { lookupVirtualCluster } from './virtual-cluster-lookup.ts';
@@ -37,7 +37,9 @@ export const showClusterSetting: UseCase<ShowClusterSetting> = {
       );
     }
     const { value } = core.settings.effective(target, setting);
-    return rowsResult(settingColumns(statement), [[valueCell(setting, value)]]);
+    const isHidden = isRedacted(setting, { value, ...(await whatIsHidden(core, context)) });
+    const cell = isHidden ? REDACTED : valueCell(setting, value);
+    return rowsResult(settingColumns(statement), [[cell]]);
   },
 };
 
@@ -54,8 +56,9 @@ export const showClusterSettings: UseCase<ShowClusterSettings> = {
       isVirtualized: core.catalog.fact('virtualized') !== 'none',
       visibility: statement.visibility,
     };
+    const hidden = await whatIsHidden(core, context);
     const rows = SETTINGS.filter((setting) => isListed(setting, options)).map((setting) =>
-      listRow(core, { setting, target, visibility: statement.visibility }),
+      listRow(core, { setting, target, visibility: statement.visibility, ...hidden }),
     );
     return rowsResult(listColumns(statement), rows);
   },
@@ -81,19 +84,39 @@ function listColumns(statement: ShowClusterSettings): readonly Column[] {
 
 function listRow(
   core: Core,
-  options: { setting: Setting; target: VirtualClusterId; visibility: 'public' | 'all' },
+  options: {
+    setting: Setting;
+    target: VirtualClusterId;
+    visibility: 'public' | 'all';
+    areSensitiveHidden: boolean;
+  },
 ): readonly Cell[] {
   const { setting, target, visibility } = options;
   const { value, origin } = core.settings.effective(target, setting);
   return [
     setting.name,
-    value,
+    isRedacted(setting, { ...options, value }) ? REDACTED : value,
     settingTypeLetter(setting.type),
     ...(visibility === 'all' ? [boolCell(setting.visibility === 'public')] : []),
     setting.description,
     setting.defaultValue,
     origin,
   ];
+}
+
+/** Who may change settings sees them all; the value of a licence nobody sees. */
+async function whatIsHidden(core: Core, context: ExecuteContext): Promise<{ areSensitiveHidden: boolean }> {
+  const { virtualClusterId } = context.session;
+  const isOn = core.settings.isOn(virtualClusterId, 'server.redact_sensitive_settings.enabled');
+  return {
+    areSensitiveHidden: isOn && !(await holdsPrivilege(askerOf(core, context), ['MODIFYCLUSTERSETTING'])),
+  };
+}
+
+/** That a value is not set is no secret. */
+function isRedacted(setting: Setting, of: { value: string; areSensitiveHidden: boolean }): boolean {
+  if (of.value === setting.defaultValue) return false;
+  return setting.holds === 'secret' || (setting.holds === 'sensitive' && of.areSensitiveHidden);
 }
 
 /** The virtual cluster whose settings are asked for; the operator may ask for any. */
