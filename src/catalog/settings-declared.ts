@@ -500,16 +500,6 @@ const declared = {
     description:
       'whether bases of a virtual cluster are captured and what its timeline no longer needs is removed',
   },
-  'timeline.log.size_max': {
-    ...systemOnly,
-    ...active,
-    perVirtualCluster: true,
-    atNextStart: true,
-    type: { kind: 'byte_size', min: 64n * MIB, max: 1n << 60n },
-    defaultValue: '64 GiB',
-    description:
-      'room on disk that the log of a virtual cluster may take in its timeline; beyond, it stays with the instance',
-  },
   'timeline.size_max': {
     ...systemOnly,
     ...active,

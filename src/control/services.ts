@@ -141,7 +141,7 @@ export class Services {
         storeDirectory: instanceHost.storeDirectory,
         virtualClusterId: record.id,
       }),
-      bytesMax: settings.integer(record.id, 'timeline.log.size_max'),
+      bytesMax: settings.integer(record.id, 'timeline.size_max'),
     };
   }
 
