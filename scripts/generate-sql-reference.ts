@@ -27,7 +27,13 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
   },
   {
     title: 'Cluster settings',
-    kinds: ['set_cluster_setting', 'reset_cluster_setting', 'show_cluster_setting', 'show_cluster_settings'],
+    kinds: [
+      'set_cluster_setting',
+      'reset_cluster_setting',
+      'show_cluster_setting',
+      'show_cluster_settings',
+      'configure_zone',
+    ],
   },
   { title: 'Backup and restore', kinds: ['backup', 'restore', 'show_backups', 'show_backup'] },
   { title: 'Jobs', kinds: ['show_jobs', 'show_job', 'control_jobs'] },
@@ -107,10 +113,31 @@ export function sqlReference(): string {
   return `${[INTRODUCTION.trimEnd(), ...sections].join('\n\n')}\n`;
 }
 
+/** What neither synopsis nor options tell. */
+const REMARKS: Readonly<Partial<Record<StatementKind, string>>> = {
+  create_virtual_cluster: `A branch is made by a job of type \`BRANCH\`; the statement waits for it, and it goes on when the client does not. More in
+[the time machine](../operations/time-machine.md).`,
+  alter_virtual_cluster: `RESET DATA and UNDROP: [the time machine](../operations/time-machine.md). RESET DATA runs as a job of type \`RESET DATA\`.`,
+  show_timeline: `| Column | Meaning |
+|---|---|
+| \`kind\` | \`window\` (one row): what the present lineage can be taken back to; \`log\`: a life of the data, which ended when it was reset or restored; \`base\`: a complete image |
+| \`id\` | incarnation of a window or life; path of a base |
+| \`builds_on\` | the incarnation that a life left; the base whose unchanged pages a base uses |
+| \`start_time\`, \`end_time\` | the window; when a base was begun and the moment it is of; how far a life's log is known |
+| \`start_lsn\`, \`end_lsn\` | positions of the same; a base is consistent from its \`end_lsn\` on |
+| \`size_bytes\` | bytes of the data directory, of a base |
+| \`stored_bytes\` | bytes on disk; of the window: all bases and the log of the present life |
+| \`state\` | \`restorable\` or \`no base yet\`; \`receiving\`, \`waiting: ...\`, \`out of room: ...\`, \`gap from ... to ...\` or \`kept\`; \`complete\` |
+
+A life and a position in its log, \`<id>@<end_lsn>\`, can stand after AS OF SYSTEM TIME.`,
+};
+
 function statementSection(kind: StatementKind, help: StatementHelp): string {
   const summary = `${help.summary.charAt(0).toUpperCase()}${help.summary.slice(1)}.`;
   const parts = [`### ${help.name}`, summary, ['```sql', ...help.synopsis, '```'].join('\n')];
   if (isOptionStatement(kind)) parts.push(optionTable(kind));
+  const remark = REMARKS[kind];
+  if (remark !== undefined) parts.push(remark);
   return parts.join('\n\n');
 }
 

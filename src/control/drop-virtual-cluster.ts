@@ -5,16 +5,13 @@ import type { Statement } from '../sql/index.ts';
 import { type Core, loggerOf } from './core.ts';
 import { isSystem } from './privileges.ts';
 import { removeTimelineStore } from '../timeline/index.ts';
-import { storeOfTimeline } from './timeline-point.ts';
+import { storeOfTimeline, windowUs } from './timeline-point.ts';
 import { type UseCase, done } from './use-case.ts';
 import { requireManager, requireNoRestore, withVirtualCluster } from './virtual-cluster-lookup.ts';
 
 type DropVirtualCluster = Extract<Statement, { kind: 'drop_virtual_cluster' }>;
 
 const TAG = 'DROP VIRTUAL CLUSTER';
-
-/** `gc.ttlseconds`: how long the directory of a dropped virtual cluster is kept, in microseconds. */
-export const DROPPED_KEPT_US = 14_400n * 1_000_000n;
 
 export const dropVirtualCluster: UseCase<DropVirtualCluster> = {
   columns: () => undefined,
@@ -55,7 +52,7 @@ function requireOutOfService({ name, state }: VirtualClusterRecord): void {
 
 async function drop(core: Core, record: VirtualClusterRecord): Promise<void> {
   const at = core.options.clock.now();
-  const removeAfter = (at + DROPPED_KEPT_US) as Timestamp;
+  const removeAfter = (at + windowUs(core, record.id)) as Timestamp;
   const event = { kind: 'dropped', at, removeAfter } as const;
   await core.catalog.apply({ id: record.id, event, signal: core.signal });
 }

@@ -9,14 +9,11 @@ import { untilSucceeded } from './bulk-statement.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { newIncarnation } from './new-incarnation.ts';
-import { endOfLife, requireReachable, resolvePoint } from './timeline-point.ts';
+import { endOfLife, requireReachable, resolvePoint, windowUs } from './timeline-point.ts';
 import { notAvailable } from './values.ts';
 import { requireNoRestore, withVirtualCluster } from './virtual-cluster-lookup.ts';
 
 type ResetData = Extract<AlterVirtualClusterAction, { kind: 'reset_data' }>;
-
-/** How long the end of the life that is left stays in the timeline, so that the statement can be undone: `gc.ttlseconds`. */
-export const UNDO_KEPT_US = 14_400n * 1_000_000n;
 
 /** Begins the job and waits for it. It goes on when the client does not; when it fails, the data is what it was. */
 export async function resetData(
@@ -38,7 +35,7 @@ export async function resetData(
   const ended = await untilSucceeded(core, { job, reference, context });
   noteSubscriptions(readDisabledSubscriptions(ended.progress), { record, context });
   const { clock } = core.options;
-  const until = formatTimestamp((clock.now() + UNDO_KEPT_US) as ReturnType<typeof clock.now>);
+  const until = formatTimestamp((clock.now() + windowUs(core, record.id)) as ReturnType<typeof clock.now>);
   context.onNotice({
     severity: 'NOTICE',
     sqlstate: '00000',

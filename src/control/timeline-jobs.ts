@@ -12,8 +12,7 @@ import { type TimelinePoint, formatBackupSubdirectory, putPin, removePin } from 
 import { captureSource } from './capture-source.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { unmake } from './create-virtual-cluster.ts';
-import { UNDO_KEPT_US } from './reset-data.ts';
-import { endOfLife, requireTimeline, resolvePoint, storeOfTimeline } from './timeline-point.ts';
+import { endOfLife, requireTimeline, resolvePoint, storeOfTimeline, windowUs } from './timeline-point.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
 /** Longest a job may hold what it needs, should nobody ever end it. */
@@ -130,7 +129,7 @@ async function secure(
     incarnation: end.incarnation,
     fromLsn: isOwn && point.lsn < end.lsn ? point.lsn : (identity.forkLsn ?? end.lsn),
     throughLsn: end.lsn,
-    expiresAt: (core.options.clock.now() + UNDO_KEPT_US) as Timestamp,
+    expiresAt: (core.options.clock.now() + windowUs(core, id)) as Timestamp,
   });
   return end;
 }

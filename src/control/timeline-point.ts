@@ -4,6 +4,7 @@ import {
   type IncarnationId,
   InputError,
   type Lsn,
+  type VirtualClusterId,
   formatLsn,
   formatTimestamp,
   parseLsn,
@@ -38,6 +39,11 @@ export function storeOfTimeline(
 ): TimelineStoreLocation {
   const { storeDirectory } = core.options.instanceHost;
   return timelineStoreLocation({ storeDirectory, virtualClusterId: id });
+}
+
+/** How far back a timeline reaches, and how long what was dropped or left behind can be had back, in microseconds. */
+export function windowUs(core: Core, virtualClusterId: VirtualClusterId): bigint {
+  return core.settings.integer(virtualClusterId, 'gc.ttlseconds') * 1_000_000n;
 }
 
 /**
