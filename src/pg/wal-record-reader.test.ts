@@ -5,6 +5,7 @@ import { describe, it } from 'node:test';
 import { zstdDecompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { CorruptError, formatLsn, isAppError, type Lsn, parseLsn, parseTimestamp } from '../base/index.ts';
+import { crc32c } from './crc32c.ts';
 import {
   commitTimeOf,
   decodePreparedTransaction,
@@ -362,6 +363,118 @@ describe('any log', () => {
         assert.throws(() => readerOf(() => assert.fail('a record')).push(bytes), CorruptError);
       }),
     );
+  });
+
+  describe('with checksums that are right', () => {
+    const common = { segmentBytes: SEGMENT_BYTES, timelineId: 2, engineMajor: 18, systemIdentifier: 42n };
+    const records = [0, 1, 2].map((xid) => ({
+      rmid: RMGR.heap,
+      info: 0,
+      xid,
+      body: mainDataBody(new Uint8Array(xid === 0 ? 8192 - 40 - 24 - 5 - 3 : 100)),
+    }));
+    const wal = writeFixtureWal({ ...common, beginLsn: GOLDEN_LSN, records });
+    const secondPage = 8192;
+    const placeOf = (index: number) => Number((wal.places[index]?.lsn ?? GOLDEN_LSN) - GOLDEN_LSN);
+    /** The records that are shown before the bytes that `change` altered are refused for `reason`. */
+    const assertRefused = (change: (view: DataView) => void, shown: number, reason: RegExp) => {
+      const bytes = Uint8Array.from(wal.bytes);
+      change(new DataView(bytes.buffer));
+      let count = 0;
+      const reader = readerOf(() => count++, { timelineId: 2, systemIdentifier: 42n });
+      assert.throws(() => reader.push(bytes), reason);
+      assert.equal(count, shown);
+    };
+    /** Alters the header of a record and makes its checksum fit. */
+    const inRecord = (index: number, alter: (view: DataView, at: number) => void) => (view: DataView) => {
+      const at = placeOf(index);
+      const totalBytes = view.getUint32(at, true);
+      alter(view, at);
+      const bytes = new Uint8Array(view.buffer);
+      const body = crc32c(bytes.subarray(at + 24, at + totalBytes));
+      view.setUint32(at + 20, crc32c(bytes.subarray(at, at + 20), body), true);
+    };
+
+    it('is read to begin with', () => {
+      assert.equal(placeOf(1), secondPage + 24, 'the second page begins with a record');
+      let count = 0;
+      readerOf(() => count++, { timelineId: 2, systemIdentifier: 42n }).push(wal.bytes);
+      assert.equal(count, 3);
+    });
+
+    it('refuses records that are not what should follow', () => {
+      const isOther = /does not follow the one before it/;
+      assertRefused(
+        inRecord(2, (view, at) => view.setUint32(at + 8, 0x90_0000, true)),
+        2,
+        isOther,
+      );
+      assertRefused(
+        inRecord(2, (view, at) => view.setUint32(at + 12, 1, true)),
+        2,
+        isOther,
+      );
+      assertRefused(
+        inRecord(0, (view, at) => view.setUint32(at + 8, 0x90_0028, true)),
+        0,
+        isOther,
+      );
+      assertRefused(
+        inRecord(1, (view, at) => view.setUint8(at + 17, 22)),
+        1,
+        /unknown resource manager 22/,
+      );
+      assertRefused(
+        inRecord(1, (view, at) => view.setUint8(at + 17, 127)),
+        1,
+        /unknown resource manager 127/,
+      );
+      for (const length of [1, 23, 0xff00_0000]) {
+        const reason = new RegExp(`impossible length ${length}`);
+        assertRefused((view) => view.setUint32(placeOf(1), length, true), 1, reason);
+      }
+    });
+
+    it('refuses pages that are not what should follow', () => {
+      const onPage = (at: number, value: number) => (view: DataView) => view.setUint16(at, value, true);
+      assertRefused(onPage(secondPage + 2, 1), 1, /the rest of a record that did not begin/);
+      assertRefused(onPage(2, 3), 0, /the rest of a record that did not begin/);
+      assertRefused(onPage(secondPage + 2, 2), 1, /impossible flags 2/);
+      assertRefused(onPage(2, 0), 0, /impossible flags 0/);
+      assertRefused(onPage(secondPage + 2, 16), 1, /impossible flags 10/);
+      assertRefused(onPage(secondPage + 4, 1), 1, /a page of timeline 1/);
+      assertRefused(onPage(4, 0), 0, /a page of timeline 0/);
+      assertRefused(onPage(secondPage + 10, 7), 1, /the header of another page/);
+      assertRefused(onPage(secondPage + 12, 7), 1, /the header of another page/);
+      assertRefused((view) => view.setUint32(32, 2 * SEGMENT_BYTES, true), 0, /of another size/);
+      assertRefused((view) => view.setUint32(36, 4096, true), 0, /of another size/);
+      assertRefused((view) => view.setUint32(24, 43, true), 0, /the log of system 43, not of 42/);
+    });
+
+    it('goes on after a switch of segments, wherever that stands', () => {
+      const change = { rmid: RMGR.xlog, info: XLOG_INFO.switch, xid: 0, body: new Uint8Array() };
+      // Pages of 8168 bytes for records, the first one of 8152; a record and the switch, which has 24 bytes.
+      const roomBytes = SEGMENT_BYTES - 40 - (SEGMENT_BYTES / 8192 - 1) * 24;
+      for (const leftBytes of [24, 32, 48, 8000, 20_000]) {
+        const body = mainDataBody(new Uint8Array(roomBytes - leftBytes - 24 - 5));
+        const filler = { rmid: RMGR.heap, info: 0, xid: 0, body };
+        const { bytes, places } = writeFixtureWal({
+          ...common,
+          beginLsn: GOLDEN_LSN,
+          records: [filler, change, ...records],
+        });
+        assert.equal(places[1]?.endLsn, GOLDEN_LSN + BigInt(SEGMENT_BYTES));
+        for (const cutBytes of [bytes.length, 8192, 1000]) {
+          const lsns: Lsn[] = [];
+          const reader = readerOf((one) => lsns.push(one.lsn, one.endLsn), { timelineId: 2 });
+          for (let at = 0; at < bytes.length; at += cutBytes) reader.push(bytes.subarray(at, at + cutBytes));
+          assert.deepEqual(
+            lsns,
+            places.flatMap(({ lsn, endLsn }) => [lsn, endLsn]),
+          );
+        }
+      }
+    });
   });
 
   it('with a length that is too great takes no more room than was pushed', () => {
