@@ -171,6 +171,20 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
         `grant select on public.settings, public.jobs, public.migrations to ${AUTHORITY_ROLES.observer}`,
       ],
     },
+    {
+      version: 4,
+      name: 'owners of schedules',
+      sql: [
+        // A privilege on it is what keeps Postgres from dropping a role that owns schedules. Nobody but the superuser gets near it.
+        'create table public.schedule_owners ()',
+        `do $$ declare owner text; begin
+          for owner in select distinct owner_name from public.scheduled_jobs s
+            join pg_catalog.pg_roles r on r.rolname = s.owner_name loop
+            execute pg_catalog.format('grant references on public.schedule_owners to %I', owner);
+          end loop;
+        end $$`,
+      ],
+    },
   ],
   control_plane: [
     {
@@ -200,6 +214,24 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
         )`,
         'create table public.control_plane (name text primary key, value text not null)',
         'create index jobs_by_target on public.jobs (target_virtual_cluster_id) where target_virtual_cluster_id is not null',
+      ],
+    },
+    {
+      version: 2,
+      name: 'checks of timelines',
+      sql: [
+        `create table public.timeline_checks (
+          job_id int8 primary key,
+          virtual_cluster_id int8 not null references public.virtual_clusters on delete cascade,
+          started timestamptz not null,
+          finished timestamptz not null,
+          as_of timestamptz not null,
+          position text not null,
+          state text not null check (state in ('succeeded', 'failed')),
+          counts jsonb not null,
+          findings jsonb not null
+        )`,
+        'create index timeline_checks_by_virtual_cluster on public.timeline_checks (virtual_cluster_id, started)',
       ],
     },
   ],

@@ -470,6 +470,20 @@ describe('backup schedules', () => {
     }
   });
 
+  it('keep their owner from being dropped', async () => {
+    await test.postgres(
+      'CREATE ROLE leaver LOGIN; GRANT atoll_backup, atoll_externalioimplicitaccess TO leaver',
+    );
+    const rows = await create("RECURRING '@daily'", { as: 'leaver' });
+    await test.postgres('REVOKE atoll_backup, atoll_externalioimplicitaccess FROM leaver');
+    const drop = () => test.postgres('DROP ROLE leaver');
+    await assert.rejects(drop, { code: '2BP01' });
+    await test.ask(`PAUSE SCHEDULE ${idOf(rows[1])}`);
+    await assert.rejects(drop, { code: '2BP01' });
+    await test.ask(`DROP SCHEDULE ${idOf(rows[1])}`);
+    await drop();
+  });
+
   it('say what happened when a run cannot begin', async () => {
     const [row] = await create("RECURRING '@weekly'", { as: 'keeper' });
     await test.postgres('REVOKE atoll_backup FROM keeper');
