@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { TestDaemon } from '../harness/daemon.ts';
+import { waitFor } from '../harness/wait.ts';
 
 const SYSTEM = { cluster: 'system', database: 'defaultdb' };
 
@@ -140,22 +141,13 @@ describe('the time machine', () => {
     const going = client
       .query('CREATE VIRTUAL CLUSTER stubborn FROM VIRTUAL CLUSTER main')
       .catch(() => undefined);
-    while (
-      (await system(`SELECT * FROM [SHOW JOBS] WHERE job_type = 'BRANCH' AND status = 'running'`)).length ===
-      0
-    );
+    const job = `SELECT status FROM [SHOW JOBS] WHERE description LIKE '%stubborn%'`;
+    await waitFor('the job to be recorded', async () => (await system(job)).length > 0);
     await daemon.kill();
     await going;
     await client.end().catch(() => undefined);
     await daemon.startAgain();
-    const [job] = await system(
-      `SELECT * FROM [SHOW JOB WHEN COMPLETE (SELECT job_id FROM [SHOW JOBS] WHERE job_type = 'BRANCH' ORDER BY created DESC LIMIT 1)]`,
-    ).catch(() => []);
-    assert.ok(job === undefined || job['status'] === 'succeeded');
-    while (
-      (await system(`SELECT * FROM [SHOW VIRTUAL CLUSTERS] WHERE name = 'stubborn' AND data_state = 'ready'`))
-        .length === 0
-    );
+    await waitFor('the job to succeed', async () => (await system(job))[0]?.['status'] === 'succeeded');
     await system('ALTER VIRTUAL CLUSTER stubborn START SERVICE SHARED');
     assert.equal(await rowsOf('stubborn'), await rowsOf('main'));
   });
@@ -235,5 +227,44 @@ describe('a reset that never gets through', () => {
     await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
     const [sum] = await daemon.query('SELECT sum(id)::text AS sum FROM kept', { cluster: 'main' });
     assert.equal(sum?.['sum'], String((-10_000 * 10_001) / 2));
+  });
+});
+
+describe('a reset that is cut off', () => {
+  it('is finished by the next daemon', async () => {
+    const cut = await TestDaemon.start({
+      environment: { ATOLL_TEST_FAULT_POINT: 'rewind.before_control_file' },
+    });
+    try {
+      await cut.query(`SET CLUSTER SETTING jobs.registry.retry.initial_delay = '1s'`, SYSTEM);
+      await cut.query('CREATE TABLE kept AS SELECT generate_series(1, 10000) AS id', { cluster: 'main' });
+      await cut.query('CREATE VIRTUAL CLUSTER first FROM VIRTUAL CLUSTER main', SYSTEM);
+      const [{ at } = { at: '' }] = await cut.query('SELECT clock_timestamp()::text AS at', {
+        cluster: 'main',
+      });
+      await cut.query('UPDATE kept SET id = -id', { cluster: 'main' });
+      await cut.query('ALTER VIRTUAL CLUSTER main STOP SERVICE', SYSTEM);
+      const client = await cut.connect(SYSTEM);
+      const reset = `ALTER VIRTUAL CLUSTER main RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME '${String(at)}'`;
+      const cutOff = client.query(reset).catch(() => undefined);
+      const jobIs = async (daemon: TestDaemon, status: string) => {
+        const [job] = await daemon.query(
+          `SELECT status FROM [SHOW JOBS] WHERE job_type = 'RESET DATA'`,
+          SYSTEM,
+        );
+        return job?.['status'] === status;
+      };
+      await waitFor('the worker to be killed', () => jobIs(cut, 'retry-running'));
+      await cut.kill();
+      await cutOff;
+      await client.end().catch(() => undefined);
+      await using next = await TestDaemon.start({ store: cut.store });
+      await waitFor('the job to succeed', () => jobIs(next, 'succeeded'));
+      await next.query('ALTER VIRTUAL CLUSTER main START SERVICE SHARED', SYSTEM);
+      const [sum] = await next.query('SELECT sum(id)::text AS sum FROM kept', { cluster: 'main' });
+      assert.equal(sum?.['sum'], String((10_000 * 10_001) / 2));
+    } finally {
+      await cut[Symbol.asyncDispose]();
+    }
   });
 });
