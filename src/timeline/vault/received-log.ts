@@ -42,6 +42,8 @@ export interface ReceivedLogOptions {
   readonly closer: SegmentCloser;
   readonly rng: Rng;
   readonly logger: Logger;
+  /** Told how many bytes on disk closing a segment has saved. */
+  readonly onSaved: (bytes: number) => void;
   readonly signal: AbortSignal;
 }
 
@@ -77,7 +79,6 @@ export class ReceivedLog implements AsyncDisposable {
   #writtenTime: Timestamp | null;
   #writtenEntries: TimeIndexEntry[] = [];
   #clockSteps: number;
-  #savedBytes = 0;
   /** The kernel may have dropped what it could not write, and would not say so again. */
   #hasSyncFailed = false;
 
@@ -222,11 +223,6 @@ export class ReceivedLog implements AsyncDisposable {
     return this.#clockSteps;
   }
 
-  /** What closing segments has saved on disk since the log was opened. */
-  get savedBytes(): number {
-    return this.#savedBytes;
-  }
-
   /** Checks and writes what comes next. Durable after the next `sync`. @throws CorruptError when it is no log; nothing of it is kept */
   async append(lsn: Lsn, bytes: Uint8Array): Promise<void> {
     if (lsn !== this.#endLsn) {
@@ -345,7 +341,7 @@ export class ReceivedLog implements AsyncDisposable {
   }
 
   #enqueue(segment: LogSegment): void {
-    const { closer, logger } = this.#options;
+    const { closer, logger, onSaved } = this.#options;
     const { incarnation, systemIdentifier } = this.#record;
     let hasFailed = false;
     closer.add({
@@ -354,7 +350,7 @@ export class ReceivedLog implements AsyncDisposable {
       systemIdentifier,
       incarnation,
       onClosed: (savedBytes) => {
-        this.#savedBytes += savedBytes;
+        onSaved(savedBytes);
         if (hasFailed) logger.info(`a segment of the log that could not be compressed now is`);
       },
       onFailed: (error) => {

@@ -554,6 +554,10 @@ export class Receiver {
       closer,
       rng,
       logger,
+      onSaved: (bytes) => {
+        this.#storedBytes -= BigInt(bytes);
+        this.#options.onChange();
+      },
       signal: this.#stopping.signal,
     };
   }

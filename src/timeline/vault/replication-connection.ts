@@ -14,6 +14,7 @@ import {
   decodeErrorFields,
   encodeQuery,
   encodeStartup,
+  encodeTerminate,
   FRONTEND,
   MESSAGE_HEADER_BYTES,
   MessageWriter,
@@ -96,6 +97,8 @@ export class ReplicationConnection implements Disposable {
   }
 
   readonly #onAbort = () => {
+    // The server's log tells of clients that go without a word.
+    if (this.#socket.writable) this.#socket.write(encodeTerminate());
     this.#socket.destroy();
   };
 
@@ -156,7 +159,7 @@ export class ReplicationConnection implements Disposable {
 
   [Symbol.dispose](): void {
     this.#signal.removeEventListener('abort', this.#onAbort);
-    this.#socket.destroy();
+    this.#onAbort();
   }
 
   async #logIn(applicationName: string): Promise<void> {

@@ -39,7 +39,10 @@ describe('a vault', () => {
       return found.filter((name) => name.endsWith('.partial')).length === 1 && found;
     });
     assert.ok(names.some((name) => name.endsWith('.wal')));
-    assert.ok(rig.status.storedBytes < rig.status.receivedBytes);
+    await waitFor(
+      'less to be stored than received',
+      () => rig.status.storedBytes < rig.status.receivedBytes / 2n,
+    );
   });
 
   it('knows the time while nobody commits, without a byte of log', async () => {
