@@ -4,6 +4,7 @@ import { benchBackup } from './backup.ts';
 import { benchClusters } from './clusters.ts';
 import { benchFrontDoor } from './front-door.ts';
 import { benchIncremental } from './incremental.ts';
+import { benchJobs } from './jobs.ts';
 import { type Figure, publish } from './report.ts';
 
 const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
@@ -11,6 +12,7 @@ const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
   'front-door': benchFrontDoor,
   backup: benchBackup,
   incremental: benchIncremental,
+  jobs: benchJobs,
 };
 
 const wanted = process.argv.slice(2);

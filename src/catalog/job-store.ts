@@ -124,9 +124,10 @@ export async function unfinishedJobs(client: SqlClient): Promise<readonly JobRec
 async function listJobs(client: SqlClient, options: JobListOptions): Promise<readonly JobRecord[]> {
   const { finishedSince, targetVirtualClusterId, scheduleIds } = options;
   const rows = await client.query(
-    `select ${COLUMNS} from public.jobs
-      where (finished is null or finished >= $1::timestamptz)
-        and ($2::int8 is null or target_virtual_cluster_id = $2::int8)
+    // Two parts, each with an index of its own: old jobs are many, and none of them is looked at.
+    `select ${COLUMNS} from (select * from public.jobs where finished is null
+        union all select * from public.jobs where finished >= $1::timestamptz) listed
+      where ($2::int8 is null or target_virtual_cluster_id = $2::int8)
         and ($3::text is null or schedule_id = any (pg_catalog.string_to_array($3, ',')::int8[]))
       order by job_id desc limit ${JOBS_LISTED_MAX}`,
     [

@@ -44,9 +44,10 @@ export const showSchedules: UseCase<ShowSchedules> = {
     const isOther = statement.of !== undefined && statement.of !== 'backup';
     const all = isOther ? [] : await visibleSchedules(core, context);
     const shown = all.filter(({ schedule }) => isShown(statement, schedule));
+    const byId = schedulesById(all);
     return rowsResult(
       columnsFor(statement),
-      shown.map((listed) => cellsOf(listed, { withType: statement.of === 'backup', all })),
+      shown.map((listed) => cellsOf(listed, { withType: statement.of === 'backup', byId })),
     );
   },
 };
@@ -59,7 +60,7 @@ export const showSchedule: UseCase<ShowSchedule> = {
     const all = await visibleSchedules(core, context);
     const found = all.find(({ schedule }) => schedule.id === id);
     if (found === undefined) throw scheduleNotFound(id);
-    return rowsResult(COLUMNS, [cellsOf(found, { withType: false, all })]);
+    return rowsResult(COLUMNS, [cellsOf(found, { withType: false, byId: schedulesById(all) })]);
   },
 };
 
@@ -92,7 +93,7 @@ function isShown(statement: ShowSchedules, schedule: ScheduleRecord): boolean {
 
 function cellsOf(
   { schedule, jobsRunning }: ListedSchedule,
-  options: { withType: boolean; all: readonly ListedSchedule[] },
+  options: { withType: boolean; byId: SchedulesById },
 ): readonly Cell[] {
   return [
     String(schedule.id),
@@ -106,14 +107,20 @@ function cellsOf(
     timestampCell(schedule.created),
     schedule.onPreviousRunning.toUpperCase(),
     ON_FAILURE[schedule.onExecutionFailure],
-    commandOf(schedule, options.all),
+    commandOf(schedule, options.byId),
     ...(options.withType ? [schedule.backupType.toUpperCase()] : []),
   ];
 }
 
+type SchedulesById = ReadonlyMap<ScheduleRecord['id'], ScheduleRecord>;
+
+function schedulesById(all: readonly ListedSchedule[]): SchedulesById {
+  return new Map(all.map(({ schedule }) => [schedule.id, schedule]));
+}
+
 /** A JSON object; numbers of schedules are written out, for they are larger than a JavaScript number holds. */
-function commandOf(schedule: ScheduleRecord, all: readonly ListedSchedule[]): string {
-  const partner = all.find((other) => other.schedule.id === schedule.partnerId)?.schedule;
+function commandOf(schedule: ScheduleRecord, byId: SchedulesById): string {
+  const partner = schedule.partnerId === null ? undefined : byId.get(schedule.partnerId);
   const unpauses =
     schedule.backupType === 'full' && partner?.waitsForFullAfter !== null ? partner : undefined;
   const members = [
