@@ -83,6 +83,14 @@ const JOB_FIGURES: readonly Omit<Figure<JobCounts>, 'type'>[] = [
   },
 ];
 
+/** What dashboards ask for and jobs here do not have: they copy the log they need instead of holding it, and none waits idly. */
+const ALWAYS_ZERO = [
+  { name: 'currently_idle', help: 'that wait idly: always 0' },
+  { name: 'protected_age_sec', help: 'age of the history they hold: always 0' },
+  { name: 'protected_record_count', help: 'that hold history: always 0' },
+  { name: 'expired_pts_records', help: 'ended because of the age of the history they hold: always 0' },
+] as const;
+
 /** All of them, also those that stand at zero: an alert on a figure that is not there never fires. */
 export function jobFamilies(core: Core, serving: readonly VirtualClusterRecord[]): readonly JobFamily[] {
   return [
@@ -143,6 +151,7 @@ function familiesOfType(
       type: 'gauge',
       value: ({ id }) => core.runner.pausedCount(id, type),
     }),
+    ...ALWAYS_ZERO.map(({ name, help }) => family({ name, help, type: 'gauge', value: () => 0 })),
     ...JOB_FIGURES.map(({ name, help, value }) =>
       family({ name, help, type: 'counter', value: ({ id }) => value(core.runner.counts(id, type)) }),
     ),

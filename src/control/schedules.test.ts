@@ -470,6 +470,65 @@ describe('backup schedules', () => {
     }
   });
 
+  it('are counted, each virtual cluster its own', async () => {
+    const families = await test.control.metricsSnapshot({ signal: new AbortController().signal });
+    const valueOf = (name: string, tenant = 'main') => {
+      const family = families.find((each) => each.name === name);
+      assert.ok(family !== undefined, name);
+      return family.samples.find(({ labels }) => labels['tenant'] === tenant)?.value;
+    };
+    assert.ok(Number(valueOf('schedules_BACKUP_started')) >= 3);
+    assert.ok(Number(valueOf('schedules_BACKUP_succeeded')) >= 2);
+    assert.equal(valueOf('schedules_BACKUP_started', 'system'), 0);
+    for (const name of [
+      'schedules_BACKUP_failed',
+      'schedules_BACKUP_last_completed_time',
+      'schedules_BACKUP_protected_age_sec',
+      'schedules_BACKUP_protected_record_count',
+      'schedules_round_reschedule_skip',
+      'schedules_round_reschedule_wait',
+      'schedules_round_jobs_started',
+      'schedules_error',
+      'schedules_malformed',
+    ]) {
+      assert.notEqual(valueOf(name), undefined, name);
+    }
+    for (const type of ['backup', 'restore']) {
+      for (const name of [
+        'currently_running',
+        'currently_paused',
+        'currently_idle',
+        'resume_completed',
+        'resume_failed',
+        'resume_retry_error',
+        'fail_or_cancel_completed',
+        'fail_or_cancel_failed',
+        'fail_or_cancel_retry_error',
+        'protected_age_sec',
+        'protected_record_count',
+        'expired_pts_records',
+      ]) {
+        assert.notEqual(valueOf(`jobs_${type}_${name}`), undefined, name);
+      }
+    }
+    assert.ok(Number(valueOf('jobs_backup_resume_completed')) >= 2);
+  });
+
+  it('move the time of the last backup when they are told to', async () => {
+    const lastCompleted = async () => {
+      const families = await test.control.metricsSnapshot({ signal: new AbortController().signal });
+      const family = families.find(({ name }) => name === 'schedules_BACKUP_last_completed_time');
+      return family?.samples.find(({ labels }) => labels['tenant'] === 'main')?.value;
+    };
+    assert.equal(await lastCompleted(), 0);
+    await create(
+      "RECURRING '@weekly' WITH SCHEDULE OPTIONS first_run = 'now', updates_cluster_last_backup_time_metric",
+    );
+    await backups.begun;
+    backups.finish();
+    await waitFor('the metric', async () => (await lastCompleted()) === Number(START / 1_000_000n));
+  });
+
   it('keep their owner from being dropped', async () => {
     await test.postgres(
       'CREATE ROLE leaver LOGIN; GRANT atoll_backup, atoll_externalioimplicitaccess TO leaver',

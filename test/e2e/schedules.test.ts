@@ -121,6 +121,16 @@ describe('backup schedules', () => {
       main,
     );
     await untilSucceeded(daemon, text(made?.['schedule_id']), 1);
+    // As a table of a query, in both protocols.
+    const client = await daemon.connect(main);
+    const source = 'WITH x AS (SHOW SCHEDULES) SELECT id FROM x';
+    assert.equal((await client.query(source)).rowCount, 1);
+    const chosen = await client.query(`${source} WHERE label = $1`, ['nightly']);
+    assert.deepEqual(chosen.rows, [{ id: made?.['schedule_id'] }]);
+    const paused = await client.query(`PAUSE SCHEDULES ${source} WHERE label = $1`, ['nightly']);
+    assert.equal(paused.command, 'PAUSE');
+    assert.equal((await schedule(daemon, text(made?.['schedule_id'])))['schedule_status'], 'PAUSED');
+    await client.end();
     const backups = await daemon.query("SHOW BACKUPS IN 'external://backup_s3/nightly'", main);
     assert.equal(backups.length, 1);
     await daemon.stop();
