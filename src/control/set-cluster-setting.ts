@@ -12,17 +12,19 @@ import { settingInput } from './values.ts';
 export const setClusterSetting: UseCase<Extract<Statement, { kind: 'set_cluster_setting' }>> = {
   columns: () => undefined,
   refusedInTransaction: 'SET CLUSTER SETTING',
-  run: (core, statement, context) => change(core, { ...statement, context, tag: 'SET CLUSTER SETTING' }),
+  run: (core, statement, context) =>
+    changeClusterSetting(core, { ...statement, context, tag: 'SET CLUSTER SETTING' }),
 };
 
 export const resetClusterSetting: UseCase<Extract<Statement, { kind: 'reset_cluster_setting' }>> = {
   columns: () => undefined,
   refusedInTransaction: 'RESET CLUSTER SETTING',
   run: (core, { name }, context) =>
-    change(core, { name, value: 'default', context, tag: 'RESET CLUSTER SETTING' }),
+    changeClusterSetting(core, { name, value: 'default', context, tag: 'RESET CLUSTER SETTING' }),
 };
 
-async function change(
+/** Changes a setting where the session is, for who may; `default` resets it. */
+export async function changeClusterSetting(
   core: Core,
   options: { name: string; value: Value | 'default'; context: ExecuteContext; tag: string },
 ): Promise<StatementResult> {

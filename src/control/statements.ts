@@ -18,6 +18,7 @@ import {
   showExternalConnections,
 } from './external-connections.ts';
 import { showCreateSchedule, showSchedule, showSchedules } from './show-schedules.ts';
+import { configureZone } from './configure-zone.ts';
 import type { Core } from './core.ts';
 import { createVirtualCluster } from './create-virtual-cluster.ts';
 import { dropVirtualCluster } from './drop-virtual-cluster.ts';
@@ -43,6 +44,7 @@ const USE_CASES: UseCases = {
   show_virtual_clusters: showVirtualClusters,
   show_virtual_cluster_name: showVirtualClusterName,
   show_timeline: showTimeline,
+  configure_zone: configureZone,
   set_cluster_setting: setClusterSetting,
   reset_cluster_setting: resetClusterSetting,
   show_cluster_setting: showClusterSetting,

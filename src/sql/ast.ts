@@ -58,6 +58,11 @@ export type AlterVirtualClusterAction =
   | { readonly kind: 'reset_data'; readonly source: string; readonly asOf: Value }
   | { readonly kind: 'undrop' };
 
+/** What a zone is configured with; `discard` takes all of it back. */
+export type ZoneVariables =
+  | 'discard'
+  | readonly { readonly name: string; readonly value: Value | 'default' }[];
+
 /** A query of Postgres's that yields ids: its tokens parted by single blanks, words in lower case. It runs as the asking user. */
 export interface IdQuery {
   readonly kind: 'query';
@@ -132,6 +137,8 @@ export type Statement =
   | { readonly kind: 'show_virtual_cluster_name' }
   | { readonly kind: 'set_cluster_setting'; readonly name: string; readonly value: Value | 'default' }
   | { readonly kind: 'reset_cluster_setting'; readonly name: string }
+  /** ALTER RANGE: today of range `default`, which stands for the whole virtual cluster. */
+  | { readonly kind: 'configure_zone'; readonly range: string; readonly variables: ZoneVariables }
   | {
       readonly kind: 'show_cluster_setting';
       readonly name: string;

@@ -77,6 +77,14 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     synopsis: ['RESET CLUSTER SETTING setting'],
     summary: 'take a cluster setting back to its default',
   },
+  configure_zone: {
+    name: 'ALTER RANGE',
+    synopsis: [
+      'ALTER RANGE default CONFIGURE ZONE USING gc.ttlseconds { = | TO } { seconds | DEFAULT }',
+      'ALTER RANGE default CONFIGURE ZONE DISCARD',
+    ],
+    summary: 'how far back every moment of the virtual cluster can be gone to',
+  },
   show_cluster_setting: {
     name: 'SHOW CLUSTER SETTING',
     synopsis: ['SHOW CLUSTER SETTING setting [ FOR VIRTUAL CLUSTER name ]'],

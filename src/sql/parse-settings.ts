@@ -1,4 +1,4 @@
-import type { Statement, Value } from './ast.ts';
+import type { Statement, Value, ZoneVariables } from './ast.ts';
 import { parseValue } from './parse-value.ts';
 import { rule, type Rule } from './rule.ts';
 import type { TokenStream } from './token-stream.ts';
@@ -12,6 +12,11 @@ export const SETTING_RULES: readonly Rule[] = [
     kind: 'reset_cluster_setting',
     name: parseSettingName(stream),
   })),
+  rule('alter range', 'configure_zone', (stream) => {
+    const range = stream.anyName();
+    stream.expectWords('configure', 'zone');
+    return { kind: 'configure_zone', range, variables: parseZoneVariables(stream) };
+  }),
   rule('show cluster setting', 'show_cluster_setting', (stream) => ({
     kind: 'show_cluster_setting',
     name: parseSettingName(stream),
@@ -24,6 +29,15 @@ export const SETTING_RULES: readonly Rule[] = [
 
 function showSettings(stream: TokenStream, visibility: 'public' | 'all'): Statement {
   return { kind: 'show_cluster_settings', visibility, forVirtualCluster: parseForVirtualCluster(stream) };
+}
+
+/** `USING name = value, ...`, or `DISCARD`. @throws InputError `syntax` */
+function parseZoneVariables(stream: TokenStream): ZoneVariables {
+  if (stream.acceptWords('discard')) return 'discard';
+  stream.expectWords('using');
+  const variables = [parseSettingAssignment(stream)];
+  while (stream.acceptSymbol(',')) variables.push(parseSettingAssignment(stream));
+  return variables;
 }
 
 /** `name = value`, `name TO value`, `name = DEFAULT`. @throws InputError `syntax` */

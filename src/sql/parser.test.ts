@@ -178,6 +178,21 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
   ['SET CLUSTER SETTING a = +1_000.5', set('a', { kind: 'number', text: '1000.5' })],
   ['SET CLUSTER SETTING a = -0x1F', set('a', { kind: 'number', text: '-31' })],
   ["SET CLUSTER SETTING a.all.default = E'\\x41'", set('a.all.default', string('A'))],
+  [
+    'alter range default configure zone using gc.ttlseconds = 3600, b to default',
+    {
+      kind: 'configure_zone',
+      range: 'default',
+      variables: [
+        { name: 'gc.ttlseconds', value: { kind: 'number', text: '3600' } },
+        { name: 'b', value: 'default' },
+      ],
+    },
+  ],
+  [
+    'ALTER RANGE "default" CONFIGURE ZONE DISCARD',
+    { kind: 'configure_zone', range: 'default', variables: 'discard' },
+  ],
   ['RESET CLUSTER SETTING "a".B', { kind: 'reset_cluster_setting', name: 'a.b' }],
   [
     'SHOW CLUSTER SETTING version',

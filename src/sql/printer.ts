@@ -47,6 +47,8 @@ function print(statement: Statement): string {
       return `SET CLUSTER SETTING ${printAssignment(statement)}`;
     case 'reset_cluster_setting':
       return `RESET CLUSTER SETTING ${printSettingName(statement.name)}`;
+    case 'configure_zone':
+      return printZone(statement);
     case 'show_cluster_setting':
       return words('SHOW CLUSTER SETTING', printSettingName(statement.name), printFor(statement));
     case 'show_cluster_settings':
@@ -156,6 +158,11 @@ function printCapabilities(list: CapabilityList): string {
     value === undefined ? quoteName(name) : `${quoteName(name)} = ${printValue(value)}`,
   );
   return `CAPABILITY ${capabilities.join(', ')}`;
+}
+
+function printZone({ range, variables }: Extract<Statement, { kind: 'configure_zone' }>): string {
+  const how = variables === 'discard' ? 'DISCARD' : `USING ${variables.map(printAssignment).join(', ')}`;
+  return `ALTER RANGE ${range === 'default' ? range : quoteName(range)} CONFIGURE ZONE ${how}`;
 }
 
 function printAssignment(assignment: { readonly name: string; readonly value: Value | 'default' }): string {

@@ -238,6 +238,14 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     value: settingValue,
   }),
   reset_cluster_setting: record({ kind: kind('reset_cluster_setting'), name: settingName }),
+  configure_zone: record({
+    kind: kind('configure_zone'),
+    range: fc.oneof(fc.constant('default'), nameArbitrary),
+    variables: fc.oneof(
+      fc.constant('discard' as const),
+      fc.array(record({ name: settingName, value: settingValue }), { minLength: 1, maxLength: 3 }),
+    ),
+  }),
   show_cluster_setting: record({
     kind: kind('show_cluster_setting'),
     name: settingName,

@@ -11,6 +11,7 @@ import type {
   ScheduleSelection,
   Statement,
   Value,
+  ZoneVariables,
 } from './ast.ts';
 import type { RoleOption } from './ast-privileges.ts';
 import { optionSpec } from './options.ts';
@@ -47,6 +48,8 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
   switch (statement.kind) {
     case 'set_cluster_setting':
       return { ...statement, value: statement.value === 'default' ? 'default' : plain(statement.value) };
+    case 'configure_zone':
+      return { ...statement, variables: mapZone(statement.variables, plain) };
     case 'create_virtual_cluster': {
       const { from } = statement;
       return { ...statement, from: from && { ...from, asOf: from.asOf && plain(from.asOf) } };
@@ -150,6 +153,11 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'show_create_external_connections':
       return statement;
   }
+}
+
+function mapZone(variables: ZoneVariables, map: (value: Value) => Value): ZoneVariables {
+  if (variables === 'discard') return variables;
+  return variables.map(({ name, value }) => ({ name, value: value === 'default' ? value : map(value) }));
 }
 
 /** A password is a secret, the other values are not. */
