@@ -22,6 +22,7 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
       'drop_virtual_cluster',
       'show_virtual_clusters',
       'show_timeline',
+      'show_timeline_checks',
       'show_virtual_cluster_name',
     ],
   },

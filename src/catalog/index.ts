@@ -16,3 +16,4 @@ export * from './settings-registry.ts';
 export * from './virtual-cluster-catalog.ts';
 export type { VirtualClusterRecord } from './virtual-cluster-rows.ts';
 export * from './virtual-cluster-state.ts';
+export * from './timeline-check-store.ts';

@@ -12,6 +12,7 @@ import {
   serviceModeOf,
 } from '../catalog/index.ts';
 import type { AlterVirtualClusterAction, CapabilityList, Statement, Value } from '../sql/index.ts';
+import { checkTimeline } from './check-timeline.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { isSystem } from './privileges.ts';
@@ -47,6 +48,10 @@ export const alterVirtualCluster: UseCase<AlterVirtualCluster> = {
       await resetData(core, { name: statement.name, action, context });
       return done(TAG);
     }
+    if (action.kind === 'check_timeline') {
+      await checkTimeline(core, { name: statement.name, action, context });
+      return done(TAG);
+    }
     await withVirtualCluster(core, statement.name, async (record) => {
       requireAlterable(record, action);
       const said = await act(core, { record, action, context });
@@ -62,7 +67,7 @@ async function act(
   core: Core,
   options: {
     record: VirtualClusterRecord;
-    action: Exclude<AlterVirtualClusterAction, { kind: 'undrop' | 'reset_data' }>;
+    action: Exclude<AlterVirtualClusterAction, { kind: 'undrop' | 'reset_data' | 'check_timeline' }>;
     context: ExecuteContext;
   },
 ): Promise<string> {
@@ -223,6 +228,7 @@ function requireAlterable(record: VirtualClusterRecord, action: AlterVirtualClus
   if (!isSystem(record.id)) return;
   switch (action.kind) {
     case 'grant_capabilities':
+    case 'check_timeline':
       return;
     case 'revoke_capabilities':
       throw new InputError('object_state', 'the system virtual cluster always holds every capability');

@@ -11,6 +11,7 @@ import type {
   TimelineReader,
   TimelineWorker,
   VaultHost,
+  VerifyWorker,
 } from '../timeline/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { BackupPaths } from './collection.ts';
@@ -24,6 +25,7 @@ export interface TimelineParts {
   readonly vault: VaultHost;
   readonly reader: TimelineReader;
   readonly worker: Pick<TimelineWorker, 'captureBase' | 'materializePoint' | 'rewind'>;
+  readonly verifier: VerifyWorker;
 }
 
 /** What the composition root hands in. */

@@ -1,12 +1,24 @@
 /** The jobs of the time machine, put together with what of the control layer they need. */
-import { InputError, type Timestamp, type VirtualClusterId } from '../base/index.ts';
-import { CURRENT_RELEASE, type JobRecord, type JsonObject, serviceModeOf } from '../catalog/index.ts';
+import {
+  InputError,
+  SYSTEM_VIRTUAL_CLUSTER_ID,
+  type Timestamp,
+  type VirtualClusterId,
+} from '../base/index.ts';
+import {
+  CURRENT_RELEASE,
+  type JobRecord,
+  type JsonObject,
+  serviceModeOf,
+  writeTimelineCheck,
+} from '../catalog/index.ts';
 import {
   type JobType,
   type PointJobDependencies,
   type ResetDataJobDependencies,
   branchJobType,
   resetDataJobType,
+  timelineCheckJobType,
 } from '../jobs/index.ts';
 import { type TimelinePoint, formatBackupSubdirectory, putPin, removePin } from '../timeline/index.ts';
 import { captureSource } from './capture-source.ts';
@@ -53,6 +65,15 @@ export function timelineJobTypes(options: ControlOptions, coreOf: () => Core): r
       unmake: async (id) => {
         const core = coreOf();
         if (core.catalog.get(id) !== undefined) await unmake(core, { id });
+      },
+    }),
+    timelineCheckJobType({
+      ...dependencies,
+      worker: { ...timeline.worker, ...timeline.verifier },
+      async record(check) {
+        const core = coreOf();
+        const system = core.services.instanceOf(requireRecord(core, SYSTEM_VIRTUAL_CLUSTER_ID));
+        await system.withSystemClient((client) => writeTimelineCheck(client, check), core);
       },
     }),
     resetDataJobType({

@@ -23,6 +23,7 @@ import {
   createCollectionReader,
   createPointWorker,
   createTimelineReader,
+  createVerifyWorker,
   openVaultHost,
   type VaultHost,
 } from '../timeline/index.ts';
@@ -107,6 +108,7 @@ export class Node implements AsyncDisposable {
         timeline: {
           vault,
           reader: createTimelineReader({ rng, vault }),
+          verifier: createVerifyWorker({ clock, logger }),
           worker: { ...createCaptureWorker({ clock, logger }), ...createPointWorker({ clock, logger }) },
         },
         clock,

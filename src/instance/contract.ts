@@ -109,6 +109,17 @@ export interface Instance {
   configure(settings: InstanceSettings): void;
 }
 
+/** A copy of a virtual cluster at some point, recovered, that nobody else can reach. */
+export interface ScratchCopy {
+  /** All that can be entered, templates too. */
+  readonly databases: readonly string[];
+  /**
+   * Lends a session of a role that is no superuser and may call the functions of amcheck and pg_visibility, which lie in schema
+   * `pg_atoll_check`. Once for each database.
+   */
+  withChecker<T>(database: string, use: (client: InternalClient) => Promise<T>): Promise<T>;
+}
+
 /** All instances of a store: one per virtual cluster. */
 export interface InstanceHost {
   readonly storeDirectory: string;
@@ -185,6 +196,21 @@ export interface InstanceHost {
    * @throws AppError `object_state` when it runs, or was not stopped in order
    */
   lastRecordLsn(virtualClusterId: VirtualClusterId): Promise<Lsn>;
+  /**
+   * Makes a copy beside the current incarnation, recovers it to what `fill` says, lets it be looked at, and removes it, whatever happens: a
+   * crash leaves nothing that the next open does not remove. It is part of no lineage. @throws AppError `instance_failed`
+   */
+  withScratchCopy<T>(options: {
+    virtualClusterId: VirtualClusterId;
+    fill: (target: {
+      readonly dataDirectory: string;
+      readonly uid: number | null;
+    }) => Promise<RecoveryTarget>;
+    whileServing: (copy: ScratchCopy) => Promise<void>;
+    /** The copy was stopped in order; its directory is still there. */
+    whenStopped: (dataDirectory: string) => Promise<T>;
+    signal: AbortSignal;
+  }): Promise<T>;
   /** Removes an incarnation that was begun and not committed. Harmless when gone. */
   abandonIncarnation(options: {
     virtualClusterId: VirtualClusterId;

@@ -34,7 +34,8 @@ import { type InstanceEnvironment, LocalInstance } from './local-instance.ts';
 import { DEFAULT_STOP_LIMITS, type StopLimits } from './postmaster.ts';
 import { prepareEngine, removeOtherEngines } from './prepare-engine.ts';
 import { findRunning } from './process-record.ts';
-import { discard, scanStore } from './scan-store.ts';
+import { discard, removeScratchTraces, scanStore } from './scan-store.ts';
+import { type ScratchOptions, withScratch } from './scratch.ts';
 import { Store } from './store.ts';
 import { clusterLayout, REMOVING_PREFIX, randomSuffix, type StoreLayout } from './store-layout.ts';
 import { prepareTemplate } from './template.ts';
@@ -85,6 +86,8 @@ export async function openInstanceHost(options: OpenHostOptions): Promise<OpenIn
   }
 }
 
+type ScratchTools = Pick<ScratchOptions<never>, 'instance' | 'environment' | 'rng' | 'closing'>;
+
 class LocalInstanceHost implements OpenInstanceHost {
   readonly #store: Store;
   readonly #template: string;
@@ -93,6 +96,8 @@ class LocalInstanceHost implements OpenInstanceHost {
   readonly #uidBase: number;
   readonly #instances = new Map<VirtualClusterId, LocalInstance>();
   readonly #locks = new KeyedMutex<VirtualClusterId>();
+  /** One copy to look at for each virtual cluster at a time. */
+  readonly #scratches = new KeyedMutex<VirtualClusterId>();
   readonly #tasks = new BackgroundTasks();
   readonly #closing = new AbortController();
 
@@ -225,6 +230,7 @@ class LocalInstanceHost implements OpenInstanceHost {
       ]) {
         await rm(path, { recursive: true, force: true });
       }
+      await removeScratchTraces(layout);
     });
   }
 
@@ -290,6 +296,30 @@ class LocalInstanceHost implements OpenInstanceHost {
     return this.#exclusively(virtualClusterId, 'reading where the log ends', () =>
       incarnations.lastRecordLsn(this.#required(virtualClusterId)),
     );
+  }
+
+  async withScratchCopy<T>(
+    options: Omit<ScratchOptions<T>, keyof ScratchTools> & {
+      virtualClusterId: VirtualClusterId;
+    },
+  ): Promise<T> {
+    const { virtualClusterId: id } = options;
+    // Not in the way of other changes: it may take hours, and touches nothing of theirs.
+    return this.#scratches.run(id, async () => {
+      const instance = this.#required(id);
+      await this.#exclusively(id, 'writing the configuration', () => instance.writeConfiguration());
+      const tools = {
+        instance,
+        environment: this.#environment,
+        rng: this.#rng,
+        closing: this.#closing.signal,
+      };
+      try {
+        return await withScratch({ ...options, ...tools });
+      } catch (error) {
+        throw withDiskFullNamed(error, 'making a copy to look at');
+      }
+    });
   }
 
   async abandonIncarnation(options: Parameters<InstanceHost['abandonIncarnation']>[0]): Promise<void> {

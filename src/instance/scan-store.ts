@@ -23,9 +23,12 @@ import {
   CREATING_PREFIX,
   REMOVING_PREFIX,
   REWINDING_SUFFIX,
-  randomSuffix,
-  type StoreLayout,
+  SCRATCH_SUFFIX,
   SUPERSEDED_SUFFIX,
+  clusterLayout,
+  randomSuffix,
+  type ClusterLayout,
+  type StoreLayout,
 } from './store-layout.ts';
 
 export interface ScanOptions {
@@ -106,6 +109,10 @@ async function scanEntry(
     options.logger.warning(`discarding ${path}: the daemon ended while it was made`);
     return discard(path, options);
   }
+  if (name.endsWith(SCRATCH_SUFFIX)) {
+    await discard(path, options);
+    return removeScratchTraces(clusterLayout(options.store, identity.virtualClusterId));
+  }
   return setAside(path, 'no record names it', options);
 }
 
@@ -113,6 +120,12 @@ async function scanEntry(
 export async function discard(path: string, options: { clock: Clock; signal: AbortSignal }): Promise<void> {
   await endServersBelow(path, options);
   await rm(path, { recursive: true, force: true });
+}
+
+/** What a copy that was looked at leaves outside of the virtual cluster's folder. */
+export async function removeScratchTraces({ scratchSockets, scratchLog }: ClusterLayout): Promise<void> {
+  await rm(scratchSockets, { recursive: true, force: true });
+  await rm(scratchLog, { force: true });
 }
 
 async function setAside(path: string, reason: string, options: ScanOptions): Promise<void> {

@@ -45,6 +45,9 @@ export interface ClusterLayout {
   readonly sockets: string;
   readonly proofSockets: string;
   readonly log: string;
+  /** Of a copy that is made to be looked at. */
+  readonly scratchSockets: string;
+  readonly scratchLog: string;
   /** Data directory of the current incarnation. */
   current(incarnation: IncarnationId): string;
   /** Data directory of an incarnation that was begun and not committed. */
@@ -53,6 +56,8 @@ export interface ClusterLayout {
   rewinding(incarnation: IncarnationId): string;
   /** Data directory of an incarnation that another has replaced, until the other has served. */
   superseded(incarnation: IncarnationId): string;
+  /** Data directory of a copy that is made to be looked at, and thrown away. */
+  scratch(name: string): string;
 }
 
 /** Folders of virtual clusters that are being made or deleted: neither is one. */
@@ -61,6 +66,7 @@ export const REMOVING_PREFIX = '.removing-';
 export const BEGUN_SUFFIX = '.begun';
 export const REWINDING_SUFFIX = '.rewinding';
 export const SUPERSEDED_SUFFIX = '.superseded';
+export const SCRATCH_SUFFIX = '.scratch';
 export const CONFIGURATION_NAME = 'conf';
 
 export function clusterLayout(store: StoreLayout, id: VirtualClusterId): ClusterLayout {
@@ -71,10 +77,13 @@ export function clusterLayout(store: StoreLayout, id: VirtualClusterId): Cluster
     sockets: join(store.sockets, String(id)),
     proofSockets: join(store.sockets, `${id}p`),
     log: join(store.logs, `postgres-${id}.log`),
+    scratchSockets: join(store.sockets, `${id}s`),
+    scratchLog: join(store.logs, `scratch-${id}.log`),
     current: (incarnation) => join(directory, incarnation),
     begun: (incarnation) => join(directory, `${incarnation}${BEGUN_SUFFIX}`),
     rewinding: (incarnation) => join(directory, `${incarnation}${REWINDING_SUFFIX}`),
     superseded: (incarnation) => join(directory, `${incarnation}${SUPERSEDED_SUFFIX}`),
+    scratch: (name) => join(directory, `${name}${SCRATCH_SUFFIX}`),
   };
 }
 

@@ -11,5 +11,6 @@ export * from './crontab.ts';
 export * from './schedule-state.ts';
 export * from './scheduler.ts';
 export * from './point-job.ts';
+export * from './timeline-check/check-job.ts';
 export { type KeptTimeline, TimelineKeeper, type TimelineKeeperOptions } from './timeline-keeper/keeper.ts';
 export type { BasePolicy } from './timeline-keeper/policy.ts';

@@ -345,12 +345,13 @@ function targetOf(
   throw new AppError('object_not_found', `virtual cluster ${virtualClusterId} is gone`);
 }
 
-function recordPoint({ incarnation, timelineId, lsn, time }: TimelinePoint): JsonObject {
+/** As a job keeps it. */
+export function recordPoint({ incarnation, timelineId, lsn, time }: TimelinePoint): JsonObject {
   return { incarnation, timelineId: String(timelineId), lsn: formatLsn(lsn), time: String(time) };
 }
 
 /** @throws CorruptError when the record does not hold what this program wrote */
-function readPoint(value: unknown): TimelinePoint {
+export function readPoint(value: unknown): TimelinePoint {
   if (typeof value !== 'object' || value === null) throw new CorruptError("the job's record lacks its point");
   const point = value as JsonObject;
   return {

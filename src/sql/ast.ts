@@ -56,6 +56,8 @@ export type AlterVirtualClusterAction =
   | { readonly kind: 'reset_cluster_setting'; readonly name: string }
   /** `source` is a virtual cluster's name; today it must be the same one's. */
   | { readonly kind: 'reset_data'; readonly source: string; readonly asOf: Value }
+  /** Without a time, at a moment of the window that is chosen at random. */
+  | { readonly kind: 'check_timeline'; readonly asOf: Value | undefined }
   | { readonly kind: 'undrop' };
 
 /** What a zone is configured with; `discard` takes all of it back. */
@@ -134,6 +136,7 @@ export type Statement =
       readonly withDropped: boolean;
     }
   | { readonly kind: 'show_timeline'; readonly name: string }
+  | { readonly kind: 'show_timeline_checks'; readonly name: string }
   | { readonly kind: 'show_virtual_cluster_name' }
   | { readonly kind: 'set_cluster_setting'; readonly name: string; readonly value: Value | 'default' }
   | { readonly kind: 'reset_cluster_setting'; readonly name: string }

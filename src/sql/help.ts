@@ -33,6 +33,7 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
       'ALTER VIRTUAL CLUSTER name STOP SERVICE',
       'ALTER VIRTUAL CLUSTER name RENAME TO name',
       'ALTER VIRTUAL CLUSTER name RESET DATA TO VIRTUAL CLUSTER name AS OF SYSTEM TIME timestamp',
+      'ALTER VIRTUAL CLUSTER name CHECK TIMELINE [ AS OF SYSTEM TIME timestamp ]',
       'ALTER VIRTUAL CLUSTER name UNDROP',
       'ALTER VIRTUAL CLUSTER name { GRANT | REVOKE } ALL CAPABILITIES',
       'ALTER VIRTUAL CLUSTER name { GRANT | REVOKE } CAPABILITY capability [ = value ] [, ...]',
@@ -61,6 +62,12 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     name: 'SHOW TIMELINE',
     synopsis: ['SHOW TIMELINE FOR VIRTUAL CLUSTER name'],
     summary: 'what a virtual cluster can be taken back to: the window, the lives of its data, its bases',
+  },
+  show_timeline_checks: {
+    name: 'SHOW TIMELINE CHECKS',
+    synopsis: ['SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER name'],
+    summary:
+      'how restores of a virtual cluster fared that were tried out, and what is damaged in its timeline',
   },
   show_virtual_cluster_name: {
     name: 'SHOW virtual_cluster_name',

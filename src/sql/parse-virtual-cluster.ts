@@ -27,6 +27,14 @@ export const VIRTUAL_CLUSTER_RULES: readonly Rule[] = [
     kind: 'show_timeline',
     name: stream.hyphenatedName(),
   })),
+  rule('show timeline checks for virtual cluster', 'show_timeline_checks', (stream) => ({
+    kind: 'show_timeline_checks',
+    name: stream.hyphenatedName(),
+  })),
+  rule('show timeline checks for tenant', 'show_timeline_checks', (stream) => ({
+    kind: 'show_timeline_checks',
+    name: stream.hyphenatedName(),
+  })),
   rule('show virtual_cluster_name', 'show_virtual_cluster_name', () => ({
     kind: 'show_virtual_cluster_name',
   })),
@@ -133,6 +141,10 @@ const ACTIONS: readonly ActionRule[] = [
     parse: (stream) => ({ kind: 'reset_cluster_setting', name: parseSettingName(stream) }),
   },
   { words: ['reset', 'data', 'to'], parse: parseResetData },
+  {
+    words: ['check', 'timeline'],
+    parse: (stream) => ({ kind: 'check_timeline', asOf: parseAsOf(stream) }),
+  },
   { words: ['undrop'], parse: () => ({ kind: 'undrop' }) },
 ];
 

@@ -95,6 +95,11 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
       asOf: { kind: 'number', text: '1704816945291575000.0000000001' },
     }),
   ],
+  ['ALTER VIRTUAL CLUSTER main CHECK TIMELINE', alter({ kind: 'check_timeline', asOf: undefined })],
+  [
+    "ALTER TENANT main CHECK TIMELINE AS OF SYSTEM TIME '-1h'",
+    alter({ kind: 'check_timeline', asOf: string('-1h') }),
+  ],
   ['ALTER VIRTUAL CLUSTER main UNDROP', alter({ kind: 'undrop' })],
   ['ALTER VIRTUAL CLUSTER main START SERVICE SHARED', alter({ kind: 'start_service_shared' })],
   ['ALTER TENANT main STOP SERVICE', alter({ kind: 'stop_service' })],
@@ -163,6 +168,10 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
   ],
   ['SHOW TIMELINE FOR VIRTUAL CLUSTER dest-system', { kind: 'show_timeline', name: 'dest-system' }],
   ['show timeline for tenant main;', { kind: 'show_timeline', name: 'main' }],
+  [
+    'SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER dest-system',
+    { kind: 'show_timeline_checks', name: 'dest-system' },
+  ],
   ['SHOW virtual_cluster_name', { kind: 'show_virtual_cluster_name' }],
   [
     'SET CLUSTER SETTING feature.backup.enabled = true',

@@ -41,6 +41,8 @@ function print(statement: Statement): string {
       return printShowVirtualClusters(statement);
     case 'show_timeline':
       return `SHOW TIMELINE FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
+    case 'show_timeline_checks':
+      return `SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
     case 'show_virtual_cluster_name':
       return 'SHOW virtual_cluster_name';
     case 'set_cluster_setting':
@@ -147,6 +149,8 @@ function printAction(action: AlterVirtualClusterAction): string {
       return `RESET CLUSTER SETTING ${printSettingName(action.name)}`;
     case 'reset_data':
       return words(`RESET DATA TO VIRTUAL CLUSTER ${quoteName(action.source)}`, printAsOf(action.asOf));
+    case 'check_timeline':
+      return words('CHECK TIMELINE', printAsOf(action.asOf));
     case 'undrop':
       return 'UNDROP';
   }

@@ -148,6 +148,7 @@ const action: fc.Arbitrary<AlterVirtualClusterAction> = fc.oneof(
   record({ kind: fc.constant('set_cluster_setting' as const), name: settingName, value: settingValue }),
   record({ kind: fc.constant('reset_cluster_setting' as const), name: settingName }),
   record({ kind: fc.constant('reset_data' as const), source: nameArbitrary, asOf: scalar }),
+  record({ kind: fc.constant('check_timeline' as const), asOf: fc.option(scalar, { nil: undefined }) }),
   fc.constant<AlterVirtualClusterAction>({ kind: 'undrop' }),
 );
 
@@ -231,6 +232,7 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     withDropped: fc.boolean(),
   }),
   show_timeline: record({ kind: kind('show_timeline'), name: nameArbitrary }),
+  show_timeline_checks: record({ kind: kind('show_timeline_checks'), name: nameArbitrary }),
   show_virtual_cluster_name: record({ kind: kind('show_virtual_cluster_name') }),
   set_cluster_setting: record({
     kind: kind('set_cluster_setting'),

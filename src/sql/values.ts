@@ -134,6 +134,7 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'drop_virtual_cluster':
     case 'show_virtual_clusters':
     case 'show_timeline':
+    case 'show_timeline_checks':
     case 'show_virtual_cluster_name':
     case 'reset_cluster_setting':
     case 'show_cluster_setting':
@@ -176,6 +177,8 @@ function mapAction(
       return { ...action, value: action.value === 'default' ? 'default' : map(action.value) };
     case 'reset_data':
       return { ...action, asOf: map(action.asOf) };
+    case 'check_timeline':
+      return { ...action, asOf: action.asOf === undefined ? undefined : map(action.asOf) };
     case 'grant_capabilities':
     case 'revoke_capabilities':
       return { ...action, capabilities: mapCapabilities(action.capabilities, map) };

@@ -16,6 +16,8 @@ export { createCaptureWorker } from './worker/capture-worker.ts';
 export { createBulkWorker } from './worker/bulk-worker.ts';
 export { baseSubdirectoryAfter, basesCollection, basesLeadingTo } from './store/bases.ts';
 export { timelineStoreLocation } from './store/layout.ts';
+export { createVerifyWorker } from './worker/verify-worker.ts';
+export type * from './verify/contract.ts';
 export { createPointWorker } from './worker/point-worker.ts';
 export { openVaultHost } from './vault/vault-host.ts';
 export { newestBaseFor } from './store/lineage.ts';

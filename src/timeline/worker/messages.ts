@@ -13,6 +13,7 @@ import type {
   PointResult,
   RewindRequest,
 } from '../store-contract.ts';
+import type { CheckDirectoryRequest, DirectoryCheck } from '../verify/contract.ts';
 import type { WireError } from './wire-error.ts';
 
 export type BulkWork =
@@ -20,7 +21,8 @@ export type BulkWork =
   | { readonly kind: 'materialize'; readonly request: MaterializeRequest }
   | { readonly kind: 'capture_base'; readonly request: CaptureBaseRequest }
   | { readonly kind: 'materialize_point'; readonly request: MaterializePointRequest }
-  | { readonly kind: 'rewind'; readonly request: RewindRequest };
+  | { readonly kind: 'rewind'; readonly request: RewindRequest }
+  | { readonly kind: 'check_directory'; readonly request: CheckDirectoryRequest };
 
 export type ToWorker =
   /** The first message; there is one work for each worker. */
@@ -33,4 +35,5 @@ export type FromWorker =
   | { readonly kind: 'materialize_done'; readonly result: MaterializeResult }
   | { readonly kind: 'base_done'; readonly result: CaptureBaseResult }
   | { readonly kind: 'point_done'; readonly result: PointResult }
+  | { readonly kind: 'directory_checked'; readonly result: DirectoryCheck }
   | { readonly kind: 'failed'; readonly error: WireError };

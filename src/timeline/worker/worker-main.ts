@@ -58,6 +58,10 @@ async function carryOut(work: BulkWork, restCell: RestCell): Promise<FromWorker>
       const { runCaptureBase } = await import('../capture/capture-base.ts');
       return { kind: 'base_done', result: await runCaptureBase(work.request, tools) };
     }
+    case 'check_directory': {
+      const { checkDirectory } = await import('../verify/check-directory.ts');
+      return { kind: 'directory_checked', result: checkDirectory(work.request, tools) };
+    }
     case 'rewind': {
       const { runRewind } = await import('../materialize/rewind.ts');
       return { kind: 'point_done', result: await runRewind(work.request, tools) };

@@ -1,0 +1,121 @@
+/**
+ * A copy of a virtual cluster that is made, looked at and thrown away. It has a socket and a log of its own, is part of no lineage, and
+ * serves nobody but us; what a crash leaves of it, the next scan of the store removes.
+ */
+import { type Rng, required } from '../base/index.ts';
+import type { InternalClient, RecoveryTarget, ScratchCopy } from './contract.ts';
+import { makeDirectory } from './durable-files.ts';
+import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
+import { proveIncarnation } from './prove-incarnation.ts';
+import { discard, removeScratchTraces } from './scan-store.ts';
+import { withDefinerSession, withRoleSession } from './sessions.ts';
+import { randomSuffix } from './store-layout.ts';
+
+/** Extensions whose functions look for damage. Their schema's prefix keeps tenants from having one of that name. */
+const CHECK_EXTENSIONS = ['amcheck', 'pg_visibility'];
+export const CHECK_SCHEMA = 'pg_atoll_check';
+
+export interface ScratchOptions<T> {
+  readonly instance: LocalInstance;
+  readonly environment: InstanceEnvironment;
+  readonly rng: Rng;
+  /** Ends the removal, which the job's own signal must not. */
+  readonly closing: AbortSignal;
+  readonly fill: (target: {
+    readonly dataDirectory: string;
+    readonly uid: number | null;
+  }) => Promise<RecoveryTarget>;
+  readonly whileServing: (copy: ScratchCopy) => Promise<void>;
+  readonly whenStopped: (dataDirectory: string) => Promise<T>;
+  readonly signal: AbortSignal;
+}
+
+/** One at a time for each virtual cluster. Nothing is left of it when this returns or throws. */
+export async function withScratch<T>(options: ScratchOptions<T>): Promise<T> {
+  const { instance, environment, rng, closing, signal } = options;
+  const { layout, identity, user } = instance;
+  const dataDirectory = layout.scratch(randomSuffix(rng));
+  try {
+    await makeDirectory({ path: dataDirectory, mode: 0o700, owner: user });
+    const recovery = await options.fill({ dataDirectory, uid: user?.uid ?? null });
+    const sessions = {
+      socketDirectory: layout.scratchSockets,
+      clusterName: identity.virtualClusterName,
+      signal,
+    };
+    await proveIncarnation({
+      ...environment,
+      dataDirectory,
+      configuration: layout.configuration,
+      sockets: layout.scratchSockets,
+      log: layout.scratchLog,
+      user,
+      clusterName: identity.virtualClusterName,
+      recovery,
+      async prepare(client) {
+        await disarm(client);
+        await options.whileServing(await openCopy(client, { sessions, rng }));
+      },
+      onDisabledSubscriptions: () => undefined,
+      logger: environment.logger.for(identity),
+      signal,
+    });
+    return await options.whenStopped(dataDirectory);
+  } finally {
+    await discard(dataDirectory, { clock: environment.clock, signal: closing });
+    await removeScratchTraces(layout);
+  }
+}
+
+/** The original's subscriptions receive what is theirs; and every database lets us in, templates too. */
+async function disarm(client: InternalClient): Promise<void> {
+  await client.query('UPDATE pg_catalog.pg_subscription SET subenabled = false WHERE subenabled');
+  for (const { name = '' } of await client.query(
+    `SELECT pg_catalog.quote_ident(datname) AS name FROM pg_catalog.pg_database
+      WHERE datconnlimit <> -2 AND (NOT datallowconn OR datconnlimit <> -1)`,
+  )) {
+    await client.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS true CONNECTION LIMIT -1`);
+  }
+}
+
+interface Sessions {
+  readonly socketDirectory: string;
+  readonly clusterName: string;
+  readonly signal: AbortSignal;
+}
+
+/** The checks run as a role that is no superuser: what they call of a tenant's, in indexes' expressions, is called as its owner. */
+async function openCopy(
+  client: InternalClient,
+  { sessions, rng }: { sessions: Sessions; rng: Rng },
+): Promise<ScratchCopy> {
+  const role = `atoll_check_${randomSuffix(rng)}`;
+  await client.query(`CREATE ROLE ${role} LOGIN`);
+  await client.query(`GRANT pg_use_reserved_connections TO ${role}`);
+  const rows = await client.query(
+    `SELECT datname AS name, pg_catalog.quote_ident(datname) AS quoted FROM pg_catalog.pg_database
+      WHERE datconnlimit <> -2 ORDER BY oid`,
+  );
+  for (const { quoted = '' } of rows) await client.query(`GRANT CONNECT ON DATABASE ${quoted} TO ${role}`);
+  return {
+    databases: rows.map(({ name }) => required(name, 'name of a database')),
+    async withChecker(database, use) {
+      await withDefinerSession({ ...sessions, database }, (definer) => installChecks(definer, role));
+      return withRoleSession({ ...sessions, database, role }, use);
+    },
+  };
+}
+
+/** Calls, reads and fires nothing of the tenant's: a schema of ours, with nothing but the extensions in it. */
+async function installChecks(definer: InternalClient, role: string): Promise<void> {
+  await definer.query('SET allow_system_table_mods = on');
+  await definer.query(`CREATE SCHEMA ${CHECK_SCHEMA}`);
+  await definer.query('RESET allow_system_table_mods');
+  for (const extension of CHECK_EXTENSIONS) {
+    // One that came with the data may lie where the tenant may put functions beside.
+    await definer.query(`DROP EXTENSION IF EXISTS ${extension} CASCADE`);
+    await definer.query(`CREATE EXTENSION ${extension} SCHEMA ${CHECK_SCHEMA}`);
+  }
+  await definer.query(`GRANT USAGE ON SCHEMA ${CHECK_SCHEMA} TO ${role}`);
+  await definer.query(`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA ${CHECK_SCHEMA} TO ${role}`);
+}

@@ -1,0 +1,21 @@
+import type { Clock, Logger } from '../../base/index.ts';
+import type { VerifyWorker } from '../verify/contract.ts';
+import { failureOf, runWorker } from './bulk-worker.ts';
+
+/** Checks what is stored and what was restored, each time in a process of its own like those of `createBulkWorker`. */
+export function createVerifyWorker(options: {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Make way when others wait for the CPU; on unless set to false. */
+  readonly isLimited?: boolean;
+}): VerifyWorker {
+  const { clock, logger, isLimited = true } = options;
+  return {
+    async checkDirectory(request, { onProgress, signal }) {
+      const work = { kind: 'check_directory', request } as const;
+      const outcome = await runWorker(work, { clock, logger, isLimited, onProgress, signal });
+      if (outcome.kind === 'directory_checked') return outcome.result;
+      throw failureOf(outcome);
+    },
+  };
+}

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { copyFile, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { TestDaemon } from '../harness/daemon.ts';
+import { waitFor } from '../harness/wait.ts';
+
+const SYSTEM = { cluster: 'system', database: 'defaultdb' };
+
+interface Refusal {
+  readonly code: string;
+  readonly message: string;
+}
+
+describe('checks of timelines', () => {
+  let daemon: TestDaemon;
+
+  const system = (sql: string) => daemon.query(sql, SYSTEM);
+  const inside = (cluster: string, sql: string | readonly string[]) => daemon.query(sql, { cluster });
+  const checks = (cluster: string) => system(`SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER ${cluster}`);
+
+  async function idOf(cluster: string): Promise<string> {
+    return String((await system(`SELECT id FROM [SHOW VIRTUAL CLUSTER ${cluster}]`))[0]?.['id']);
+  }
+
+  async function refusal(sql: string): Promise<Refusal> {
+    return system(sql).then(
+      () => assert.fail(`${sql} was not refused`),
+      (error: unknown) => error as Refusal, // What node-postgres throws.
+    );
+  }
+
+  const untilBase = (cluster: string) =>
+    waitFor(`a base of ${cluster}`, async () =>
+      (await system(`SHOW TIMELINE FOR VIRTUAL CLUSTER ${cluster}`)).some((row) => row['kind'] === 'base'),
+    );
+
+  /** What a copy would leave behind, of any virtual cluster. */
+  async function leftovers(): Promise<readonly string[]> {
+    const found: string[] = [];
+    for (const id of await readdir(join(daemon.store, 'vc'))) {
+      const names = await readdir(join(daemon.store, 'vc', id));
+      found.push(...names.filter((name) => name.endsWith('.scratch')));
+    }
+    found.push(...(await readdir(join(daemon.store, 'run'))).filter((name) => name.endsWith('s')));
+    found.push(...(await readdir(join(daemon.store, 'logs'))).filter((name) => name.startsWith('scratch')));
+    for (const id of [await idOf('main')]) {
+      const pins = join(daemon.store, 'timeline', id, 'pins');
+      if (existsSync(pins)) found.push(...(await readdir(pins)));
+    }
+    return found;
+  }
+
+  before(async () => {
+    daemon = await TestDaemon.start();
+    await inside('main', [
+      'CREATE TABLE diary (id serial PRIMARY KEY, what text)',
+      `INSERT INTO diary (what) SELECT 'entry ' || n FROM generate_series(1, 5000) n`,
+      'CREATE INDEX ON diary (lower(what))',
+      'DELETE FROM diary WHERE id % 7 = 0',
+    ]);
+    await untilBase('main');
+  });
+
+  after(async () => {
+    await daemon?.[Symbol.asyncDispose]();
+  });
+
+  it('tries a restore to any moment out, and tells what was looked at', async () => {
+    await inside('main', `INSERT INTO diary (what) SELECT 'later ' || n FROM generate_series(1, 500) n`);
+    await system('ALTER VIRTUAL CLUSTER main CHECK TIMELINE');
+    await system(`ALTER VIRTUAL CLUSTER main CHECK TIMELINE AS OF SYSTEM TIME '-1ms'`);
+    const rows = await checks('main');
+    assert.equal(rows.length, 2);
+    for (const row of rows) {
+      assert.equal(row['state'], 'succeeded', JSON.stringify(row));
+      assert.equal(row['findings'], null);
+      assert.ok(Number(row['databases']) >= 5, 'templates too');
+      assert.ok(Number(row['tables']) > 100 && Number(row['indexes']) > 100 && Number(row['pages']) > 1000);
+    }
+    const lives = await system('SHOW TIMELINE FOR VIRTUAL CLUSTER main');
+    assert.equal(lives.filter((row) => row['kind'] === 'log').length, 1, 'a copy is no life of the data');
+    assert.deepEqual(await leftovers(), []);
+    assert.equal((await inside('main', 'SELECT count(*)::int AS n FROM diary'))[0]?.['n'], 4786);
+  });
+
+  it('checks the system virtual cluster, and refuses what cannot be checked', async () => {
+    await untilBase('system');
+    await system('ALTER VIRTUAL CLUSTER system CHECK TIMELINE');
+    const unknown = await refusal('ALTER VIRTUAL CLUSTER nobody CHECK TIMELINE');
+    assert.equal(unknown.code, '42704');
+    const late = await refusal(
+      `ALTER VIRTUAL CLUSTER main CHECK TIMELINE AS OF SYSTEM TIME '2101-01-01 00:00:00+00'`,
+    );
+    assert.equal(late.code, '22023');
+    await assert.rejects(inside('main', 'SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER main'), { code: '42501' });
+  });
+
+  it('finds a visibility map that promises what is not so, and says where', async () => {
+    await system('CREATE VIRTUAL CLUSTER sick');
+    await system('ALTER VIRTUAL CLUSTER sick SET CLUSTER SETTING timeline.enabled = false');
+    await system('ALTER VIRTUAL CLUSTER sick START SERVICE SHARED');
+    await inside('sick', [
+      'CREATE TABLE hidden AS SELECT n FROM generate_series(1, 1000) n',
+      'VACUUM (FREEZE) hidden',
+    ]);
+    const [place] = await inside('sick', `SELECT pg_relation_filepath('hidden') AS path`);
+    await system('ALTER VIRTUAL CLUSTER sick STOP SERVICE');
+    const folder = join(daemon.store, 'vc', await idOf('sick'));
+    const incarnation = (await readdir(folder)).find((name) => /^[0-9a-f-]{36}$/.test(name)) ?? '';
+    const map = join(folder, incarnation, `${String(place?.['path'])}_vm`);
+    await copyFile(map, join(daemon.store, 'stale_vm'));
+    await system('ALTER VIRTUAL CLUSTER sick START SERVICE SHARED');
+    await inside('sick', 'DELETE FROM hidden WHERE n <= 10');
+    await system('ALTER VIRTUAL CLUSTER sick STOP SERVICE');
+    await copyFile(join(daemon.store, 'stale_vm'), map);
+    await system('ALTER VIRTUAL CLUSTER sick START SERVICE SHARED');
+    await system('ALTER VIRTUAL CLUSTER sick RESET CLUSTER SETTING timeline.enabled');
+    await untilBase('sick');
+    const failed = await refusal('ALTER VIRTUAL CLUSTER sick CHECK TIMELINE');
+    assert.equal(failed.code, 'XX001');
+    assert.match(failed.message, /database "defaultdb", table public\.hidden: .*visib/);
+    const [check] = await checks('sick');
+    assert.equal(check?.['state'], 'failed');
+    assert.match(String(check?.['findings']), /table public\.hidden: row \(0,\d+\) is not visible to all/);
+    assert.deepEqual(await leftovers(), []);
+  });
+});
