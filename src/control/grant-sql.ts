@@ -25,6 +25,8 @@ export type GrantChange =
 export interface SplitPrivileges {
   /** `SELECT, UPDATE ("a")`: Postgres's, as it reads them; undefined for none. */
   readonly foreign: string | undefined;
+  /** Conditions on a table `target.relation` under which the role may pass them on. */
+  readonly foreignChecks: readonly string[];
   /** Ours, in capitals. */
   readonly own: readonly ('BACKUP' | 'RESTORE')[];
 }
@@ -42,6 +44,7 @@ export function splitPrivileges(
 ): SplitPrivileges {
   const own = new Set<'BACKUP' | 'RESTORE'>();
   const foreign: string[] = [];
+  const foreignChecks: string[] = [];
   for (const { name, columns } of privileges) {
     const isOwn = OWN[objectType].some((known) => known === name);
     const isForeign = FOREIGN[objectType].some((known) => known === name);
@@ -50,9 +53,23 @@ export function splitPrivileges(
       throw new InputError('grant_invalid', `privilege ${name.toUpperCase()} is not granted on columns`);
     }
     if (isOwn) own.add(name === 'backup' ? 'BACKUP' : 'RESTORE');
-    else foreign.push(columns.length === 0 ? name : `${name} (${columns.map(sqlName).join(', ')})`);
+    else {
+      foreign.push(columns.length === 0 ? name : `${name} (${columns.map(sqlName).join(', ')})`);
+      foreignChecks.push(...passingOn(name, columns));
+    }
   }
-  return { foreign: foreign.length === 0 ? undefined : foreign.join(', '), own: [...own] };
+  return { foreign: foreign.length === 0 ? undefined : foreign.join(', '), foreignChecks, own: [...own] };
+}
+
+function passingOn(name: string, columns: readonly string[]): readonly string[] {
+  const option = sqlText(`${name} with grant option`);
+  if (columns.length === 0) {
+    return [`pg_catalog.has_table_privilege(current_user, target.relation::pg_catalog.oid, ${option})`];
+  }
+  return columns.map(
+    (column) =>
+      `pg_catalog.has_column_privilege(current_user, target.relation::pg_catalog.oid, ${sqlText(column)}, ${option})`,
+  );
 }
 
 function wrongPrivilege(name: string, objectType: 'database' | 'table'): InputError {
@@ -128,49 +145,84 @@ export function tableGrantSql(options: {
   change: GrantChange;
 }): string {
   const { tables, privileges, change } = options;
-  const verb = verbOf(change);
-  const whom = wherefore(change);
   return sqlBlock({
-    declare: ['target record;', 'carrier record;', 'left_over record;'],
+    declare: [
+      'target record;',
+      'carrier record;',
+      'left_over record;',
+      'grantees text;',
+      'former_role text;',
+    ],
     body: [
       `for target in ${tables.map(relationsSql).join(' union ')} loop`,
-      // Ours first: the refusal says who could.
-      ...(privileges.own.length === 0 ? [] : carrierSql({ verb, whom, change })),
-      ...(privileges.foreign === undefined
-        ? []
-        : [
-            `execute pg_catalog.format('%s %s on table %s %s', ${sqlText(verb)}, ${sqlText(privileges.foreign)},`,
-            `  target.relation, ${sqlText(whom)});`,
-          ]),
+      // Ours first: its refusal says more.
+      ...(privileges.own.length === 0 ? [] : carrierSql(change)),
+      ...foreignTableSql(privileges, change),
       'end loop;',
     ],
   });
 }
 
-function carrierSql(options: { verb: string; whom: string; change: GrantChange }): readonly string[] {
-  const { verb, whom, change } = options;
+function carrierSql(change: GrantChange): readonly string[] {
+  const option = change.kind === 'grant' && change.withGrantOption ? ' with grant option' : '';
+  const scope = change.kind === 'revoke' ? (change.cascade ? ' cascade' : ' restrict') : option;
+  const sql = `${verbOf(change)} %s (%I) on table %s ${change.kind === 'grant' ? 'to' : 'from'} %s${scope}`;
   return [
-    `select a.attname as name, ${CARRIER_PRIVILEGE} as privilege into carrier from pg_catalog.pg_class c`,
+    `select a.attname as name, ${CARRIER_PRIVILEGE} as privilege, o.rolname as owner,`,
+    "    pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE') as is_owner,",
+    "    pg_catalog.pg_has_role(current_user, c.relowner, 'SET') and current_user <> o.rolname as acts_as_owner,",
+    `    exists (select from ${CARRIED} w where w.is_grantable and w.grantee <> 0`,
+    "      and pg_catalog.pg_has_role(current_user, w.grantee, 'USAGE')) as may_pass_on into carrier",
+    '  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner',
     `  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = ${CARRIER_COLUMN} where c.oid = target.relation;`,
     "if carrier.name is null then raise exception using errcode = '0LP01',",
     "  message = pg_catalog.format('%s is no table that could be backed up by itself', target.relation); end if;",
+    "if pg_catalog.pg_has_role(current_user, 'admin', 'USAGE') then",
+    `  perform pg_atoll.change_backup(target.relation, ${sqlText(changeName(change))}, ${roleOids(change)});`,
+    'elsif carrier.is_owner or carrier.may_pass_on then',
+    `  grantees := (select pg_catalog.string_agg(case g when 0 then 'PUBLIC' else g::pg_catalog.regrole::text end, ', ')`,
+    `    from pg_catalog.unnest(${roleOids(change)}) g);`,
+    "  former_role := pg_catalog.current_setting('role');",
+    // Of several roles that it could act for, Postgres would take any.
+    "  if carrier.acts_as_owner then execute pg_catalog.format('set local role %I', carrier.owner); end if;",
+    `  execute pg_catalog.format(${sqlText(sql)}, carrier.privilege, carrier.name, target.relation, grantees);`,
+    "  if carrier.acts_as_owner then perform pg_catalog.set_config('role', former_role, true); end if;",
+    'else',
     // Postgres would speak of a column, or only warn.
-    'if not exists (select from pg_catalog.pg_class c where c.oid = target.relation',
-    "    and (pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE') or exists (select from",
-    `      ${CARRIED} w where w.is_grantable and w.grantee <> 0 and pg_catalog.pg_has_role(current_user, w.grantee, 'USAGE')))) then`,
     "  raise exception using errcode = '42501',",
     "    message = pg_catalog.format('role %s may not grant or revoke BACKUP on table %s', current_user, target.relation),",
-    "    hint = 'it takes the owner of the table, or BACKUP on it WITH GRANT OPTION';",
+    "    hint = 'it takes the owner of the table, the admin role, or BACKUP on it WITH GRANT OPTION';",
     'end if;',
-    `execute pg_catalog.format('%s %s (%I) on table %s %s', ${sqlText(verb)}, carrier.privilege, carrier.name,`,
-    `  target.relation, ${sqlText(whom)});`,
     ...(change.kind === 'revoke' ? requireGoneSql(change) : []),
   ];
 }
 
+/** Postgres's own part of a mixed statement: where it would only warn, the whole is refused. */
+function foreignTableSql(privileges: SplitPrivileges, change: GrantChange): readonly string[] {
+  const { foreign, foreignChecks } = privileges;
+  if (foreign === undefined) return [];
+  const sql = `${verbOf(change)} ${foreign.replaceAll('%', '%%')} on table %s ${wherefore(change).replaceAll('%', '%%')}`;
+  return [
+    `if not (${foreignChecks.join(' and ')}) then raise exception using errcode = '42501',`,
+    `  message = pg_catalog.format('role %s may not grant or revoke %s on table %s', current_user, ${sqlText(foreign)}, target.relation),`,
+    "  hint = 'it takes the owner of the table, or the privileges WITH GRANT OPTION'; end if;",
+    `execute pg_catalog.format(${sqlText(sql)}, target.relation);`,
+  ];
+}
+
+function roleOids(change: GrantChange): string {
+  return `array[${change.grantees.map(sqlRoleOid).join(', ')}]`;
+}
+
+/** What `pg_atoll.change_backup` calls it. */
+function changeName(change: GrantChange): string {
+  if (change.kind === 'grant') return change.withGrantOption ? 'grant with grant option' : 'grant';
+  return `${verbOf(change)}${change.cascade ? ' cascade' : ''}`;
+}
+
 /** Postgres takes back only what the session's role could have granted; what remains must not look revoked. */
 function requireGoneSql(change: Extract<GrantChange, { kind: 'revoke' }>): readonly string[] {
-  const grantees = `array[${change.grantees.map(sqlRoleOid).join(', ')}]`;
+  const grantees = roleOids(change);
   const held = `select w.grantee from pg_catalog.pg_class c, lateral ${CARRIED} w where c.oid = target.relation and w.grantee = any (${grantees})`;
   const remains = change.grantOptionFor ? `${held} and w.is_grantable` : held;
   return [
@@ -235,10 +287,11 @@ export function defaultPrivilegesSql(options: {
 }
 
 function requireOwnTables(creator: RoleReference): string {
-  return `if not pg_catalog.pg_has_role(current_user, ${sqlRoleOid(creator)}, 'MEMBER') then
+  return `if not pg_catalog.pg_has_role(current_user, ${sqlRoleOid(creator)}, 'MEMBER')
+      and not pg_catalog.pg_has_role(current_user, 'admin', 'MEMBER') then
     raise exception using errcode = '42501',
       message = pg_catalog.format('role %s may not change default privileges of role %s', current_user, ${sqlRoleOid(creator)}::pg_catalog.regrole),
-      hint = 'it takes that role, or a member of it';
+      hint = 'it takes that role, a member of it, or the admin role';
   end if;`;
 }
 

@@ -12,6 +12,7 @@ import {
   tableGrantSql,
 } from './grant-sql.ts';
 import { ensurePrivilegeStore } from './privilege-store.ts';
+import { holdsPrivilege } from './privileges.ts';
 import { requireDatabases, resolveTables, type TableTargets } from './privilege-targets.ts';
 import { type UseCase, askerOf, done, inSession } from './use-case.ts';
 
@@ -100,6 +101,8 @@ async function workOf(
       ? await resolveTables(asker, { current, patterns: object.patterns })
       : { database: current, tables: object.names.map((schema) => ({ schema, name: undefined })) };
   if (database !== current) await requireDatabases(asker, [database]);
+  // Admins reach tables of others by a function of it.
+  if (await holdsPrivilege(asker, [])) await ensurePrivilegeStore(asker, database);
   return [{ database, sql: tableGrantSql({ tables, privileges, change: options.change }) }];
 }
 

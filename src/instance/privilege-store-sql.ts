@@ -60,6 +60,32 @@ const GRANT_DEFAULTS = `CREATE FUNCTION pg_atoll.grant_defaults() RETURNS event_
         CASE WHEN entry.is_grantable THEN '' WITH GRANT OPTION'' ELSE '''' END);
     END LOOP; END'`;
 
+/** What `pg_atoll.change_backup` does, by the name of the change. */
+const CHANGES: Readonly<Record<string, string>> = {
+  grant: 'GRANT %s (%I) ON TABLE %s TO %s',
+  'grant with grant option': 'GRANT %s (%I) ON TABLE %s TO %s WITH GRANT OPTION',
+  revoke: 'REVOKE %s (%I) ON TABLE %s FROM %s RESTRICT',
+  'revoke cascade': 'REVOKE %s (%I) ON TABLE %s FROM %s CASCADE',
+  'revoke grant option for': 'REVOKE GRANT OPTION FOR %s (%I) ON TABLE %s FROM %s RESTRICT',
+  'revoke grant option for cascade': 'REVOKE GRANT OPTION FOR %s (%I) ON TABLE %s FROM %s CASCADE',
+};
+
+/**
+ * Admins grant BACKUP on tables they do not own; Postgres asks whoever calls it for EXECUTE, which only they have. It runs as superuser,
+ * and so does no more than GRANT and REVOKE of this one privilege, which call nothing of a tenant's.
+ */
+const CHANGE_BACKUP = `CREATE FUNCTION pg_atoll.change_backup(relation regclass, change text, grantees oid[]) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS 'DECLARE carrier record; names text; BEGIN
+    SELECT a.attname AS name, CASE c.relkind WHEN ''S'' THEN ''SELECT'' ELSE ''REFERENCES'' END AS privilege INTO STRICT carrier
+      FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = CASE c.relkind WHEN ''v'' THEN 1 ELSE -6 END
+      WHERE c.oid = relation AND c.relkind IN (''r'', ''p'', ''v'', ''m'', ''f'', ''S'') AND c.oid >= 16384;
+    SELECT string_agg(CASE g WHEN 0 THEN ''PUBLIC'' ELSE g::regrole::text END, '', '') INTO names FROM unnest(grantees) g;
+    EXECUTE format(CASE change ${Object.entries(CHANGES)
+      .map(([name, sql]) => `WHEN ''${name}'' THEN ''${sql}''`)
+      .join(' ')} END, carrier.privilege, carrier.name, relation, names);
+  END'`;
+
 /** Runs as the bootstrap superuser, with no event trigger of anybody's. */
 export function privilegeStoreStatements(): string[] {
   return [
@@ -75,6 +101,9 @@ export function privilegeStoreStatements(): string[] {
       PRIMARY KEY (database, creator, namespace, privilege, grantee))`,
     MAY_PASS_ON,
     GRANT_DEFAULTS,
+    CHANGE_BACKUP,
+    'REVOKE ALL ON FUNCTION pg_atoll.change_backup FROM PUBLIC',
+    'GRANT EXECUTE ON FUNCTION pg_atoll.change_backup TO admin',
     guard({
       table: 'database_privileges',
       isDead: isGone('entry.grantee'),
@@ -85,7 +114,8 @@ export function privilegeStoreStatements(): string[] {
     guard({
       table: 'default_privileges',
       isDead: `${isGone('entry.grantee')} OR ${isGone('entry.creator')}`,
-      isAllowed: "pg_has_role(current_user, entry.creator, 'MEMBER')",
+      isAllowed:
+        "(pg_has_role(current_user, entry.creator, 'MEMBER') OR pg_has_role(current_user, 'admin', 'MEMBER'))",
       refusal: "format('role %I may not change default privileges of another role', current_user)",
     }),
     'GRANT USAGE ON SCHEMA pg_atoll TO PUBLIC',
