@@ -6,11 +6,13 @@ import { benchFrontDoor } from './front-door.ts';
 import { benchIncremental } from './incremental.ts';
 import { benchJobs } from './jobs.ts';
 import { type Figure, publish } from './report.ts';
+import { benchVault } from './vault.ts';
 
 const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
   clusters: benchClusters,
   'front-door': benchFrontDoor,
   backup: benchBackup,
+  vault: benchVault,
   incremental: benchIncremental,
   jobs: benchJobs,
 };

@@ -6,7 +6,10 @@ import { systemClock, systemRng } from '../../src/daemon/index.ts';
 import type { Instance } from '../../src/instance/index.ts';
 import { formatWalSegmentName, walSegmentNoOf, walSegmentStart } from '../../src/pg/index.ts';
 import {
+  type BaseSummary,
+  createCaptureWorker,
   createTimelineReader,
+  formatBackupSubdirectory,
   openVaultHost,
   type TimelineStoreLocation,
   timelineStoreLocation,
@@ -96,6 +99,33 @@ export class VaultRig implements AsyncDisposable {
     return withTenant(this.instance, { user: 'root', database: 'defaultdb' }, async (client) => {
       return (await client.query<Record<string, unknown>>(sql, parameters)).rows;
     });
+  }
+
+  get key() {
+    return this.store.host.clusterKey;
+  }
+
+  /** A full base of what is there now. */
+  async captureBase(): Promise<BaseSummary> {
+    const { clock, logger } = { clock: systemClock(), logger: this.store.logger };
+    const worker = createCaptureWorker({ clock, logger, isLimited: false });
+    const { base } = await worker.captureBase(
+      {
+        source: this.source(),
+        store: this.location,
+        subdirectory: formatBackupSubdirectory(clock.now()),
+        clusterId: this.store.host.clusterId,
+        key: this.key,
+        jobId: '1',
+        attempt: 1,
+        packBytesMax: 16 * 1024 * 1024,
+        release: '26.2',
+        onto: null,
+        incarnations: [],
+      },
+      { onProgress: () => undefined, signal: NEVER },
+    );
+    return base;
   }
 
   /** Waits until all that is flushed now is durable in the vault. */

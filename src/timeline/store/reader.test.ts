@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { NEVER } from '../../../test/harness/instance-store.ts';
+import { VaultRig } from '../../../test/harness/vault-rig.ts';
+import { waitFor } from '../../../test/harness/wait.ts';
+import {
+  type IncarnationId,
+  isAppError,
+  type Lsn,
+  parseTimestamp,
+  type Timestamp,
+  type VirtualClusterId,
+} from '../../base/index.ts';
+import { systemRng } from '../../daemon/index.ts';
+import { createTimelineReader } from '../index.ts';
+import type { BaseSummary, TimelinePoint, TimelineTarget } from '../store-contract.ts';
+
+const isOutside = (error: unknown) => isAppError(error, 'time_outside_window');
+
+let rig: VaultRig;
+
+before(async () => {
+  rig = await VaultRig.open();
+  await rig.follow();
+  await rig.query('CREATE TABLE t (n int)');
+  await rig.catchUp();
+});
+
+after(async () => {
+  await rig?.[Symbol.asyncDispose]();
+});
+
+function resolve(target: TimelineTarget, reader = rig.reader): Promise<TimelinePoint> {
+  const { incarnation: current } = rig.instance.identity;
+  return reader.resolve(rig.location, { target, current, key: rig.key, signal: NEVER });
+}
+
+/** Commits a row and gives the time of the commit, and where the log ended behind it. */
+async function commitRow(): Promise<{ time: Timestamp; afterLsn: Lsn }> {
+  await rig.query('INSERT INTO t VALUES (1)');
+  const afterLsn = await rig.catchUp();
+  const time = await waitFor('the commit to be known', () => rig.status.restorableThrough ?? undefined);
+  return { time, afterLsn };
+}
+
+describe('the reader of a timeline', () => {
+  it('has nothing to offer before the first base, and says so', async () => {
+    await assert.rejects(resolve({ kind: 'latest' }), (error) => {
+      return isOutside(error) && String(error).includes('nothing can be restored yet');
+    });
+  });
+
+  it('resolves moments from the base on to what is known, and no others', async () => {
+    const base: BaseSummary = await rig.captureBase();
+    assert.deepEqual(
+      (await rig.reader.bases(rig.location, { key: rig.key, signal: NEVER })).map(
+        ({ subdirectory }) => subdirectory,
+      ),
+      [base.subdirectory],
+    );
+    const [record] = await rig.reader.incarnations(rig.location);
+    assert.equal(record?.incarnation, rig.instance.identity.incarnation);
+    const commit = await commitRow();
+    const latest = await resolve({ kind: 'latest' });
+    assert.ok(latest.lsn >= commit.afterLsn && latest.timelineId === 1);
+    const early = await resolve({ kind: 'time', time: base.endTime });
+    assert.ok(early.lsn >= base.stopLsn && early.lsn < commit.afterLsn);
+    assert.equal(early.time, base.endTime);
+    const day = 86_400_000_000n;
+    for (const time of [base.captureStartTime - day, commit.time + day]) {
+      await assert.rejects(resolve({ kind: 'time', time: time as Timestamp }), (error) => {
+        assert.ok(isOutside(error) && isAppError(error));
+        assert.equal(error.sqlstate, '22023');
+        assert.match(error.message, /the window is from \d{4}-\d\d-\d\d .* to \d{4}/);
+        return error.hint !== undefined;
+      });
+    }
+  });
+
+  it('resolves positions of the lineage, and no others', async () => {
+    const { incarnation } = rig.instance.identity;
+    const { afterLsn } = await commitRow();
+    const point = await resolve({ kind: 'lsn', incarnation, lsn: afterLsn });
+    assert.equal(point.lsn, afterLsn);
+    assert.ok(point.time > parseTimestamp('2020-01-01 00:00:00+00'));
+    const bad = [
+      { incarnation, lsn: (afterLsn + (1n << 40n)) as Lsn },
+      { incarnation, lsn: 1n as Lsn },
+      { incarnation: '00000000-0000-4000-8000-000000000000' as IncarnationId, lsn: afterLsn },
+    ];
+    for (const target of bad) await assert.rejects(resolve({ kind: 'lsn', ...target }), isOutside);
+  });
+
+  it('knows idle time while a vault receives, and what was written down of it without one', async () => {
+    const { time } = await commitRow();
+    const idle = await waitFor('idleness', () => {
+      const { restorableThrough } = rig.status;
+      return restorableThrough !== null && restorableThrough > time && restorableThrough;
+    });
+    const point = await resolve({ kind: 'time', time: idle });
+    const without = createTimelineReader({ rng: systemRng() });
+    await rig.host.unfollow(rig.instance.identity.virtualClusterId);
+    assert.equal((await resolve({ kind: 'time', time: idle }, without)).lsn, point.lsn);
+    assert.equal((await resolve({ kind: 'latest' }, without)).lsn, point.lsn);
+    await rig.follow();
+  });
+
+  it('of a virtual cluster that was never followed has nothing', async () => {
+    const nobody = {
+      virtualClusterId: 99 as VirtualClusterId,
+      directory: `${rig.location.directory}-nobody`,
+    };
+    const { incarnation: current } = rig.instance.identity;
+    const options = { target: { kind: 'latest' }, current, key: rig.key, signal: NEVER } as const;
+    assert.deepEqual(await rig.reader.incarnations(nobody), []);
+    await assert.rejects(rig.reader.resolve(nobody, options), isOutside);
+  });
+});
