@@ -83,6 +83,29 @@ describe('the time machine', () => {
     assert.equal(await rowsOf('main'), '');
   });
 
+  it('gives a branch no part in the subscriptions of its source, and says so', async () => {
+    await inside(
+      'main',
+      `CREATE SUBSCRIPTION feed CONNECTION 'host=127.0.0.1 port=1 dbname=d user=u password=p' PUBLICATION p
+         WITH (connect = false, slot_name = 'feed')`,
+    );
+    await inside('main', 'ALTER SUBSCRIPTION feed ENABLE');
+    const heard = await notices('CREATE VIRTUAL CLUSTER mute FROM VIRTUAL CLUSTER main');
+    assert.ok(
+      heard.some((notice) => /disabled in virtual cluster "mute": subscription "feed"/.test(notice)),
+      heard.join(),
+    );
+    await system('ALTER VIRTUAL CLUSTER mute START SERVICE SHARED');
+    const enabled = (cluster: string) => inside(cluster, 'SELECT subenabled FROM pg_subscription');
+    assert.deepEqual(await enabled('mute'), [{ subenabled: false }]);
+    assert.deepEqual(await enabled('main'), [{ subenabled: true }]);
+    await inside('main', 'ALTER SUBSCRIPTION feed DISABLE');
+    await inside('main', 'ALTER SUBSCRIPTION feed SET (slot_name = NONE)');
+    await inside('main', 'DROP SUBSCRIPTION feed');
+    await system('ALTER VIRTUAL CLUSTER mute STOP SERVICE');
+    await system('DROP VIRTUAL CLUSTER mute IMMEDIATE');
+  });
+
   it('takes data back in its own place, and undoes that', async () => {
     await inside('main', `INSERT INTO diary (what) VALUES ('good')`);
     const good = await now();
@@ -124,6 +147,13 @@ describe('the time machine', () => {
   });
 
   it('shows what there is to go back to', async () => {
+    await system('CREATE VIRTUAL CLUSTER fresh');
+    const [nothing, ...others] = await system('SHOW TIMELINE FOR VIRTUAL CLUSTER fresh');
+    assert.deepEqual([nothing?.['kind'], nothing?.['state'], others], ['window', 'no base yet', []]);
+    const early = await refusal(
+      `ALTER VIRTUAL CLUSTER fresh RESET DATA TO VIRTUAL CLUSTER fresh AS OF SYSTEM TIME '-1s'`,
+    );
+    assert.equal(early.code, '22023');
     const rows = await system('SHOW TIMELINE FOR VIRTUAL CLUSTER main');
     const kinds = rows.map((row) => row['kind']);
     assert.equal(kinds.filter((kind) => kind === 'window').length, 1);
@@ -255,6 +285,15 @@ describe('a reset that is cut off', () => {
         return job?.['status'] === status;
       };
       await waitFor('the worker to be killed', () => jobIs(cut, 'retry-running'));
+      for (const statement of [
+        'ALTER VIRTUAL CLUSTER main START SERVICE SHARED',
+        'DROP VIRTUAL CLUSTER main',
+      ]) {
+        await assert.rejects(
+          cut.query(statement, SYSTEM),
+          (error: Refusal) => error.code === '55006' && /being taken back in time by job/.test(error.message),
+        );
+      }
       await cut.kill();
       await cutOff;
       await client.end().catch(() => undefined);
