@@ -234,19 +234,11 @@ class MarkedFork implements ForkChanges {
     return copy;
   }
 
-  /** What the limit implies needs no bit. */
+  /** What the limit implies needs no room. */
   #forgetFrom(limitBlock: number): void {
-    const limitChunk = Math.floor(limitBlock / CHUNK_BLOCKS);
     for (const chunkNo of this.#chunks.keys()) {
-      if (chunkNo > limitChunk || (chunkNo === limitChunk && limitBlock % CHUNK_BLOCKS === 0)) {
-        this.#chunks.delete(chunkNo);
-      }
+      if (chunkNo * CHUNK_BLOCKS >= limitBlock) this.#chunks.delete(chunkNo);
     }
-    const words = this.#chunks.get(limitChunk);
-    if (words === undefined) return;
-    const index = (limitBlock % CHUNK_BLOCKS) >>> 5;
-    if (index < words.length) words[index] = (words[index] ?? 0) & ((1 << (limitBlock & 31)) - 1);
-    words.fill(0, index + 1);
   }
 
   #wordsFor(chunkNo: number, count: number): Uint32Array {

@@ -52,7 +52,7 @@ export async function addLogChanges(
     engineMajor,
     systemIdentifier,
     timelineId: span.timelineId,
-    // Damage after the span does not concern us, and damage within is told below, with what it means.
+    // What follows the span does not concern us, be it damaged or of another timeline; damage within is told below.
     atDamage: 'end',
     onRecord: (record) => addRecordOf(set, span, record),
   });
@@ -65,7 +65,7 @@ export async function addLogChanges(
     if (pieces === null) break;
     for await (const piece of pieces) {
       throwIfAborted(signal);
-      reader.push(upTo(piece, cutOf(options) - reader.receivedLsn));
+      reader.push(piece);
       if (isDone()) break;
     }
     if (reader.receivedLsn < expectedEnd) break;
@@ -115,16 +115,4 @@ async function segmentOf(
     if (pieces !== null) return pieces;
   }
   return null;
-}
-
-/** Where a timeline was left nothing of its own may be read any further: what follows may be another's. */
-function cutOf({ history, span }: { readonly history: TimelineHistory; readonly span: LogSpan }): Lsn {
-  const endLsn = history.find(({ timelineId }) => timelineId === span.timelineId)?.endLsn ?? null;
-  return endLsn ?? LSN_MAX;
-}
-
-const LSN_MAX = 0xffff_ffff_ffff_ffffn as Lsn;
-
-function upTo(piece: Uint8Array, bytes: bigint): Uint8Array {
-  return bytes < BigInt(piece.length) ? piece.subarray(0, Number(bytes)) : piece;
 }
