@@ -243,7 +243,7 @@ const declared = {
     alsoForSystem: true,
     type: POSITIVE_DURATION,
     defaultValue: '1m0s',
-    description: 'how often schedules are looked at',
+    description: 'how long a schedule that is due and cannot start yet waits for another try',
   },
   'kv.bulk_io_write.max_rate': {
     ...systemOnly,

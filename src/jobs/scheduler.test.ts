@@ -243,7 +243,6 @@ describe('the scheduler', () => {
   it('asks nothing while nothing is due', async () => {
     const test = await rig();
     test.add({ nextRun: parseTimestamp('2026-02-01 00:00:00+00') });
-    test.policy = { ...test.policy, paceUs: BigInt(DAY_MS) * 1000n };
     await test.round();
     const before = test.store.queries;
     for (let minute = 0; minute < 11 * 60; minute += 1) {

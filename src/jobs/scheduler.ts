@@ -30,7 +30,7 @@ export interface ScheduleDomain {
 export interface SchedulerPolicy {
   /** When off, nothing is started; ends of runs are settled all the same. */
   readonly isEnabled: boolean;
-  /** The longest between two looks at what may have changed. */
+  /** How long what is due and cannot start yet waits for another look, should nothing change before. */
   readonly paceUs: bigint;
   /** Runs started in one round; 0 for no limit. */
   readonly startsMax: number;
@@ -244,7 +244,7 @@ export class Scheduler {
     const { domain, counts } = attached;
     const policy = domain.policy();
     // Set before looking: what changes meanwhile asks for another round.
-    attached.nextRoundAt = (this.#options.clock.now() + policy.paceUs) as Timestamp;
+    attached.nextRoundAt = (this.#options.clock.now() + DAY_US) as Timestamp;
     counts.jobsStartedInRound = 0;
     counts.skippedInRound = 0;
     counts.waitingInRound = 0;
@@ -252,12 +252,9 @@ export class Scheduler {
     for (const run of settled) await this.#settle(attached, run, signal);
     if (policy.isEnabled) await this.#startDue(attached, { policy, signal });
     const next = policy.isEnabled ? await domain.store.nextDue({ signal }) : null;
-    const isFull = settled.length === SETTLED_MAX;
-    if (isFull) attached.nextRoundAt = IN_THE_PAST;
-    // What is due now waits for a place in a later round, or for a job that ends.
-    else if (next !== null && next > this.#options.clock.now() && next < attached.nextRoundAt) {
-      attached.nextRoundAt = next;
-    }
+    const now = this.#options.clock.now();
+    const nextRoundAt = settled.length === SETTLED_MAX ? IN_THE_PAST : roundAfter({ next, now, policy });
+    if (nextRoundAt < attached.nextRoundAt) attached.nextRoundAt = nextRoundAt;
   }
 
   async #startDue(
@@ -429,6 +426,13 @@ export class Scheduler {
     const { virtualClusterId, virtualClusterName } = domain;
     return this.#options.logger.for({ virtualClusterId, virtualClusterName });
   }
+}
+
+/** When it is worth looking again, should nothing change: what is due and could not start gets another chance after the pace. */
+function roundAfter(options: { next: Timestamp | null; now: Timestamp; policy: SchedulerPolicy }): Timestamp {
+  const { next, now, policy } = options;
+  if (next === null) return (now + DAY_US) as Timestamp;
+  return next > now ? next : ((now + policy.paceUs) as Timestamp);
 }
 
 function failureOf(run: UnsettledRun): ScheduleEvent {
