@@ -100,4 +100,36 @@ describe('the plan of a materialization', () => {
       }),
     );
   });
+
+  it('leaves out what is not wanted, in the midst of runs too, and counts what is left', () => {
+    const wantedPages = fc
+      .uniqueArray(fc.nat(9), { maxLength: 10 })
+      .map((pages) => pages.toSorted(ascending));
+    fc.assert(
+      fc.property(wantedPages, (pages) => {
+        const manifest = shuffledManifest({ frames: [{ pack: 0, length: 4096 }], runs: [0] });
+        // One run of ten pages that begins in the midst of its frame.
+        manifest.runs.counts.set([10]);
+        manifest.runs.indexes.set([3]);
+        const plan = planMaterialize(manifest, {
+          key: FIXTURE_KEY,
+          isInPlace: true,
+          wanted: ({ file, start, count }) =>
+            file === 0 ? pages.map((page) => ({ start: start + page, count: 1 })) : [{ start, count }],
+        });
+        assert.deepEqual([...plan.targetCounts()], [pages.length, 1]);
+        const written = Array.from(plan.ranges()).flatMap(({ task }) => {
+          assert.ok(task.isInPlace && !task.isCheck);
+          const targets = Array.from({ length: task.targets.length / TARGET_FIELDS }, (_, target) =>
+            Array.from(task.targets.subarray(target * TARGET_FIELDS, (target + 1) * TARGET_FIELDS)),
+          );
+          return targets.map(([, start = 0, count, index]) => [start, count, index]);
+        });
+        assert.deepEqual(
+          written,
+          pages.map((page) => [page, 1, page + 3]),
+        );
+      }),
+    );
+  });
 });
