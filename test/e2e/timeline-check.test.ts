@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { copyFile, readdir } from 'node:fs/promises';
+import { copyFile, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { TestDaemon } from '../harness/daemon.ts';
@@ -124,6 +124,69 @@ describe('checks of timelines', () => {
     const [check] = await checks('sick');
     assert.equal(check?.['state'], 'failed');
     assert.match(String(check?.['findings']), /table public\.hidden: row \(0,\d+\) is not visible to all/);
+    assert.deepEqual(await leftovers(), []);
+  });
+
+  it('leaves nothing behind when the daemon is killed in the midst of it, and can be canceled', async () => {
+    await inside('main', [
+      `CREATE FUNCTION waits(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN
+        IF current_setting('application_name') = 'atoll' THEN PERFORM pg_sleep(3600); END IF; RETURN n; END$$`,
+      'CREATE TABLE patient AS SELECT n FROM generate_series(1, 10) n',
+      'CREATE INDEX patient_waits ON patient (waits(n))',
+    ]);
+    const statement = `ALTER VIRTUAL CLUSTER main CHECK TIMELINE AS OF SYSTEM TIME '0s'`;
+    const untilLooking = () =>
+      waitFor('the check to come to the index that keeps it waiting', async () => {
+        const [job] = await system(
+          `SELECT * FROM [SHOW JOBS] WHERE job_type = 'TIMELINE CHECK' AND status = 'running'`,
+        );
+        return String(job?.['running_status']).includes('patient_waits')
+          ? String(job?.['job_id'])
+          : undefined;
+      });
+    const asked = assert.rejects(system(statement));
+    await untilLooking();
+    const [scratch] = (await leftovers()).filter((name) => name.endsWith('.scratch'));
+    assert.ok(scratch !== undefined);
+    const directory = join(daemon.store, 'vc', await idOf('main'), scratch);
+    const postmaster = Number((await readFile(join(directory, 'postmaster.pid'), 'utf8')).split('\n')[0]);
+    await daemon.kill();
+    await asked;
+    assert.ok(existsSync(`/proc/${postmaster}`), 'a server outlives its daemon');
+    await daemon.startAgain();
+    assert.ok(!existsSync(directory), 'what was left is gone before anybody is let in');
+    assert.ok(!existsSync(`/proc/${postmaster}`));
+    const again = await untilLooking();
+    await system(`CANCEL JOB ${again}`);
+    await waitFor('the end of the job', async () => {
+      const [job] = await system(`SELECT status FROM [SHOW JOB ${again}]`);
+      return job?.['status'] === 'canceled';
+    });
+    assert.deepEqual(await leftovers(), []);
+    assert.equal((await checks('main')).length, 2, 'nothing is claimed of a check that did not end');
+    await inside('main', 'DROP TABLE patient');
+  });
+
+  it('says what it met when a worker is lost each time, and leaves nothing behind', async () => {
+    await daemon.stop();
+    const { store } = daemon;
+    await using cut = await TestDaemon.start({
+      store,
+      environment: { ATOLL_TEST_FAULT_POINT: 'materialize.before_sync' },
+    });
+    await cut.query(
+      [
+        `SET CLUSTER SETTING jobs.registry.retry.initial_delay = '10ms'`,
+        `SET CLUSTER SETTING jobs.registry.retry.max_delay = '10ms'`,
+      ],
+      SYSTEM,
+    );
+    await assert.rejects(cut.query('ALTER VIRTUAL CLUSTER main CHECK TIMELINE', SYSTEM), { code: '57P02' });
+    const [check] = await cut.query('SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER main', SYSTEM);
+    assert.equal(check?.['state'], 'failed');
+    assert.match(String(check?.['findings']), /process that did the materialize_point ended unexpectedly/);
+    await cut.stop();
+    await daemon.startAgain();
     assert.deepEqual(await leftovers(), []);
   });
 });
