@@ -81,7 +81,11 @@ describe('the catalog in a real database', () => {
     for (const set of ['control_plane', 'virtual_cluster']) {
       const versions = versionsOf(set);
       assert.ok(versions.length > 0);
-      assert.deepEqual(versions, [...versions.keys()].map((index) => index + 1), set);
+      assert.deepEqual(
+        versions,
+        [...versions.keys()].map((index) => index + 1),
+        set,
+      );
     }
     await migrateAll();
     const again = await execute('select migration_set, version from public.migrations order by 1, 2');
