@@ -351,6 +351,21 @@ describe('the timeline keeper', () => {
     assert.equal(rig.requests.length, 3);
   });
 
+  it('captures, and shortens the window, when the log has used up its room: less of it is needed then', async () => {
+    const rig = new KeeperRig();
+    await rig.round();
+    rig.durable += WAL_BYTES_WORTH_A_BASE;
+    rig.state = { kind: 'out_of_room', reason: 'timeline.log.size_max' };
+    await rig.round();
+    assert.equal(rig.requests.length, 2);
+    assert.deepEqual(
+      rig.collections.map(({ bytesMax }) => bytesMax),
+      [1000n * MIB, 0n, 0n],
+    );
+    await rig.round();
+    assert.equal(rig.requests.length, 2);
+  });
+
   it('looks for what nobody needs from time to time, and ends when it is told to', async () => {
     const rig = new KeeperRig();
     const stop = new AbortController();

@@ -99,10 +99,10 @@ export class TimelineKeeper {
       if (signal.aborted) return;
       await this.#unlessBackingOff(kept, async () => {
         // In want of room what is not needed goes first.
-        if (room !== 'enough') await this.#collect(kept, { room, signal });
+        const gives = this.#mustGiveWay(kept, room);
+        if (gives) await this.#collect(kept, { gives, signal });
         const hasCaptured = room !== 'none' && (await this.#captureIfDue(kept, signal));
-        if (hasCaptured || (options.collects && room === 'enough'))
-          await this.#collect(kept, { room, signal });
+        if (hasCaptured || (options.collects && !gives)) await this.#collect(kept, { gives, signal });
       });
     }
   }
@@ -143,7 +143,7 @@ export class TimelineKeeper {
     const status = vault.status(virtualClusterId);
     // Without log a base leads nowhere but to itself; and what the vault receives must be what is captured.
     if (status === undefined || status.incarnation !== source.incarnation) return false;
-    if (status.state.kind !== 'receiving' && status.state.kind !== 'gap') return false;
+    if (status.state.kind === 'waiting') return false;
     const bases = await reader.bases(store, { key, signal });
     const lineage = await this.#lineage(kept, { bases, status });
     const decision = decideCapture({
@@ -217,7 +217,15 @@ export class TimelineKeeper {
       );
   }
 
-  async #collect(kept: KeptTimeline, { room, signal }: { room: Room; signal: AbortSignal }): Promise<void> {
+  /** On a disk that gets full every window gives way, and where the log has used up its own share, that one's. */
+  #mustGiveWay({ virtualClusterId }: KeptTimeline, room: Room): boolean {
+    return room !== 'enough' || this.#options.vault.status(virtualClusterId)?.state.kind === 'out_of_room';
+  }
+
+  async #collect(
+    kept: KeptTimeline,
+    { gives, signal }: { gives: boolean; signal: AbortSignal },
+  ): Promise<void> {
     const { virtualClusterId, name, store, source, windowUs, bytesMax } = kept;
     const { retention, key, clock, logger } = this.#options;
     const request = {
@@ -226,8 +234,8 @@ export class TimelineKeeper {
       now: clock.now(),
       windowUs,
       current: source.incarnation,
-      // In want of room every window gives way, down to the newest base and the log since.
-      bytesMax: room === 'enough' ? bytesMax : 0n,
+      // Down to the newest base and the log since.
+      bytesMax: gives ? 0n : bytesMax,
     };
     const { removals, freedBytes, horizon } = await retention.collect(request, { signal });
     if (removals.length === 0) return;

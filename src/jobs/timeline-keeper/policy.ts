@@ -55,8 +55,11 @@ function reasonFor(
   if (vaultState.kind === 'gap' && newest.startLsn < vaultState.toLsn)
     return 'log is missing since the newest base';
   if (walBytes >= policy.walBytes) return `${walBytes} bytes of log since the newest base`;
+  const isWorthIt = walBytes >= WAL_BYTES_WORTH_A_BASE;
+  if (vaultState.kind === 'out_of_room' && isWorthIt)
+    return 'the log has no room, and less is needed after a base';
   const isOld = now - newest.endTime >= policy.intervalUs;
-  return isOld && walBytes >= WAL_BYTES_WORTH_A_BASE ? 'the newest base is old' : null;
+  return isOld && isWorthIt ? 'the newest base is old' : null;
 }
 
 /** What incremental bases have stored since the last full one is about what of it is superseded. */

@@ -1,10 +1,15 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { IncarnationId, Rng, Timestamp } from '../../base/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import type { TimelineStoreLocation } from '../store-contract.ts';
 import { BaseIndex } from '../store/base-index.ts';
 import { collectGarbage } from './collect.ts';
 import { readHoldings } from './holdings.ts';
+import { readPins } from './pins.ts';
 import { planRetention, type RetentionPlan } from './plan.ts';
+
+/** Claims that come and go all the time must not keep everything from being removed. */
+const PLANS_MAX = 5;
 
 /** What a store shall keep at least, and at most. */
 export interface RetentionRequest {
@@ -33,9 +38,15 @@ export function createTimelineRetention({ rng }: { readonly rng: Rng }): Timelin
   return {
     plan,
     async collect(request, { signal }) {
-      const planned = await plan(request, { signal });
-      if (planned.removals.length > 0) await collectGarbage(request.store, planned, { rng, signal });
-      return planned;
+      for (let attempt = 1; ; attempt++) {
+        const pinsBefore = await readPins(request.store);
+        const planned = await plan(request, { signal });
+        // Somebody may have claimed something while what is there was looked at, which takes its time.
+        const isClaimed = !isDeepStrictEqual(pinsBefore, await readPins(request.store));
+        if (isClaimed && attempt < PLANS_MAX) continue;
+        if (planned.removals.length > 0) await collectGarbage(request.store, planned, { rng, signal });
+        return planned;
+      }
     },
   };
 }
