@@ -1,6 +1,7 @@
 /** External connections: names that a virtual cluster has given to storage locations and servers. Their URIs hold secrets. */
 import { type Timestamp, formatTimestamp } from '../base/index.ts';
-import { type Row, type SqlClient, textOf } from './database.ts';
+import { type Row, type SqlClient, inTransaction, textOf } from './database.ts';
+import { noteOwner } from './ownership.ts';
 
 export const CONNECTION_TYPES = ['STORAGE', 'KMS', 'FOREIGNDATA'] as const;
 export type ConnectionType = (typeof CONNECTION_TYPES)[number];
@@ -44,12 +45,15 @@ export async function insertConnection(
   connection: ExternalConnection & { readonly now: Timestamp },
 ): Promise<boolean> {
   const { name, type, uri, owner, now } = connection;
-  const rows = await client.query(
-    `insert into public.external_connections values ($1, $2, $3, $4, $5::timestamptz, $5::timestamptz)
-      on conflict (connection_name) do nothing returning connection_name`,
-    [name, type, uri, owner, formatTimestamp(now)],
-  );
-  return rows.length > 0;
+  return inTransaction(client, async () => {
+    const rows = await client.query(
+      `insert into public.external_connections values ($1, $2, $3, $4, $5::timestamptz, $5::timestamptz)
+        on conflict (connection_name) do nothing returning connection_name`,
+      [name, type, uri, owner, formatTimestamp(now)],
+    );
+    await noteOwner(client, { of: 'connections', owner });
+    return rows.length > 0;
+  });
 }
 
 /** False when there is none of that name. */
@@ -72,11 +76,15 @@ export async function updateConnection(
 
 /** With its privileges. False when there is none of that name. */
 export async function deleteConnection(client: SqlClient, name: string): Promise<boolean> {
-  const rows = await client.query(
-    'delete from public.external_connections where connection_name = $1 returning connection_name',
-    [name],
-  );
-  return rows.length > 0;
+  return inTransaction(client, async () => {
+    const [deleted] = await client.query(
+      'delete from public.external_connections where connection_name = $1 returning owner_name',
+      [name],
+    );
+    if (deleted === undefined) return false;
+    await noteOwner(client, { of: 'connections', owner: textOf(deleted, 'owner_name') });
+    return true;
+  });
 }
 
 /** Names of the connections on which the user was granted one of these privileges, directly, through a role, or as everybody. */

@@ -185,6 +185,20 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
         end $$`,
       ],
     },
+    {
+      version: 5,
+      name: 'owners of external connections',
+      sql: [
+        // As schedule_owners: a role of the same name, made later, must not find the secrets of the one before.
+        'create table public.connection_owners ()',
+        `do $$ declare owner text; begin
+          for owner in select distinct owner_name from public.external_connections c
+            join pg_catalog.pg_roles r on r.rolname = c.owner_name loop
+            execute pg_catalog.format('grant references on public.connection_owners to %I', owner);
+          end loop;
+        end $$`,
+      ],
+    },
   ],
   control_plane: [
     {

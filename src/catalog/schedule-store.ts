@@ -11,6 +11,7 @@ import {
   textOf,
   timestampOf,
 } from './database.ts';
+import { noteOwner } from './ownership.ts';
 import type {
   OnExecutionFailure,
   OnPreviousRunning,
@@ -128,25 +129,12 @@ async function applyChange(client: SqlClient, change: ScheduleChange): Promise<v
     if (deleted !== undefined) owners.add(textOf(deleted, 'owner_name'));
     await client.query('update public.jobs set schedule_id = null where schedule_id = $1', [String(id)]);
   }
-  for (const owner of owners) await noteOwner(client, owner);
+  for (const owner of owners) await noteOwner(client, { of: 'schedules', owner });
   if (change.settle !== undefined) {
     await client.query('update public.jobs set schedule_settled = true where job_id = $1', [
       String(change.settle),
     ]);
   }
-}
-
-/** A role that owns schedules holds a privilege on an empty table, so that Postgres itself refuses to drop it. */
-async function noteOwner(client: SqlClient, owner: string): Promise<void> {
-  const [row] = await client.query(
-    `select pg_catalog.format(
-        case when exists (select from public.scheduled_jobs where owner_name = $1)
-          then 'grant references on public.schedule_owners to %I'
-          else 'revoke references on public.schedule_owners from %I' end, rolname) as sql
-      from pg_catalog.pg_roles where rolname = $1`,
-    [owner],
-  );
-  if (row !== undefined) await client.query(textOf(row, 'sql'));
 }
 
 async function insertSchedule(client: SqlClient, schedule: ScheduleRecord): Promise<void> {

@@ -186,6 +186,15 @@ describe('external connections', () => {
     assert.ok(!(await list()).includes('of_maker'));
   });
 
+  it('keep their owner from being dropped, and from being impersonated', async () => {
+    await test.postgres('CREATE ROLE leaver LOGIN; GRANT atoll_externalconnection TO leaver');
+    await test.ask(`CREATE EXTERNAL CONNECTION of_leaver AS '${SERVER}'`, { as: 'leaver' });
+    await test.postgres('REVOKE atoll_externalconnection FROM leaver');
+    await assert.rejects(() => test.postgres('DROP ROLE leaver'), { code: '2BP01' });
+    await test.ask('DROP EXTERNAL CONNECTION of_leaver', { as: 'leaver' });
+    await test.postgres('DROP ROLE leaver');
+  });
+
   it('need the capability of the virtual cluster to lead to the node', async () => {
     const system = { in: 'system' } as const;
     await test.ask('ALTER VIRTUAL CLUSTER main REVOKE CAPABILITY can_use_nodelocal_storage', system);

@@ -1,6 +1,7 @@
 /** Backup schedules by psql's way in, on real backups, as the documents show them. */
 import assert from 'node:assert/strict';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { TestDaemon } from '../harness/daemon.ts';
 import { waitFor } from '../harness/wait.ts';
@@ -121,6 +122,26 @@ describe('backup schedules', () => {
       main,
     );
     await untilSucceeded(daemon, text(made?.['schedule_id']), 1);
+    // Secrets are in no log, neither ours nor Postgres's.
+    const secret = 'gehe1mnis';
+    const uri = `postgresql://u:${secret}@h/d?sslpassword=${secret}`;
+    for (const statement of [
+      `CREATE EXTERNAL CONNECTION server AS '${uri}'`,
+      `CREATE EXTERNAL CONNECTION server AS '${uri}'`,
+      `CREATE EXTERNAL CONNECTION broken AS '${uri}' nonsense`,
+      `CREATE SCHEDULE FOR BACKUP INTO 's3://b/p?AWS_SECRET_ACCESS_KEY=${secret}' RECURRING '@daily'`,
+      "BACKUP INTO 'external://server/x'",
+    ]) {
+      const told = await daemon.query(statement, main).then(JSON.stringify, String);
+      assert.ok(!told.includes(secret), statement);
+    }
+    const logs = (await readdir(daemon.store, { recursive: true })).filter((name) =>
+      /(^|\/)[^/]*\.log$/.test(name),
+    );
+    assert.ok(logs.length >= 2, logs.join(', '));
+    for (const log of logs)
+      assert.ok(!(await readFile(join(daemon.store, log), 'utf8')).includes(secret), log);
+
     // As a table of a query, in both protocols.
     const client = await daemon.connect(main);
     const source = 'WITH x AS (SHOW SCHEDULES) SELECT id FROM x';
