@@ -265,6 +265,8 @@ const FORBIDDEN: Readonly<Record<string, string>> = {
   "LOAD '/tmp/atoll-escape.so'": '42501',
   "CREATE FUNCTION f() RETURNS int LANGUAGE c AS '/tmp/atoll-escape', 'f'": '42501',
   "SELECT pg_create_logical_replication_slot('s', '/tmp/atoll-escape')": '42501',
+  "SELECT pg_drop_replication_slot('atoll_vault')": '42501',
+  "SELECT pg_replication_slot_advance('atoll_vault', '0/1')": '42501',
   "SELECT pg_copy_logical_replication_slot('s', 't', false, '/tmp/atoll-escape')": '42501',
   "SELECT pg_create_physical_replication_slot('s')": '42501',
   "CREATE TABLESPACE s LOCATION '/tmp'": '42501',

@@ -209,10 +209,9 @@ export class ReceivedLog implements AsyncDisposable {
     return this.#reader.completeLsn === this.#endLsn;
   }
 
-  /** Every moment up to here is known from bytes that are durable. */
+  /** Every moment up to here is known from bytes that are durable; never goes back. */
   get durableTime(): Timestamp | null {
-    const idle = this.#tracker.idleThrough;
-    return idle !== null && this.#durableLsn === this.#endLsn ? idle : this.#durableTime;
+    return this.#durableTime;
   }
 
   get gaps(): readonly LogGap[] {
@@ -250,7 +249,9 @@ export class ReceivedLog implements AsyncDisposable {
   /** The server has told that nothing was committed behind the log's end up to `time`. */
   noteIdle(time: Timestamp): void {
     assert(this.isWhole, 'nothing is under way when idleness is noted');
+    assert(this.#durableLsn === this.#endLsn, 'idleness is known of what is durable');
     this.#tracker.noteIdle({ lsn: this.#endLsn, time, timelineId: this.timelineId });
+    this.#noteTime(time);
   }
 
   /** Makes what is known of idleness last. */
@@ -298,6 +299,10 @@ export class ReceivedLog implements AsyncDisposable {
     }
   }
 
+  #noteTime(time: Timestamp | null): void {
+    if (time !== null && (this.#durableTime === null || time > this.#durableTime)) this.#durableTime = time;
+  }
+
   async #sync(): Promise<void> {
     const target = this.#endLsn;
     const time = this.#writtenTime;
@@ -314,7 +319,7 @@ export class ReceivedLog implements AsyncDisposable {
       faultPoint('vault.after_sync');
       this.#durableLsn = target;
     }
-    this.#durableTime = time;
+    this.#noteTime(time);
     // Behind the log: an entry never tells of what is not durable.
     await this.#index.append(entries);
     if (entries.length > 0) faultPoint('vault.after_index');

@@ -1,5 +1,5 @@
 /** Receives the log of one virtual cluster: connects, goes on where the vault ends, makes durable, acknowledges, and tries again. */
-import { mkdir, realpath, statfs } from 'node:fs/promises';
+import { realpath, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   AppError,
@@ -52,6 +52,7 @@ const FREE_BYTES_MIN = 64n * 1024n * 1024n;
 
 /** How long a server may take to answer when reception is ended. */
 const DRAIN_MS_MAX = 5000;
+const DRAIN_ANSWERS = 2;
 /** The private socket of an instance. */
 const SOCKET_NAME = '.s.PGSQL.5432';
 const NOWHERE = 0n as Lsn;
@@ -160,6 +161,7 @@ export class Receiver {
   async stop(): Promise<void> {
     await this.#drain();
     this.#stopping.abort();
+    this.#syncNow.abort();
     await this.#running;
   }
 
@@ -291,7 +293,7 @@ export class Receiver {
     this.#beside(async () => {
       try {
         while (stream.log.unsyncedBytes > 0 && this.#stream === stream) {
-          const signal = AbortSignal.any([this.#syncNow.signal, this.#stopping.signal]);
+          const { signal } = this.#syncNow;
           await this.#options.clock.sleep(SYNC_MS, { signal }).catch(() => undefined);
           this.#syncNow = new AbortController();
           await this.#sync(stream);
@@ -322,17 +324,17 @@ export class Receiver {
     });
   }
 
-  /** Everything that was sent when this was called is taken and durable. */
+  /** Waits until what the server had flushed when this was called has come: before a second answer it looks for more. */
   async #drain(): Promise<void> {
-    const stream = this.#stream;
-    if (stream === null) return;
-    const answered = Promise.withResolvers<void>();
-    this.#onAnswer = answered.resolve;
-    this.#acknowledge(stream, { isReplyWanted: true });
     const waiting = new AbortController();
     const signal = AbortSignal.any([waiting.signal, this.#stopping.signal]);
     const patience = this.#options.clock.sleep(DRAIN_MS_MAX, { signal }).catch(() => undefined);
-    await Promise.race([answered.promise, patience]);
+    for (let answers = 0; answers < DRAIN_ANSWERS && this.#stream !== null; answers++) {
+      const answered = Promise.withResolvers<void>();
+      this.#onAnswer = answered.resolve;
+      this.#acknowledge(this.#stream, { isReplyWanted: true });
+      await Promise.race([answered.promise, patience]);
+    }
     waiting.abort();
     this.#onAnswer = null;
   }
@@ -482,7 +484,7 @@ export class Receiver {
         `the log takes ${this.#storedBytes} bytes, its limit is ${bytesMax}`,
       );
     }
-    await mkdir(store.directory, { recursive: true, mode: 0o700 });
+    await makeFolderDurably(store.directory);
     const { bavail, bsize } = await statfs(store.directory, { bigint: true });
     if (bavail * bsize < FREE_BYTES_MIN) {
       throw new AppError(

@@ -1,6 +1,5 @@
 /** The daemon's side of the vault: one process for all virtual clusters, started again when it ends, told again what to follow. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdir } from 'node:fs/promises';
 import { getCompileCacheDir } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,6 +14,7 @@ import {
 import type { VaultHost, VaultSource, VaultStatus } from '../store-contract.ts';
 import { FAULT_POINT_VARIABLE } from '../worker/fault-point.ts';
 import { fromWireError } from '../worker/wire-error.ts';
+import { makeFolderDurably } from './files.ts';
 import type { FromVault, ToVault } from './messages.ts';
 
 const RESTART_MS = { first: 100, max: 5000 };
@@ -43,7 +43,7 @@ export interface VaultHostOptions {
 }
 
 export async function openVaultHost(options: VaultHostOptions): Promise<VaultHost> {
-  await mkdir(options.directory, { recursive: true, mode: 0o700 });
+  await makeFolderDurably(options.directory);
   return new ProcessVaultHost(options);
 }
 

@@ -56,8 +56,10 @@ async function take(message: ToVault): Promise<void> {
 }
 
 async function open(lockPath: string): Promise<void> {
+  const { signal } = ending;
   for (lock = tryFileLock(lockPath); lock === null; lock = tryFileLock(lockPath)) {
-    await clock.sleep(LOCK_RETRY_MS, { signal: ending.signal });
+    await clock.sleep(LOCK_RETRY_MS, { signal }).catch(() => undefined);
+    if (signal.aborted) return;
   }
   send({ kind: 'opened' });
   void tick();
