@@ -171,6 +171,21 @@ describe('who may back up', () => {
     await assert.rejects(mayBackUp('nobody', databases('nowhere')), { sqlstate: '3D000' });
     await assert.rejects(mayBackUp('nobody', tables('nothing')), { sqlstate: '42P01' });
   });
+
+  it('does not tell what is in a database to those who cannot connect to it', async () => {
+    for (const path of ['bank.public.customers', 'bank.public.nothing', 'bank.public.*']) {
+      const decision = requireBackupPrivilege(asker('nobody'), {
+        targets: tables(path),
+        currentDatabase: 'test_db',
+      });
+      await assert.rejects(decision, {
+        sqlstate: '42501',
+        message: 'user nobody does not have BACKUP privilege on what is named of database bank',
+      });
+    }
+    const shown = await test.refusal('SHOW GRANTS ON bank.public.*', { as: 'nobody' });
+    assert.equal(shown.sqlstate, '42501');
+  });
 });
 
 describe('who may restore', () => {

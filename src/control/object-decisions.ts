@@ -4,7 +4,7 @@ import type { BackupTargets, RestoreTargets } from '../sql/index.ts';
 import { CARRIED, IS_TENANTS_SCHEMA, RELATION_KINDS } from './object-carriers.ts';
 import { type Asker, holdsPrivilege, requirePrivilege } from './privileges.ts';
 import { ensurePrivilegeStore } from './privilege-store.ts';
-import { requireDatabases, resolveTables, type TableTarget } from './privilege-targets.ts';
+import { mayConnect, requireDatabases, resolveTables, type TableTarget } from './privilege-targets.ts';
 
 /** Who may back up: holders of BACKUP on each target; or, as in the legacy model, those who can read all of it anyway. */
 export async function requireBackupPrivilege(
@@ -123,11 +123,18 @@ async function requireTableBackup(
       table.name ?? null,
     ],
   });
-  if (table.name !== undefined && rows.length === 0) {
+  const refused = rows.find(({ may }) => may !== 'true');
+  if (refused === undefined && (rows.length > 0 || table.name === undefined)) return;
+  if (!(await mayConnect(asker, database))) {
+    throw refusal(
+      asker,
+      `BACKUP privilege on what is named of database ${database}`,
+      'the owners of the tables can GRANT BACKUP ON TABLE',
+    );
+  }
+  if (refused === undefined) {
     throw new InputError('table_not_found', `relation "${table.name}" does not exist`);
   }
-  const refused = rows.find(({ may }) => may !== 'true');
-  if (refused === undefined) return;
   throw refusal(
     asker,
     `BACKUP privilege on relation ${refused['name']}`,

@@ -73,7 +73,21 @@ async function hasSchema(asker: Asker, options: { database: string; schema: stri
   return rows.length > 0;
 }
 
-/** @throws InputError `object_not_found` */
+/** Whether the user could look into the database: who cannot is not told what is in it. */
+export async function mayConnect(asker: Asker, database: string): Promise<boolean> {
+  const rows = await asker.instance.withSystemClient(
+    (client) =>
+      client.query(
+        `select from pg_catalog.pg_roles u, pg_catalog.pg_database d where u.rolname = $1 and d.datname = $2
+          and pg_catalog.has_database_privilege(u.oid, d.oid, 'CONNECT')`,
+        [asker.user, database],
+      ),
+    asker,
+  );
+  return rows.length > 0;
+}
+
+/** @throws InputError `database_not_found` */
 export async function requireDatabases(asker: Asker, names: readonly string[]): Promise<void> {
   for (const name of names) {
     if (await isDatabaseName(asker, name)) continue;

@@ -1,4 +1,5 @@
 /** SHOW GRANTS [ON ...] [FOR ...]: Postgres's privileges and ours in one list. */
+import { InputError } from '../base/index.ts';
 import type { PrivilegeObject, RoleReference, Statement } from '../sql/index.ts';
 import { requireConnection } from './connection-access.ts';
 import type { Cell, Column, ExecuteContext } from './contract.ts';
@@ -6,7 +7,7 @@ import type { Core } from './core.ts';
 import { CARRIED, CARRIER_COLUMN, IS_TENANTS_SCHEMA, RELATION_KINDS } from './object-carriers.ts';
 import type { Asker } from './privileges.ts';
 import { ensurePrivilegeStore } from './privilege-store.ts';
-import { requireDatabases, resolveTables, type TableTarget } from './privilege-targets.ts';
+import { mayConnect, requireDatabases, resolveTables, type TableTarget } from './privilege-targets.ts';
 import { requireRoles, roleNames } from './role-lookup.ts';
 import { type UseCase, askerOf, columnsOf, rowsResult } from './use-case.ts';
 
@@ -137,6 +138,11 @@ async function tableRows(
   options: { database: string; table: TableTarget },
 ): Promise<readonly Row[]> {
   const { database, table } = options;
+  if (!(await mayConnect(asker, database))) {
+    throw new InputError('insufficient_privilege', `permission denied for database ${database}`, {
+      hint: `GRANT CONNECT ON DATABASE ${database} lets a role see what is in it`,
+    });
+  }
   return asker.instance.withReaderClient({ database, signal: asker.signal }, (client) =>
     client.query(
       `select pg_catalog.current_database()::text as database_name, n.nspname as schema_name, c.relname as table_name,
