@@ -199,6 +199,11 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
         end $$`,
       ],
     },
+    {
+      version: 6,
+      name: 'databases of schedules',
+      sql: ["alter table public.scheduled_jobs add column database_name text not null default 'defaultdb'"],
+    },
   ],
   control_plane: [
     {

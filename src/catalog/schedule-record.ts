@@ -14,6 +14,8 @@ export interface ScheduleRecord {
   readonly label: string;
   /** Who made it; its runs have this user's privileges. */
   readonly owner: string;
+  /** Where it was made: names without one in its statement mean this database's. */
+  readonly database: string;
   readonly created: Timestamp;
   /** The crontab as it was written. */
   readonly recurrence: string;

@@ -79,7 +79,8 @@ const COLUMNS = `schedule_id, label, owner_name, ${microsecondsOf('created')} as
   ${microsecondsOf('next_run')} as next_run_us, message, on_previous_running, on_execution_failure, backup_type, statement,
   partner_id, waits_for_full_after,
   updates_last_backup_metric::text as updates_last_backup_metric,
-  ignore_existing_backups::text as ignore_existing_backups, ${microsecondsOf('first_run')} as first_run_us, incarnation`;
+  ignore_existing_backups::text as ignore_existing_backups, ${microsecondsOf('first_run')} as first_run_us, incarnation,
+  database_name`;
 
 const LISTED = `select ${COLUMNS}, coalesce(running.count, 0)::text as jobs_running
   from public.scheduled_jobs s
@@ -141,9 +142,9 @@ async function insertSchedule(client: SqlClient, schedule: ScheduleRecord): Prom
   await client.query(
     `insert into public.scheduled_jobs (schedule_id, owner_name, created, backup_type, first_run, label, recurrence,
         next_run, message, on_previous_running, on_execution_failure, statement, partner_id, waits_for_full_after,
-        updates_last_backup_metric, ignore_existing_backups, incarnation)
+        updates_last_backup_metric, ignore_existing_backups, incarnation, database_name)
       values ($1, $2, $3::timestamptz, $4, $5::timestamptz, $6, $7, $8::timestamptz, $9, $10, $11, $12, $13, $14, $15,
-        $16, $17::uuid)`,
+        $16, $17::uuid, $18)`,
     [
       String(schedule.id),
       schedule.owner,
@@ -151,6 +152,7 @@ async function insertSchedule(client: SqlClient, schedule: ScheduleRecord): Prom
       schedule.backupType,
       timeParameter(schedule.firstRun),
       ...mutableColumns(schedule),
+      schedule.database,
     ],
   );
 }
@@ -231,6 +233,7 @@ function scheduleOf(row: Row): ScheduleRecord {
     id: BigInt(textOf(row, 'schedule_id')) as ScheduleId,
     label: textOf(row, 'label'),
     owner: textOf(row, 'owner_name'),
+    database: textOf(row, 'database_name'),
     created: BigInt(textOf(row, 'created_us')) as Timestamp,
     recurrence: textOf(row, 'recurrence'),
     nextRun: timestampOf(row['next_run_us']),

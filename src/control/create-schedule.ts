@@ -168,6 +168,7 @@ function newSchedules(
     ...shared,
     id: fullId,
     owner: context.session.user,
+    database: context.session.database,
     created: now,
     recurrence: recurrence.full.text,
     // Nothing can be appended before there is a full backup: a pair does not wait for its first time.

@@ -10,9 +10,6 @@ import { type Core, loggerOf } from './core.ts';
 
 export type BackupStatement = Extract<Statement, { kind: 'backup' }>;
 
-/** The database of whoever asks in no database's name. */
-const DATABASE = 'defaultdb';
-
 /** Reads the statement of a schedule. @throws CorruptError when it is none that this program wrote */
 export function scheduledStatement(schedule: ScheduleRecord): BackupStatement {
   const node = parseStatement(schedule.statement)?.node;
@@ -85,7 +82,7 @@ function contextOf(
       virtualClusterId,
       virtualClusterName,
       user: schedule.owner,
-      database: DATABASE,
+      database: schedule.database,
       applicationName: `schedule ${schedule.id}`,
     },
     transaction: 'idle',

@@ -20,6 +20,7 @@ const active: ScheduleRecord = {
   id: 7n as ScheduleId,
   label: 'nightly',
   owner: 'root',
+  database: 'defaultdb',
   created: DUE,
   recurrence: '@daily',
   nextRun: DUE,

@@ -148,6 +148,7 @@ class Rig {
       id: this.ids.next() as bigint as ScheduleId,
       label: 'nightly',
       owner: 'root',
+      database: 'defaultdb',
       created: this.clock.now(),
       recurrence: '@daily',
       nextRun: this.clock.now(),
