@@ -479,6 +479,42 @@ describe('a vault', () => {
     assert.equal(rig.status.oldestLsn, state.toLsn);
   });
 
+  it('makes its slot anew when the instance has given it up rather than fill its disk', async () => {
+    await rig.begin();
+    const before = { engine, systemIdentifier: rig.systemIdentifier };
+    await using small = await BareEngine.open({
+      walSegmentMiB: 1,
+      settings: { wal_level: 'logical', max_slot_wal_keep_size: '1MB', autovacuum: 'off' },
+    });
+    await small.start();
+    try {
+      engine = small;
+      const [row] = await query('SELECT system_identifier::text AS id FROM pg_control_system()');
+      rig.systemIdentifier = BigInt(String(row?.['id']));
+      await rig.host.follow(rig.source());
+      await write(1);
+      await rig.catchUp();
+      await rig.host.unfollow(ID);
+      await write(6);
+      await waitFor('the slot to be given up', async () => {
+        await query('CHECKPOINT');
+        const [slot] = await query(
+          `SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'atoll_vault'`,
+        );
+        return slot?.['wal_status'] === 'lost';
+      });
+      await rig.host.follow(rig.source());
+      await waitFor('the gap', () => rig.status.state.kind === 'gap');
+      assert.ok(rig.logger.has('gave up the slot of the vault'));
+      await write(1);
+      await rig.compare(await rig.catchUp());
+    } finally {
+      await rig.host.unfollow(ID);
+      engine = before.engine;
+      rig.systemIdentifier = before.systemIdentifier;
+    }
+  });
+
   it('is never two: another one waits until the first has ended', async () => {
     await rig.begin();
     await rig.host.follow(rig.source());
