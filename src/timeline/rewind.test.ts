@@ -63,6 +63,7 @@ describe(`a rewind in place, work of seed ${SEED}`, () => {
       [],
       `seed ${SEED}`,
     );
+    await rig.verifyChecksums(instance);
   }
 
   before(async () => {

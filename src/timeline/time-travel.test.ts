@@ -14,6 +14,7 @@ import {
 } from '../../test/harness/workload.ts';
 import { isAppError, type Lsn } from '../base/index.ts';
 import type { Instance } from '../instance/index.ts';
+import type { CaptureBaseResult } from './index.ts';
 
 const ROOT = { user: 'root', database: 'defaultdb' };
 /** More points and longer work when somebody asks for it. */
@@ -55,6 +56,7 @@ async function assertHolds(rig: TimelineRig, instance: Instance, seen: Seen): Pr
     database: 'defaultdb',
   });
   assert.deepEqual(damage, [], `seed ${SEED}`);
+  await rig.verifyChecksums(instance);
 }
 
 describe(`any moment of a timeline, work of seed ${SEED}`, () => {
@@ -69,20 +71,24 @@ describe(`any moment of a timeline, work of seed ${SEED}`, () => {
     await withTenant(rig.source, ROOT, async (client) => {
       await runStep(client, workload.begin());
       beforeBase = await rig.position();
-      let capture: Promise<unknown> | undefined = rig.captureBase();
+      let capture: Promise<CaptureBaseResult> | undefined = rig.captureBase();
+      let first: CaptureBaseResult | undefined;
       for (let step = 0; step < STEPS; step++) {
         await runStep(client, workload.next());
         if (step === Math.trunc(STEPS / 4)) {
-          await capture;
+          first = await capture;
           capture = undefined;
         }
-        // A second base, captured while the work goes on.
-        if (step === Math.trunc(STEPS / 2)) capture = rig.captureBase();
+        // A second base on top of the first, captured while the work goes on.
+        if (step === Math.trunc(STEPS / 2)) {
+          capture = rig.captureBase({ onto: first?.base.subdirectory ?? null });
+        }
         if (step > STEPS / 4 && dice.roll() < 0.2) {
           moments.push(await see(rig, client));
         }
       }
-      await capture;
+      const second = await capture;
+      assert.equal(second?.base.baseSubdirectory, first?.base.subdirectory);
     });
   });
 

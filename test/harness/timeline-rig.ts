@@ -8,16 +8,15 @@ import type { Instance, ProvedIncarnation } from '../../src/instance/index.ts';
 import { parseWalSegmentName, walSegmentStart } from '../../src/pg/index.ts';
 import { openWalSegment } from '../../src/timeline/capture/read-wal.ts';
 import type {
-  BackupSummary,
+  CaptureBaseResult,
   IncarnationRecord,
   PointResult,
   TimelinePoint,
   TimelineStoreLocation,
 } from '../../src/timeline/index.ts';
-import { createPointWorker } from '../../src/timeline/index.ts';
+import { createCaptureWorker, createPointWorker } from '../../src/timeline/index.ts';
 import { writeWalObject } from '../../src/timeline/objects/wal-writer.ts';
 import {
-  basesDirectory,
   closedSegmentName,
   openSegmentName,
   timelineStoreLocation,
@@ -38,6 +37,8 @@ export class TimelineRig implements AsyncDisposable {
   readonly rig: BackupRig;
   readonly location: TimelineStoreLocation;
   readonly worker;
+  readonly #capture;
+  #nextBase = 1;
   readonly #records = new Map<IncarnationId, IncarnationRecord>();
 
   private constructor(rig: BackupRig) {
@@ -48,6 +49,7 @@ export class TimelineRig implements AsyncDisposable {
     });
     const { logger } = rig.store;
     this.worker = createPointWorker({ clock: systemClock(), logger, isLimited: false });
+    this.#capture = createCaptureWorker({ clock: systemClock(), logger, isLimited: false });
   }
 
   static async open(): Promise<TimelineRig> {
@@ -78,21 +80,39 @@ export class TimelineRig implements AsyncDisposable {
     });
   }
 
-  captureBase(source?: Instance): Promise<BackupSummary> {
-    const directory = basesDirectory(this.location);
-    const collection = { displayUri: directory, directory };
-    if (source === undefined) return this.rig.backup({ collection });
-    const { dataDirectory, socketDirectory, identity } = source;
-    const { virtualClusterId, virtualClusterName } = this.source.identity;
-    return this.rig.backup({
-      collection,
-      source: { ...identity, dataDirectory, socketDirectory, virtualClusterId, virtualClusterName },
-    });
+  /** A base of the served virtual cluster; on top of an older one when that is named. */
+  async captureBase({ onto = null }: { onto?: string | null } = {}): Promise<CaptureBaseResult> {
+    const { identity, dataDirectory, socketDirectory } = this.source;
+    const { rig, location: store, incarnations } = this;
+    return this.#capture.captureBase(
+      {
+        source: { ...identity, dataDirectory, socketDirectory },
+        store,
+        subdirectory: rig.newSubdirectory(),
+        clusterId: rig.store.host.clusterId,
+        key: rig.key,
+        jobId: `base-${this.#nextBase++}`,
+        attempt: 1,
+        packBytesMax: 16 * 1024 * 1024,
+        release: '26.2',
+        onto,
+        incarnations,
+      },
+      { onProgress: () => undefined, signal: NEVER },
+    );
   }
 
-  /** Position at which the next record will begin. */
+  /** Reads every page of a running virtual cluster and checks its checksum, as a backup of it does. */
+  async verifyChecksums(instance: Instance): Promise<void> {
+    const { identity, dataDirectory, socketDirectory } = instance;
+    const collection = this.rig.newCollection(`checksums-${identity.incarnation}`);
+    await this.rig.backup({ collection, source: { ...identity, dataDirectory, socketDirectory } });
+  }
+
+  /** Position at which the next record will begin; all before it is durable when this returns. */
   async position(source: Instance = this.source): Promise<Lsn> {
     const [row] = await withOwn(source, 'SELECT pg_current_wal_insert_lsn()::text AS lsn');
+    await withOwn(source, `SELECT pg_logical_emit_message(true, 'rig', 'flush', true)`);
     return parseLsn(String(row?.['lsn']));
   }
 
