@@ -1,42 +1,25 @@
-/**
- * One daemon per store. The lock is a POSIX lock that SQLite holds on `<store>/lock`: the kernel gives it back when the
- * process ends, however it ends. Nothing else may ever open that file in this process: closing it would drop the lock.
- */
+/** One daemon per store. */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { DatabaseSync } from 'node:sqlite';
-import { AppError, errnoOf } from '../base/index.ts';
+import { AppError, errnoOf, type FileLock, tryFileLock } from '../base/index.ts';
 import type { StoreLayout } from './store-layout.ts';
 
-/** `SQLITE_BUSY`, the primary code in the low byte. */
-const SQLITE_BUSY = 5;
-
-export interface StoreLock {
-  /** Gives the store back. Harmless when called twice. */
-  release(): void;
-}
+export type StoreLock = FileLock;
 
 /** @throws AppError `store_in_use`, `store_invalid` */
 export function lockStore(layout: StoreLayout): StoreLock {
-  let database: DatabaseSync | undefined;
-  try {
-    database = new DatabaseSync(layout.lock);
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
-  } catch (error) {
-    database?.close();
-    throw isBusy(error) ? inUse(layout) : unlockable(layout, error);
-  }
+  const lock = tryLock(layout);
+  if (lock === null) throw inUse(layout);
   // Read by a human or by `inUse` only, so neither synced nor replaced atomically.
   writeFileSync(layout.lockHolder, `${process.pid}\n`, { mode: 0o600 });
-  const held = database;
-  return {
-    release: () => {
-      if (held.isOpen) held.close();
-    },
-  };
+  return lock;
 }
 
-function isBusy(error: unknown): boolean {
-  return error instanceof Error && 'errcode' in error && (Number(error.errcode) & 0xff) === SQLITE_BUSY;
+function tryLock(layout: StoreLayout): FileLock | null {
+  try {
+    return tryFileLock(layout.lock);
+  } catch (error) {
+    throw unlockable(layout, error);
+  }
 }
 
 function inUse(layout: StoreLayout): AppError {
