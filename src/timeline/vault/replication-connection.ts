@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import {
   AppError,
   CancelledError,
+  errnoOf,
   formatLsn,
   type Lsn,
   parseLsn,
@@ -275,7 +276,8 @@ export class ReplicationConnection implements Disposable {
 
   #lost(cause: unknown): Error {
     if (this.#signal.aborted) return new CancelledError('cancelled', { cause: this.#signal.reason });
-    const reason = cause === undefined ? 'the instance closed it' : toError(cause).message;
+    // The name of the error alone: its message would show where the socket lies.
+    const reason = cause === undefined ? 'the instance closed it' : (errnoOf(cause) ?? toError(cause).name);
     return new AppError('connection_failure', `the replication connection was lost: ${reason}`, { cause });
   }
 }
