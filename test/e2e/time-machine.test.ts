@@ -76,7 +76,17 @@ describe('the time machine', () => {
   it('makes a branch of any moment since', async () => {
     await inside('main', `INSERT INTO diary (what) VALUES ('second')`);
     const between = await now();
+    const [{ at } = { at: '' }] = await inside(
+      'main',
+      `INSERT INTO diary (what) VALUES ('third') RETURNING clock_timestamp()::text AS at`,
+    );
     await inside('main', `DELETE FROM diary`);
+    // A moment within a transaction is before its commit, be it by microseconds.
+    await system(`CREATE VIRTUAL CLUSTER eve FROM VIRTUAL CLUSTER main AS OF SYSTEM TIME '${String(at)}'`);
+    await system('ALTER VIRTUAL CLUSTER eve START SERVICE SHARED');
+    assert.equal(await rowsOf('eve'), 'first,second');
+    await system('ALTER VIRTUAL CLUSTER eve STOP SERVICE');
+    await system('DROP VIRTUAL CLUSTER eve IMMEDIATE');
     await system(`CREATE VIRTUAL CLUSTER yesterday FROM VIRTUAL CLUSTER main AS OF SYSTEM TIME '${between}'`);
     await system('ALTER VIRTUAL CLUSTER yesterday START SERVICE SHARED');
     assert.equal(await rowsOf('yesterday'), 'first,second');
