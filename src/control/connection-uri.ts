@@ -1,6 +1,7 @@
 /** What the URI of an external connection may be. Its text holds secrets, so no message repeats more than its scheme. */
 import { InputError } from '../base/index.ts';
 import type { ConnectionType } from '../catalog/index.ts';
+import { REDACTED } from '../sql/index.ts';
 import { notAvailable } from './values.ts';
 
 export type ConnectionDriver = 'nodelocal' | 'userfile' | 'postgresql';
@@ -84,7 +85,7 @@ function requireUserfile(uri: string): void {
   if ((match[3] ?? '') !== '') {
     throw new InputError(
       'parameter_invalid',
-      `unknown userfile query parameters: ${namesOf(match[3] ?? '')}`,
+      `unknown userfile query parameters: ${namesOf(match[3] ?? '').join(', ')}`,
     );
   }
 }
@@ -93,20 +94,20 @@ function requireServer(uri: string): void {
   if (!URL.canParse(uri)) throw invalid('it is no server', 'write postgresql://user@host:26257/database');
   const { hostname, searchParams } = new URL(uri);
   if (hostname === '') throw invalid('it names no host', 'write postgresql://user@host:26257/database');
-  const unknown = [...searchParams.keys()].filter((name) => !SERVER_PARAMETERS.has(name));
-  if (unknown.length > 0) {
+  if ([...searchParams.keys()].some((name) => !SERVER_PARAMETERS.has(name))) {
+    const unknown = namesOf(new URL(uri).search).filter((name) => !SERVER_PARAMETERS.has(name));
     throw new InputError('parameter_invalid', `unknown postgresql query parameters: ${unknown.join(', ')}`, {
       hint: `known are ${[...SERVER_PARAMETERS].join(', ')}`,
     });
   }
 }
 
-function namesOf(query: string): string {
+/** Names of parameters, for a message. What is no plain name may be a piece of a secret that should have been escaped. */
+function namesOf(query: string): readonly string[] {
   return query
     .slice(1)
     .split('&')
-    .map((parameter) => parameter.split('=', 1)[0])
-    .join(', ');
+    .map((parameter) => /^([A-Za-z_]{1,40})=/.exec(parameter)?.[1] ?? REDACTED);
 }
 
 function invalid(reason: string, hint: string): InputError {

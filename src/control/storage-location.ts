@@ -17,12 +17,22 @@ export interface ConnectionReference {
 export function parseExternalUri(uri: string): ConnectionReference | undefined {
   if (!/^external:/i.test(uri)) return undefined;
   const match = /^external:\/\/([^/?#]+)(\/[^?#]*)?$/i.exec(uri);
-  if (match === null) {
+  const name = match === null ? undefined : decoded(match[1] ?? '');
+  if (match === null || name === undefined) {
     throw new InputError('parameter_invalid', 'invalid storage URI: not an external connection', {
       hint: 'write external://name or external://name/path; parameters belong into the connection',
     });
   }
-  return { name: decodeURIComponent(match[1] ?? ''), path: match[2] ?? '' };
+  return { name, path: match[2] ?? '' };
+}
+
+/** Undefined for a malformed escape. */
+function decoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The URI with a path put behind its own, before its parameters. */
