@@ -94,7 +94,7 @@ describe('the catalog in a real database', () => {
 
   it('takes up a migration that died half way', async () => {
     await execute("delete from public.migrations where migration_set = 'control_plane'");
-    await execute('drop table public.timeline_checks');
+    await execute('drop table public.timeline_checks, public.timeline_verify');
     await execute('drop table public.virtual_cluster_capabilities, public.virtual_cluster_settings');
     await execute(
       'drop table public.virtual_clusters, public.control_plane; drop index public.jobs_by_target',

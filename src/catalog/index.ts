@@ -17,3 +17,4 @@ export * from './virtual-cluster-catalog.ts';
 export type { VirtualClusterRecord } from './virtual-cluster-rows.ts';
 export * from './virtual-cluster-state.ts';
 export * from './timeline-check-store.ts';
+export * from './timeline-verify-store.ts';

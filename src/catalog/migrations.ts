@@ -253,6 +253,22 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
         'create index timeline_checks_by_virtual_cluster on public.timeline_checks (virtual_cluster_id, started)',
       ],
     },
+    {
+      version: 3,
+      name: 'what of timelines was read again, and is damaged',
+      sql: [
+        `create table public.timeline_verify (
+          virtual_cluster_id int8 primary key references public.virtual_clusters on delete cascade,
+          round_started timestamptz not null,
+          last_pass timestamptz not null,
+          after text,
+          is_round_over bool not null,
+          read_bytes int8 not null,
+          all_bytes int8 not null,
+          damage jsonb not null
+        )`,
+      ],
+    },
   ],
 };
 

@@ -483,6 +483,15 @@ const declared = {
     description:
       'log since the newest base of a timeline from which on a new one is captured: not much more is ever replayed',
   },
+  'timeline.check.interval': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    type: DURATION,
+    defaultValue: '168h0m0s',
+    description:
+      'time between two restores of a virtual cluster to a random moment that are tried out on a copy; 0 for never',
+  },
   'timeline.disk.free_min': {
     ...systemOnly,
     ...active,
@@ -508,6 +517,14 @@ const declared = {
     defaultValue: '256 GiB',
     description:
       'room on disk that the timeline of a virtual cluster may take; beyond, its window becomes shorter',
+  },
+  'timeline.verify.interval': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    type: DURATION,
+    defaultValue: '168h0m0s',
+    description: 'time within which everything that a timeline stores is read again and checked; 0 for never',
   },
   'timeseries.storage.enabled': {
     ...systemOnly,

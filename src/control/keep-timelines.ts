@@ -5,13 +5,16 @@ import { type KeptTimeline, TimelineKeeper } from '../jobs/index.ts';
 import { createTimelineRetention, timelineStoreLocation } from '../timeline/index.ts';
 import { captureSource } from './capture-source.ts';
 import type { Core } from './core.ts';
+import { createVerifier } from './verify-timelines.ts';
 
 /** Keeps the timelines of all virtual clusters that serve, until the daemon stops. On a node that keeps none it ends at once. */
 export async function keepTimelines(core: Core): Promise<void> {
   const { timeline, clock, logger, rng, cluster } = core.options;
   if (timeline === undefined) return;
+  const verifier = createVerifier(core, timeline);
   const keeper = new TimelineKeeper({
     ...timeline,
+    damage: (id) => verifier.damage(id),
     retention: createTimelineRetention({ rng }),
     clusterId: cluster.id,
     key: cluster.key,
@@ -21,7 +24,7 @@ export async function keepTimelines(core: Core): Promise<void> {
     kept: () => core.catalog.list().flatMap((record) => keptTimeline(core, record)),
     disk: () => roomOf(core),
   });
-  await keeper.run({ signal: core.signal });
+  await Promise.all([keeper.run(core), verifier.run(core)]);
 }
 
 /** None of one that does not serve, or whose time machine is switched off. */

@@ -1,9 +1,9 @@
-/** SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER x: how the restores fared that were tried out, newest first. */
-import { SYSTEM_VIRTUAL_CLUSTER_ID } from '../base/index.ts';
-import { type ListedTimelineCheck, listTimelineChecks } from '../catalog/index.ts';
+/** SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER x: what is damaged, and how the restores fared that were tried out, newest first. */
+import type { DamageRecord, ListedTimelineCheck } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { Cell } from './contract.ts';
-import { requireRecord, lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
+import { whatIsKnown } from './verify-timelines.ts';
+import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
 import { type UseCase, columnsOf, rowsResult, timestampCell } from './use-case.ts';
 
 type ShowTimelineChecks = Extract<Statement, { kind: 'show_timeline_checks' }>;
@@ -28,14 +28,19 @@ export const showTimelineChecks: UseCase<ShowTimelineChecks> = {
   async run(core, statement, context) {
     await requireManager(core, context);
     const { id } = lookupVirtualCluster(core, statement.name);
-    const system = core.services.instanceOf(requireRecord(core, SYSTEM_VIRTUAL_CLUSTER_ID));
-    const checks = await system.withSystemClient(
-      (client) => listTimelineChecks(client, { virtualClusterId: id }),
-      context,
-    );
-    return rowsResult(COLUMNS, checks.map(checkRow));
+    const { known, checks } = await whatIsKnown(core);
+    const damage = known.find(({ virtualClusterId }) => virtualClusterId === id)?.damage ?? [];
+    const own = checks.filter(({ virtualClusterId }) => virtualClusterId === id);
+    return rowsResult(COLUMNS, [...damage.map(damageRow), ...own.map(checkRow)]);
   },
 };
+
+/** What cannot be read any more of what the timeline stores. */
+function damageRow({ object, reason, bases }: DamageRecord): readonly Cell[] {
+  const needed = bases.length === 0 ? '' : `; bases ${bases.join(', ')} need it`;
+  const findings = `${object}: ${reason}${needed}`;
+  return COLUMNS.map(({ name }) => (name === 'state' ? 'damaged' : name === 'findings' ? findings : null));
+}
 
 function checkRow(check: ListedTimelineCheck): readonly Cell[] {
   const { counts, findings } = check;

@@ -1,6 +1,6 @@
 /** SHOW TIMELINE FOR VIRTUAL CLUSTER x: what it can be taken back to, and from what. */
 import { type Lsn, type Timestamp, assertNever, formatLsn, isAppError } from '../base/index.ts';
-import type { VirtualClusterRecord } from '../catalog/index.ts';
+import type { DamageRecord, VirtualClusterRecord } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
 import {
   type BaseSummary,
@@ -14,6 +14,7 @@ import type { Cell } from './contract.ts';
 import type { Core } from './core.ts';
 import { requireTimeline, resolveTarget, storeOfTimeline } from './timeline-point.ts';
 import { type UseCase, columnsOf, rowsResult, timestampCell } from './use-case.ts';
+import { damageOf } from './verify-timelines.ts';
 import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
 
 type ShowTimeline = Extract<Statement, { kind: 'show_timeline' }>;
@@ -42,11 +43,12 @@ export const showTimeline: UseCase<ShowTimeline> = {
     const store = storeOfTimeline(core, record);
     const bases = await reader.bases(store, { key: core.options.cluster.key, signal });
     const incarnations = await reader.incarnations(store);
+    const damage = await damageOf(core, record);
     const shown = { core, record, bases, incarnations, status: vault.status(record.id) };
     return rowsResult(COLUMNS, [
       await windowRow(shown, signal),
       ...incarnations.map((incarnation) => logRow(incarnation, shown)),
-      ...bases.map(baseRow),
+      ...bases.map((base) => baseRow(base, damage)),
     ]);
   },
 };
@@ -123,7 +125,8 @@ function logRow(incarnation: IncarnationRecord, { status, incarnations }: Shown)
   ];
 }
 
-function baseRow(base: BaseSummary): readonly Cell[] {
+function baseRow(base: BaseSummary, damage: readonly DamageRecord[]): readonly Cell[] {
+  const damaged = damage.find(({ bases }) => bases.includes(base.subdirectory));
   return [
     'base',
     base.subdirectory,
@@ -134,7 +137,7 @@ function baseRow(base: BaseSummary): readonly Cell[] {
     lsnCell(base.stopLsn),
     String(base.bytes),
     String(base.storedBytes),
-    'complete',
+    damaged === undefined ? 'complete' : `damaged: ${damaged.object}`,
   ];
 }
 

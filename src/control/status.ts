@@ -5,6 +5,7 @@ import { answersClients, type InstanceState } from '../instance/index.ts';
 import type { Core } from './core.ts';
 import { jobFamilies } from './job-metrics.ts';
 import { vaultFamilies } from './vault-metrics.ts';
+import { verifyFamilies } from './verify-metrics.ts';
 
 export interface VirtualClusterStatus {
   readonly id: VirtualClusterId;
@@ -111,6 +112,7 @@ export async function metricFamilies(
     family('sql_conns', 'gauge', 'Open SQL sessions', (of) => of.sessions),
     ...jobFamilies(core, serving),
     ...vaultFamilies(core),
+    ...(await verifyFamilies(core)),
   ];
 }
 

@@ -12,5 +12,10 @@ export * from './schedule-state.ts';
 export * from './scheduler.ts';
 export * from './point-job.ts';
 export * from './timeline-check/check-job.ts';
+export {
+  TimelineVerifier,
+  type TimelineVerifierOptions,
+  type VerifiedTimeline,
+} from './timeline-check/verifier.ts';
 export { type KeptTimeline, TimelineKeeper, type TimelineKeeperOptions } from './timeline-keeper/keeper.ts';
 export type { BasePolicy } from './timeline-keeper/policy.ts';

@@ -10,6 +10,7 @@ import {
   toError,
   type VirtualClusterId,
 } from '../../base/index.ts';
+import type { DamageRecord } from '../../catalog/index.ts';
 import {
   type BaseSummary,
   baseSubdirectoryAfter,
@@ -23,6 +24,7 @@ import {
   type VaultHost,
   type VaultStatus,
 } from '../../timeline/index.ts';
+import { heedDamage } from '../timeline-check/heed-damage.ts';
 import { type BasePolicy, type CaptureDecision, decideCapture } from './policy.ts';
 
 /** Between two rounds. */
@@ -57,6 +59,8 @@ export interface TimelineKeeperOptions {
   readonly logger: Logger;
   /** Those that serve now and have their time machine switched on. */
   readonly kept: () => readonly KeptTimeline[];
+  /** What is known to be damaged; nothing when left out. */
+  readonly damage?: (virtualClusterId: VirtualClusterId) => readonly DamageRecord[];
   /** Room on the disk of the stores, and how much of it shall stay free. */
   readonly disk: () => Promise<{ readonly freeBytes: bigint; readonly freeBytesMin: bigint }>;
 }
@@ -146,13 +150,15 @@ export class TimelineKeeper {
     if (status.state.kind === 'waiting') return false;
     const bases = await reader.bases(store, { key, signal });
     const lineage = await this.#lineage(kept, { bases, status });
-    const decision = decideCapture({
+    const wanted = decideCapture({
       lineage,
       durableLsn: status.durableLsn,
       vaultState: status.state,
       now: clock.now(),
       policy,
     });
+    const damage = this.#options.damage?.(virtualClusterId) ?? [];
+    const decision = heedDamage(wanted, { newest: lineage.at(-1), damage });
     if (decision.kind === 'none') return false;
     await this.#capture(kept, { decision, bases, signal });
     return true;

@@ -1,5 +1,8 @@
 /** Proving that what the timeline store holds can be read, and restored. */
+import type { IncarnationId, Lsn } from '../../base/index.ts';
+import type { ClusterKey } from '../../keys/index.ts';
 import type { BackupProgress } from '../contract.ts';
+import type { TimelineStoreLocation } from '../store-contract.ts';
 
 /** A data directory that no server works in. */
 export interface CheckDirectoryRequest {
@@ -13,11 +16,49 @@ export interface DirectoryCheck {
   readonly findings: readonly string[];
 }
 
+/** Reads what is stored in the order of its names, a part each time. */
+export interface CheckObjectsRequest {
+  readonly store: TimelineStoreLocation;
+  readonly key: ClusterKey;
+  /** The object that was read last; null to begin with the first. */
+  readonly after: string | null;
+  /** No further object is begun when so many bytes were read. */
+  readonly bytesMax: number;
+  /** Objects that were damaged, read again first. */
+  readonly again: readonly string[];
+}
+
+/** A pack, a log object or a manifest of a base, or a closed segment of the log. */
+export interface DamagedObject {
+  /** Path in the store's folder. */
+  readonly object: string;
+  readonly reason: string;
+  /** Folders of the bases that need it; none for a segment of the log. */
+  readonly bases: readonly string[];
+  /** What log a segment holds; null for what belongs to bases. */
+  readonly log: { readonly incarnation: IncarnationId; readonly endLsn: Lsn } | null;
+}
+
+export interface ObjectsCheck {
+  /** Read now, those of `again` not counted. */
+  readonly objects: number;
+  readonly bytes: number;
+  /** Of the whole store. */
+  readonly bytesAll: number;
+  /** The object that was read last; null when there is none behind it. */
+  readonly last: string | null;
+  readonly damage: readonly DamagedObject[];
+}
+
+interface Watched {
+  readonly onProgress: (progress: BackupProgress) => void;
+  readonly signal: AbortSignal;
+}
+
 /** Bulk work that reads and compares, and changes nothing; in a process of its own each time. */
 export interface VerifyWorker {
   /** Checks the checksums of all pages of all relations. */
-  checkDirectory(
-    request: CheckDirectoryRequest,
-    options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
-  ): Promise<DirectoryCheck>;
+  checkDirectory(request: CheckDirectoryRequest, options: Watched): Promise<DirectoryCheck>;
+  /** Checks every byte of stored objects against the checksums they carry. What retention removes meanwhile is not damage. */
+  checkObjects(request: CheckObjectsRequest, options: Watched): Promise<ObjectsCheck>;
 }

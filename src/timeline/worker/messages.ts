@@ -13,7 +13,12 @@ import type {
   PointResult,
   RewindRequest,
 } from '../store-contract.ts';
-import type { CheckDirectoryRequest, DirectoryCheck } from '../verify/contract.ts';
+import type {
+  CheckDirectoryRequest,
+  CheckObjectsRequest,
+  DirectoryCheck,
+  ObjectsCheck,
+} from '../verify/contract.ts';
 import type { WireError } from './wire-error.ts';
 
 export type BulkWork =
@@ -22,7 +27,8 @@ export type BulkWork =
   | { readonly kind: 'capture_base'; readonly request: CaptureBaseRequest }
   | { readonly kind: 'materialize_point'; readonly request: MaterializePointRequest }
   | { readonly kind: 'rewind'; readonly request: RewindRequest }
-  | { readonly kind: 'check_directory'; readonly request: CheckDirectoryRequest };
+  | { readonly kind: 'check_directory'; readonly request: CheckDirectoryRequest }
+  | { readonly kind: 'check_objects'; readonly request: CheckObjectsRequest };
 
 export type ToWorker =
   /** The first message; there is one work for each worker. */
@@ -36,4 +42,5 @@ export type FromWorker =
   | { readonly kind: 'base_done'; readonly result: CaptureBaseResult }
   | { readonly kind: 'point_done'; readonly result: PointResult }
   | { readonly kind: 'directory_checked'; readonly result: DirectoryCheck }
+  | { readonly kind: 'objects_checked'; readonly result: ObjectsCheck }
   | { readonly kind: 'failed'; readonly error: WireError };

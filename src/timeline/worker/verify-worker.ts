@@ -17,5 +17,11 @@ export function createVerifyWorker(options: {
       if (outcome.kind === 'directory_checked') return outcome.result;
       throw failureOf(outcome);
     },
+    async checkObjects(request, { onProgress, signal }) {
+      const work = { kind: 'check_objects', request } as const;
+      const outcome = await runWorker(work, { clock, logger, isLimited, onProgress, signal });
+      if (outcome.kind === 'objects_checked') return outcome.result;
+      throw failureOf(outcome);
+    },
   };
 }

@@ -62,6 +62,10 @@ async function carryOut(work: BulkWork, restCell: RestCell): Promise<FromWorker>
       const { checkDirectory } = await import('../verify/check-directory.ts');
       return { kind: 'directory_checked', result: checkDirectory(work.request, tools) };
     }
+    case 'check_objects': {
+      const { checkObjects } = await import('../verify/check-objects.ts');
+      return { kind: 'objects_checked', result: await checkObjects(work.request, tools) };
+    }
     case 'rewind': {
       const { runRewind } = await import('../materialize/rewind.ts');
       return { kind: 'point_done', result: await runRewind(work.request, tools) };
