@@ -513,6 +513,31 @@ describe('the scheduler', () => {
     assert.equal(test.get(schedule).incarnation, OTHER_INCARNATION);
   });
 
+  it('lets an incremental one go again after a restore only by a full backup of the new life', async () => {
+    const test = await rig();
+    const full = test.add({ recurrence: '@weekly' });
+    const incremental = test.add({
+      backupType: 'incremental',
+      nextRun: null,
+      partnerId: full.id,
+      waitsForFullAfter: 1n,
+    });
+    test.store.schedules.set(full.id, { ...full, partnerId: incremental.id });
+    await test.round();
+    // It ended, and nobody had taken note of it when the copy was made.
+    test.end({ kind: 'succeeded' });
+    await test.restart(OTHER_INCARNATION);
+    await test.round();
+    assert.equal(test.get(incremental).nextRun, null);
+    test.clock.advance(MINUTE_MS);
+    test.store.schedules.set(full.id, { ...test.get(full), nextRun: test.clock.now() });
+    test.scheduler.notify(VC);
+    await test.round();
+    test.end({ kind: 'succeeded' });
+    await test.round();
+    assert.notEqual(test.get(incremental).nextRun, null);
+  });
+
   it('goes on after a round that failed', async () => {
     const test = await rig();
     test.add();

@@ -405,6 +405,8 @@ export class Scheduler {
       nextRun: null,
       message: reason,
       incarnation: domain.incarnation,
+      // Only a full backup of this life, by a full schedule that somebody resumed, is one to append to.
+      waitsForFullAfter: schedule.backupType === 'incremental' ? this.#options.ids.next() : null,
     }));
     await domain.store.change({ update }, wait);
   }
