@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { systemClock } from '../src/daemon/index.ts';
 import { BareEngine } from '../test/harness/bare-engine.ts';
 import { MemoryLogger } from '../test/harness/instance-store.ts';
@@ -77,6 +78,7 @@ export async function benchVault(): Promise<Figure[]> {
     ];
   } finally {
     await host.close();
+    await rm(directory, { recursive: true, force: true });
   }
 }
 
