@@ -118,7 +118,9 @@ export function sqlReference(): string {
 const REMARKS: Readonly<Partial<Record<StatementKind, string>>> = {
   create_virtual_cluster: `A branch is made by a job of type \`BRANCH\`; the statement waits for it, and it goes on when the client does not. More in
 [the time machine](../operations/time-machine.md).`,
-  alter_virtual_cluster: `RESET DATA and UNDROP: [the time machine](../operations/time-machine.md). RESET DATA runs as a job of type \`RESET DATA\`.`,
+  alter_virtual_cluster: `RESET DATA and UNDROP: [the time machine](../operations/time-machine.md). RESET DATA runs as a job of type \`RESET DATA\`.
+CHECK TIMELINE runs as a job of type \`TIMELINE CHECK\`, without AS OF SYSTEM TIME at a random moment of the window, and fails with \`XX001\`
+when what it restored is damaged: [verify](../operations/time-machine.md#verify).`,
   show_timeline: `| Column | Meaning |
 |---|---|
 | \`kind\` | \`window\` (one row): what the present lineage can be taken back to; \`log\`: a life of the data, which ended when it was reset or restored; \`base\`: a complete image |
@@ -128,9 +130,19 @@ const REMARKS: Readonly<Partial<Record<StatementKind, string>>> = {
 | \`start_lsn\`, \`end_lsn\` | positions of the same; a base is consistent from its \`end_lsn\` on |
 | \`size_bytes\` | bytes of the data directory, of a base |
 | \`stored_bytes\` | bytes on disk; of the window: all bases and the log of the present life |
-| \`state\` | \`restorable\` or \`no base yet\`; \`receiving\`, \`waiting: ...\`, \`out of room: ...\`, \`gap from ... to ...\` or \`kept\`; \`complete\` |
+| \`state\` | \`restorable\` or \`no base yet\`; \`receiving\`, \`waiting: ...\`, \`out of room: ...\`, \`gap from ... to ...\` or \`kept\`; \`complete\` or \`damaged: ...\` |
 
 A life and a position in its log, \`<id>@<end_lsn>\`, can stand after AS OF SYSTEM TIME.`,
+  show_timeline_checks: `| Column | Meaning |
+|---|---|
+| \`job_id\` | the job that tried the restore out; null for what is damaged |
+| \`state\` | \`succeeded\` or \`failed\`; \`damaged\`: an object that the timeline stores cannot be read as it was written |
+| \`as_of\`, \`position\` | the moment that was restored, and its life and position |
+| \`started\`, \`duration_ms\` | of the newest attempt |
+| \`databases\`, \`tables\`, \`indexes\`, \`pages\` | what was looked at, templates and system catalogs included |
+| \`findings\` | what is wrong, a line each; null when nothing is |
+
+First what is damaged, then restores, newest first; the last 100 are kept.`,
 };
 
 function statementSection(kind: StatementKind, help: StatementHelp): string {

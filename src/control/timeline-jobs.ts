@@ -25,6 +25,7 @@ import { captureSource } from './capture-source.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { unmake } from './create-virtual-cluster.ts';
 import { endOfLife, requireTimeline, resolvePoint, storeOfTimeline, windowUs } from './timeline-point.ts';
+import { avoidingDamage } from './verify-timelines.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
 /** Longest a job may hold what it needs, should nobody ever end it. */
@@ -36,7 +37,7 @@ export function timelineJobTypes(options: ControlOptions, coreOf: () => Core): r
   if (timeline === undefined) return [];
   const storeOf = (id: VirtualClusterId) => storeOfTimeline({ options }, { id });
   const dependencies: PointJobDependencies = {
-    worker: timeline.worker,
+    worker: avoidingDamage(coreOf, timeline.worker),
     reader: timeline.reader,
     instanceHost,
     clock,
@@ -69,7 +70,7 @@ export function timelineJobTypes(options: ControlOptions, coreOf: () => Core): r
     }),
     timelineCheckJobType({
       ...dependencies,
-      worker: { ...timeline.worker, ...timeline.verifier },
+      worker: { ...dependencies.worker, ...timeline.verifier },
       async record(check) {
         const core = coreOf();
         const system = core.services.instanceOf(requireRecord(core, SYSTEM_VIRTUAL_CLUSTER_ID));

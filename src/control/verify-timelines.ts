@@ -9,6 +9,7 @@ import {
   writeTimelineVerify,
 } from '../catalog/index.ts';
 import { TimelineVerifier, type VerifiedTimeline } from '../jobs/index.ts';
+import type { MaterializePointRequest } from '../timeline/index.ts';
 import { beginTimelineCheck, randomPoint, unfinishedCheck } from './check-timeline.ts';
 import type { Core, TimelineParts } from './core.ts';
 import { storeOfTimeline } from './timeline-point.ts';
@@ -52,6 +53,22 @@ export async function damageOf(
 ): Promise<TimelineVerifyRecord['damage']> {
   const states = await inSystem(core, listTimelineVerify);
   return states.find(({ virtualClusterId }) => virtualClusterId === id)?.damage ?? [];
+}
+
+/** A worker that begins from a sound base where a newer one is damaged. */
+export function avoidingDamage(
+  coreOf: () => Core,
+  worker: TimelineParts['worker'],
+): Pick<TimelineParts['worker'], 'materializePoint' | 'rewind'> {
+  const avoid = async ({ store }: MaterializePointRequest) => {
+    const damage = await damageOf(coreOf(), { id: store.virtualClusterId });
+    return [...new Set(damage.flatMap(({ bases }) => bases))];
+  };
+  return {
+    materializePoint: async (request, options) =>
+      worker.materializePoint({ ...request, avoid: await avoid(request) }, options),
+    rewind: async (request, options) => worker.rewind({ ...request, avoid: await avoid(request) }, options),
+  };
 }
 
 function inSystem<T>(

@@ -133,6 +133,8 @@ export interface MaterializePointRequest {
   readonly key: ClusterKey;
   readonly targetDirectory: string;
   readonly uid: number | null;
+  /** Folders of bases that are known to be damaged: begun from only when no other leads to the point. */
+  readonly avoid?: readonly string[];
 }
 
 /**

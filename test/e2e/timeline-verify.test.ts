@@ -79,6 +79,28 @@ describe('reading timelines again', () => {
     await system(`ALTER VIRTUAL CLUSTER main CHECK TIMELINE AS OF SYSTEM TIME '0s'`);
   });
 
+  it('begins from an older base where a newer one is damaged', async () => {
+    const [older] = (await bases()).filter((row) => row['state'] === 'complete');
+    await system(`ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING timeline.base.wal_size = '16 MiB'`);
+    await daemon.query('CREATE TABLE more AS SELECT n, md5(n::text) FROM generate_series(1, 300000) n', {
+      cluster: 'main',
+    });
+    const newer = await waitFor('a base on top', async () =>
+      (await bases()).find((row) => row['builds_on'] === older?.['id']),
+    );
+    await system('ALTER VIRTUAL CLUSTER main RESET CLUSTER SETTING timeline.base.wal_size');
+    const id = String(newer['id']);
+    const pack = (await filesBelow(join(store(), 'bases'))).find(
+      (file) => file.startsWith(`${id}/`) && file.endsWith('.pack'),
+    );
+    await flipByte(join(store(), 'bases', pack ?? ''));
+    await waitFor('the damage to be found', async () =>
+      (await findings()).find((text) => text.startsWith(`bases/${pack}`)),
+    );
+    await waitFor('a base that does not need it', async () => (await bases()).at(-1)?.['builds_on'] === null);
+    await system(`ALTER VIRTUAL CLUSTER main CHECK TIMELINE AS OF SYSTEM TIME '${endOf(newer)}'`);
+  });
+
   it('finds a flipped byte in the log, and says each thing once', async () => {
     await daemon.query(['SELECT pg_logical_emit_message(false, $$t$$, repeat($$x$$, 20000000))'], {
       cluster: 'main',
@@ -94,12 +116,12 @@ describe('reading timelines again', () => {
     // What is known is known to the next daemon, too.
     await daemon.kill();
     await daemon.startAgain();
-    assert.equal((await findings()).length, 2);
+    assert.equal((await findings()).length, 3);
     const told = await logLines(/of the timeline is damaged/);
-    assert.equal(told.length, 2, told.join('\n'));
+    assert.equal(told.length, 3, told.join('\n'));
     const response = await fetch(`http://127.0.0.1:${httpPort}/_status/vars?cluster=system`);
     const metrics = await response.text();
-    assert.match(metrics, /^timeline_verify_damaged_objects\{tenant="main"\} 2$/m);
+    assert.match(metrics, /^timeline_verify_damaged_objects\{tenant="main"\} 3$/m);
     assert.match(metrics, /^timeline_check_failed\{tenant="main"\} 0$/m);
     assert.match(metrics, /^timeline_check_failures_kept\{tenant="main"\} 1$/m);
     assert.match(metrics, /^timeline_check_last_success_age_seconds\{tenant="main"\} \d/m);

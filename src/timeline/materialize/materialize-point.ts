@@ -4,7 +4,7 @@ import { openCollection } from '../collection/open.ts';
 import type { BaseSummary, MaterializePointRequest, PointResult } from '../store-contract.ts';
 import { BaseIndex } from '../store/base-index.ts';
 import { basesCollection } from '../store/bases.ts';
-import { isOnTheWay, newestBaseFor, stretchesTo } from '../store/lineage.ts';
+import { isOnTheWay, newestSoundBaseFor, stretchesTo } from '../store/lineage.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { type MaterializeTools, openImage, startThreads, writeDirectory } from './materialize.ts';
 import { emptyDirectory, takeOver } from './target-directory.ts';
@@ -61,11 +61,11 @@ async function materialize(
 
 /** @throws AppError `time_outside_window` when no base leads to the point */
 export async function chooseBase(
-  { store, point, key, incarnations }: MaterializePointRequest,
+  { store, point, key, incarnations, avoid }: MaterializePointRequest,
   tools: Pick<MaterializeTools, 'rng' | 'signal'>,
 ): Promise<BaseSummary> {
   const bases = await new BaseIndex(tools).bases(store, { key, signal: tools.signal });
-  const best = newestBaseFor(point, { bases, incarnations });
+  const best = newestSoundBaseFor(point, { bases, incarnations, avoid });
   if (best !== undefined) return best;
   const oldest = bases[0];
   throw new AppError(

@@ -17,7 +17,7 @@ import { FILE_KIND, type FileTable } from '../format/manifest-tables.ts';
 import type { BaseSummary, PointResult, RewindRequest } from '../store-contract.ts';
 import { BaseIndex } from '../store/base-index.ts';
 import { basesCollection } from '../store/bases.ts';
-import { isOnTheWay, type LogStretch, newestBaseFor, stretchesTo } from '../store/lineage.ts';
+import { isOnTheWay, type LogStretch, newestSoundBaseFor, stretchesTo } from '../store/lineage.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { forEachConcurrently } from '../worker/thread-pool.ts';
 import { FileFinisher } from './file-finisher.ts';
@@ -79,13 +79,13 @@ export async function runRewind(request: RewindRequest, tools: MaterializeTools)
 
 /** The newest base that is an ancestor both of the point and of what the directory holds. @throws AppError `time_outside_window` */
 async function chooseSharedBase(
-  { store, point, current, key, incarnations }: RewindRequest,
+  { store, point, current, key, incarnations, avoid }: RewindRequest,
   tools: MaterializeTools,
 ): Promise<BaseSummary> {
   const present = stretchesTo(current, incarnations);
   const all = await new BaseIndex(tools).bases(store, { key, signal: tools.signal });
   const bases = all.filter((base) => isOnTheWay(base, present));
-  const best = newestBaseFor(point, { bases, incarnations });
+  const best = newestSoundBaseFor(point, { bases, incarnations, avoid });
   if (best !== undefined) return best;
   throw new AppError(
     'time_outside_window',

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { type IncarnationId, isAppError, type Lsn } from '../../base/index.ts';
-import type { IncarnationRecord } from '../store-contract.ts';
-import { historyFileName, isOnTheWay, stretchesTo, timelineHistory } from './lineage.ts';
+import type { BaseSummary, IncarnationRecord } from '../store-contract.ts';
+import { historyFileName, isOnTheWay, newestSoundBaseFor, stretchesTo, timelineHistory } from './lineage.ts';
 
 const id = (name: string) => name as IncarnationId;
 const lsn = (value: number) => BigInt(value) as Lsn;
@@ -104,6 +104,28 @@ describe('the way to a point', () => {
     assert.equal(base('mother', 1, 50, 100), true);
     assert.equal(base('mother', 1, 50, 101), false, 'consistent only after the child had left');
     assert.equal(base('early', 2, 290, 301), false, 'consistent only after the point');
+  });
+
+  it('begins at the newest base that is sound, and at a damaged one only when it is the only one', () => {
+    const base = (subdirectory: string, stopLsn: number) =>
+      // Only what is looked at.
+      ({
+        subdirectory,
+        incarnation: id('mother'),
+        timelineId: 1,
+        startLsn: lsn(stopLsn - 5),
+        stopLsn: lsn(stopLsn),
+      }) as unknown as BaseSummary;
+    const point = { incarnation: id('mother'), lsn: lsn(90), timelineId: 1 };
+    const choose = (avoid: readonly string[] | undefined) =>
+      newestSoundBaseFor(point, {
+        bases: [base('a', 20), base('b', 40), base('c', 99)],
+        incarnations: FAMILY,
+        avoid,
+      })?.subdirectory;
+    assert.equal(choose(undefined), 'b');
+    assert.equal(choose(['b']), 'a');
+    assert.equal(choose(['a', 'b']), 'b');
   });
 
   it('is told to Postgres as a history file', () => {

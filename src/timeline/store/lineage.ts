@@ -98,6 +98,22 @@ export function newestBaseFor(
     );
 }
 
+/** The newest that is not known to be damaged; when there is no such one, a damaged one: not all of it may be needed. */
+export function newestSoundBaseFor(
+  point: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>,
+  options: {
+    readonly bases: readonly BaseSummary[];
+    readonly incarnations: readonly IncarnationRecord[];
+    readonly avoid: readonly string[] | undefined;
+  },
+): BaseSummary | undefined {
+  const { bases, incarnations, avoid = [] } = options;
+  const sound = bases.filter(({ subdirectory }) => !avoid.includes(subdirectory));
+  return (
+    newestBaseFor(point, { bases: sound, incarnations }) ?? newestBaseFor(point, { bases, incarnations })
+  );
+}
+
 /**
  * Postgres's history file of the last timeline, from what the lineage says; null when there is nothing to tell. Made rather than
  * copied: a copy would have to be the one of this lineage among several of the same name.
