@@ -137,6 +137,12 @@ describe('the way to a point', () => {
       ['1 0/64', '2 0/96', ''],
     );
     assert.equal(historyFileName(0x1f), '0000001F.history');
+    // Replay may begin on a later timeline, and Postgres wants a file all the same.
+    const ownOnly = stretchesTo(point, FAMILY).slice(-1);
+    assert.deepEqual(timelineHistory(ownOnly), {
+      timelineId: 3,
+      text: '# Replay begins on this timeline.\n',
+    });
     assert.equal(
       timelineHistory(stretchesTo({ ...point, incarnation: id('mother'), timelineId: 1 }, FAMILY)),
       null,

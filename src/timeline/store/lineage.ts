@@ -115,18 +115,19 @@ export function newestSoundBaseFor(
 }
 
 /**
- * Postgres's history file of the last timeline, from what the lineage says; null when there is nothing to tell. Made rather than
- * copied: a copy would have to be the one of this lineage among several of the same name.
+ * Postgres's history file of the last timeline, from what the lineage says; null for the first timeline, the only one that needs none:
+ * Postgres refuses to recover to another without it, also when replay begins on that one. Made rather than copied: a copy would
+ * have to be the one of this lineage among several of the same name.
  */
 export function timelineHistory(
   stretches: readonly LogStretch[],
 ): { readonly timelineId: number; readonly text: string } | null {
   const last = stretches.at(-1);
-  if (last === undefined || stretches.length === 1) return null;
+  if (last === undefined || last.timelineId === 1) return null;
   const lines = stretches.slice(0, -1).map(({ timelineId, endLsn, incarnation }) => {
     return `${timelineId}\t${formatLsn(endLsn)}\tincarnation ${incarnation} was left here\n`;
   });
-  return { timelineId: last.timelineId, text: lines.join('') };
+  return { timelineId: last.timelineId, text: lines.join('') || '# Replay begins on this timeline.\n' };
 }
 
 /** `00000002.history` */
