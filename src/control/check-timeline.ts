@@ -95,7 +95,7 @@ export async function randomPoint(
   const { reader } = requireTimeline(core);
   const { cluster, rng } = core.options;
   const store = storeOfTimeline(core, record);
-  const latest = await resolveTarget(core, { record, target: { kind: 'latest' }, signal });
+  const latest = await resolvePoint(core, { record, asOf: undefined, signal });
   const bases = await reader.bases(store, { key: cluster.key, signal });
   const [oldest] = basesLeadingTo(latest, { bases, incarnations: await reader.incarnations(store) });
   if (oldest === undefined) {

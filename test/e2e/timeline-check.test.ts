@@ -90,6 +90,11 @@ describe('checks of timelines', () => {
     await system('ALTER VIRTUAL CLUSTER system CHECK TIMELINE');
     const unknown = await refusal('ALTER VIRTUAL CLUSTER nobody CHECK TIMELINE');
     assert.equal(unknown.code, '42704');
+    const early = await refusal(
+      `ALTER VIRTUAL CLUSTER main CHECK TIMELINE AS OF SYSTEM TIME '2001-01-01 00:00:00+00'`,
+    );
+    assert.equal(early.code, '22023');
+    assert.match(early.message, /the window is from/);
     const late = await refusal(
       `ALTER VIRTUAL CLUSTER main CHECK TIMELINE AS OF SYSTEM TIME '2101-01-01 00:00:00+00'`,
     );
@@ -155,7 +160,7 @@ describe('checks of timelines', () => {
     assert.ok(existsSync(`/proc/${postmaster}`), 'a server outlives its daemon');
     await daemon.startAgain();
     assert.ok(!existsSync(directory), 'what was left is gone before anybody is let in');
-    assert.ok(!existsSync(`/proc/${postmaster}`));
+    await waitFor('its server to be reaped', () => !existsSync(`/proc/${postmaster}`));
     const again = await untilLooking();
     await system(`CANCEL JOB ${again}`);
     await waitFor('the end of the job', async () => {

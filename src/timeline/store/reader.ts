@@ -154,6 +154,8 @@ class Resolution {
       const place = await placeOfTime(log, time);
       if (place === null) continue;
       const point = pointOn(log.record, { lsn: place.lsn, time });
+      // Log before the first commit that is known may have been collected, with commits after the time.
+      if (place.time === null && log === logs[0]) this.#requireKnown(point, end);
       const marked = (await isAmbiguous(log, time)) ? { ...point, isAmbiguous: true as const } : point;
       return this.#requireReachable(marked, end);
     }
@@ -173,6 +175,13 @@ class Resolution {
       throw this.#outside(`${formatLsn(lsn)} lies behind the end of its log`, end);
     const { time } = await endOfTimes({ ...log, endLsn: lsn });
     return this.#requireReachable(pointOn(log.record, { lsn, time: time ?? NEVER }), end);
+  }
+
+  /** A base that is of an earlier moment knows all commits before it. */
+  #requireKnown(point: TimelinePoint, end: End): void {
+    const stretches = stretchesTo(point, this.#records);
+    const isKnown = this.#bases.some((base) => base.endTime <= point.time && isOnTheWay(base, stretches));
+    if (!isKnown) throw this.#outside(`${formatTimestamp(point.time)} is earlier than what is known`, end);
   }
 
   /** There must be a base before it, and log without a gap from there on. */
