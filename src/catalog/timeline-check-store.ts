@@ -40,13 +40,14 @@ export interface ListedTimelineCheck extends Omit<TimelineCheckRecord, 'jobId' |
   readonly position: string;
 }
 
-/** A later attempt of the same job replaces what an earlier one said. */
+/** A later attempt of the same job replaces what an earlier one said. Of a virtual cluster that is gone nothing is kept. */
 export async function writeTimelineCheck(client: SqlClient, check: TimelineCheckRecord): Promise<void> {
   const { point } = check;
   await client.query(
     `insert into public.timeline_checks
       (job_id, virtual_cluster_id, started, finished, as_of, position, state, counts, findings)
-      values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+      select $1::int8, $2::int8, $3::timestamptz, $4::timestamptz, $5::timestamptz, $6::text, $7::text, $8::jsonb, $9::jsonb
+        where exists (select from public.virtual_clusters where id = $2::int8)
       on conflict (job_id) do update set started = excluded.started, finished = excluded.finished, state = excluded.state,
         counts = excluded.counts, findings = excluded.findings`,
     [
