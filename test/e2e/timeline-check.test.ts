@@ -36,19 +36,17 @@ describe('checks of timelines', () => {
       (await system(`SHOW TIMELINE FOR VIRTUAL CLUSTER ${cluster}`)).some((row) => row['kind'] === 'base'),
     );
 
-  /** What a copy would leave behind, of any virtual cluster. */
+  /** What a copy would leave behind, of any virtual cluster; and pins of `main`. */
   async function leftovers(): Promise<readonly string[]> {
     const found: string[] = [];
     for (const id of await readdir(join(daemon.store, 'vc'))) {
       const names = await readdir(join(daemon.store, 'vc', id));
       found.push(...names.filter((name) => name.endsWith('.scratch')));
     }
-    found.push(...(await readdir(join(daemon.store, 'run'))).filter((name) => name.endsWith('s')));
+    found.push(...(await readdir(join(daemon.store, 'run'))).filter((name) => /^\d+s$/.test(name)));
     found.push(...(await readdir(join(daemon.store, 'logs'))).filter((name) => name.startsWith('scratch')));
-    for (const id of [await idOf('main')]) {
-      const pins = join(daemon.store, 'timeline', id, 'pins');
-      if (existsSync(pins)) found.push(...(await readdir(pins)));
-    }
+    const pins = join(daemon.store, 'timeline', '3', 'pins');
+    if (existsSync(pins)) found.push(...(await readdir(pins)));
     return found;
   }
 
@@ -170,6 +168,49 @@ describe('checks of timelines', () => {
     assert.deepEqual(await leftovers(), []);
     assert.equal((await checks('main')).length, 2, 'nothing is claimed of a check that did not end');
     await inside('main', 'DROP TABLE patient');
+  });
+
+  it('ends with the virtual cluster, and with the daemon', async () => {
+    const hangs = [
+      `CREATE FUNCTION waits(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN
+        IF current_setting('application_name') = 'atoll' THEN PERFORM pg_sleep(3600); END IF; RETURN n; END$$`,
+      'CREATE TABLE patient AS SELECT n FROM generate_series(1, 10) n',
+      'CREATE INDEX patient_waits ON patient (waits(n))',
+    ];
+    await system('CREATE VIRTUAL CLUSTER fleeting');
+    await system('ALTER VIRTUAL CLUSTER fleeting START SERVICE SHARED');
+    await inside('fleeting', hangs);
+    await untilBase('fleeting');
+    const id = await idOf('fleeting');
+    const begin = async () => {
+      // Its client is cut off, or told.
+      void system(`ALTER VIRTUAL CLUSTER fleeting CHECK TIMELINE AS OF SYSTEM TIME '0s'`).then(
+        () => undefined,
+        () => undefined,
+      );
+      await waitFor('the copy to be looked at', async () =>
+        (await system(`SELECT * FROM [SHOW JOBS] WHERE status = 'running'`)).some((job) =>
+          String(job['running_status']).includes('patient_waits'),
+        ),
+      );
+    };
+    await begin();
+    await daemon.stop();
+    assert.deepEqual(await leftovers(), [], 'an orderly stop takes it down');
+    await daemon.startAgain();
+    await waitFor('the check to go on', async () =>
+      (await leftovers()).some((name) => name.endsWith('.scratch')),
+    );
+    await system('ALTER VIRTUAL CLUSTER fleeting STOP SERVICE');
+    await system('DROP VIRTUAL CLUSTER fleeting IMMEDIATE');
+    await waitFor('the job to notice', async () =>
+      (await system(`SELECT * FROM [SHOW JOBS] WHERE job_type = 'TIMELINE CHECK'`)).every((job) =>
+        ['succeeded', 'failed', 'canceled'].includes(String(job['status'])),
+      ),
+    );
+    assert.ok(!existsSync(join(daemon.store, 'vc', id)));
+    assert.deepEqual(await leftovers(), []);
+    assert.equal((await readdir(join(daemon.store, 'quarantine'))).length, 0);
   });
 
   it('says what it met when a worker is lost each time, and leaves nothing behind', async () => {

@@ -3,6 +3,7 @@
  * of it is recorded, also when it is bad.
  */
 import {
+  AppError,
   type Clock,
   CorruptError,
   isAppError,
@@ -36,7 +37,7 @@ const FRACTION = { materialized: 0.4, checked: 0.8 } as const;
 export interface TimelineCheckJobDependencies {
   readonly worker: Pick<TimelineWorker, 'materializePoint'> & Pick<VerifyWorker, 'checkDirectory'>;
   readonly reader: Pick<TimelineReader, 'incarnations'>;
-  readonly instanceHost: Pick<InstanceHost, 'withScratchCopy'>;
+  readonly instanceHost: Pick<InstanceHost, 'get' | 'withScratchCopy'>;
   readonly clock: Clock;
   readonly key: ClusterKey;
   readonly storeOf: (virtualClusterId: VirtualClusterId) => TimelineStoreLocation;
@@ -72,6 +73,9 @@ export function timelineCheckJobType(dependencies: TimelineCheckJobDependencies)
       const { job } = context;
       const virtualClusterId = checkedVirtualCluster(job);
       const point = readPoint(job.payload['point']);
+      if (dependencies.instanceHost.get(virtualClusterId) === undefined) {
+        throw new AppError('object_not_found', `virtual cluster ${virtualClusterId} is gone`);
+      }
       await dependencies.pin(job, { virtualClusterId, point });
       const result = await runCheck(context, { ...dependencies, virtualClusterId, point });
       await dependencies.unpin(job, { virtualClusterId });
