@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -114,4 +115,35 @@ test('writing to a closed channel does nothing', async () => {
       channel.destroy();
     }
   });
+});
+
+test('the last words of a server that has closed are heard, though a write fails before them', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'atoll-ch-'));
+  const accepted = Promise.withResolvers<Socket>();
+  const server = createServer((socket) => accepted.resolve(socket));
+  await new Promise<void>((resolve) => server.listen(join(directory, 'server'), resolve));
+  let heard = '';
+  const closed = Promise.withResolvers<void>();
+  const channel = Channel.toSocket(join(directory, 'server'), {
+    pool: new LanePool(),
+    events: {
+      onData: (bytes) => (heard += bytes.toString()),
+      onEnd: () => undefined,
+      onDrain: () => undefined,
+      onClose: () => closed.resolve(),
+    },
+  });
+  const peer = await accepted.promise;
+  await waitFor('the connection', () => !channel.isConnecting);
+  channel.pause();
+  await new Promise<void>((resolve) => peer.end('last words', resolve));
+  peer.destroy();
+  await once(peer, 'close');
+  channel.write(Buffer.from('nobody reads this'));
+  assert.equal(channel.isClosed, false);
+  channel.resume();
+  await closed.promise;
+  assert.equal(heard, 'last words');
+  server.close();
+  await rm(directory, { recursive: true, force: true });
 });

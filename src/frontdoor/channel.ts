@@ -51,15 +51,16 @@ export class Channel {
   static toSocket(path: string, options: ChannelOptions): Channel {
     const socket = connect(path);
     const channel = new Channel(socket, options);
-    socket.once('connect', () => channel.#open(options.pool));
+    socket.once('connect', () => channel.#open(options.pool, { hearsLastWords: true }));
     return channel;
   }
 
-  #open(pool: LanePool | undefined): void {
+  #open(pool: LanePool | undefined, { hearsLastWords } = { hearsLastWords: false }): void {
     this.#lane =
       pool &&
       FastLane.open(this.#socket, {
         pool,
+        hearsLastWords,
         onData: (bytes) => this.#events.onData(bytes),
         onDrain: () => this.#events.onDrain(),
       });
@@ -108,6 +109,10 @@ export class Channel {
   /** The peer will send no more. */
   get hasEnded(): boolean {
     return this.#hasEnded;
+  }
+
+  get isConnecting(): boolean {
+    return this.#socket.connecting;
   }
 
   get isClosed(): boolean {

@@ -88,6 +88,11 @@ export class LanePool {
 
 export interface FastLaneOptions {
   readonly pool: LanePool;
+  /**
+   * After a write that failed, goes on reading up to the end: a server that closes a session says why before, and what we write meanwhile
+   * fails. Else the connection closes at once.
+   */
+  readonly hearsLastWords: boolean;
   readonly onData: (bytes: Buffer) => void;
   readonly onDrain: () => void;
 }
@@ -103,6 +108,7 @@ export class FastLane {
   readonly #binding: StreamBinding;
   readonly #options: FastLaneOptions;
   #waitingBytes = 0;
+  #isWriteBroken = false;
 
   private constructor(
     socket: Socket,
@@ -145,11 +151,12 @@ export class FastLane {
 
   /** False when bytes wait in memory. */
   write(bytes: Uint8Array): boolean {
+    if (this.#isWriteBroken) return true;
     const { pool } = this.#options;
     const request = pool.takeRequest(this.#binding.WriteWrap);
     const failure = this.#handle.writeBuffer(request, bytes);
     if (failure !== 0) {
-      this.#socket.destroy();
+      this.#breakWrites();
       return true;
     }
     if (this.#binding.streamBaseState[this.#binding.kLastWriteWasAsync] === 0) {
@@ -162,10 +169,16 @@ export class FastLane {
     request.oncomplete = (status) => {
       request.bytes = undefined;
       this.#waitingBytes -= bytes.length;
-      if (status !== 0) this.#socket.destroy();
+      if (status !== 0) this.#breakWrites();
       else if (this.#waitingBytes === 0) this.#options.onDrain();
     };
     return false;
+  }
+
+  #breakWrites(): void {
+    this.#isWriteBroken = true;
+    if (this.#options.hearsLastWords) this.resume();
+    else this.#socket.destroy();
   }
 
   pause(): void {
