@@ -28,7 +28,7 @@ export const showTimelineChecks: UseCase<ShowTimelineChecks> = {
   async run(core, statement, context) {
     await requireManager(core, context);
     const { id } = lookupVirtualCluster(core, statement.name);
-    const { known, checks } = await whatIsKnown(core);
+    const { known, checks } = await whatIsKnown(core, context);
     const damage = known.find(({ virtualClusterId }) => virtualClusterId === id)?.damage ?? [];
     const own = checks.filter(({ virtualClusterId }) => virtualClusterId === id);
     return rowsResult(COLUMNS, [...damage.map(damageRow), ...own.map(checkRow)]);

@@ -4,6 +4,7 @@ import { type VirtualClusterRecord, dataStateText, serviceModeOf } from '../cata
 import { answersClients, type InstanceState } from '../instance/index.ts';
 import type { Core } from './core.ts';
 import { jobFamilies } from './job-metrics.ts';
+import { inTime } from './in-time.ts';
 import { vaultFamilies } from './vault-metrics.ts';
 import { verifyFamilies } from './verify-metrics.ts';
 
@@ -34,7 +35,7 @@ export interface MetricFamily {
   readonly samples: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
 }
 
-/** How many virtual clusters are asked at the same time, and how long one may take. */
+/** How many virtual clusters are asked at the same time; how long an instance may take to answer a probe. */
 const ASKED_AT_ONCE = 8;
 const ANSWER_MS_MAX = 2000;
 
@@ -112,7 +113,7 @@ export async function metricFamilies(
     family('sql_conns', 'gauge', 'Open SQL sessions', (of) => of.sessions),
     ...jobFamilies(core, serving),
     ...vaultFamilies(core),
-    ...(await verifyFamilies(core)),
+    ...(await verifyFamilies(core, options)),
   ];
 }
 
@@ -121,19 +122,9 @@ async function activityOf(
   record: VirtualClusterRecord,
   options: { signal: AbortSignal },
 ): Promise<Activity | undefined> {
-  const finished = new AbortController();
-  const tooLate = new AbortController();
-  const timer = core.options.clock
-    .sleep(ANSWER_MS_MAX, { signal: AbortSignal.any([options.signal, finished.signal]) })
-    .then(
-      () => tooLate.abort(),
-      () => undefined,
-    );
-  try {
+  return inTime(core, options, async (wait) => {
     const instance = core.services.instanceOf(record);
-    const [row] = await instance.withSystemClient((client) => client.query(ACTIVITY), {
-      signal: AbortSignal.any([options.signal, tooLate.signal]),
-    });
+    const [row] = await instance.withSystemClient((client) => client.query(ACTIVITY), wait);
     const figure = (name: string) => Number(row?.[name] ?? 0);
     return {
       name: record.name,
@@ -141,10 +132,5 @@ async function activityOf(
       rollbacks: figure('rollbacks'),
       sessions: figure('sessions'),
     };
-  } catch {
-    return undefined; // It is stopping, starting or overloaded: figures are not worth an error.
-  } finally {
-    finished.abort();
-    await timer;
-  }
+  });
 }

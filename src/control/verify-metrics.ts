@@ -1,6 +1,7 @@
 /** Figures of what was verified of timelines, by virtual cluster. */
-import { type Timestamp, isAppError } from '../base/index.ts';
+import type { Timestamp } from '../base/index.ts';
 import type { Core } from './core.ts';
+import { inTime } from './in-time.ts';
 import type { MetricFamily } from './status.ts';
 import { whatIsKnown } from './verify-timelines.ts';
 
@@ -13,9 +14,12 @@ interface Verified {
 }
 
 /** None on a node that keeps no timelines, and while the system virtual cluster does not answer. */
-export async function verifyFamilies(core: Core): Promise<readonly MetricFamily[]> {
+export async function verifyFamilies(
+  core: Core,
+  options: { signal: AbortSignal },
+): Promise<readonly MetricFamily[]> {
   if (core.options.timeline === undefined) return [];
-  const verified = await readVerified(core);
+  const verified = (await inTime(core, options, (wait) => readVerified(core, wait))) ?? [];
   const now = core.options.clock.now();
   const family = (name: string, help: string, value: (of: Verified) => number | undefined): MetricFamily => ({
     name,
@@ -49,21 +53,16 @@ export async function verifyFamilies(core: Core): Promise<readonly MetricFamily[
   ];
 }
 
-async function readVerified(core: Core): Promise<readonly Verified[]> {
-  try {
-    const { known, checks } = await whatIsKnown(core);
-    return core.catalog.list().map(({ id, name: tenant }) => {
-      const own = checks.filter(({ virtualClusterId }) => virtualClusterId === id);
-      return {
-        tenant,
-        damaged: known.find(({ virtualClusterId }) => virtualClusterId === id)?.damage.length ?? 0,
-        failures: own.filter(({ state }) => state === 'failed').length,
-        isFailed: own[0] === undefined ? undefined : own[0].state === 'failed',
-        lastSuccess: own.find(({ state }) => state === 'succeeded')?.finished,
-      };
-    });
-  } catch (error) {
-    if (isAppError(error)) return [];
-    throw error;
-  }
+async function readVerified(core: Core, wait: { signal: AbortSignal }): Promise<readonly Verified[]> {
+  const { known, checks } = await whatIsKnown(core, wait);
+  return core.catalog.list().map(({ id, name: tenant }) => {
+    const own = checks.filter(({ virtualClusterId }) => virtualClusterId === id);
+    return {
+      tenant,
+      damaged: known.find(({ virtualClusterId }) => virtualClusterId === id)?.damage.length ?? 0,
+      failures: own.filter(({ state }) => state === 'failed').length,
+      isFailed: own[0] === undefined ? undefined : own[0].state === 'failed',
+      lastSuccess: own.find(({ state }) => state === 'succeeded')?.finished,
+    };
+  });
 }

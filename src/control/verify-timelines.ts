@@ -33,15 +33,15 @@ export function createVerifier(core: Core, { verifier }: TimelineParts): Timelin
       return { known, lastChecks };
     },
     verified: () => core.catalog.list().flatMap((record) => verifiedTimeline(core, record)),
-    write: (record) => inSystem(core, (client) => writeTimelineVerify(client, record)),
+    write: (record) => inSystem(core, core, (client) => writeTimelineVerify(client, record)),
     beginCheck: (id, wait) => beginCheck(core, id, wait),
     hasRoom: (id, wait) => hasRoom(core, id, wait),
   });
 }
 
 /** What of a timeline is known to be damaged, and how restores fared; newest first. */
-export async function whatIsKnown(core: Core) {
-  return inSystem(core, async (client) => ({
+export async function whatIsKnown(core: Core, wait: { signal: AbortSignal } = core) {
+  return inSystem(core, wait, async (client) => ({
     known: await listTimelineVerify(client),
     checks: await listTimelineChecks(client, { virtualClusterId: null }),
   }));
@@ -51,7 +51,7 @@ export async function damageOf(
   core: Core,
   { id }: Pick<VirtualClusterRecord, 'id'>,
 ): Promise<TimelineVerifyRecord['damage']> {
-  const states = await inSystem(core, listTimelineVerify);
+  const states = await inSystem(core, core, listTimelineVerify);
   return states.find(({ virtualClusterId }) => virtualClusterId === id)?.damage ?? [];
 }
 
@@ -73,11 +73,12 @@ export function avoidingDamage(
 
 function inSystem<T>(
   core: Core,
+  { signal }: { signal: AbortSignal },
   use: (client: Parameters<typeof listTimelineVerify>[0]) => Promise<T>,
 ): Promise<T> {
   return core.services
     .instanceOf(requireRecord(core, SYSTEM_VIRTUAL_CLUSTER_ID))
-    .withSystemClient(use, { signal: core.signal });
+    .withSystemClient(use, { signal });
 }
 
 /** None of one that does not serve, or whose time machine is switched off. */
