@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { NEVER } from '../../../test/harness/instance-store.ts';
 import { VaultRig } from '../../../test/harness/vault-rig.ts';
@@ -14,6 +16,8 @@ import {
 import { systemRng } from '../../daemon/index.ts';
 import { createTimelineReader } from '../index.ts';
 import type { BaseSummary, TimelinePoint, TimelineTarget } from '../store-contract.ts';
+import { walDirectory } from './layout.ts';
+import { listWalFolder } from './wal-folder.ts';
 
 const isOutside = (error: unknown) => isAppError(error, 'time_outside_window');
 
@@ -43,6 +47,15 @@ async function commitRow(): Promise<{ time: Timestamp; afterLsn: Lsn }> {
   return { time, afterLsn };
 }
 
+/** As retention does. */
+async function removeLogBefore(lsn: Lsn): Promise<void> {
+  const directory = walDirectory(rig.location, rig.instance.identity.incarnation);
+  const { segments, segmentBytes } = await listWalFolder(directory);
+  for (const { segmentNo, isClosed, name } of segments) {
+    if (isClosed && (segmentNo + 1n) * BigInt(segmentBytes) <= lsn) await rm(join(directory, name));
+  }
+}
+
 describe('the reader of a timeline', () => {
   it('has nothing to offer before the first base, and says so', async () => {
     await assert.rejects(resolve({ kind: 'latest' }), (error) => {
@@ -51,6 +64,8 @@ describe('the reader of a timeline', () => {
   });
 
   it('resolves moments from the base on to what is known, and no others', async () => {
+    const collected = await commitRow();
+    await commitRow();
     const base: BaseSummary = await rig.captureBase();
     assert.deepEqual(
       (await rig.reader.bases(rig.location, { key: rig.key, signal: NEVER })).map(
@@ -66,8 +81,10 @@ describe('the reader of a timeline', () => {
     const early = await resolve({ kind: 'time', time: base.endTime });
     assert.ok(early.lsn >= base.stopLsn && early.lsn < commit.afterLsn);
     assert.equal(early.time, base.endTime);
+    // The index still tells of commits whose log is collected.
+    await removeLogBefore(base.startLsn);
     const day = 86_400_000_000n;
-    for (const time of [base.captureStartTime - day, commit.time + day]) {
+    for (const time of [base.captureStartTime - day, collected.time, commit.time + day]) {
       await assert.rejects(resolve({ kind: 'time', time: time as Timestamp }), (error) => {
         assert.ok(isOutside(error) && isAppError(error));
         assert.equal(error.sqlstate, '22023');

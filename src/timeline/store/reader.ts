@@ -155,7 +155,7 @@ class Resolution {
       if (place === null) continue;
       const point = pointOn(log.record, { lsn: place.lsn, time });
       // Log before the first commit that is known may have been collected, with commits after the time.
-      if (place.time === null && log === logs[0]) this.#requireKnown(point, end);
+      if (place.time === null) this.#requireKnown(point, end);
       const marked = (await isAmbiguous(log, time)) ? { ...point, isAmbiguous: true as const } : point;
       return this.#requireReachable(marked, end);
     }

@@ -108,8 +108,10 @@ async function walk(
   const { segmentBytes } = folder;
   const oldestLsn =
     first === undefined ? null : walSegmentStart({ segmentNo: first.segmentNo, segmentBytes });
-  const startLsn = from?.lsn ?? oldestLsn ?? (0n as Lsn);
-  let maxTime = from?.time ?? null;
+  // The index outlives the log that it was made from; what was committed in between is not known then.
+  const known = from !== null && oldestLsn !== null && from.lsn < oldestLsn ? null : from;
+  const startLsn = known?.lsn ?? oldestLsn ?? (0n as Lsn);
+  let maxTime = known?.time ?? null;
   let found: { lsn: Lsn; timeBefore: Timestamp | null } | null = null;
   const pageLsn = (startLsn - (startLsn % BigInt(WAL_PAGE_BYTES))) as Lsn;
   const reader = new WalRecordReader({
