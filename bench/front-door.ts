@@ -10,7 +10,7 @@ import { run, serverUser } from './processes.ts';
 import { type Figure, median } from './report.ts';
 
 const ROUNDS = 3;
-const SECONDS = 6;
+const SECONDS = 4;
 
 interface Target {
   readonly name: string;

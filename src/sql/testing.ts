@@ -152,6 +152,8 @@ const action: fc.Arbitrary<AlterVirtualClusterAction> = fc.oneof(
   fc.constant<AlterVirtualClusterAction>({ kind: 'undrop' }),
 );
 
+const isString = (token: string | undefined) => token?.startsWith("'") === true;
+
 /** In the normal form that the parser gives. */
 const query: fc.Arbitrary<IdQuery> = fc
   .array(
@@ -169,6 +171,8 @@ const query: fc.Arbitrary<IdQuery> = fc
     ),
     { maxLength: 5 },
   )
+  // Two strings one after the other are one, or none, as the blanks between them decide.
+  .filter((tokens) => tokens.every((token, index) => !isString(token) || !isString(tokens[index + 1])))
   .map((tokens) => ({ kind: 'query', text: ['select', ...tokens].join(' ') }));
 const scheduleSelection: fc.Arbitrary<ScheduleSelection> = fc.oneof(
   scalar.map((id): ScheduleSelection => ({ kind: 'one', id })),
