@@ -1,5 +1,12 @@
 /** Where a BACKUP goes in its collection: a folder for a full backup, or one on top of an earlier backup. */
-import { AppError, formatTimestamp, InputError, isAppError, type Timestamp } from '../base/index.ts';
+import {
+  AppError,
+  formatTimestamp,
+  InputError,
+  isAppError,
+  required,
+  type Timestamp,
+} from '../base/index.ts';
 import { BACKUP_JOB, chainOf } from '../jobs/index.ts';
 import type { BackupSelector } from '../sql/index.ts';
 import {
@@ -94,14 +101,30 @@ async function requireFull(
   }
 }
 
-/** The last backup of a chain. @throws AppError `backup_not_found` */
-export async function newestLayer(
+interface Chain {
+  readonly collection: CollectionLocation;
+  readonly full: string;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * What a chain holds, by the moments at which its backups end. Folders tell when a backup was begun: one that was paused and
+ * resumed may end after one that was begun later. @throws AppError `backup_not_found`
+ */
+export async function layersOf(
   core: Core,
-  options: { collection: CollectionLocation; full: string; signal: AbortSignal },
-): Promise<BackupSummary> {
-  const { collection, full, signal } = options;
+  { collection, full, signal }: Chain,
+): Promise<readonly BackupSummary[]> {
   const chain = await core.options.collectionReader.chain({ collection, subdirectory: full, signal });
-  return readSummary(core, { collection, subdirectory: chain.at(-1) ?? full, signal });
+  const layers: BackupSummary[] = [];
+  for (const subdirectory of chain)
+    layers.push(await readSummary(core, { collection, subdirectory, signal }));
+  return layers.sort((left, right) => Number(left.endTime - right.endTime));
+}
+
+/** The backup of a chain that ends last. @throws AppError `backup_not_found` */
+export async function newestLayer(core: Core, chain: Chain): Promise<BackupSummary> {
+  return required((await layersOf(core, chain)).at(-1), 'a chain begins with its full backup');
 }
 
 /**
@@ -110,18 +133,14 @@ export async function newestLayer(
  */
 export async function layerAt(
   core: Core,
-  options: { collection: CollectionLocation; full: string; time: Timestamp; signal: AbortSignal },
+  { time, ...chain }: Chain & { readonly time: Timestamp },
 ): Promise<BackupSummary> {
-  const { collection, full, time, signal } = options;
-  const chain = await core.options.collectionReader.chain({ collection, subdirectory: full, signal });
-  let before: Timestamp | undefined;
-  for (const subdirectory of chain) {
-    const summary = await readSummary(core, { collection, subdirectory, signal });
-    if (summary.endTime === time) return summary;
-    if (summary.endTime > time) throw betweenBackups([before, summary.endTime]);
-    before = summary.endTime;
-  }
-  throw betweenBackups([before]);
+  const layers = await layersOf(core, chain);
+  const found = layers.find((layer) => layer.endTime === time);
+  if (found !== undefined) return found;
+  const before = layers.findLast((layer) => layer.endTime < time);
+  const after = layers.find((layer) => layer.endTime > time);
+  throw betweenBackups([before?.endTime, after?.endTime]);
 }
 
 function betweenBackups(nearest: readonly (Timestamp | undefined)[]): InputError {

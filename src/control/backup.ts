@@ -21,22 +21,26 @@ export const backup: UseCase<Backup> = {
     const { session } = context;
     requireBulkAllowed(context, { statement: 'BACKUP', options: statement.options });
     const collection = await admitBackup(core, statement, context);
-    const { subdirectory, full, onto } = await placeBackup(
-      core,
-      { collection, appendTo: statement.appendTo },
-      context,
-    );
-    const job = await core.runner.create(
-      session.virtualClusterId,
-      {
-        type: BACKUP_JOB,
-        description: describe(statement, full),
-        user: session.user,
-        payload: backupPayload({ collectionUri: collection.displayUri, subdirectory, onto }),
-        ...(context.run === undefined ? {} : { schedule: context.run }),
-      },
-      { signal: core.signal },
-    );
+    const { job, subdirectory } = await core.backupPaths.choosing.run(async () => {
+      const place = await placeBackup(core, { collection, appendTo: statement.appendTo }, context);
+      const { onto } = place;
+      const created = await core.runner.create(
+        session.virtualClusterId,
+        {
+          type: BACKUP_JOB,
+          description: describe(statement, place.full),
+          user: session.user,
+          payload: backupPayload({
+            collectionUri: collection.displayUri,
+            subdirectory: place.subdirectory,
+            onto,
+          }),
+          ...(context.run === undefined ? {} : { schedule: context.run }),
+        },
+        { signal: core.signal },
+      );
+      return { job: created, subdirectory: place.subdirectory };
+    });
     loggerOf(core, { id: session.virtualClusterId, name: session.virtualClusterName }).info(
       `BACKUP job ${job.id} into ${collection.displayUri}/${subdirectory} begun by ${session.user}`,
     );

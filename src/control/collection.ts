@@ -1,5 +1,5 @@
 /** What BACKUP, RESTORE and SHOW BACKUP share: the URI, who may use it, and what is in it. */
-import { InputError, type Timestamp } from '../base/index.ts';
+import { InputError, Mutex, type Timestamp } from '../base/index.ts';
 import type { BackupSelector, Option, Value } from '../sql/index.ts';
 import {
   type BackupSummary,
@@ -96,6 +96,8 @@ export async function readSummary(
 
 /** Chooses the paths of new backups: each once, also when several begin in the same moment or the clock steps back. */
 export class BackupPaths {
+  /** From choosing a place to recording the job: two statements at once must not build on the same backup. */
+  readonly choosing = new Mutex();
   #last = 0n;
 
   next(options: { now: Timestamp; taken: readonly string[] }): string {

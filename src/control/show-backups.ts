@@ -2,7 +2,8 @@
 import { CorruptError } from '../base/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { BackupObject, BackupSummary } from '../timeline/index.ts';
-import { openCollection, readSummary, requireKnownOptions, selectBackup } from './collection.ts';
+import { openCollection, requireKnownOptions, selectBackup } from './collection.ts';
+import { layersOf } from './backup-place.ts';
 import type { Cell, Column } from './contract.ts';
 import { type UseCase, boolCell, columnsOf, rowsResult, timestampCell } from './use-case.ts';
 import { isFlagOn, notAvailable } from './values.ts';
@@ -57,12 +58,11 @@ export const showBackup: UseCase<ShowBackup> = {
     const collection = await openCollection(core, statement.collection, context);
     const full = await selectBackup(core, { collection, selector: statement.from, signal });
     const { collectionReader, cluster } = core.options;
-    const chain = await collectionReader.chain({ collection, subdirectory: full, signal });
     const withFiles = isFlagOn(statement.options, 'check_files');
     const rows: (readonly Cell[])[] = [];
-    for (const subdirectory of chain) {
-      const summary = await readSummary(core, { collection, subdirectory, signal });
+    for (const summary of await layersOf(core, { collection, full, signal })) {
       if (withFiles) {
+        const { subdirectory } = summary;
         const { key } = cluster;
         requireNoneMissing(await collectionReader.missingFiles({ collection, subdirectory, key, signal }));
       }

@@ -8,6 +8,10 @@ import { filesBelow } from '../harness/oracle.ts';
 
 const IN = "IN 'nodelocal://1/chain'";
 
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}
+
 describe('incremental backups', () => {
   let daemon: TestDaemon;
   const main = (sql: string | readonly string[]) => daemon.query(sql, { cluster: 'main' });
@@ -107,6 +111,17 @@ describe('incremental backups', () => {
       { code: '22023', message: /nearest backup time\(s\) \d{4}-/ },
     );
     await dropCluster(daemon, 'between');
+  });
+
+  test('of one chain are taken one at a time', async () => {
+    await main("BACKUP INTO 'nodelocal://1/busy'");
+    const append = () => main("BACKUP INTO LATEST IN 'nodelocal://1/busy'").then(() => 'done', codeOf);
+    const outcomes = await Promise.all([append(), append(), append()]);
+    assert.deepEqual(outcomes.toSorted(), ['55006', '55006', 'done']);
+    const ends = await main(
+      "SELECT DISTINCT start_time, end_time FROM [SHOW BACKUP FROM LATEST IN 'nodelocal://1/busy']",
+    );
+    assert.equal(ends.length, 2);
   });
 
   test('are full ones after the data was restored: what changed since is not known', async () => {
