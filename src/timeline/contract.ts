@@ -4,6 +4,7 @@
  */
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
 import type { ClusterKey } from '../keys/index.ts';
+import type { ImageCoverage, ImagePart } from './part/contract.ts';
 
 export type { ClusterKey };
 
@@ -97,11 +98,17 @@ export interface MaterializeRequest {
   /** Empty, owned by the instance's OS user. */
   readonly targetDirectory: string;
   readonly uid: number | null;
+  /** Only what this part needs is read and written; everything when left out. */
+  readonly part?: ImagePart;
 }
 
 export interface MaterializeResult {
   readonly summary: BackupSummary;
   readonly writtenBytes: bigint;
+  /** Of packs, as they are stored. */
+  readonly readBytes: bigint;
+  /** What was written of a part; null when everything was. */
+  readonly coverage: ImageCoverage | null;
 }
 
 /** Carries out bulk work in worker processes of low priority. */

@@ -6,6 +6,8 @@ export {
 export { createCollectionReader } from './collection/reader.ts';
 export type * from './contract.ts';
 export type * from './store-contract.ts';
+export type * from './part/contract.ts';
+export { missingCatalogs, missingDatabase, provePart } from './part/prove-part.ts';
 export {
   BACKUP_FAULT_POINTS,
   FAULT_POINT_VARIABLE,

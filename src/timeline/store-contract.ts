@@ -5,6 +5,7 @@
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
 import type { ClusterKey } from '../keys/index.ts';
 import type { BackupProgress, BackupSummary, CaptureSource } from './contract.ts';
+import type { ImageCoverage, ImagePart } from './part/contract.ts';
 
 /** A folder of this machine that only the daemon and its workers write to. */
 export interface TimelineStoreLocation {
@@ -135,6 +136,8 @@ export interface MaterializePointRequest {
   readonly uid: number | null;
   /** Folders of bases that are known to be damaged: begun from only when no other leads to the point. */
   readonly avoid?: readonly string[];
+  /** Only what this part needs is read and written; everything when left out. */
+  readonly part?: ImagePart;
 }
 
 /**
@@ -163,6 +166,10 @@ export interface PointResult {
   readonly writtenBytes: bigint;
   /** Bytes of the directory that were left as they were. */
   readonly keptBytes: bigint;
+  /** Of packs, as they are stored. */
+  readonly readBytes?: bigint;
+  /** What was written of a part; null when everything was. */
+  readonly coverage?: ImageCoverage | null;
 }
 
 /** Bulk work on timeline stores, beside `BulkWorker`'s on collections. */

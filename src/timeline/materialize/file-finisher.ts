@@ -43,8 +43,10 @@ export class FileFinisher implements AsyncDisposable {
   }
 
   /** Files of nothing have nothing that could be written. */
-  addEmptyFiles(): void {
-    for (const [row, runs] of this.#files.runCounts.entries()) if (runs === 0) this.#addRow(row);
+  addEmptyFiles(isWanted: (row: number) => boolean): void {
+    for (const [row, runs] of this.#files.runCounts.entries()) {
+      if (runs === 0 && isWanted(row)) this.#addRow(row);
+    }
   }
 
   /** A file of the manifest of which nothing is written, but whose length may have to change. */

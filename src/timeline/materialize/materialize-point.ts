@@ -6,7 +6,7 @@ import { BaseIndex } from '../store/base-index.ts';
 import { basesCollection } from '../store/bases.ts';
 import { isOnTheWay, newestSoundBaseFor, stretchesTo } from '../store/lineage.ts';
 import { faultPoint } from '../worker/fault-point.ts';
-import { type MaterializeTools, openImage, startThreads, writeDirectory } from './materialize.ts';
+import { type MaterializeTools, openPart, startThreads, writeDirectory } from './materialize.ts';
 import { emptyDirectory, takeOver } from './target-directory.ts';
 import { VaultLog } from './vault-log.ts';
 
@@ -43,7 +43,11 @@ async function materialize(
   const base = await chooseBase(request, tools);
   const stretches = stretchesTo(point, request.incarnations);
   const { subdirectory } = base;
-  const manifest = await openImage({ subdirectory, key }, { store, signal: tools.signal });
+  const wanted = request.part === undefined ? {} : { part: request.part };
+  const { manifest, selection } = await openPart(
+    { subdirectory, key, ...wanted },
+    { store, signal: tools.signal },
+  );
   const log = await VaultLog.plan({
     store: location,
     targetDirectory,
@@ -55,13 +59,19 @@ async function materialize(
   onBegin();
   const owner = await takeOver(targetDirectory, { uid });
   faultPoint('materialize.after_emptying');
-  const writtenBytes = await writeDirectory(request, { pool, manifest, owner, log, tools });
-  return { base, recovery: log.recovery, writtenBytes, keptBytes: 0n };
+  const written = await writeDirectory(request, { pool, manifest, selection, owner, log, tools });
+  return { base, recovery: log.recovery, ...written, keptBytes: 0n };
 }
 
 /** @throws AppError `time_outside_window` when no base leads to the point */
 export async function chooseBase(
-  { store, point, key, incarnations, avoid }: MaterializePointRequest,
+  {
+    store,
+    point,
+    key,
+    incarnations,
+    avoid,
+  }: Pick<MaterializePointRequest, 'store' | 'point' | 'key' | 'incarnations' | 'avoid'>,
   tools: Pick<MaterializeTools, 'rng' | 'signal'>,
 ): Promise<BaseSummary> {
   const bases = await new BaseIndex(tools).bases(store, { key, signal: tools.signal });

@@ -1,7 +1,7 @@
 /** Writes the data directory of a base, ready to be recovered. Runs in a bulk worker. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError, CorruptError, type Rng } from '../../base/index.ts';
+import { AppError, CorruptError, required, type Rng } from '../../base/index.ts';
 import { type BlobRange, type BlobStore, parseBlobKey, readBlob } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import { formatWalSegmentName, PAGE_BYTES, WAL_PAGE_BYTES } from '../../pg/index.ts';
@@ -19,12 +19,15 @@ import {
   parsePackHeader,
   parsePackIndex,
 } from '../format/pack.ts';
+import type { ImageCoverage, ImagePart } from '../part/contract.ts';
+import { readLogOrigins, type ReplayedStretch } from '../part/log-origins.ts';
+import { type FileSelection, selectFiles } from '../part/select-files.ts';
 import { historyFileName } from '../store/lineage.ts';
 import { type FaultPoint, faultPoint } from '../worker/fault-point.ts';
 import type { RestCell } from '../worker/limiter.ts';
 import { forEachConcurrently, ThreadPool, threadCount } from '../worker/thread-pool.ts';
 import { FileFinisher } from './file-finisher.ts';
-import { planMaterialize, type PlannedRange } from './plan.ts';
+import { planMaterialize, type PlannedRange, type PlanOptions } from './plan.ts';
 import {
   emptyDirectory,
   foldersOf,
@@ -78,27 +81,46 @@ async function materialize(
   const store = openCollection(request.collection, tools);
   // Threads take their time to start, and so does reading the manifest.
   await using pool = startThreads(request, tools);
-  const manifest = await openImage(request, { store, signal: tools.signal });
+  const { manifest, selection } = await openPart(request, { store, signal: tools.signal });
   for (const wal of manifest.wal) await requireObject(wal, { store, signal: tools.signal });
   onBegin();
   const owner = await takeOver(targetDirectory, { uid });
   faultPoint('materialize.after_emptying');
   const log = logOfManifest(manifest, request);
-  const writtenBytes = await writeDirectory(request, { pool, manifest, owner, log, tools });
-  return { summary: summaryOf(manifest), writtenBytes };
+  const parts = { pool, manifest, selection, owner, log, tools };
+  return { summary: summaryOf(manifest), ...(await writeDirectory(request, parts)) };
+}
+
+/** An image, and what of it is wanted: null when all of it is. */
+export interface OpenedImage {
+  readonly manifest: Manifest;
+  readonly selection: FileSelection | null;
 }
 
 /** Reads the manifest and sees that every pack it names is there and can run here. */
 export async function openImage(
   request: { readonly subdirectory: string; readonly key: ClusterKey },
-  { store, signal }: { store: BlobStore; signal: AbortSignal },
+  options: { store: BlobStore; signal: AbortSignal },
 ): Promise<Manifest> {
+  const { subdirectory, key } = request;
+  return (await openPart({ subdirectory, key }, options)).manifest;
+}
+
+/** The same for the packs that a part needs. */
+export async function openPart(
+  request: { readonly subdirectory: string; readonly key: ClusterKey; readonly part?: ImagePart },
+  { store, signal }: { store: BlobStore; signal: AbortSignal },
+): Promise<OpenedImage> {
   const { chunks, name } = await openManifest(store, { ...request, signal });
   const manifest = await readManifest(chunks, { key: request.key, name });
   checkManifest(manifest, name);
   requireRunnable(manifest.header);
-  for (const pack of manifest.packs) await requirePack(pack, { store, signal });
-  return manifest;
+  const selection = request.part === undefined ? null : selectFiles(manifest, request.part);
+  const packs = selection?.packs ?? manifest.packs.keys();
+  for (const row of packs) {
+    await requirePack(required(manifest.packs[row], 'pack of an image'), { store, signal });
+  }
+  return { manifest, selection };
 }
 
 function requireRunnable({ engine, subdirectory }: ManifestHeader): void {
@@ -152,7 +174,17 @@ async function requireObject(
 /** The log that goes with an image: how much room it takes, and how it gets into `pg_wal`. */
 export interface LogToWrite {
   readonly bytes: bigint;
+  /** What of it is replayed, oldest first. */
+  readonly stretches: readonly ReplayedStretch[];
   write(options: { pool: MaterializePool; finisher: FileFinisher; tools: MaterializeTools }): Promise<bigint>;
+}
+
+export interface WrittenDirectory {
+  readonly writtenBytes: bigint;
+  /** Of packs, as they are stored: the manifest and the log come on top. */
+  readonly readBytes: bigint;
+  /** Null when the whole image was written. */
+  readonly coverage: ImageCoverage | null;
 }
 
 /** Into a folder that was emptied and taken over; it belongs to its owner and is durable when this returns. */
@@ -161,36 +193,62 @@ export async function writeDirectory(
   parts: {
     pool: MaterializePool;
     manifest: Manifest;
+    selection: FileSelection | null;
     owner: Owner;
     log: LogToWrite;
     tools: MaterializeTools;
   },
-): Promise<bigint> {
-  const { targetDirectory } = request;
-  const { pool, manifest, owner, log, tools } = parts;
+): Promise<WrittenDirectory> {
+  const { targetDirectory, key } = request;
+  const { pool, manifest, selection, owner, log, tools } = parts;
   const { files, header } = manifest;
-  await requireRoom(targetDirectory, { bytes: header.totals.bytes + log.bytes });
+  const total = selection?.bytes ?? header.totals.bytes;
+  await requireRoom(targetDirectory, { bytes: total + log.bytes });
+  // Replay must not find that a database is gone because nothing of it is wanted.
   const folders = foldersOf(files.paths);
   await makeFolders(targetDirectory, { folders, owner });
   faultPoint('materialize.after_folders');
-  const plan = planMaterialize(manifest, request);
-  await using finisher = new FileFinisher({ directory: targetDirectory, owner, files });
-  finisher.addEmptyFiles();
-  const total = header.totals.bytes;
-  let written = await writeRanges({ pool, ranges: plan.ranges(), total, finisher, tools });
+  const plan = planMaterialize(manifest, selection === null ? { key } : { key, wanted: wantedOf(selection) });
+  const isKept = selection?.isKept ?? (() => true);
+  await using finisher = new FileFinisher({
+    directory: targetDirectory,
+    owner,
+    files,
+    targets: plan.targetCounts(),
+  });
+  finisher.addEmptyFiles(isKept);
+  const read = { bytes: 0n };
+  const counting = { pool, total, finisher, tools, onRead: (bytes: number) => (read.bytes += BigInt(bytes)) };
+  let written = await writeRanges({ ...counting, ranges: plan.ranges() });
   faultPoint('materialize.before_wal');
   written += await log.write({ pool, finisher, tools });
+  const coverage = selection === null ? null : await coverageOf(selection, request, parts);
   tools.onProgress({ fraction: PROGRESS.logged, phase: 'writing the log' });
   await writeFile(join(targetDirectory, 'backup_label'), header.backupLabel, { mode: 0o600 });
   finisher.addOther('backup_label');
   faultPoint('materialize.before_control_file');
-  written += await writeRanges({ pool, ranges: plan.controlRanges(), total, finisher, tools });
+  written += await writeRanges({ ...counting, ranges: plan.controlRanges() });
   tools.onProgress({ fraction: PROGRESS.logged, phase: 'syncing' });
   faultPoint('materialize.before_sync');
   await finisher.settle();
   await handOver(targetDirectory, { folders, owner });
   faultPoint('materialize.after_sync');
-  return written;
+  return { writtenBytes: written, readBytes: read.bytes, coverage };
+}
+
+function wantedOf({ isKept }: FileSelection): NonNullable<PlanOptions['wanted']> {
+  return ({ file, start, count }) => (isKept(file) ? [{ start, count }] : []);
+}
+
+async function coverageOf(
+  { databases }: FileSelection,
+  { targetDirectory }: { readonly targetDirectory: string },
+  { manifest, log, tools }: { manifest: Manifest; log: LogToWrite; tools: MaterializeTools },
+): Promise<ImageCoverage> {
+  const segmentBytes = manifest.header.engine.walSegmentBytes;
+  const { stretches } = log;
+  const { signal } = tools;
+  return { databases, origins: await readLogOrigins(targetDirectory, { stretches, segmentBytes, signal }) };
 }
 
 export function startThreads(
@@ -215,6 +273,8 @@ export async function writeRanges(options: {
   total: bigint;
   finisher: FileFinisher;
   tools: MaterializeTools;
+  /** Told of every piece that was read, as it is stored. */
+  onRead?: (bytes: number) => void;
   fault?: FaultPoint;
 }): Promise<bigint> {
   const { pool, ranges, total, finisher, tools, fault = 'materialize.after_first_task' } = options;
@@ -222,6 +282,7 @@ export async function writeRanges(options: {
   await forEachConcurrently(ranges, { concurrency: pool.size * TASKS_AHEAD }, async (range) => {
     const { writtenBytes } = await pool.run(range.task);
     faultPoint(fault);
+    options.onRead?.(range.task.length);
     finisher.wrote(range.targetsOfFile);
     written += writtenBytes;
     const share = Math.min(1, written / Math.max(Number(total), 1));
@@ -234,8 +295,10 @@ function logOfManifest(
   { wal, header }: Manifest,
   { targetDirectory }: { readonly targetDirectory: string },
 ): LogToWrite {
+  const { timelineId, systemIdentifier, startLsn: beginLsn, targetLsn: endLsn, engine } = header;
   return {
     bytes: BigInt(wal.length * header.engine.walSegmentBytes),
+    stretches: [{ timelineId, systemIdentifier, engineMajor: engine.major, beginLsn, endLsn }],
     async write({ pool, finisher }) {
       let written = 0;
       await forEachConcurrently(wal, { concurrency: pool.size }, async (object) => {

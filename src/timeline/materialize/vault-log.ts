@@ -50,6 +50,11 @@ export class VaultLog implements LogToWrite {
     this.#planned = planned;
   }
 
+  get stretches(): readonly LogStretch[] {
+    const { stretches, beginLsn } = this.#options;
+    return stretches.map((stretch) => (stretch.beginLsn < beginLsn ? { ...stretch, beginLsn } : stretch));
+  }
+
   get bytes(): bigint {
     // Recovery may need one more to see that it has arrived, and writes the first of its own.
     return BigInt(this.#planned.length + 2) * BigInt(this.#options.segmentBytes);
