@@ -24,6 +24,10 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
       'show_timeline',
       'show_timeline_checks',
       'show_virtual_cluster_name',
+      'create_replication_stream',
+      'report_replication_stream',
+      'drop_replication_stream',
+      'show_system_table',
     ],
   },
   {
@@ -89,7 +93,8 @@ extended protocol a placeholder (\`$1\`) may stand for every string, number and 
 What the grammar knows and a release does not carry out is refused with SQLSTATE \`0A000\`, never ignored.
 
 Every \`SHOW\` below can be a table of a query, in brackets: \`SELECT * FROM [SHOW JOBS] WHERE status = 'running'\`,
-or a query of a WITH: \`WITH x AS (SHOW JOBS) SELECT job_id FROM x\`.
+or a query of a WITH: \`WITH x AS (SHOW JOBS) SELECT job_id FROM x\`. Atoll's own tables can be one by their names:
+\`SELECT id FROM system.jobs WHERE status = 'failed'\`.
 
 In the synopses words in capitals stand for themselves, \`[ ]\` is optional, \`{ | }\` a choice, \`[, ...]\` a list.
 `;
@@ -116,6 +121,10 @@ export function sqlReference(): string {
 
 /** What neither synopsis nor options tell. */
 const REMARKS: Readonly<Partial<Record<StatementKind, string>>> = {
+  show_system_table: `For members of \`admin\` and holders of VIEWSYSTEMDATA. Secrets are \`redacted\`. The names count where a query reads a table,
+written \`system.\` or \`SYSTEM.\`, unless the database has a table of that name in a schema \`system\` of its own: then that is meant.
+\`system.jobs\` goes back as far as records of jobs are kept (\`jobs.retention_time\`). The rows are those of the moment at which the query
+begins, or is bound; the tables are changed by the statements on this page only.`,
   create_virtual_cluster: `A branch is made by a job of type \`BRANCH\`; the statement waits for it, and it goes on when the client does not. More in
 [the time machine](../operations/time-machine.md).`,
   alter_virtual_cluster: `RESET DATA and UNDROP: [the time machine](../operations/time-machine.md). RESET DATA runs as a job of type \`RESET DATA\`.

@@ -3,7 +3,8 @@
  * stands in it of ours (`[SHOW JOBS]`) is answered first and passed in as a value.
  */
 import { InputError, toError } from '../base/index.ts';
-import { findRowSources, highestPlaceholder } from '../sql/index.ts';
+import type { SqlClient } from '../catalog/index.ts';
+import { findRowSources, highestPlaceholder, type SystemTable } from '../sql/index.ts';
 import type { ExecuteContext } from './contract.ts';
 import type { Core } from './core.ts';
 import { derivedTable, rowsToJson } from './row-source-text.ts';
@@ -53,17 +54,37 @@ async function answered(
   const parameters = context.parameters.slice(0, highestPlaceholder(query));
   const pieces: string[] = [];
   let at = 0;
-  for (const { node, begin, end } of findRowSources(query)) {
+  const { session, signal } = context;
+  const { instance } = askerOf(core, context);
+  for (const { node, begin, end, alias } of findRowSources(query)) {
+    if (node.kind === 'show_system_table') {
+      const { table } = node;
+      const isTenants = await instance.withReaderClient({ database: session.database, signal }, (client) =>
+        hasTableOfItsOwn(client, table),
+      );
+      if (isTenants) continue;
+    }
     const result = await core.answer(node, context);
     if (result.kind !== 'rows') {
       throw new InputError('syntax', 'statement source returns no columns');
     }
     parameters.push(rowsToJson(result));
-    pieces.push(query.slice(at, begin), derivedTable(result.columns, `$${parameters.length}`));
+    pieces.push(
+      query.slice(at, begin),
+      derivedTable(result.columns, { value: `$${parameters.length}`, alias }),
+    );
     at = end;
   }
   pieces.push(query.slice(at));
   return { sql: pieces.join(''), parameters };
+}
+
+/** Whether the database has a schema `system` with a table of that name: then the name means that. */
+async function hasTableOfItsOwn(client: SqlClient, table: SystemTable): Promise<boolean> {
+  const rows = await client.query('select from pg_catalog.to_regclass($1) found where found is not null', [
+    `system.${table}`,
+  ]);
+  return rows.length > 0;
 }
 
 function onlyValue(values: readonly (string | null)[], of: string): string | null {

@@ -3,10 +3,14 @@ import type { Cell, Column, StatementResult } from './contract.ts';
 
 type RowsResult = Extract<StatementResult, { kind: 'rows' }>;
 
-/** A derived table over a JSON value, an expression. */
-export function derivedTable(columns: readonly Column[], value: string): string {
+/** A derived table over a JSON value, an expression; with `alias`, under that name. */
+export function derivedTable(
+  columns: readonly Column[],
+  { value, alias }: { readonly value: string; readonly alias: string | undefined },
+): string {
   const definitions = columns.map(({ name, type }) => `${quotedName(name)} pg_catalog.${type}`).join(', ');
-  return `(SELECT * FROM pg_catalog.jsonb_to_recordset(${value}::pg_catalog.jsonb) AS "rows"(${definitions}))`;
+  const table = `(SELECT * FROM pg_catalog.jsonb_to_recordset(${value}::pg_catalog.jsonb) AS "rows"(${definitions}))`;
+  return alias === undefined ? table : `${table} AS ${quotedName(alias)}`;
 }
 
 function quotedName(name: string): string {

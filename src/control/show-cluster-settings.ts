@@ -105,7 +105,10 @@ function listRow(
 }
 
 /** Who may change settings sees them all; the value of a licence nobody sees. */
-async function whatIsHidden(core: Core, context: ExecuteContext): Promise<{ areSensitiveHidden: boolean }> {
+export async function whatIsHidden(
+  core: Core,
+  context: ExecuteContext,
+): Promise<{ areSensitiveHidden: boolean }> {
   const { virtualClusterId } = context.session;
   const isOn = core.settings.isOn(virtualClusterId, 'server.redact_sensitive_settings.enabled');
   return {
@@ -114,7 +117,7 @@ async function whatIsHidden(core: Core, context: ExecuteContext): Promise<{ areS
 }
 
 /** That a value is not set is no secret. */
-function isRedacted(setting: Setting, of: { value: string; areSensitiveHidden: boolean }): boolean {
+export function isRedacted(setting: Setting, of: { value: string; areSensitiveHidden: boolean }): boolean {
   if (of.value === setting.defaultValue) return false;
   return setting.holds === 'secret' || (setting.holds === 'sensitive' && of.areSensitiveHidden);
 }

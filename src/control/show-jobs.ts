@@ -118,8 +118,19 @@ async function visibleJobs(
   context: ExecuteContext,
   scheduleIds?: readonly ScheduleId[],
 ): Promise<readonly JobRecord[]> {
-  const { session, signal } = context;
   const finishedSince = (core.options.clock.now() - LISTED_AFTER_END_US) as Timestamp;
+  const all = await jobsSince(core, context, { finishedSince, scheduleIds });
+  return (await seesAllJobs(core, context)) ? all : all.filter((job) => job.user === context.session.user);
+}
+
+/** Everybody's: those that are not over, and those that ended at or after `finishedSince`. */
+export async function jobsSince(
+  core: Core,
+  context: ExecuteContext,
+  options: { finishedSince: Timestamp; scheduleIds?: readonly ScheduleId[] | undefined },
+): Promise<readonly JobRecord[]> {
+  const { session, signal } = context;
+  const { finishedSince, scheduleIds } = options;
   const own = await storeOf(core, session.virtualClusterId).list({
     finishedSince,
     ...(scheduleIds === undefined ? {} : { scheduleIds }),
@@ -134,8 +145,7 @@ async function visibleJobs(
           signal,
         });
   const ownIds = new Set(own.map((job) => job.id));
-  const all = [...own, ...kept.filter((job) => !ownIds.has(job.id))];
-  return (await seesAllJobs(core, context)) ? all : all.filter((job) => job.user === session.user);
+  return [...own, ...kept.filter((job) => !ownIds.has(job.id))];
 }
 
 /** @throws AppError `timed_out` after a day */

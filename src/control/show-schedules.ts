@@ -35,7 +35,7 @@ const BACKUP_COLUMNS: readonly Column[] = [...COLUMNS, ...columnsOf({ backup_typ
 const CREATE = columnsOf({ schedule_id: 'int8', create_statement: 'text' });
 
 /** As the catalog of the original spells them. */
-const ON_FAILURE = { retry: 'RETRY_SOON', reschedule: 'RETRY_SCHED', pause: 'PAUSE_SCHED' } as const;
+export const ON_FAILURE = { retry: 'RETRY_SOON', reschedule: 'RETRY_SCHED', pause: 'PAUSE_SCHED' } as const;
 
 export const showSchedules: UseCase<ShowSchedules> = {
   columns: columnsFor,
@@ -112,14 +112,14 @@ function cellsOf(
   ];
 }
 
-type SchedulesById = ReadonlyMap<ScheduleRecord['id'], ScheduleRecord>;
+export type SchedulesById = ReadonlyMap<ScheduleRecord['id'], ScheduleRecord>;
 
-function schedulesById(all: readonly ListedSchedule[]): SchedulesById {
+export function schedulesById(all: readonly ListedSchedule[]): SchedulesById {
   return new Map(all.map(({ schedule }) => [schedule.id, schedule]));
 }
 
 /** A JSON object; numbers of schedules are written out, for they are larger than a JavaScript number holds. */
-function commandOf(schedule: ScheduleRecord, byId: SchedulesById): string {
+export function commandOf(schedule: ScheduleRecord, byId: SchedulesById): string {
   const partner = schedule.partnerId === null ? undefined : byId.get(schedule.partnerId);
   const unpauses =
     schedule.backupType === 'full' && partner?.waitsForFullAfter !== null ? partner : undefined;

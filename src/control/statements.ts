@@ -31,6 +31,7 @@ import { resetClusterSetting, setClusterSetting } from './set-cluster-setting.ts
 import { showBackup, showBackups } from './show-backups.ts';
 import { showClusterSetting, showClusterSettings } from './show-cluster-settings.ts';
 import { showJob, showJobs } from './show-jobs.ts';
+import { showSystemTable } from './system-tables.ts';
 import { showTimelineChecks } from './show-timeline-checks.ts';
 import { showTimeline } from './show-timeline.ts';
 import { showVirtualClusterName, showVirtualClusters } from './show-virtual-clusters.ts';
@@ -44,6 +45,7 @@ const USE_CASES: UseCases = {
   drop_virtual_cluster: dropVirtualCluster,
   show_virtual_clusters: showVirtualClusters,
   show_virtual_cluster_name: showVirtualClusterName,
+  show_system_table: showSystemTable,
   show_timeline: showTimeline,
   show_timeline_checks: showTimelineChecks,
   configure_zone: configureZone,

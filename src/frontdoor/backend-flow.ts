@@ -113,7 +113,7 @@ export class BackendFlow {
         this.#neededBytes = end - at;
         break;
       }
-      if (type !== BACKEND.dataRow) {
+      if (type !== BACKEND.dataRow || isShown) {
         if (type === BACKEND.readyForQuery) {
           this.#status = bytes[at + MESSAGE_HEADER_BYTES] as number;
           if (this.#status === IDLE && !isShown) this.#idleCount += 1;

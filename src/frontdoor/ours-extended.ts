@@ -31,7 +31,7 @@ import { highestPlaceholder, parseStatement, type Statement, splitStatements } f
 import { decodeBinaryParameter } from './binary-format.ts';
 import { errorResponse } from './errors.ts';
 import { isCut } from './interpreter.ts';
-import { describe, fetchRows, type OwnContext } from './ours-simple.ts';
+import { describe, fetchRows, isOfTenant, type OwnContext, readingOf } from './ours-simple.ts';
 import { BackendLostError } from './relay.ts';
 import { describeColumns, formatsOf, type RowsResult, writeRows } from './result-encoder.ts';
 import { runInSession } from './run-in-session.ts';
@@ -173,14 +173,14 @@ export class OwnExtended {
       pieces.length === 1 ? parseStatement(parse.text) : parseStatement(node),
     );
     const [own] = found.filter((one) => one !== undefined);
-    if (own !== undefined) {
+    if (own !== undefined && !(await isOfTenant(context, own.node))) {
       if (pieces.length > 1) {
         throw new InputError('syntax', 'cannot insert multiple commands into a prepared statement');
       }
       return this.#parseOwn(parse, own.node);
     }
     if (context.isScreened) await context.service.screen?.({ session: context.session, text: parse.text });
-    const source = await readRowSources(parse.text, (statement) => describe(context, statement));
+    const source = await readRowSources(parse.text, readingOf(context));
     if (source !== undefined) return this.#parseRowSources(parse, source);
     await this.#parsePostgres(message, parse.statementName);
   }

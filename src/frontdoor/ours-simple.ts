@@ -13,8 +13,8 @@ import {
   type RowSourceText,
   rowsToJson,
 } from './row-source.ts';
-import type { RowSource } from './row-source.ts';
-import { runInSession } from './run-in-session.ts';
+import type { RowSource, RowSourceReading } from './row-source.ts';
+import { hasTable, runInSession } from './run-in-session.ts';
 import type { SessionService } from './service.ts';
 
 /** What a session needs to deal with statements of ours, in either protocol. */
@@ -66,18 +66,29 @@ async function plan(context: OwnContext, text: string): Promise<Step[] | undefin
   for (const piece of splitStatements(text)) {
     const { begin } = piece;
     const found = positioned(text, begin, () => parseStatement(piece.node));
-    if (found !== undefined) {
+    if (found !== undefined && !(await isOfTenant(context, found.node))) {
       steps.push({ kind: 'own', statement: found.node, text: piece.node, begin });
       continue;
     }
     if (context.isScreened) await context.service.screen?.({ session: context.session, text: piece.node });
-    const source = await positionedAsync(text, begin, () =>
-      readRowSources(piece.node, (statement) => describe(context, statement)),
-    );
+    const source = await positionedAsync(text, begin, () => readRowSources(piece.node, readingOf(context)));
     if (source !== undefined) steps.push({ kind: 'row_source', source, begin });
     else appendPostgres(steps, { piece, text });
   }
   return steps.every(({ kind }) => kind === 'postgres') ? undefined : steps;
+}
+
+/** How row sources are looked up for a session. */
+export function readingOf(context: OwnContext): RowSourceReading {
+  return {
+    describe: (statement) => describe(context, statement),
+    isTenants: (table) => hasTable(context.relay, `system.${table}`),
+  };
+}
+
+/** Whether what reads like a table of ours is one of the session's database. */
+export async function isOfTenant(context: OwnContext, statement: Statement): Promise<boolean> {
+  return statement.kind === 'show_system_table' && readingOf(context).isTenants(statement.table);
 }
 
 export async function describe(

@@ -546,6 +546,61 @@ describe('rows in brackets', () => {
   });
 });
 
+describe('tables of ours by name', () => {
+  test('are a table to Postgres, under their own names', async () => {
+    const client = await connect(door);
+    const { rows } = await client.query(
+      'SELECT jobs.status, (SELECT count(*) FROM SYSTEM.USERS u WHERE u.done) FROM system.jobs WHERE jobs.job_id > 2',
+    );
+    assert.deepEqual(rows, [{ status: "it's \\ ä", count: '1' }]);
+    assert.deepEqual(
+      bed.service.executed.map(({ statement, context }) => [statement, context.text]),
+      [
+        [{ kind: 'show_system_table', table: 'users' }, 'SYSTEM.USERS'],
+        [{ kind: 'show_system_table', table: 'jobs' }, 'system.jobs'],
+      ],
+    );
+    assert.equal((await client.query('TABLE system.jobs')).rows.length, 2);
+    assert.equal((await client.query('SELECT $1::int FROM system.jobs j', [1])).rows.length, 2);
+    await assert.rejects(client.query('SELECT * FROM system.nothing'), { code: '42P01' });
+    await assert.rejects(client.query('DELETE FROM system.jobs'), { code: '42P01' });
+    await assert.rejects(client.query('CREATE VIEW v AS SELECT * FROM system.jobs'), { code: '0A000' });
+    await client.end();
+  });
+
+  test('give way to a table of the tenant’s, also to one of this transaction', async () => {
+    const client = await connect(door);
+    await client.query('BEGIN; CREATE SCHEMA system; CREATE TABLE system.jobs AS SELECT 7 AS own');
+    for (const query of [
+      'SELECT * FROM system.jobs',
+      { text: 'SELECT * FROM system.jobs', name: 'own' },
+      'TABLE system.jobs',
+    ]) {
+      assert.deepEqual((await client.query(query)).rows, [{ own: 7 }]);
+    }
+    assert.equal(bed.service.executed.length, 0);
+    assert.equal((await client.query('SELECT 1 FROM system.jobs, system.users')).rows.length, 2);
+    await assert.rejects(client.query('SELECT 1/0'), { code: '22012' });
+    await assert.rejects(client.query('SELECT * FROM system.jobs'), { code: '25P02' });
+    await client.query('ROLLBACK');
+    await client.end();
+  });
+
+  test('are looked for within a pipeline', async () => {
+    const client = await RawClient.logIn(door.address);
+    const one = [parse('SELECT 1'), bind(), execute()];
+    const ours = [parse('SELECT * FROM system.jobs'), bind(), execute()];
+    assert.equal(await talk(client, [...one, ...ours, ...one, encodeSync()]), '12DC12DDC12DCZI');
+    assert.equal(
+      await talk(client, [...one, parse('TABLE system.jobs'), bind(), execute(), encodeSync()]),
+      '12DC12DDCZI',
+    );
+    const fails = [parse('SELECT 1/0'), bind(), execute()];
+    assert.equal(await talk(client, [...one, ...fails, ...ours, encodeSync()]), '12DC1EZI');
+    client.close();
+  });
+});
+
 test('in the system virtual cluster, texts are shown to the service first', async () => {
   bed.service.screen = ({ text }) => {
     if (/create/i.test(text)) throw new AppError('insufficient_privilege', 'no DDL here');

@@ -44,6 +44,8 @@ export interface Exchange {
   readonly messages: readonly Buffer[];
   /** Types of replies that the client must not see. */
   readonly hidden?: readonly number[];
+  /** Hears what is hidden, whole messages that are gone afterwards. */
+  readonly heard?: (type: number, message: Buffer) => void;
   /** Changes replies of one type. */
   readonly mapped?: { readonly type: number; readonly map: (message: Buffer) => Buffer };
 }
@@ -198,14 +200,17 @@ export class Relay {
   }
 
   /** Sends messages of our own and waits for all replies, which reach the client. @throws BackendLostError */
-  async exchange({ messages, hidden = [], mapped }: Exchange): Promise<{ hasFailed: boolean }> {
+  async exchange({ messages, hidden = [], heard, mapped }: Exchange): Promise<{ hasFailed: boolean }> {
     let hasFailed = false;
     const types = [BACKEND.errorResponse, ...hidden, ...(mapped === undefined ? [] : [mapped.type])];
     this.filter = {
       types,
       map: (type, message) => {
         if (type === BACKEND.errorResponse) hasFailed = true;
-        if (hidden.includes(type)) return undefined;
+        if (hidden.includes(type)) {
+          heard?.(type, message);
+          return undefined;
+        }
         return type === mapped?.type ? mapped.map(message) : message;
       },
     };

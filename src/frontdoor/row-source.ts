@@ -2,29 +2,38 @@ import { InputError } from '../base/index.ts';
 import { type Column, derivedTable } from '../control/index.ts';
 import {
   findRowSources,
+  type FoundRowSource,
   highestPlaceholder,
-  type Located,
   readToken,
   splitStatements,
   type Statement,
+  type SystemTable,
 } from '../sql/index.ts';
 
 export { rowsToJson } from '../control/index.ts';
 
-/** A statement of ours in brackets, and where it stood. */
+/** A statement of ours in brackets, or the name of a table of ours. */
 export interface RowSource {
   readonly statement: Statement;
   /** Its own text, without the brackets. */
   readonly text: string;
   readonly columns: readonly Column[];
+  /** What the rows are called where the query does not say; undefined for nothing. */
+  readonly alias: string | undefined;
 }
 
-/** A text of Postgres's with row sources of ours in it, cut at the brackets: one piece more than there are sources. */
+/** A text of Postgres's with row sources of ours in it, cut where they stood: one piece more than there are sources. */
 export interface RowSourceText {
   readonly pieces: readonly string[];
   readonly sources: readonly RowSource[];
   /** Highest `$n` that the client's text uses. */
   readonly placeholders: number;
+}
+
+export interface RowSourceReading {
+  readonly describe: (statement: Statement) => Promise<readonly Column[] | undefined>;
+  /** Whether the session's database has a table `system.<table>` of its own: its name then means that. */
+  readonly isTenants: (table: SystemTable) => Promise<boolean>;
 }
 
 /**
@@ -34,21 +43,28 @@ export interface RowSourceText {
  */
 export async function readRowSources(
   text: string,
-  describe: (statement: Statement) => Promise<readonly Column[] | undefined>,
+  { describe, isTenants }: RowSourceReading,
 ): Promise<RowSourceText | undefined> {
-  const found: readonly Located<Statement>[] = findRowSources(text);
+  const found: FoundRowSource[] = [];
+  for (const source of findRowSources(text)) {
+    const { node } = source;
+    const isOurs = node.kind !== 'show_system_table' || !(await isTenants(node.table));
+    if (isOurs) found.push(source);
+  }
   if (found.length === 0) return undefined;
   refuseInKeptStatements(text, found);
   const pieces: string[] = [];
   const sources: RowSource[] = [];
   let at = 0;
-  for (const { node, begin, end } of found) {
+  for (const { node, begin, end, alias } of found) {
     const columns = await describe(node);
     if (columns === undefined || columns.length === 0) {
       throw new InputError('syntax', 'statement source returns no columns', { position: begin + 1 });
     }
     pieces.push(text.slice(at, begin));
-    sources.push({ statement: node, text: text.slice(begin + 1, end - 1).trim(), columns });
+    const isEnclosed = '[('.includes(text.charAt(begin));
+    const own = isEnclosed ? text.slice(begin + 1, end - 1).trim() : text.slice(begin, end);
+    sources.push({ statement: node, text: own, columns, alias });
     at = end;
   }
   pieces.push(text.slice(at));
@@ -63,7 +79,7 @@ export function replaceRowSources(text: RowSourceText, values: readonly string[]
       const value = values[at];
       return source === undefined || value === undefined
         ? piece
-        : `${piece}${derivedTable(source.columns, value)}`;
+        : `${piece}${derivedTable(source.columns, { value, alias: source.alias })}`;
     })
     .join('');
 }
@@ -81,7 +97,7 @@ const KEPT_KINDS: ReadonlySet<string> = new Set(['view', 'function', 'procedure'
  * A row source is replaced by the rows of this moment. A view, a function or a prepared statement would show them for ever.
  * @throws InputError `feature_not_supported`
  */
-function refuseInKeptStatements(text: string, sources: readonly Located<Statement>[]): void {
+function refuseInKeptStatements(text: string, sources: readonly FoundRowSource[]): void {
   for (const { node, begin, end } of splitStatements(text)) {
     const source = sources.find((candidate) => candidate.begin >= begin && candidate.end <= end);
     const kept = source === undefined ? undefined : keptKind(node);

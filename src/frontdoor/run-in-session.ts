@@ -8,6 +8,7 @@ import {
   encodeQuery,
   withoutErrorFields,
 } from '../pg/index.ts';
+import { BackendError } from './errors.ts';
 import type { Relay } from './relay.ts';
 
 /** A prepared statement and a portal of our own, there for the length of one exchange. */
@@ -38,6 +39,38 @@ export async function runInSession(
   });
   if (!hasFailed) relay.reply(encodeCommandComplete(tag));
   return hasFailed;
+}
+
+/**
+ * Whether the session's database has a relation of this name, made in this transaction or before. In a transaction that has failed nothing
+ * can be asked: then no.
+ * @param name plain words with a dot between, for it goes into a text
+ * @throws BackendLostError; BackendError when the backend had an error to tell instead
+ */
+export async function hasTable(relay: Relay, name: string): Promise<boolean> {
+  if (relay.transaction === 'failed') return false;
+  const sql = `select where pg_catalog.to_regclass('${name}') is not null`;
+  let isThere = false;
+  let told: Buffer | undefined;
+  await relay.exchange({
+    messages: relay.ledger.hasOpenSegment ? pipelined(sql) : [encodeQuery(sql)],
+    hidden: [
+      BACKEND.parseComplete,
+      BACKEND.bindComplete,
+      BACKEND.closeComplete,
+      BACKEND.rowDescription,
+      BACKEND.dataRow,
+      BACKEND.commandComplete,
+      BACKEND.errorResponse,
+      BACKEND.readyForQuery,
+    ],
+    heard: (type, message) => {
+      if (type === BACKEND.dataRow) isThere = true;
+      if (type === BACKEND.errorResponse) told = Buffer.from(message);
+    },
+  });
+  if (told !== undefined) throw new BackendError(told);
+  return isThere;
 }
 
 function pipelined(sql: string): readonly Buffer[] {

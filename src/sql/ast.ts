@@ -155,6 +155,8 @@ export type Statement =
   | {
       readonly kind: 'backup';
       readonly targets: BackupTargets;
+  /** `TABLE system.jobs`, or the name alone where a query reads a table. */
+  | { readonly kind: 'show_system_table'; readonly table: SystemTable }
       /** `undefined`: a new full backup. */
       readonly appendTo: BackupSelector | undefined;
       /** One URI, or the list of a locality-aware backup. */
@@ -258,3 +260,16 @@ export interface Located<T> {
   readonly begin: number;
   readonly end: number;
 }
+/** Tables of ours that queries can read from any database of a virtual cluster, as `system.<name>`. */
+export const SYSTEM_TABLES = [
+  'external_connections',
+  'jobs',
+  'privileges',
+  'role_members',
+  'role_options',
+  'scheduled_jobs',
+  'settings',
+  'users',
+] as const;
+export type SystemTable = (typeof SYSTEM_TABLES)[number];
+

@@ -19,7 +19,7 @@ export { quoteName, quoteString } from './quote.ts';
 export { POSTGRES_ROLE_OPTIONS, ROLE_PRIVILEGE_OPTIONS, rolePrivilegeOf } from './role-options.ts';
 export { OBJECT_PRIVILEGES } from './parse-privileges.ts';
 export { REDACTED, redactStatement, redactUri } from './redact.ts';
-export { findRowSources, highestPlaceholder } from './row-source.ts';
+export { findRowSources, type FoundRowSource, highestPlaceholder } from './row-source.ts';
 export { splitStatements } from './split.ts';
 export { positionOf } from './token-stream.ts';
 export { bindPlaceholders, mapValues, type ValueMapper, type ValueRole } from './values.ts';

@@ -40,6 +40,8 @@ describe('mayBeOurs', () => {
     'SHOW é',
     'SET',
     'show',
+    '.jobs; system .jobs',
+    `SELECT ${'a.b, '.repeat(1000)}`,
     `INSERT INTO t VALUES ${"(1, 'a'), ".repeat(1000)}`,
     `SELECT ${'a[1], '.repeat(1000)}`,
   ]) {
@@ -55,6 +57,10 @@ describe('mayBeOurs', () => {
     '/* a */ with x as MATERIALIZED (/* b */ show jobs) SELECT job_id FROM x',
     'SELECT * FROM [ SHOW JOBS ]',
     'SET CLUSTER SETTING a = 1',
+    'SELECT id FROM system.jobs',
+    'SELECT id FROM SYSTEM.JOBS',
+    'select 1.5, a.b from system.jobs',
+    `SELECT ${"1.5, 'a', ".repeat(1000)} FROM SYSTEM.jobs`,
     // No strings are known here: this one is for the parser to decline.
     "SELECT '; SHOW JOBS'",
     "SELECT ';--' ; SHOW JOBS",
@@ -88,6 +94,12 @@ describe('mayBeOurs', () => {
   });
 
   it('looks at nothing outside its range', () => {
+    const named = Buffer.from('system.jobs');
+    assert.deepEqual(
+      [0, 1].map((begin) => mayBeOursBytes(named, begin, named.length)),
+      [true, false],
+    );
+    assert.equal(mayBeOursBytes(named, 0, 6), false);
     const bytes = Buffer.from('SHOW JOBS;SELECT 1;SHOW JOBS');
     assert.equal(mayBeOursBytes(bytes, 10, 19), false);
     assert.equal(mayBeOursBytes(bytes, 10, bytes.length), true);

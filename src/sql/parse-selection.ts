@@ -41,7 +41,7 @@ export function parseIdQuery(stream: TokenStream): IdQuery {
   const isWrapped = tokens[0] === '(' && firstClosedAt === tokens.length;
   const inner = isWrapped ? tokens.slice(1, -1) : tokens;
   if (inner.length === 0) stream.fail();
-  return { kind: 'query', text: inner.join(' ') };
+  return { kind: 'query', text: joined(inner) };
 }
 
 function isQueryEnd(stream: TokenStream): boolean {
@@ -51,6 +51,13 @@ function isQueryEnd(stream: TokenStream): boolean {
     stream.isWords('with', 'reason') ||
     stream.isWords('with', 'execution', 'details')
   );
+}
+
+/** One blank between two tokens, and none within a dotted name. */
+function joined(tokens: readonly string[]): string {
+  return tokens
+    .map((token, at) => (at === 0 || token === '.' || tokens[at - 1] === '.' ? token : ` ${token}`))
+    .join('');
 }
 
 /** Other blanks, comments and capital letters make no other query. */

@@ -7,6 +7,7 @@ import { PRIVILEGE_RULES } from './parse-privileges.ts';
 import { ROLE_RULES } from './parse-roles.ts';
 import { SCHEDULE_RULES } from './parse-schedules.ts';
 import { SETTING_RULES } from './parse-settings.ts';
+import { SYSTEM_TABLE_RULES } from './parse-system-table.ts';
 import { VIRTUAL_CLUSTER_RULES } from './parse-virtual-cluster.ts';
 import type { Rule } from './rule.ts';
 import { TokenStream } from './token-stream.ts';
@@ -21,6 +22,7 @@ export const RULES: readonly Rule[] = [
   ...CONNECTION_RULES,
   ...PRIVILEGE_RULES,
   ...ROLE_RULES,
+  ...SYSTEM_TABLE_RULES,
 ];
 
 const RULES_BY_FIRST_WORD: ReadonlyMap<string | undefined, readonly Rule[]> = Map.groupBy(

@@ -63,6 +63,8 @@ function print(statement: Statement): string {
     case 'show_jobs':
     case 'show_job':
     case 'control_jobs':
+    case 'show_system_table':
+      return `TABLE system.${statement.table}`;
       return printJobStatement(statement);
     case 'create_schedule':
     case 'alter_backup_schedule':

@@ -41,11 +41,65 @@ describe('findRowSources', () => {
     ['SELECT * FROM [BACKUP INTO 1]', []],
     ['SELECT * FROM [DROP VIRTUAL CLUSTER a]', []],
     ['[SHOW JOBS]', []],
+    ['SELECT * FROM [TABLE system.jobs]', [['show_system_table', '[TABLE system.jobs]']]],
+    ['WITH x AS (TABLE t) SELECT 1', []],
+    ['TABLE system.jobs ORDER BY 1', []],
     ['SELECT * FROM [SHOW JOBS][SHOW JOBS]', [['show_jobs', '[SHOW JOBS]']]],
     ['SELECT * FROM [SHOW', []],
   ];
   for (const [text, expected] of cases) {
     it(`looks through ${text}`, () => assert.deepEqual(found(text), expected));
+  }
+
+  const named: readonly (readonly [string, readonly string[]])[] = [
+    ['SELECT id FROM system.jobs', ['system.jobs AS jobs']],
+    ['select * from SYSTEM.JOBS j WHERE j.id = 1', ['SYSTEM.JOBS']],
+    [
+      'SELECT * FROM system.jobs AS "J", /* x */ system . users, system.users WHERE 1 = 1',
+      ['system.jobs', 'system.users AS users'],
+    ],
+    [
+      'SELECT * FROM a JOIN system.jobs USING (id), LATERAL (SELECT 1 FROM system.users u) x LEFT JOIN system.settings ON true, system.privileges',
+      [
+        'system.jobs AS jobs',
+        'system.users',
+        'system.settings AS settings',
+        'system.privileges AS privileges',
+      ],
+    ],
+    ['SELECT (SELECT max(id) FROM system.jobs), 1', ['system.jobs AS jobs']],
+    ['SELECT * FROM (system.jobs CROSS JOIN system.users)', ['system.jobs AS jobs', 'system.users AS users']],
+    [
+      'WITH x AS (SELECT 1 FROM system.jobs) INSERT INTO t SELECT 1 FROM x, system.users',
+      ['system.jobs AS jobs', 'system.users AS users'],
+    ],
+    ['UPDATE t SET a = 1 FROM system.jobs WHERE true RETURNING system.jobs', ['system.jobs AS jobs']],
+    ['DELETE FROM t USING system.jobs j', ['system.jobs']],
+    [
+      'SELECT 1 FROM system.jobs UNION SELECT 2 FROM system.users',
+      ['system.jobs AS jobs', 'system.users AS users'],
+    ],
+    // Columns of something called system, comparisons, functions, other tables, and what is written to.
+    ['SELECT id, system.jobs FROM system', []],
+    ['SELECT extract(year FROM system.jobs), trim(both from system.users) FROM system', []],
+    ['SELECT 1 IS DISTINCT FROM system.jobs FROM system', []],
+    ['SELECT * FROM system.jobs(), system.jobs.x, system.others, "system".jobs, System.jobs', []],
+    ['SELECT * FROM a ORDER BY b, system.jobs', []],
+    ["SELECT 'FROM system.jobs', $$ FROM system.jobs $$ -- FROM system.jobs", []],
+    ['DELETE FROM system.jobs', []],
+    ['INSERT INTO system.jobs VALUES (1)', []],
+    ['UPDATE system.jobs SET a = 1', []],
+    ['SELECT * FROM [SHOW JOBS SELECT id FROM system.jobs]', ['[SHOW JOBS SELECT id FROM system.jobs]']],
+  ];
+  for (const [text, expected] of named) {
+    it(`finds the tables of ours in ${text}`, () => {
+      assert.deepEqual(
+        findRowSources(text).map(
+          ({ begin, end, alias }) => text.slice(begin, end) + (alias === undefined ? '' : ` AS ${alias}`),
+        ),
+        expected,
+      );
+    });
   }
 
   it('reports a malformed source of ours where it stands', () => {

@@ -2,6 +2,7 @@ import type { Located, Statement } from './ast.ts';
 import { foldName } from './characters.ts';
 import { readToken, type Token } from './lexer.ts';
 import { parseEnclosed } from './parser.ts';
+import { findSystemTables } from './system-table.ts';
 
 /** Words after which a table may stand. After any other word a bracket is a subscript. */
 const TABLE_WORDS: ReadonlySet<string> = new Set(['from', 'join', 'using', 'lateral', 'only', 'table']);
@@ -9,23 +10,47 @@ const TABLE_WORDS: ReadonlySet<string> = new Set(['from', 'join', 'using', 'late
 /** Words after which a query in parentheses may stand, as in `WITH x AS (SHOW JOBS)`. */
 const QUERY_WORDS: ReadonlySet<string> = new Set(['as', 'materialized']);
 
+/** Words that a statement of ours with rows begins with. */
+const SOURCE_WORDS: ReadonlySet<string> = new Set(['show', 'table']);
+
 /** Where a row source of ours may stand: nowhere, in brackets in place of a table, or in parentheses in place of a query. */
 type Place = 'none' | 'table' | 'query';
 
+/** What stands in a query of Postgres's for rows of ours. */
+export interface FoundRowSource extends Located<Statement> {
+  /** A name that the rows go by where the query gives them none: a table's own, and none for brackets. */
+  readonly alias: string | undefined;
+}
+
 /**
- * Every `[SHOW ...]` that stands where a table could, and every `AS (SHOW ...)`, brackets included, in the order of the text.
+ * Every `[SHOW ...]` that stands where a table could, every `AS (SHOW ...)`, brackets included, and every `system.<table>` that is read,
+ * in the order of the text.
  * @throws InputError as `parseStatement`, for a bracket that begins like a SHOW of ours and is malformed: Postgres has no
  * meaning for it either, and its error would not help
  */
-export function findRowSources(text: string): readonly Located<Statement>[] {
-  const sources: Located<Statement>[] = [];
+export function findRowSources(text: string): readonly FoundRowSource[] {
+  const brackets = findBrackets(text);
+  const tables = findSystemTables(text)
+    // What stands in brackets is part of the statement there.
+    .filter(({ begin }) => !brackets.some((bracket) => bracket.begin < begin && begin < bracket.end))
+    .map(({ table, begin, end, isNamed }) => ({
+      node: { kind: 'show_system_table', table } as const,
+      begin,
+      end,
+      alias: isNamed ? undefined : table,
+    }));
+  return tables.length === 0 ? brackets : [...brackets, ...tables].toSorted((a, b) => a.begin - b.begin);
+}
+
+function findBrackets(text: string): readonly FoundRowSource[] {
+  const sources: FoundRowSource[] = [];
   let place: Place = 'none';
   for (let at = 0; ; ) {
     const token = readToken(text, at);
     if (token.kind === 'end') return sources;
     const closer: ']' | ')' | undefined =
       token.kind === 'symbol' ? closerOf(text.charAt(token.begin), place) : undefined;
-    const source: Located<Statement> | undefined =
+    const source: FoundRowSource | undefined =
       closer === undefined ? undefined : readRowSource(text, { opening: token, closer });
     if (source !== undefined) sources.push(source);
     place = source === undefined ? placeAfter(text, token) : 'none';
@@ -42,13 +67,13 @@ function closerOf(opening: string, place: Place): ']' | ')' | undefined {
 function readRowSource(
   text: string,
   { opening, closer }: { opening: Token; closer: ']' | ')' },
-): Located<Statement> | undefined {
+): FoundRowSource | undefined {
   const first = readToken(text, opening.end);
-  if (first.kind !== 'identifier' || wordOf(text, first) !== 'show') return undefined;
+  if (first.kind !== 'identifier' || !SOURCE_WORDS.has(wordOf(text, first))) return undefined;
   const statement = parseEnclosed(text, { begin: first.begin, closer });
   if (statement === undefined) return undefined;
   const closing = readToken(text, statement.end);
-  return { node: statement.node, begin: opening.begin, end: closing.end };
+  return { node: statement.node, begin: opening.begin, end: closing.end, alias: undefined };
 }
 
 /** Whether a bracket after this token could stand for a table, not pick an element of an array or begin one. */

@@ -13,6 +13,7 @@ import {
   type ScheduleSelection,
   type Statement,
   type StatementKind,
+  SYSTEM_TABLES,
   type Value,
 } from './ast.ts';
 import { readToken } from './lexer.ts';
@@ -281,6 +282,10 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
   show_backups: record({ kind: kind('show_backups'), collection: uris }),
   show_backup: record({
     kind: kind('show_backup'),
+  show_system_table: record({
+    kind: kind('show_system_table'),
+    table: fc.constantFrom(...SYSTEM_TABLES),
+  }),
     variant: fc.constantFrom('default' as const, 'schemas' as const, 'files' as const, 'ranges' as const),
     from: selector,
     collection: uris,

@@ -149,6 +149,7 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'show_roles':
     case 'show_users':
     case 'show_schedules':
+    case 'show_system_table':
     case 'drop_external_connection':
     case 'show_external_connections':
     case 'show_create_external_connections':

@@ -90,6 +90,9 @@ const MATRIX: readonly Case[] = [
     sql: 'SHOW CLUSTER SETTING jobs.retention_time',
     allowed: ['viewclustersetting', 'modifyclustersetting', 'viewsystemdata'].map(holderOf),
   },
+  { sql: 'SELECT FROM system.jobs', allowed: [holderOf('viewsystemdata')] },
+  { sql: 'SELECT FROM system.users', allowed: [holderOf('viewsystemdata')], place: { database: 'shop' } },
+  { sql: 'SELECT FROM system.settings', allowed: [holderOf('viewsystemdata')], place: { cluster: 'system' } },
   { sql: "SET CLUSTER SETTING jobs.retention_time = '300h'", allowed: [holderOf('modifyclustersetting')] },
   { sql: 'RESET CLUSTER SETTING jobs.retention_time', allowed: [holderOf('modifyclustersetting')] },
   { sql: 'GRANT SYSTEM VIEWJOB TO has_viewjob', allowed: [] },
@@ -567,6 +570,8 @@ describe('the authority of the system virtual cluster', () => {
     const user = holderOf('viewsystemdata');
     await enter(user, 'SHOW CLUSTER SETTINGS');
     await enter(user, 'SHOW JOBS');
+    await enter(user, 'SELECT id, status FROM system.jobs');
+    await enter('operator', 'SELECT username FROM system.users');
     assert.ok(Number((await enter(user, 'SELECT count(*) AS n FROM public.jobs'))[0]?.['n']) > 0);
     for (const [sql, code] of [
       ["SET CLUSTER SETTING jobs.retention_time = '1h'", '42501'],
