@@ -4,10 +4,11 @@ import {
   formatTimestamp,
   InputError,
   isAppError,
+  type Lsn,
   required,
   type Timestamp,
 } from '../base/index.ts';
-import { BACKUP_JOB, chainOf } from '../jobs/index.ts';
+import { BACKUP_JOB, type PublishedMoment, chainOf } from '../jobs/index.ts';
 import type { BackupSelector } from '../sql/index.ts';
 import {
   type BackupSummary,
@@ -15,6 +16,7 @@ import {
   formatIncrementalSubdirectory,
   normalizeSubdirectory,
 } from '../timeline/index.ts';
+import { requireAfter } from './backup-moment.ts';
 import { readSummary } from './collection.ts';
 import type { ExecuteContext } from './contract.ts';
 import type { Core } from './core.ts';
@@ -24,13 +26,16 @@ export interface BackupPlace {
   readonly subdirectory: string;
   /** The full backup of its chain: itself, or the one it adds to. */
   readonly full: string;
-  /** The backup it builds on; null for a full one. */
+  /** The backup it builds on, and the position at which that one ends; null for a full one. */
   readonly onto: string | null;
+  readonly ontoLsn: Lsn | null;
 }
 
 interface Where {
   readonly collection: CollectionLocation;
   readonly appendTo: BackupSelector | undefined;
+  /** Null for the present state of what runs. */
+  readonly moment: PublishedMoment | null;
 }
 
 /**
@@ -39,8 +44,8 @@ interface Where {
  * @throws AppError `backup_not_found`; InputError `parameter_invalid`, `object_in_use`, `object_state`
  */
 export async function placeBackup(core: Core, where: Where, context: ExecuteContext): Promise<BackupPlace> {
-  const { appendTo, collection } = where;
-  if (appendTo === undefined) return placeFull(core, collection, context);
+  const { appendTo, collection, moment } = where;
+  if (appendTo === undefined) return placeFull(core, where, context);
   const { signal } = context;
   const { collectionReader } = core.options;
   const full =
@@ -52,11 +57,13 @@ export async function placeBackup(core: Core, where: Where, context: ExecuteCont
           context,
         );
   const newest = await newestLayer(core, { collection, full, signal });
-  const obstacle = obstacleTo(core, newest, context);
+  const obstacle = obstacleTo(core, newest, { ...context, moment });
   if (obstacle === undefined) {
     requireNoOther(core, { collection, full }, context);
+    requireAfter(newest, moment);
     const time = core.backupPaths.nextTime({ now: core.options.clock.now() });
-    return { subdirectory: formatIncrementalSubdirectory(time, { full }), full, onto: newest.subdirectory };
+    const subdirectory = formatIncrementalSubdirectory(time, { full });
+    return { subdirectory, full, onto: newest.subdirectory, ontoLsn: newest.targetLsn };
   }
   if (appendTo.kind === 'subdirectory') {
     throw new InputError('object_state', `backup ${full} cannot be added to: ${obstacle}`, {
@@ -68,17 +75,17 @@ export async function placeBackup(core: Core, where: Where, context: ExecuteCont
     sqlstate: '00000',
     message: `this is a full backup: the chain of ${full} cannot be added to, because ${obstacle}`,
   });
-  return placeFull(core, collection, context);
+  return placeFull(core, where, context);
 }
 
 async function placeFull(
   core: Core,
-  collection: CollectionLocation,
+  { collection }: Where,
   { signal }: ExecuteContext,
 ): Promise<BackupPlace> {
   const taken = await core.options.collectionReader.list(collection, { signal });
   const subdirectory = core.backupPaths.next({ now: core.options.clock.now(), taken });
-  return { subdirectory, full: subdirectory, onto: null };
+  return { subdirectory, full: subdirectory, onto: null, ontoLsn: null };
 }
 
 /** @throws InputError `backup_not_found`, told as users know it */
@@ -127,17 +134,27 @@ export async function newestLayer(core: Core, chain: Chain): Promise<BackupSumma
   return required((await layersOf(core, chain)).at(-1), 'a chain begins with its full backup');
 }
 
+/** A backup to be restored, and which moment of it: null for its end. */
+export interface RestorableMoment {
+  readonly layer: BackupSummary;
+  readonly asOf: Timestamp | null;
+}
+
 /**
- * The backup of a chain that ends at this very moment: what lies between is not kept.
+ * The backup of a chain that ends at this very moment, or whose revision history holds it.
  * @throws InputError `parameter_invalid` naming the nearest moments
  */
 export async function layerAt(
   core: Core,
   { time, ...chain }: Chain & { readonly time: Timestamp },
-): Promise<BackupSummary> {
+): Promise<RestorableMoment> {
   const layers = await layersOf(core, chain);
   const found = layers.find((layer) => layer.endTime === time);
-  if (found !== undefined) return found;
+  if (found !== undefined) return { layer: found, asOf: null };
+  const covering = layers.find(
+    ({ endTime, revisionStart }) => revisionStart !== null && revisionStart <= time && time < endTime,
+  );
+  if (covering !== undefined) return { layer: covering, asOf: time };
   const before = layers.findLast((layer) => layer.endTime < time);
   const after = layers.find((layer) => layer.endTime > time);
   throw betweenBackups([before?.endTime, after?.endTime]);
@@ -153,7 +170,11 @@ function betweenBackups(nearest: readonly (Timestamp | undefined)[]): InputError
 }
 
 /** Why the data that is served now cannot be told from a backup by its changes. */
-function obstacleTo(core: Core, newest: BackupSummary, { session }: ExecuteContext): string | undefined {
+function obstacleTo(
+  core: Core,
+  newest: BackupSummary,
+  { session, moment }: Pick<ExecuteContext, 'session'> & Pick<Where, 'moment'>,
+): string | undefined {
   const identity = core.options.instanceHost.get(session.virtualClusterId)?.identity;
   if (identity === undefined) throw new AppError('object_not_found', 'the virtual cluster is gone');
   if (newest.virtualClusterId !== identity.virtualClusterId) {
@@ -161,7 +182,8 @@ function obstacleTo(core: Core, newest: BackupSummary, { session }: ExecuteConte
   }
   if (newest.engineMajor !== identity.engineMajor)
     return `it was taken from PostgreSQL ${newest.engineMajor}`;
-  if (newest.incarnation !== identity.incarnation) {
+  const isDated = moment !== null && moment !== 'first_base';
+  if (newest.incarnation !== (isDated ? moment.incarnation : identity.incarnation)) {
     return 'the data was restored, branched or taken back in time since';
   }
   return undefined;

@@ -1,8 +1,9 @@
-/** BACKUP INTO [LATEST | 'path' IN] 'collection' [WITH detached] */
+/** BACKUP INTO [LATEST | 'path' IN] 'collection' [AS OF SYSTEM TIME moment] [WITH detached, revision_history] */
 import { InputError } from '../base/index.ts';
 import { BACKUP_JOB, backupPayload } from '../jobs/index.ts';
 import { type Statement, printStatement, redactUri } from '../sql/index.ts';
 import type { CollectionLocation } from '../timeline/index.ts';
+import { backupMoment } from './backup-moment.ts';
 import { placeBackup } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
 import { openCollection, requireKnownOptions } from './collection.ts';
@@ -10,7 +11,7 @@ import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireBackupPrivilege } from './object-decisions.ts';
 import { type UseCase, askerOf } from './use-case.ts';
-import { notAvailable } from './values.ts';
+import { isFlagOn, notAvailable } from './values.ts';
 
 type Backup = Extract<Statement, { kind: 'backup' }>;
 
@@ -21,9 +22,11 @@ export const backup: UseCase<Backup> = {
     const { session } = context;
     requireBulkAllowed(context, { statement: 'BACKUP', options: statement.options });
     const collection = await admitBackup(core, statement, context);
+    const moment = await backupMoment(core, statement, context);
     const { job, subdirectory } = await core.backupPaths.choosing.run(async () => {
-      const place = await placeBackup(core, { collection, appendTo: statement.appendTo }, context);
-      const { onto } = place;
+      const { appendTo } = statement;
+      const place = await placeBackup(core, { collection, appendTo, moment }, context);
+      const { onto, ontoLsn } = place;
       const created = await core.runner.create(
         session.virtualClusterId,
         {
@@ -34,6 +37,9 @@ export const backup: UseCase<Backup> = {
             collectionUri: collection.displayUri,
             subdirectory: place.subdirectory,
             onto,
+            ontoLsn,
+            moment,
+            hasRevisionHistory: isFlagOn(statement.options, 'revision_history'),
           }),
           ...(context.run === undefined ? {} : { schedule: context.run }),
         },
@@ -77,10 +83,7 @@ function requireAvailable(statement: Backup): void {
       'back up the whole virtual cluster: BACKUP INTO ...',
     );
   }
-  if (statement.asOf !== undefined) {
-    throw notAvailable('BACKUP with AS OF SYSTEM TIME', 'leave it out to back up the present state');
-  }
-  requireKnownOptions(statement.options, { statement: 'BACKUP', known: ['detached'] });
+  requireKnownOptions(statement.options, { statement: 'BACKUP', known: ['detached', 'revision_history'] });
 }
 
 /** The statement with the path that was chosen for it. */

@@ -9,6 +9,7 @@ import {
   migrate,
 } from '../catalog/index.ts';
 import { JobRunner, type JobType, Scheduler, backupJobType, restoreJobType } from '../jobs/index.ts';
+import { publishDependencies } from './backup-moment.ts';
 import { captureSource } from './capture-source.ts';
 import { BackupPaths } from './collection.ts';
 import type { ControlOptions, Core } from './core.ts';
@@ -57,6 +58,7 @@ export async function buildCore(
       catalog,
       settings,
       resolveCollection,
+      coreOf: () => core,
       takeOver: ({ virtualClusterId, ...rest }) =>
         locks.run(virtualClusterId, () =>
           services.takeOver(requireRecord({ catalog }, virtualClusterId), rest),
@@ -117,6 +119,7 @@ function jobTypes(
     catalog: VirtualClusterCatalog;
     settings: Settings;
     resolveCollection: Core['resolveCollection'];
+    coreOf: () => Core;
     takeOver: Parameters<typeof restoreJobType>[0]['takeOver'];
   },
 ): readonly JobType[] {
@@ -132,6 +135,7 @@ function jobTypes(
       resolveCollection,
       sourceOf: (id) => captureSource(options, requireRecord(parts, id)),
       packBytesMax: (id) => Number(settings.integer(id, 'bulkio.backup.file_size')),
+      ...publishDependencies(options, parts.coreOf),
     }),
     restoreJobType({ bulkWorker, instanceHost, clock, key: cluster.key, resolveCollection, takeOver }),
   ];

@@ -24,7 +24,7 @@ import type { Settings } from './settings.ts';
 export interface TimelineParts {
   readonly vault: VaultHost;
   readonly reader: TimelineReader;
-  readonly worker: Pick<TimelineWorker, 'captureBase' | 'materializePoint' | 'rewind'>;
+  readonly worker: Pick<TimelineWorker, 'captureBase' | 'materializePoint' | 'rewind' | 'publish'>;
   readonly verifier: VerifyWorker;
 }
 

@@ -4,7 +4,7 @@ import { CURRENT_RELEASE, RELEASES } from '../catalog/index.ts';
 import { RESTORE_JOB, restorePayload } from '../jobs/index.ts';
 import { type Statement, printStatement, redactUri } from '../sql/index.ts';
 import type { BackupSummary, CollectionLocation } from '../timeline/index.ts';
-import { layerAt, newestLayer } from './backup-place.ts';
+import { type RestorableMoment, layerAt, newestLayer } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
 import { openCollection, requireKnownOptions, selectBackup } from './collection.ts';
 import type { ExecuteContext } from './contract.ts';
@@ -30,7 +30,7 @@ export const restore: UseCase<Restore> = {
     await requireAllowed(core, statement, context);
     const collection = await openCollection(core, statement.source, context);
     const full = await selectBackup(core, { collection, selector: statement.from, signal });
-    const summary = await selectLayer(core, { statement, collection, full, signal });
+    const { layer: summary, asOf } = await selectLayer(core, { statement, collection, full, signal });
     const { subdirectory } = summary;
     requireRestorable(core, summary, context);
     const job = await core.locks.run(session.virtualClusterId, async () => {
@@ -46,6 +46,7 @@ export const restore: UseCase<Restore> = {
           payload: restorePayload({
             collectionUri: collection.displayUri,
             subdirectory,
+            asOf,
             incarnation: newIncarnation(core),
           }),
           targetVirtualClusterId: record.id,
@@ -94,9 +95,9 @@ function requireAvailable(statement: Restore): void {
 async function selectLayer(
   core: Core,
   options: { statement: Restore; collection: CollectionLocation; full: string; signal: AbortSignal },
-): Promise<BackupSummary> {
+): Promise<RestorableMoment> {
   const { asOf } = options.statement;
-  if (asOf === undefined) return newestLayer(core, options);
+  if (asOf === undefined) return { layer: await newestLayer(core, options), asOf: null };
   const moment = systemTime(asOf, { now: core.options.clock.now() });
   if (moment.kind === 'lsn') {
     throw new InputError('parameter_invalid', 'a backup is restored as of a time, not of a position', {

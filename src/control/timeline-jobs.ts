@@ -25,11 +25,11 @@ import { captureSource } from './capture-source.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { unmake } from './create-virtual-cluster.ts';
 import { endOfLife, requireTimeline, resolvePoint, storeOfTimeline, windowUs } from './timeline-point.ts';
-import { avoidingDamage } from './verify-timelines.ts';
+import { avoidingDamage, damagedBases } from './verify-timelines.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
 /** Longest a job may hold what it needs, should nobody ever end it. */
-const JOB_PINNED_US = 24n * 3_600n * 1_000_000n;
+export const JOB_PINNED_US = 24n * 3_600n * 1_000_000n;
 
 /** Nothing on a node that keeps no timelines. */
 export function timelineJobTypes(options: ControlOptions, coreOf: () => Core): readonly JobType[] {
@@ -79,13 +79,15 @@ export function timelineJobTypes(options: ControlOptions, coreOf: () => Core): r
     }),
     resetDataJobType({
       ...dependencies,
+      damagedBases: (id) => damagedBases(coreOf(), { id }),
       secure: (id, rest) => secure(coreOf(), id, rest),
       whileStopped: (id, use) => whileStopped(coreOf(), id, use),
     }),
   ];
 }
 
-function pinIdOf(job: JobRecord): string {
+/** Of the pin that a job holds on a timeline. */
+export function pinIdOf(job: JobRecord): string {
   return `job-${job.id}`;
 }
 
@@ -102,7 +104,8 @@ async function makeDirectory(
 
 type FirstBase = Parameters<PointJobDependencies['captureFirstBase']>[1] & { readonly id: VirtualClusterId };
 
-async function captureFirstBase(core: Core, { id, context, onProgress }: FirstBase) {
+/** Captures a base of a virtual cluster that has none, and gives a point that it leads to. */
+export async function captureFirstBase(core: Core, { id, context, onProgress }: FirstBase) {
   const { job, signal } = context;
   const { worker, reader } = requireTimeline(core);
   const { cluster, clock } = core.options;

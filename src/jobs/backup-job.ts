@@ -1,6 +1,6 @@
 /** BACKUP of a whole virtual cluster into a subdirectory that was chosen and recorded before the first byte. */
-import type { VirtualClusterId } from '../base/index.ts';
-import { AppError, isAppError } from '../base/index.ts';
+import type { Lsn, VirtualClusterId } from '../base/index.ts';
+import { AppError, formatLsn, isAppError, toError } from '../base/index.ts';
 import type { JsonObject } from '../catalog/index.ts';
 import type {
   BackupSummary,
@@ -13,6 +13,13 @@ import type {
 import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
 import { optionalTextField, textField } from './payload.ts';
+import {
+  isPublished,
+  type PublishDependencies,
+  type PublishedMoment,
+  publishBackup,
+  recordMoment,
+} from './publish-backup.ts';
 
 export const BACKUP_JOB = 'BACKUP';
 
@@ -22,6 +29,11 @@ export interface BackupPayload {
   readonly subdirectory: string;
   /** The backup that an incremental one builds on; null for a full one. */
   readonly onto: string | null;
+  /** The position at which that one ends. */
+  readonly ontoLsn: Lsn | null;
+  /** Null for a backup that is captured from the running virtual cluster; else it is published from its timeline store. */
+  readonly moment: PublishedMoment | null;
+  readonly hasRevisionHistory: boolean;
 }
 
 export interface BackupJobDependencies {
@@ -37,10 +49,16 @@ export interface BackupJobDependencies {
   /** @throws AppError `cannot_connect_now` when the virtual cluster does not run */
   readonly sourceOf: (virtualClusterId: VirtualClusterId) => CaptureSource;
   readonly packBytesMax: (virtualClusterId: VirtualClusterId) => number;
+  /** Left out on a node that keeps no timelines. */
+  readonly publish?: PublishDependencies;
 }
 
-export function backupPayload(payload: BackupPayload): JsonObject {
-  return { ...payload };
+export function backupPayload({ ontoLsn, moment, ...payload }: BackupPayload): JsonObject {
+  return {
+    ...payload,
+    ontoLsn: ontoLsn === null ? null : formatLsn(ontoLsn),
+    moment: recordMoment(moment),
+  };
 }
 
 export function backupJobType(dependencies: BackupJobDependencies): JobType {
@@ -49,9 +67,26 @@ export function backupJobType(dependencies: BackupJobDependencies): JobType {
     attemptsMax: 6,
     onExhausted: 'fail',
     run: (context) => runBackup(context, dependencies),
-    // What an unfinished attempt has written has no manifest: it is no backup, and no later attempt uses its names.
-    revert: () => Promise.resolve(),
+    revert: (context) => discard(context, dependencies),
   };
+}
+
+/** Without a manifest it is no backup, so this frees room and nothing depends on it. */
+async function discard(context: JobContext, dependencies: BackupJobDependencies): Promise<void> {
+  const { job, domain, signal } = context;
+  const { virtualClusterId } = domain;
+  if (isPublished(job)) await dependencies.publish?.unpin(job, { virtualClusterId });
+  const subdirectory = textField(job.payload, 'subdirectory');
+  const uri = textField(job.payload, 'collectionUri');
+  try {
+    const collection = await dependencies.resolveCollection(virtualClusterId, uri);
+    const jobId = String(job.id);
+    await dependencies.collectionReader.discardUnfinished({ collection, subdirectory, jobId, signal });
+  } catch (error) {
+    if (isAppError(error, 'cancelled')) throw error;
+    // Storage that is gone, or that may not be deleted from, keeps no job from being over.
+    context.logger.warning(`BACKUP job ${job.id} could not tidy ${subdirectory} in ${uri}`, toError(error));
+  }
 }
 
 async function runBackup(context: JobContext, dependencies: BackupJobDependencies): Promise<JsonObject> {
@@ -63,18 +98,25 @@ async function runBackup(context: JobContext, dependencies: BackupJobDependencie
   );
   const finished = await finishedBefore({ context, dependencies, collection, subdirectory });
   if (finished !== undefined) return recordTotals(totalsOf(finished));
+  const common = {
+    collection,
+    subdirectory,
+    clusterId: dependencies.clusterId,
+    key: dependencies.key,
+    packBytesMax: dependencies.packBytesMax(domain.virtualClusterId),
+    release: dependencies.release,
+  };
+  if (isPublished(job)) {
+    const published = await publishBackup(context, requirePublish(dependencies), common);
+    return recordTotals(totalsOf(published.summary));
+  }
   const { summary, fullReason } = await dependencies.bulkWorker.backup(
     {
+      ...common,
       source: dependencies.sourceOf(domain.virtualClusterId),
-      collection,
-      subdirectory,
       onto: optionalTextField(job.payload, 'onto'),
-      clusterId: dependencies.clusterId,
-      key: dependencies.key,
       jobId: String(job.id),
       attempt: job.attempt,
-      packBytesMax: dependencies.packBytesMax(domain.virtualClusterId),
-      release: dependencies.release,
     },
     {
       onProgress: ({ fraction, phase }) => context.report({ fraction, runningStatus: phase }),
@@ -83,6 +125,11 @@ async function runBackup(context: JobContext, dependencies: BackupJobDependencie
   );
   if (fullReason !== null) context.logger.info(`BACKUP job ${job.id} read everything: ${fullReason}`);
   return recordTotals(totalsOf(summary));
+}
+
+function requirePublish({ publish }: BackupJobDependencies): PublishDependencies {
+  if (publish !== undefined) return publish;
+  throw new AppError('feature_not_supported', 'this node keeps no timelines to take backups from');
 }
 
 /** The full backup whose chain a job adds to, or begins. */
@@ -107,7 +154,8 @@ async function finishedBefore(options: {
       key: dependencies.key,
       signal: context.signal,
     });
-    if (summary.incarnation === context.domain.incarnation && context.job.attempt > 1) return summary;
+    const isOurs = isPublished(context.job) || summary.incarnation === context.domain.incarnation;
+    if (isOurs && context.job.attempt > 1) return summary;
     throw new AppError(
       'object_exists',
       `there is a backup in ${collection.displayUri}/${subdirectory} already`,

@@ -6,6 +6,7 @@ export * from './job-type.ts';
 export * from './retry.ts';
 export * from './backup-job.ts';
 export * from './backup-totals.ts';
+export type { PublishDependencies, PublishedMoment } from './publish-backup.ts';
 export * from './restore-job.ts';
 export * from './crontab.ts';
 export * from './schedule-state.ts';

@@ -3,14 +3,14 @@
  * there, and takes over in one atomic step: whenever the daemon dies, either the old state serves or the new one. The number of the new
  * incarnation is part of the job's record, so a later attempt can tell how far an earlier one came.
  */
-import type { Clock, IncarnationId, VirtualClusterId } from '../base/index.ts';
+import type { Clock, IncarnationId, Timestamp, VirtualClusterId } from '../base/index.ts';
 import { AppError, CorruptError, parseIncarnationId } from '../base/index.ts';
 import { type JobRecord, type JsonObject, insertJob } from '../catalog/index.ts';
 import type { Instance, InstanceHost } from '../instance/index.ts';
 import type { BulkWorker, ClusterKey, CollectionLocation, MaterializeResult } from '../timeline/index.ts';
 import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
-import { textField } from './payload.ts';
+import { optionalTextField, textField } from './payload.ts';
 import { prepareRestored } from './prepare-restored.ts';
 
 export const RESTORE_JOB = 'RESTORE';
@@ -18,6 +18,8 @@ export const RESTORE_JOB = 'RESTORE';
 export interface RestorePayload {
   readonly collectionUri: string;
   readonly subdirectory: string;
+  /** A moment of the backup's revision history; null for its end. */
+  readonly asOf: Timestamp | null;
   /** Of the data directory to be made. */
   readonly incarnation: IncarnationId;
 }
@@ -46,8 +48,8 @@ export interface RestoreJobDependencies {
 const MATERIALIZED_FRACTION = 0.8;
 const PROVED_FRACTION = 0.95;
 
-export function restorePayload(payload: RestorePayload): JsonObject {
-  return { ...payload };
+export function restorePayload({ asOf, ...payload }: RestorePayload): JsonObject {
+  return { ...payload, asOf: asOf === null ? null : String(asOf) };
 }
 
 export function restoreJobType(dependencies: RestoreJobDependencies): JobType {
@@ -88,6 +90,7 @@ async function materialize(
     {
       collection,
       subdirectory: textField(job.payload, 'subdirectory'),
+      asOf: momentOf(job),
       key,
       targetDirectory: dataDirectory,
       uid,
@@ -98,6 +101,11 @@ async function materialize(
       signal,
     },
   );
+}
+
+function momentOf({ payload }: JobRecord): Timestamp | null {
+  const text = optionalTextField(payload, 'asOf');
+  return text === null ? null : (BigInt(text) as Timestamp);
 }
 
 async function prove(
@@ -111,7 +119,7 @@ async function prove(
   await instanceHost.proveIncarnation({
     virtualClusterId,
     incarnation,
-    recovery: { lsn: summary.targetLsn, timelineId: summary.timelineId },
+    recovery: { lsn: summary.targetLsn, timelineId: summary.timelineId, logEndLsn: summary.logEndLsn },
     prepare: async (client) => {
       const findings = await prepareRestored(client, { incarnation, now: clock.now() });
       for (const finding of findings) logger.warning(`RESTORE job ${job.id}: ${finding}`);

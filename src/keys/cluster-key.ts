@@ -14,7 +14,7 @@ export interface ClusterKey {
 }
 
 /** What a derived key is for. Keys of different purposes tell nothing about each other. */
-export type KeyPurpose = 'key id' | 'manifest mac' | 'pack tag';
+export type KeyPurpose = 'key id' | 'manifest mac' | 'pack tag' | 'checkpoint mac';
 
 /** The key with this secret. */
 export function clusterKeyOf(secret: Uint8Array): ClusterKey {

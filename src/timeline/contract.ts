@@ -61,6 +61,12 @@ export interface BackupSummary {
   readonly endTime: Timestamp;
   readonly targetLsn: Lsn;
   readonly timelineId: number;
+  /** The log of the backup ends where recovery shall end, and recovery must get at least to here; null when a record follows. */
+  readonly logEndLsn: Lsn | null;
+  /** With revision history every moment from here to `endTime` can be restored; null without. */
+  readonly revisionStart: Timestamp | null;
+  /** Log that recovery to `endTime` replays, in bytes. */
+  readonly replayBytes: bigint;
   readonly rows: bigint;
   readonly indexEntries: bigint;
   /** Bytes of the data directory that were captured, before compression. */
@@ -94,6 +100,8 @@ export interface BackupResult {
 export interface MaterializeRequest {
   readonly collection: CollectionLocation;
   readonly subdirectory: string;
+  /** A moment of the backup's revision history; its end when left out. */
+  readonly asOf?: Timestamp | null;
   readonly key: ClusterKey;
   /** Empty, owned by the instance's OS user. */
   readonly targetDirectory: string;
@@ -143,6 +151,13 @@ export interface CollectionReader {
     key: ClusterKey;
     signal: AbortSignal;
   }): Promise<BackupSummary>;
+  /** Removes what a job has written of a backup that never came to be. Harmless when there is nothing, or a finished backup. */
+  discardUnfinished(options: {
+    collection: CollectionLocation;
+    subdirectory: string;
+    jobId: string;
+    signal: AbortSignal;
+  }): Promise<void>;
   /** Object names of the backup that are not there. */
   missingFiles(options: {
     collection: CollectionLocation;

@@ -12,7 +12,10 @@ export {
   BACKUP_FAULT_POINTS,
   FAULT_POINT_VARIABLE,
   MATERIALIZE_FAULT_POINTS,
+  PUBLISH_FAULT_POINTS,
+  RESET_FAULT_POINTS,
   REWIND_FAULT_POINTS,
+  faultPoint,
 } from './worker/fault-point.ts';
 export { createCaptureWorker } from './worker/capture-worker.ts';
 export { createBulkWorker } from './worker/bulk-worker.ts';
@@ -20,9 +23,10 @@ export { baseSubdirectoryAfter, basesCollection, basesLeadingTo } from './store/
 export { timelineStoreLocation } from './store/layout.ts';
 export { createVerifyWorker } from './worker/verify-worker.ts';
 export type * from './verify/contract.ts';
+export { createReceiveWorker } from './worker/receive-worker.ts';
 export { createPointWorker } from './worker/point-worker.ts';
 export { openVaultHost } from './vault/vault-host.ts';
-export { newestBaseFor } from './store/lineage.ts';
+export { newestBaseFor, newestSharedBase } from './store/lineage.ts';
 export { putPin, removePin } from './retention/pins.ts';
 export { createTimelineReader } from './store/reader.ts';
 export { VAULT_FAULT_POINTS } from './worker/fault-point.ts';

@@ -4,7 +4,7 @@
  */
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
 import type { ClusterKey } from '../keys/index.ts';
-import type { BackupProgress, BackupSummary, CaptureSource } from './contract.ts';
+import type { BackupProgress, BackupSummary, CaptureSource, CollectionLocation } from './contract.ts';
 import type { ImageCoverage, ImagePart } from './part/contract.ts';
 
 /** A folder of this machine that only the daemon and its workers write to. */
@@ -144,9 +144,46 @@ export interface MaterializePointRequest {
  * In place: what has changed since the base is put back. The instance is stopped, and all of its log is in the store. May run any number
  * of times; from its first step to its last the directory cannot be started.
  */
-export interface RewindRequest extends MaterializePointRequest {
+export interface RewindRequest extends Omit<MaterializePointRequest, 'avoid'> {
   /** What the directory held before the first attempt: the end of its log. */
   readonly current: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>;
+  /**
+   * Folder of the base that is gone back to. The same for all attempts on one directory, also for those that take it back to where it
+   * was: what an attempt has written is found among what has changed since its base, and a newer base knows less.
+   */
+  readonly baseSubdirectory: string;
+}
+
+/** A backup of a moment, made of what the store holds: neither the virtual cluster nor its data directory is asked for anything. */
+export interface PublishRequest {
+  readonly store: TimelineStoreLocation;
+  readonly point: TimelinePoint;
+  /** What the store knows of lives of the data; those on the way to the point are among them. */
+  readonly incarnations: readonly IncarnationRecord[];
+  /** Folders of bases that are known to be damaged: begun from only when no other leads to the point. */
+  readonly avoid?: readonly string[];
+  readonly collection: CollectionLocation;
+  /** As in `BackupRequest`. */
+  readonly subdirectory: string;
+  /** The backup of this collection that an incremental one builds on; null for a full one. */
+  readonly onto: string | null;
+  /** Keeps the log since `onto`, or since the base of a full backup, so that every moment in between can be restored. */
+  readonly hasRevisionHistory: boolean;
+  readonly clusterId: string;
+  readonly virtualClusterName: string;
+  readonly key: ClusterKey;
+  readonly jobId: string;
+  readonly attempt: number;
+  readonly packBytesMax: number;
+  readonly release: string;
+}
+
+export interface PublishResult {
+  readonly summary: BackupSummary;
+  /** Stored bytes of frames that were copied: what the chain did not have. */
+  readonly copiedBytes: bigint;
+  /** Of these, those that an earlier attempt of the job had copied. */
+  readonly resumedBytes: bigint;
 }
 
 /** How the directory is to be recovered on its first start. */
@@ -172,6 +209,38 @@ export interface PointResult {
   readonly coverage?: ImageCoverage | null;
 }
 
+/** A server whose log and files may be had over a replication connection. */
+export interface ReplicationSource {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: string | null;
+  /** Start-up options that lead to the instance that is meant. */
+  readonly options: string;
+}
+
+/** From a running instance elsewhere into an empty data directory, which is to follow it. */
+export interface ReceiveBaseRequest {
+  readonly source: ReplicationSource;
+  readonly targetDirectory: string;
+  readonly uid: number | null;
+}
+
+export interface ReceiveBaseResult {
+  /** Replay begins here, on this timeline of Postgres. */
+  readonly startLsn: Lsn;
+  readonly timelineId: number;
+  readonly receivedBytes: bigint;
+}
+
+/** Bulk work between two machines. */
+export interface ReceiveWorker {
+  receiveBase(
+    request: ReceiveBaseRequest,
+    options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
+  ): Promise<ReceiveBaseResult>;
+}
+
 /** Bulk work on timeline stores, beside `BulkWorker`'s on collections. */
 export interface TimelineWorker {
   captureBase(
@@ -186,6 +255,10 @@ export interface TimelineWorker {
     request: RewindRequest,
     options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
   ): Promise<PointResult>;
+  publish(
+    request: PublishRequest,
+    options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },
+  ): Promise<PublishResult>;
 }
 
 /** Small reads of a timeline store, done in the daemon; they work without the vault's process, too. */

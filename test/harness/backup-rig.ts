@@ -164,6 +164,7 @@ export class BackupRig implements AsyncDisposable {
       readonly subdirectory: string;
       readonly collection?: CollectionLocation;
       readonly key?: BackupRequest['key'];
+      readonly asOf?: Timestamp;
     },
   ): Promise<MaterializeResult> {
     const { targetDirectory, uid } = target;
@@ -177,7 +178,8 @@ export class BackupRig implements AsyncDisposable {
   async serve(target: RestoreTarget, { summary }: MaterializeResult): Promise<Instance> {
     const { virtualClusterId, incarnation } = target;
     const { host } = this.store;
-    const recovery = { lsn: summary.targetLsn, timelineId: summary.timelineId };
+    const { targetLsn: lsn, timelineId, logEndLsn } = summary;
+    const recovery = { lsn, timelineId, logEndLsn };
     const prepare = () => Promise.resolve();
     await host.proveIncarnation({ virtualClusterId, incarnation, recovery, prepare, signal: NEVER });
     await host.commitIncarnation({ virtualClusterId, incarnation, forkLsn: null, signal: NEVER });

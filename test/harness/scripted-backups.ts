@@ -13,6 +13,7 @@ export function noBackups(): { bulkWorker: BulkWorker; collectionReader: Collect
       chain: missing,
       latest: missing,
       summary: missing,
+      discardUnfinished: () => Promise.resolve(),
       missingFiles: missing,
     },
   };
@@ -55,6 +56,7 @@ export class ScriptedBackups {
         ? Promise.reject(new AppError('backup_not_found', 'there is no backup'))
         : Promise.resolve(summary);
     },
+    discardUnfinished: () => Promise.resolve(),
     missingFiles: () => Promise.resolve([]),
   };
 
@@ -104,6 +106,9 @@ function summaryOf({ subdirectory, onto, source, release }: BackupRequest): Back
     endTime: 1_700_000_000_000_000n as Timestamp,
     targetLsn: 1n as Lsn,
     timelineId: 1,
+    logEndLsn: null,
+    revisionStart: null,
+    replayBytes: 0n,
     rows: 5n,
     indexEntries: 6n,
     bytes: 7n,

@@ -8,13 +8,21 @@ import type { Instance, ProvedIncarnation } from '../../src/instance/index.ts';
 import { parseWalSegmentName, walSegmentStart } from '../../src/pg/index.ts';
 import { openWalSegment } from '../../src/timeline/capture/read-wal.ts';
 import type {
+  BackupProgress,
   CaptureBaseResult,
   IncarnationRecord,
   PointResult,
+  PublishRequest,
+  PublishResult,
   TimelinePoint,
   TimelineStoreLocation,
 } from '../../src/timeline/index.ts';
-import { createCaptureWorker, createPointWorker } from '../../src/timeline/index.ts';
+import {
+  createCaptureWorker,
+  createPointWorker,
+  createTimelineReader,
+  newestSharedBase,
+} from '../../src/timeline/index.ts';
 import { writeWalObject } from '../../src/timeline/objects/wal-writer.ts';
 import {
   closedSegmentName,
@@ -28,6 +36,14 @@ import { NEVER } from './instance-store.ts';
 const SEGMENT_BYTES = 16 * 1024 * 1024;
 /** As somebody who may use whatever the bootstrap superuser may. */
 const OWN = { user: 'atoll', database: 'system' };
+
+/** What may differ from an ordinary publication. */
+export type PublishVariation = Partial<
+  Omit<PublishRequest, 'store' | 'point' | 'key' | 'clusterId' | 'release'>
+> & {
+  readonly onProgress?: (progress: BackupProgress) => void;
+  readonly signal?: AbortSignal;
+};
 
 /**
  * A serving virtual cluster with a timeline store that the test fills itself: bases as backups are taken, log from the instance's own
@@ -81,8 +97,14 @@ export class TimelineRig implements AsyncDisposable {
   }
 
   /** A base of the served virtual cluster; on top of an older one when that is named. */
-  async captureBase({ onto = null }: { onto?: string | null } = {}): Promise<CaptureBaseResult> {
-    const { identity, dataDirectory, socketDirectory } = this.source;
+  async captureBase({
+    onto = null,
+    of = this.source,
+  }: {
+    onto?: string | null;
+    of?: Instance;
+  } = {}): Promise<CaptureBaseResult> {
+    const { identity, dataDirectory, socketDirectory } = of;
     const { rig, location: store, incarnations } = this;
     return this.#capture.captureBase(
       {
@@ -99,6 +121,32 @@ export class TimelineRig implements AsyncDisposable {
         incarnations,
       },
       { onProgress: () => undefined, signal: NEVER },
+    );
+  }
+
+  /** A backup of a point, from the store into a collection. */
+  publish(point: TimelinePoint, variation: PublishVariation = {}): Promise<PublishResult> {
+    const { rig, location: store, incarnations } = this;
+    const { onProgress = () => undefined, signal = NEVER, ...rest } = variation;
+    return this.worker.publish(
+      {
+        store,
+        point,
+        incarnations,
+        collection: rig.collection,
+        subdirectory: rest.subdirectory ?? rig.newSubdirectory(),
+        onto: null,
+        hasRevisionHistory: false,
+        clusterId: rig.store.host.clusterId,
+        virtualClusterName: rig.source.identity.virtualClusterName,
+        key: rig.key,
+        jobId: `publish-${this.#nextBase++}`,
+        attempt: 1,
+        packBytesMax: 16 * 1024 * 1024,
+        release: '26.2',
+        ...rest,
+      },
+      { onProgress, signal },
     );
   }
 
@@ -203,7 +251,7 @@ export class TimelineRig implements AsyncDisposable {
   /** Takes a served virtual cluster back in its own place and starts it; attempts that are cut off are for the caller. */
   async rewind(
     instance: Instance,
-    options: { point: TimelinePoint; current: TimelinePoint; incarnation: IncarnationId },
+    options: { point: TimelinePoint; current: TimelinePoint; incarnation: IncarnationId; base?: string },
   ): Promise<PointResult> {
     const { point, current, incarnation } = options;
     const { virtualClusterId } = instance.identity;
@@ -212,10 +260,22 @@ export class TimelineRig implements AsyncDisposable {
     if (apart === null) throw new Error('there is nothing to rewind');
     const { location: store, incarnations } = this;
     const { dataDirectory: targetDirectory, uid } = apart;
+    const { key } = this.rig;
+    const baseSubdirectory = options.base ?? (await this.sharedBase({ point, current }));
     return this.worker.rewind(
-      { store, point, current, incarnations, key: this.rig.key, targetDirectory, uid },
+      { store, point, current, incarnations, key, baseSubdirectory, targetDirectory, uid },
       { onProgress: () => undefined, signal: NEVER },
     );
+  }
+
+  /** Folder of the newest base that leads to both. */
+  async sharedBase(ends: { point: TimelinePoint; current: TimelinePoint }): Promise<string> {
+    const { location: store, incarnations } = this;
+    const reader = createTimelineReader({ rng: systemRng() });
+    const bases = await reader.bases(store, { key: this.rig.key, signal: NEVER });
+    const base = newestSharedBase(ends, { bases, incarnations, avoid: [] });
+    if (base === undefined) throw new Error('no base leads to both');
+    return base.subdirectory;
   }
 
   /** Recovers and serves what was rewound. */

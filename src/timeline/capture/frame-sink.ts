@@ -60,6 +60,11 @@ export class FrameSink implements AsyncDisposable {
     return { frames, tags };
   }
 
+  /** Packs that were ended so far, in order. */
+  get closedPacks(): readonly NumberedPack[] {
+    return this.#closed;
+  }
+
   /** Ends the pack under way and returns all that were ended. */
   async close(): Promise<readonly NumberedPack[]> {
     if (this.#writer !== null) {

@@ -10,7 +10,15 @@ import {
   readManifest,
   readManifestHead,
 } from '../format/manifest-file.ts';
-import { attemptFolders, attemptOf, jobIdOfLock, latestMarkerKey, lockKey, manifestKey } from './layout.ts';
+import {
+  attemptFolders,
+  attemptOf,
+  checkpointFolder,
+  jobIdOfLock,
+  latestMarkerKey,
+  lockKey,
+  manifestKey,
+} from './layout.ts';
 
 interface Attempt {
   readonly store: BlobStore;
@@ -21,12 +29,22 @@ interface Attempt {
   readonly signal: AbortSignal;
 }
 
+/** Packs that the next attempt goes on using; none when left out. */
+export interface Kept {
+  readonly kept?: ReadonlySet<string>;
+}
+
+const NOTHING_KEPT: ReadonlySet<string> = new Set();
+
 /**
  * Takes the backup's folder for this job and removes what its earlier attempts left. When an earlier attempt had
  * completed the backup and died before it could say so, returns what that backup is: nothing is left to do but
  * `markLatest`. @throws AppError `object_in_use` when another job has the folder
  */
-export async function beginAttempt(attempt: Attempt): Promise<ManifestHead | null> {
+export async function beginAttempt(
+  attempt: Attempt,
+  { kept = NOTHING_KEPT }: Kept = {},
+): Promise<ManifestHead | null> {
   await refuseOtherJobs(attempt);
   const { store, subdirectory, jobId, key, signal } = attempt;
   const manifest = manifestKey(subdirectory);
@@ -38,7 +56,7 @@ export async function beginAttempt(attempt: Attempt): Promise<ManifestHead | nul
   await putUnlessThere(attempt, lockKey({ subdirectory, jobId }), `${jobId}\n`);
   // Two jobs may have put their locks at the same time; each then sees the other's.
   await refuseOtherJobs(attempt);
-  await removeAttempts(attempt, (number) => number < attempt.attempt);
+  await removeAttempts(attempt, (number, path) => number < attempt.attempt && !kept.has(path));
   return null;
 }
 
@@ -74,26 +92,45 @@ async function refuseOtherJobs({ store, subdirectory, jobId, signal }: Attempt):
  * Removes what this attempt wrote, after it failed: no space is kept by what is no backup. Nothing is removed when there is a
  * manifest and it is this attempt's.
  */
-export async function abandonAttempt(attempt: Attempt): Promise<void> {
+export async function abandonAttempt(attempt: Attempt, { kept = NOTHING_KEPT }: Kept = {}): Promise<void> {
   const { store, subdirectory, key, signal } = attempt;
   const name = manifestKey(subdirectory);
   if ((await store.size(name, { signal })) !== null) {
     const { header } = await readManifestHead(store.get(name, { signal }), { key, name });
     if (header.attempt === attempt.attempt) return;
   }
-  await removeAttempts(attempt, (number) => number === attempt.attempt);
+  await removeAttempts(attempt, (number, path) => number === attempt.attempt && !kept.has(path));
+}
+
+/**
+ * Removes all that a job has written of a backup that never came to be: packs, log, checkpoints, its lock. Harmless when there is nothing;
+ * a backup that has a manifest, or that another job writes, is left alone.
+ */
+export async function discardBackup(
+  attempt: Pick<Attempt, 'store' | 'subdirectory' | 'jobId' | 'signal'>,
+): Promise<void> {
+  const { store, subdirectory, jobId, signal } = attempt;
+  const lock = lockKey({ subdirectory, jobId });
+  const isFinished = (await store.size(manifestKey(subdirectory), { signal })) !== null;
+  if (isFinished || (await store.size(lock, { signal })) === null) return;
+  await store.discardUploads(parseBlobKey(subdirectory), { signal });
+  for (const folder of [...attemptFolders(subdirectory), checkpointFolder(subdirectory)]) {
+    const entries = await Array.fromAsync(store.list(folder, { deep: true, signal }));
+    for (const { key } of entries) await store.delete(key, { signal });
+  }
+  await store.delete(lock, { signal });
 }
 
 async function removeAttempts(
   { store, subdirectory, signal }: Attempt,
-  isRemoved: (number: number) => boolean,
+  isRemoved: (number: number, path: string) => boolean,
 ): Promise<void> {
   await store.discardUploads(parseBlobKey(subdirectory), { signal });
   for (const folder of attemptFolders(subdirectory)) {
     const leftOver = await Array.fromAsync(store.list(folder, { deep: true, signal }));
     for (const { key } of leftOver) {
       const of = attemptOf(key);
-      if (of !== null && isRemoved(of)) await store.delete(key, { signal });
+      if (of !== null && isRemoved(of, key)) await store.delete(key, { signal });
     }
   }
 }

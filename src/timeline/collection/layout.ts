@@ -81,6 +81,20 @@ export function walKey(options: {
   return parseBlobKey(`${options.subdirectory}/wal/${options.attempt}-${options.segmentName}.wal`);
 }
 
+/** Tells of packs that are complete while a backup is under way. */
+export function checkpointFolder(subdirectory: string): BlobKey {
+  return parseBlobKey(`${subdirectory}/progress`);
+}
+
+/** The checkpoint of one pack. */
+export function checkpointKey(options: {
+  readonly subdirectory: string;
+  readonly packPath: string;
+}): BlobKey {
+  const name = options.packPath.slice(options.packPath.lastIndexOf('/') + 1).replace(/\.pack$/, '');
+  return parseBlobKey(`${checkpointFolder(options.subdirectory)}/BACKUP-CHECKPOINT-${name}`);
+}
+
 /** Folders of a backup that hold objects of attempts. */
 export function attemptFolders(subdirectory: string): readonly BlobKey[] {
   return [parseBlobKey(`${subdirectory}/data`), parseBlobKey(`${subdirectory}/wal`)];

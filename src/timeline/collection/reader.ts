@@ -3,6 +3,7 @@ import { type BlobStore, parseBlobKey } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import type { BackupSummary, CollectionLocation, CollectionReader } from '../contract.ts';
 import { readManifestHead, readManifestObjectList } from '../format/manifest-file.ts';
+import { discardBackup } from './attempt.ts';
 import {
   INCREMENTAL_LEVELS,
   incrementalsFolder,
@@ -22,6 +23,7 @@ export function createCollectionReader({ rng }: { readonly rng: Rng }): Collecti
     chain: (options) => readChain(storeOf(options.collection), options),
     latest: (collection, options) => findLatest(storeOf(collection), options),
     summary: (options) => readSummary(storeOf(options.collection), options),
+    discardUnfinished: (options) => discardBackup({ ...options, store: storeOf(options.collection) }),
     missingFiles: (options) => findMissing(storeOf(options.collection), options),
   };
 }

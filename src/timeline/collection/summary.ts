@@ -3,7 +3,7 @@ import type { ManifestHead } from '../format/manifest-file.ts';
 import type { BaseSummary } from '../store-contract.ts';
 
 /** What jobs and statements see of a manifest. */
-export function summaryOf({ header, objects }: ManifestHead): BackupSummary {
+export function summaryOf({ header, objects, history }: ManifestHead): BackupSummary {
   const { totals } = header;
   return {
     subdirectory: header.subdirectory,
@@ -12,6 +12,9 @@ export function summaryOf({ header, objects }: ManifestHead): BackupSummary {
     endTime: header.endTime,
     targetLsn: header.targetLsn,
     timelineId: header.timelineId,
+    logEndLsn: header.logEndLsn ?? null,
+    revisionStart: history?.beginTime ?? null,
+    replayBytes: header.targetLsn - header.startLsn,
     rows: totals.rows,
     indexEntries: totals.indexEntries,
     bytes: totals.bytes,

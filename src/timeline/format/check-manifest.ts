@@ -9,7 +9,7 @@ import {
 import { CONTROL_FILE_PATH, isDataPath } from '../data-directory/rules.ts';
 import { FRAME_HEADER_BYTES, FRAME_PAGES_MAX } from './frame.ts';
 import type { Manifest } from './manifest.ts';
-import { FILE_KIND } from './manifest-tables.ts';
+import { FILE_KIND, NO_SOURCE } from './manifest-tables.ts';
 import { PACK_HEADER_BYTES } from './pack.ts';
 
 /**
@@ -23,7 +23,9 @@ export function checkManifest(manifest: Manifest, name: string): void {
   };
   checkFiles(manifest, fail);
   checkFrames(manifest, fail);
+  checkSources(manifest, fail);
   checkWal(manifest, fail);
+  checkHistory(manifest, fail);
 }
 
 type Fail = (reason: string) => never;
@@ -75,10 +77,18 @@ function checkFrames({ frames, packs }: Manifest, fail: Fail): void {
   }
 }
 
+function checkSources({ frames, sources }: Manifest, fail: Fail): void {
+  if (sources === undefined) return;
+  const { packIds, packs } = sources;
+  if (packs.length !== frames.packs.length) fail('its sources are not those of its frames');
+  if (packs.some((pack) => pack !== NO_SOURCE && pack >= packIds.length)) fail('a source is out of range');
+}
+
 function checkWal({ header, wal }: Manifest, fail: Fail): void {
   const segmentBytes = header.engine.walSegmentBytes;
-  const { startLsn, stopLsn, targetLsn, walEndLsn } = header;
-  if (startLsn > stopLsn || stopLsn > targetLsn || targetLsn >= walEndLsn)
+  const { startLsn, stopLsn, targetLsn, walEndLsn, logEndLsn } = header;
+  const isPastTarget = logEndLsn === undefined ? targetLsn < walEndLsn : logEndLsn === walEndLsn;
+  if (startLsn > stopLsn || stopLsn > targetLsn || targetLsn > walEndLsn || !isPastTarget)
     fail('its positions are out of order');
   if (parseBackupLabel(header.backupLabel).startLsn !== startLsn)
     fail('its backup label is of another position');
@@ -91,4 +101,22 @@ function checkWal({ header, wal }: Manifest, fail: Fail): void {
     segmentNo += 1n;
   }
   if (endLsn !== walEndLsn) fail('its log does not reach its end');
+}
+
+/** From the beginning of the history to the backup's own log there is no gap. */
+function checkHistory({ header, history }: Manifest, fail: Fail): void {
+  if (history === undefined) return;
+  const segmentBytes = header.engine.walSegmentBytes;
+  const own = walSegmentNoOf({ lsn: header.startLsn, segmentBytes });
+  let segmentNo = walSegmentNoOf({ lsn: history.beginLsn, segmentBytes });
+  for (const object of history.wal) {
+    const isWhole = object.endLsn === walSegmentStart({ segmentNo: segmentNo + 1n, segmentBytes });
+    const isNext = object.segmentNo === segmentNo && object.timelineId === header.timelineId;
+    if (!isNext || !isWhole) fail('the log of its history has a gap');
+    segmentNo += 1n;
+  }
+  const meetsOwn = history.wal.length === 0 ? segmentNo >= own : segmentNo === own;
+  if (!meetsOwn || history.beginLsn > header.targetLsn || history.beginTime > header.endTime) {
+    fail('the log of its history has a gap');
+  }
 }

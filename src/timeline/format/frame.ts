@@ -26,7 +26,9 @@ const AT = {
   reserved: 24,
   crc: 28,
 };
-const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+/** `ZSTD_compressBound` of less than 128 KiB asks for 64 bytes more; nothing is lost by always giving them. */
+const COMPRESSED_MARGIN_BYTES = 64;
+const LEVEL = { [constants.ZSTD_c_compressionLevel]: 1 };
 
 export type FrameContent =
   | {
@@ -134,7 +136,7 @@ function writeFrame(frame: {
   presence: bigint;
 }): number {
   const { raw, into, at } = frame;
-  const compressed = raw.length === 0 ? raw : zstdCompressSync(raw, COMPRESSION);
+  const compressed = raw.length === 0 ? raw : compress(raw);
   const isSmaller = compressed.length < raw.length;
   const payload = isSmaller ? compressed : raw;
   const length = FRAME_HEADER_BYTES + payload.length;
@@ -151,6 +153,12 @@ function writeFrame(frame: {
   into.set(payload, at + FRAME_HEADER_BYTES);
   view.setUint32(AT.crc, computedChecksum(into.subarray(at, at + length)), true);
   return length;
+}
+
+/** With room for any outcome at once the library compresses in one go, without copies of its own. */
+function compress(raw: Uint8Array): Uint8Array {
+  const chunkSize = raw.length + (raw.length >>> 8) + COMPRESSED_MARGIN_BYTES;
+  return zstdCompressSync(raw, { params: LEVEL, chunkSize });
 }
 
 function computedChecksum(frame: Uint8Array): number {

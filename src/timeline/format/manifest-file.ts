@@ -1,15 +1,17 @@
 /** Manifests as bytes: sections, each compressed, then a signature and a checksum. See docs/formats/manifest.md. */
 import { constants, crc32, zstdCompressSync } from 'node:zlib';
 import type { z } from 'zod';
-import { AppError, assert, CorruptError } from '../../base/index.ts';
+import { AppError, assert, CorruptError, required } from '../../base/index.ts';
 import { beginMac, type ClusterKey, MAC_BYTES, macsEqual } from '../../keys/index.ts';
 import { ByteReader } from './byte-reader.ts';
 import { decompress } from './frame.ts';
 import {
   databasesSchema,
   headerSchema,
+  historySchema,
   type Manifest,
   type ManifestHeader,
+  type ManifestHistory,
   type ManifestObject,
   type ManifestPack,
   type ManifestWal,
@@ -19,9 +21,11 @@ import {
 } from './manifest.ts';
 import {
   decodeFileTable,
+  decodeFrameSources,
   decodeFrameTable,
   decodeRunTable,
   encodeFileTable,
+  encodeFrameSources,
   encodeFrameTable,
   encodeRunTable,
 } from './manifest-tables.ts';
@@ -41,20 +45,23 @@ const SECTION_RAW_BYTES_MAX = 4 * 1024 * 1024 * 1024;
 const SECTION = {
   header: 1,
   objects: 2,
+  history: 10,
   databases: 3,
   packs: 4,
   wal: 5,
   files: 6,
   runs: 7,
   frames: 8,
+  sources: 9,
 } as const;
 type SectionName = keyof typeof SECTION;
 const SECTION_NAMES = Object.keys(SECTION) as SectionName[]; // The keys of a literal.
 
-/** The two sections that a listing needs. */
+/** The sections that a listing needs. */
 export interface ManifestHead {
   readonly header: ManifestHeader;
   readonly objects: readonly ManifestObject[];
+  readonly history?: ManifestHistory;
 }
 
 interface ReadOptions {
@@ -65,7 +72,8 @@ interface ReadOptions {
 
 /** The bytes of a manifest, in pieces to be written one after the other. */
 export function encodeManifest(manifest: Manifest, { key }: { readonly key: ClusterKey }): Uint8Array[] {
-  const sections = SECTION_NAMES.map((section) => {
+  const present = SECTION_NAMES.filter((section) => manifest[section] !== undefined);
+  const sections = present.map((section) => {
     const raw = encodeSection(manifest, section);
     const stored = zstdCompressSync(raw, { params: { [constants.ZSTD_c_compressionLevel]: 1 } });
     return { id: SECTION[section], rawBytes: raw.length, stored };
@@ -103,18 +111,29 @@ export async function readManifest(
     files: decodeFileTable(sectionOf(sections, 'files', name), name),
     runs: decodeRunTable(sectionOf(sections, 'runs', name), name),
     frames: decodeFrameTable(sectionOf(sections, 'frames', name), name),
+    ...(sections.has(SECTION.sources)
+      ? { sources: decodeFrameSources(sectionOf(sections, 'sources', name), name) }
+      : {}),
+    ...historyOf(sections, name),
   };
 }
 
-/** Reads header and objects, checks everything, keeps no more than those in memory. @throws as `readManifest` */
+/** Nothing in a backup without revision history. */
+function historyOf(sections: ReadonlyMap<number, Uint8Array>, name: string): Pick<Manifest, 'history'> {
+  if (!sections.has(SECTION.history)) return {};
+  return { history: parseJson(sections, 'history', historySchema, name) };
+}
+
+/** Reads header, objects and history, checks everything, keeps no more than those in memory. @throws as `readManifest` */
 export async function readManifestHead(
   chunks: AsyncIterable<Uint8Array>,
   options: ReadOptions,
 ): Promise<ManifestHead> {
-  const sections = await readSections(chunks, { ...options, wanted: ['header', 'objects'] });
+  const sections = await readSections(chunks, { ...options, wanted: ['header', 'objects', 'history'] });
   return {
     header: parseJson(sections, 'header', headerSchema, options.name),
     objects: parseJson(sections, 'objects', objectsSchema, options.name),
+    ...historyOf(sections, options.name),
   };
 }
 
@@ -144,9 +163,10 @@ export async function readManifestObjectList(
   chunks: AsyncIterable<Uint8Array>,
   options: ReadOptions,
 ): Promise<readonly { readonly path: string; readonly bytes: number }[]> {
-  const sections = await readSections(chunks, { ...options, wanted: ['packs', 'wal'] });
+  const sections = await readSections(chunks, { ...options, wanted: ['packs', 'wal', 'history'] });
   const packs = parseJson(sections, 'packs', packsSchema, options.name);
-  return [...packs, ...parseJson(sections, 'wal', walSchema, options.name)];
+  const { history } = historyOf(sections, options.name);
+  return [...packs, ...parseJson(sections, 'wal', walSchema, options.name), ...(history?.wal ?? [])];
 }
 
 function encodeSection(manifest: Manifest, section: SectionName): Uint8Array {
@@ -157,6 +177,8 @@ function encodeSection(manifest: Manifest, section: SectionName): Uint8Array {
       return encodeRunTable(manifest.runs);
     case 'frames':
       return encodeFrameTable(manifest.frames);
+    case 'sources':
+      return encodeFrameSources(required(manifest.sources, 'sources of frames'));
     default:
       return Buffer.from(
         JSON.stringify(manifest[section], (_key, value: unknown) =>

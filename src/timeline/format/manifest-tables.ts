@@ -5,7 +5,7 @@
 import { endianness } from 'node:os';
 import { assert } from '../../base/index.ts';
 import { ByteReader } from './byte-reader.ts';
-import { FRAME_TAG_BYTES } from './pack.ts';
+import { FRAME_TAG_BYTES, PACK_ID_BYTES } from './pack.ts';
 
 /** How a file is cut: `pages` in frames of pages, `bytes` in frames of bytes. */
 export const FILE_KIND = { bytes: 0, pages: 1 } as const;
@@ -39,6 +39,21 @@ export interface FrameTable {
   /** `FRAME_TAG_BYTES` for each frame. */
   readonly tags: Uint8Array;
 }
+
+/**
+ * For each frame the pack of a timeline store that it was copied from, and where it lay in it. Packs are immutable: a frame of the same
+ * source is the same frame, so that the next backup of the chain need not copy it again.
+ */
+export interface FrameSources {
+  /** Ids of packs, in hexadecimal. */
+  readonly packIds: readonly string[];
+  /** Row of `packIds`, or `NO_SOURCE`. */
+  readonly packs: Uint32Array;
+  readonly offsets: Uint32Array;
+}
+
+/** Of a frame that was read from a data directory. */
+export const NO_SOURCE = 0xffff_ffff;
 
 type Column = Uint8Array | Uint16Array | Uint32Array | BigUint64Array;
 
@@ -102,6 +117,32 @@ export function decodeFrameTable(bytes: Uint8Array, name: string): FrameTable {
   };
   reader.end();
   return table;
+}
+
+export function encodeFrameSources({ packIds, packs, offsets }: FrameSources): Uint8Array {
+  const count = Buffer.alloc(4);
+  count.writeUInt32LE(packIds.length);
+  const ids = packIds.map((id) => Buffer.from(id, 'hex'));
+  assert(
+    ids.every((id) => id.length === PACK_ID_BYTES),
+    'ids of packs have one length',
+  );
+  return Buffer.concat([count, ...ids, encodeColumns(packs.length, [packs, offsets])]);
+}
+
+export function decodeFrameSources(bytes: Uint8Array, name: string): FrameSources {
+  const reader = new ByteReader(bytes, { name });
+  const packIds = Array.from({ length: reader.u32() }, () =>
+    Buffer.from(reader.bytes(PACK_ID_BYTES)).toString('hex'),
+  );
+  const rows = reader.u32();
+  const sources = {
+    packIds,
+    packs: readColumn(reader, rows, Uint32Array),
+    offsets: readColumn(reader, rows, Uint32Array),
+  };
+  reader.end();
+  return sources;
 }
 
 function encodeColumns(rows: number, columns: readonly Column[]): Uint8Array {

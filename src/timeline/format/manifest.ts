@@ -7,7 +7,7 @@ import {
   type Timestamp,
   type VirtualClusterId,
 } from '../../base/index.ts';
-import type { FileTable, FrameTable, RunTable } from './manifest-tables.ts';
+import type { FileTable, FrameSources, FrameTable, RunTable } from './manifest-tables.ts';
 
 /** A 64-bit number as decimal text, since JSON has none. */
 const decimal = z
@@ -70,6 +70,11 @@ export const headerSchema = z.strictObject({
   startTime: timestamp.nullable(),
   endTime: timestamp,
   backupLabel: z.string(),
+  /**
+   * Given where the log of the backup ends at its target: no record follows, so that Postgres must not be told to wait for one. Recovery
+   * must then get at least to here.
+   */
+  logEndLsn: lsn.optional(),
   totals: z.strictObject({ rows: decimal, indexEntries: decimal, bytes: decimal, storedBytes: decimal }),
 });
 
@@ -123,12 +128,22 @@ export const walSchema = z.array(
   }),
 );
 
+/** The moments that a backup with revision history can be restored to. */
+export const historySchema = z.strictObject({
+  /** Every moment from here to the backup's `endTime`; `beginLsn` is its position. */
+  beginTime: timestamp,
+  beginLsn: lsn,
+  /** Log from the segment of `beginLsn` up to where `wal` begins; empty when that holds all of it. */
+  wal: walSchema,
+});
+
 export type ManifestHeader = z.output<typeof headerSchema>;
 export type ManifestObject = z.output<typeof objectsSchema>[number];
 export type ManifestDatabase = z.output<typeof databasesSchema>[number];
 export type ManifestRelation = z.output<typeof relationSchema>;
 export type ManifestPack = z.output<typeof packsSchema>[number];
 export type ManifestWal = z.output<typeof walSchema>[number];
+export type ManifestHistory = z.output<typeof historySchema>;
 
 /** The complete image of a data directory, and the log that makes it consistent. */
 export interface Manifest {
@@ -142,4 +157,8 @@ export interface Manifest {
   readonly files: FileTable;
   readonly runs: RunTable;
   readonly frames: FrameTable;
+  /** Where frames were copied from; missing when none was. */
+  readonly sources?: FrameSources;
+  /** Missing without revision history. */
+  readonly history?: ManifestHistory;
 }

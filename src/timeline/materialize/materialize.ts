@@ -1,7 +1,7 @@
 /** Writes the data directory of a base, ready to be recovered. Runs in a bulk worker. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError, CorruptError, required, type Rng } from '../../base/index.ts';
+import { AppError, CorruptError, required, type Rng, type Timestamp } from '../../base/index.ts';
 import { type BlobRange, type BlobStore, parseBlobKey, readBlob } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import { formatWalSegmentName, PAGE_BYTES, WAL_PAGE_BYTES } from '../../pg/index.ts';
@@ -27,6 +27,7 @@ import { type FaultPoint, faultPoint } from '../worker/fault-point.ts';
 import type { RestCell } from '../worker/limiter.ts';
 import { forEachConcurrently, ThreadPool, threadCount } from '../worker/thread-pool.ts';
 import { FileFinisher } from './file-finisher.ts';
+import { manifestAt } from './manifest-at.ts';
 import { planMaterialize, type PlannedRange, type PlanOptions } from './plan.ts';
 import {
   emptyDirectory,
@@ -108,12 +109,19 @@ export async function openImage(
 
 /** The same for the packs that a part needs. */
 export async function openPart(
-  request: { readonly subdirectory: string; readonly key: ClusterKey; readonly part?: ImagePart },
+  request: {
+    readonly subdirectory: string;
+    readonly key: ClusterKey;
+    readonly asOf?: Timestamp | null;
+    readonly part?: ImagePart;
+  },
   { store, signal }: { store: BlobStore; signal: AbortSignal },
 ): Promise<OpenedImage> {
+  const { key, asOf: time = null } = request;
   const { chunks, name } = await openManifest(store, { ...request, signal });
-  const manifest = await readManifest(chunks, { key: request.key, name });
-  checkManifest(manifest, name);
+  const whole = await readManifest(chunks, { key, name });
+  checkManifest(whole, name);
+  const manifest = time === null ? whole : await manifestAt(whole, { time, store, key, signal });
   requireRunnable(manifest.header);
   const selection = request.part === undefined ? null : selectFiles(manifest, request.part);
   const packs = selection?.packs ?? manifest.packs.keys();

@@ -86,6 +86,13 @@ export class PackWriter implements AsyncDisposable {
     return this.#added(encodeBytesFrame(raw, { into: this.#filling, at: this.#filled }));
   }
 
+  /** Adds a frame as it is stored elsewhere; its bytes are copied. The caller has checked it. */
+  async addStored(frame: Uint8Array): Promise<WrittenFrame> {
+    await this.#makeRoom();
+    this.#filling.set(frame, this.#filled);
+    return this.#added(frame.length);
+  }
+
   /** Ends the pack; it exists when this resolves. */
   async close(): Promise<WrittenPack> {
     await this.#flush();

@@ -44,6 +44,32 @@ export const REWIND_FAULT_POINTS = [
   'rewind.after_sync',
 ] as const;
 
+/** While the image of a source arrives that will be followed. */
+export const RECEIVE_FAULT_POINTS = ['receive.before_sync'] as const;
+
+/** In the daemon, on the way to the point of a RESET DATA or branch, and back again when a RESET DATA fails. */
+export const RESET_FAULT_POINTS = [
+  'reset.filled',
+  'reset.proved',
+  'reset.committed',
+  'reset.back_begun',
+  'reset.back_filled',
+  'reset.back_proved',
+  'reset.back_committed',
+] as const;
+
+/** Of backups that are published from a timeline store; those they share with captured ones are among `BACKUP_FAULT_POINTS`. */
+export const PUBLISH_FAULT_POINTS = [
+  'backup.after_claim',
+  'backup.after_lock',
+  'publish.after_plan',
+  'publish.after_checkpoint',
+  'verify.before',
+  'publish.before_manifest',
+  'publish.after_manifest',
+  'publish.after_latest',
+] as const;
+
 export const VAULT_FAULT_POINTS = [
   'vault.after_slot',
   'vault.after_record',
@@ -68,8 +94,11 @@ export const RETENTION_FAULT_POINTS = [
 
 export type FaultPoint =
   | (typeof RETENTION_FAULT_POINTS)[number]
+  | (typeof RECEIVE_FAULT_POINTS)[number]
+  | (typeof RESET_FAULT_POINTS)[number]
   | (typeof VAULT_FAULT_POINTS)[number]
   | (typeof BACKUP_FAULT_POINTS)[number]
+  | (typeof PUBLISH_FAULT_POINTS)[number]
   | (typeof REWIND_FAULT_POINTS)[number]
   | (typeof MATERIALIZE_FAULT_POINTS)[number];
 

@@ -11,6 +11,10 @@ import type {
   CaptureBaseResult,
   MaterializePointRequest,
   PointResult,
+  ReceiveBaseRequest,
+  ReceiveBaseResult,
+  PublishRequest,
+  PublishResult,
   RewindRequest,
 } from '../store-contract.ts';
 import type {
@@ -27,6 +31,8 @@ export type BulkWork =
   | { readonly kind: 'capture_base'; readonly request: CaptureBaseRequest }
   | { readonly kind: 'materialize_point'; readonly request: MaterializePointRequest }
   | { readonly kind: 'rewind'; readonly request: RewindRequest }
+  | { readonly kind: 'receive_base'; readonly request: ReceiveBaseRequest }
+  | { readonly kind: 'publish'; readonly request: PublishRequest }
   | { readonly kind: 'check_directory'; readonly request: CheckDirectoryRequest }
   | { readonly kind: 'check_objects'; readonly request: CheckObjectsRequest };
 
@@ -41,6 +47,8 @@ export type FromWorker =
   | { readonly kind: 'materialize_done'; readonly result: MaterializeResult }
   | { readonly kind: 'base_done'; readonly result: CaptureBaseResult }
   | { readonly kind: 'point_done'; readonly result: PointResult }
+  | { readonly kind: 'base_received'; readonly result: ReceiveBaseResult }
+  | { readonly kind: 'publish_done'; readonly result: PublishResult }
   | { readonly kind: 'directory_checked'; readonly result: DirectoryCheck }
   | { readonly kind: 'objects_checked'; readonly result: ObjectsCheck }
   | { readonly kind: 'failed'; readonly error: WireError };

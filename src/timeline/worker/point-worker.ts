@@ -3,13 +3,13 @@ import type { TimelineWorker } from '../store-contract.ts';
 import { failureOf, type RunOptions, runWorker } from './bulk-worker.ts';
 import type { BulkWork } from './messages.ts';
 
-/** Goes back in timeline stores, each time in a process of its own like those of `createBulkWorker`. */
+/** Goes back in timeline stores and publishes moments of them, each time in a process of its own like those of `createBulkWorker`. */
 export function createPointWorker(options: {
   readonly clock: Clock;
   readonly logger: Logger;
   /** Make way when others wait for the CPU; on unless set to false. */
   readonly isLimited?: boolean;
-}): Pick<TimelineWorker, 'materializePoint' | 'rewind'> {
+}): Pick<TimelineWorker, 'materializePoint' | 'rewind' | 'publish'> {
   const { clock, logger, isLimited = true } = options;
   const run = async (work: BulkWork, rest: Pick<RunOptions, 'onProgress' | 'signal'>) => {
     const outcome = await runWorker(work, { clock, logger, isLimited, ...rest });
@@ -19,5 +19,11 @@ export function createPointWorker(options: {
   return {
     materializePoint: (request, rest) => run({ kind: 'materialize_point', request }, rest),
     rewind: (request, rest) => run({ kind: 'rewind', request }, rest),
+    async publish(request, rest) {
+      const work = { kind: 'publish', request } as const;
+      const outcome = await runWorker(work, { clock, logger, isLimited, ...rest });
+      if (outcome.kind === 'publish_done') return outcome.result;
+      throw failureOf(outcome);
+    },
   };
 }

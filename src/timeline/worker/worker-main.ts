@@ -70,6 +70,14 @@ async function carryOut(work: BulkWork, restCell: RestCell): Promise<FromWorker>
       const { runRewind } = await import('../materialize/rewind.ts');
       return { kind: 'point_done', result: await runRewind(work.request, tools) };
     }
+    case 'publish': {
+      const { runPublish } = await import('../publish/publish.ts');
+      return { kind: 'publish_done', result: await runPublish(work.request, tools) };
+    }
+    case 'receive_base': {
+      const { runReceiveBase } = await import('../receive/receive-base.ts');
+      return { kind: 'base_received', result: await runReceiveBase(work.request, tools) };
+    }
     case 'materialize_point': {
       const { runMaterializePoint } = await import('../materialize/materialize-point.ts');
       return { kind: 'point_done', result: await runMaterializePoint(work.request, tools) };

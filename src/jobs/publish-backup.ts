@@ -1,0 +1,103 @@
+/** The part of a BACKUP job that takes everything from the timeline store, for backups of a moment and those with revision history. */
+import { CorruptError, type Lsn, parseLsn, type VirtualClusterId } from '../base/index.ts';
+import type { JobRecord } from '../catalog/index.ts';
+import type {
+  ClusterKey,
+  CollectionLocation,
+  PublishResult,
+  TimelinePoint,
+  TimelineReader,
+  TimelineStoreLocation,
+  TimelineWorker,
+} from '../timeline/index.ts';
+import type { JobContext } from './job-type.ts';
+import { optionalTextField } from './payload.ts';
+import { type PointJobDependencies, readPoint, recordPoint } from './point-job.ts';
+
+export interface PublishDependencies {
+  readonly worker: Pick<TimelineWorker, 'publish'>;
+  readonly reader: Pick<TimelineReader, 'incarnations'>;
+  readonly storeOf: (virtualClusterId: VirtualClusterId) => TimelineStoreLocation;
+  /** Keeps the base, and the log from `fromLsn` to the point, from being collected for as long as the job may take. */
+  readonly pin: (
+    job: JobRecord,
+    options: { virtualClusterId: VirtualClusterId; point: TimelinePoint; fromLsn: Lsn },
+  ) => Promise<void>;
+  /** Harmless when nothing is pinned. */
+  readonly unpin: PointJobDependencies['unpin'];
+  readonly captureFirstBase: PointJobDependencies['captureFirstBase'];
+}
+
+/** Where the moment of a backup comes from. */
+export type PublishedMoment =
+  | TimelinePoint
+  /** There is no base yet: one is captured first, and the moment is then. */
+  | 'first_base';
+
+export interface PublishJob {
+  readonly collection: CollectionLocation;
+  readonly subdirectory: string;
+  readonly clusterId: string;
+  readonly key: ClusterKey;
+  readonly release: string;
+  readonly packBytesMax: number;
+}
+
+/** As a job keeps it; null for a backup that is captured from the running virtual cluster. */
+export function recordMoment(moment: PublishedMoment | null) {
+  if (moment === null || moment === 'first_base') return moment;
+  return recordPoint(moment);
+}
+
+/** Whether the job takes its backup from the timeline store. */
+export function isPublished(job: Pick<JobRecord, 'payload'>): boolean {
+  return (job.payload['moment'] ?? null) !== null;
+}
+
+/** Goes on where an earlier attempt ended, with the same moment. */
+export async function publishBackup(
+  context: JobContext,
+  dependencies: PublishDependencies,
+  what: PublishJob,
+): Promise<PublishResult> {
+  const { job, domain, signal } = context;
+  const { virtualClusterId, virtualClusterName } = domain;
+  const store = dependencies.storeOf(virtualClusterId);
+  const point = await settleMoment(context, dependencies);
+  const fromText = optionalTextField(job.payload, 'ontoLsn');
+  const fromLsn = fromText === null ? point.lsn : parseLsn(fromText);
+  await dependencies.pin(job, { virtualClusterId, point, fromLsn });
+  const result = await dependencies.worker.publish(
+    {
+      ...what,
+      store,
+      point,
+      incarnations: await dependencies.reader.incarnations(store),
+      onto: optionalTextField(job.payload, 'onto'),
+      hasRevisionHistory: job.payload['hasRevisionHistory'] === true,
+      virtualClusterName,
+      jobId: String(job.id),
+      attempt: job.attempt,
+    },
+    {
+      onProgress: ({ fraction, phase }) => context.report({ fraction, runningStatus: phase }),
+      signal,
+    },
+  );
+  await dependencies.unpin(job, { virtualClusterId });
+  return result;
+}
+
+async function settleMoment(context: JobContext, dependencies: PublishDependencies): Promise<TimelinePoint> {
+  const { job, domain } = context;
+  const settled = job.progress['point'] ?? job.payload['moment'];
+  if (settled === undefined) throw new CorruptError("the job's record lacks its moment");
+  if (settled !== 'first_base') return readPoint(settled);
+  const point = await dependencies.captureFirstBase(domain.virtualClusterId, {
+    context,
+    onProgress: ({ fraction, phase }) =>
+      context.report({ fraction: fraction / 2, runningStatus: `first base: ${phase}` }),
+  });
+  await context.save({ point: recordPoint(point) });
+  return point;
+}
