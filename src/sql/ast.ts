@@ -142,6 +142,8 @@ export type Statement =
   | { readonly kind: 'reset_cluster_setting'; readonly name: string }
   /** ALTER RANGE: today of range `default`, which stands for the whole virtual cluster. */
   | { readonly kind: 'configure_zone'; readonly range: string; readonly variables: ZoneVariables }
+  /** `TABLE system.jobs`, or the name alone where a query reads a table. */
+  | { readonly kind: 'show_system_table'; readonly table: SystemTable }
   | {
       readonly kind: 'show_cluster_setting';
       readonly name: string;
@@ -155,8 +157,6 @@ export type Statement =
   | {
       readonly kind: 'backup';
       readonly targets: BackupTargets;
-  /** `TABLE system.jobs`, or the name alone where a query reads a table. */
-  | { readonly kind: 'show_system_table'; readonly table: SystemTable }
       /** `undefined`: a new full backup. */
       readonly appendTo: BackupSelector | undefined;
       /** One URI, or the list of a locality-aware backup. */
@@ -251,15 +251,6 @@ export type Statement =
     }
   | PrivilegeStatement;
 
-export type StatementKind = Statement['kind'];
-
-/** A statement with where it stood in the text it was parsed from. */
-export interface Located<T> {
-  readonly node: T;
-  /** Zero-based UTF-16 offsets, `end` exclusive. */
-  readonly begin: number;
-  readonly end: number;
-}
 /** Tables of ours that queries can read from any database of a virtual cluster, as `system.<name>`. */
 export const SYSTEM_TABLES = [
   'external_connections',
@@ -273,3 +264,12 @@ export const SYSTEM_TABLES = [
 ] as const;
 export type SystemTable = (typeof SYSTEM_TABLES)[number];
 
+export type StatementKind = Statement['kind'];
+
+/** A statement with where it stood in the text it was parsed from. */
+export interface Located<T> {
+  readonly node: T;
+  /** Zero-based UTF-16 offsets, `end` exclusive. */
+  readonly begin: number;
+  readonly end: number;
+}

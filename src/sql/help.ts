@@ -102,6 +102,15 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     synopsis: ['SHOW [ PUBLIC | ALL ] CLUSTER SETTINGS [ FOR VIRTUAL CLUSTER name ]'],
     summary: 'list cluster settings; ALL includes those that are seldom needed',
   },
+  show_system_table: {
+    name: 'TABLE system.table',
+    synopsis: [
+      'SELECT ... FROM system.{ external_connections | jobs | privileges | role_members | role_options | scheduled_jobs',
+      '  | settings | users } ...',
+      'TABLE system.table',
+    ],
+    summary: "read Atoll's own tables from any database of the virtual cluster",
+  },
   backup: {
     name: 'BACKUP',
     synopsis: [
@@ -121,15 +130,6 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
       '  targets: DATABASE name [, ...] | [ TABLE ] [ [ database. ] schema. ] { table | * } [, ...]',
       ...BACKUP_TERMS,
     ],
-  show_system_table: {
-    name: 'TABLE system.table',
-    synopsis: [
-      'SELECT ... FROM system.{ external_connections | jobs | privileges | role_members | role_options | scheduled_jobs',
-      '  | settings | users } ...',
-      'TABLE system.table',
-    ],
-    summary: "read Atoll's own tables from any database of the virtual cluster",
-  },
     summary: 'restore the virtual cluster, databases, tables or users from a collection',
   },
   show_backups: {

@@ -173,6 +173,7 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
     { kind: 'show_timeline_checks', name: 'dest-system' },
   ],
   ['SHOW virtual_cluster_name', { kind: 'show_virtual_cluster_name' }],
+  ['table System . jobs;', { kind: 'show_system_table', table: 'jobs' }],
   [
     'SET CLUSTER SETTING feature.backup.enabled = true',
     set('feature.backup.enabled', { kind: 'boolean', value: true }),
@@ -180,7 +181,6 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
   ['set cluster setting a to on', set('a', { kind: 'identifier', name: 'on' })],
   ['SET CLUSTER SETTING a = OFF', set('a', { kind: 'identifier', name: 'off' })],
   ['SET CLUSTER SETTING a = default', set('a', 'default')],
-  ['table System . jobs;', { kind: 'show_system_table', table: 'jobs' }],
   ['SET CLUSTER SETTING a = "default"', set('a', { kind: 'identifier', name: 'default' })],
   ['SET CLUSTER SETTING a = $1', set('a', { kind: 'placeholder', number: 1 })],
   ['SET CLUSTER SETTING a = NULL', set('a', { kind: 'null' })],

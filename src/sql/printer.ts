@@ -45,6 +45,8 @@ function print(statement: Statement): string {
       return `SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
     case 'show_virtual_cluster_name':
       return 'SHOW virtual_cluster_name';
+    case 'show_system_table':
+      return `TABLE system.${statement.table}`;
     case 'set_cluster_setting':
       return `SET CLUSTER SETTING ${printAssignment(statement)}`;
     case 'reset_cluster_setting':
@@ -63,8 +65,6 @@ function print(statement: Statement): string {
     case 'show_jobs':
     case 'show_job':
     case 'control_jobs':
-    case 'show_system_table':
-      return `TABLE system.${statement.table}`;
       return printJobStatement(statement);
     case 'create_schedule':
     case 'alter_backup_schedule':

@@ -253,6 +253,10 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
       fc.array(record({ name: settingName, value: settingValue }), { minLength: 1, maxLength: 3 }),
     ),
   }),
+  show_system_table: record({
+    kind: kind('show_system_table'),
+    table: fc.constantFrom(...SYSTEM_TABLES),
+  }),
   show_cluster_setting: record({
     kind: kind('show_cluster_setting'),
     name: settingName,
@@ -282,10 +286,6 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
   show_backups: record({ kind: kind('show_backups'), collection: uris }),
   show_backup: record({
     kind: kind('show_backup'),
-  show_system_table: record({
-    kind: kind('show_system_table'),
-    table: fc.constantFrom(...SYSTEM_TABLES),
-  }),
     variant: fc.constantFrom('default' as const, 'schemas' as const, 'files' as const, 'ranges' as const),
     from: selector,
     collection: uris,

@@ -139,6 +139,7 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'reset_cluster_setting':
     case 'show_cluster_setting':
     case 'show_cluster_settings':
+    case 'show_system_table':
     case 'grant_system':
     case 'revoke_system':
     case 'show_system_grants':
@@ -149,7 +150,6 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'show_roles':
     case 'show_users':
     case 'show_schedules':
-    case 'show_system_table':
     case 'drop_external_connection':
     case 'show_external_connections':
     case 'show_create_external_connections':
