@@ -11,6 +11,7 @@ const ROOT = resolve(import.meta.dirname, '..');
 const RANKS: readonly (readonly string[])[] = [
   ['base'],
   ['pg', 'sql', 'blob', 'keys'],
+  ['logical-copy'],
   ['catalog', 'timeline', 'instance'],
   ['jobs', 'replication'],
   ['control'],

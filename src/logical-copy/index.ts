@@ -1,0 +1,5 @@
+export type * from './contract.ts';
+export { narrow, relationsOf } from './narrow.ts';
+export { SKIP_NOTHING, type SkipMissing } from './plan-restore.ts';
+export { CopySource, type PageRange, pageRanges, type SourceOptions } from './source.ts';
+export { CopyTarget, type RestoreCopyOptions, type RestoredCopy } from './target.ts';

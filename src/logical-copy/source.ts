@@ -1,0 +1,124 @@
+/** Takes a logical copy out of a running database: everything as of one snapshot. */
+import type { Clock, Rng } from '../base/index.ts';
+import type { CopyDescription, CopyEndpoint, CopyRows, CopySelection, CopyTable } from './contract.ts';
+import { describeDatabase } from './describe.ts';
+import { dumpSchema } from './dump-schema.ts';
+import { narrow } from './narrow.ts';
+import { column, CopySession, quoted } from './session.ts';
+
+/** Large objects are read in pieces of this size. */
+const LARGE_OBJECT_PIECE_BYTES = 512 * 1024;
+/** Rows are read in ranges of about this size, so that what fails or is sought is small. */
+export const RANGE_PAGES = 1024;
+
+export interface SourceOptions {
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly signal: AbortSignal;
+}
+
+/** Pages `from` up to and without `to`; to the end of the table when `to` is null. */
+export interface PageRange {
+  readonly from: number;
+  readonly to: number | null;
+}
+
+/** Holds its snapshot until it is disposed of. One reader at a time. */
+export class CopySource implements AsyncDisposable, CopyRows {
+  readonly #session: CopySession;
+  readonly #endpoint: CopyEndpoint;
+  readonly #options: SourceOptions;
+  /** Position of the log just before the snapshot: what it sees was written before or soon after. */
+  readonly lsnBefore: string;
+  /** By which further sessions of the same database see the same. */
+  readonly snapshot: string;
+
+  /**
+   * The role must be allowed to read what is to be copied.
+   * @param options.snapshot of another source of the same database; a new one when left out
+   * @throws AppError `connection_failure`, `database_not_found`, `insufficient_privilege`, `too_many_connections`
+   */
+  static async open(
+    endpoint: CopyEndpoint,
+    options: SourceOptions & { readonly snapshot?: string },
+  ): Promise<CopySource> {
+    const session = await CopySession.open(endpoint, options);
+    try {
+      const lsn = await session.one('select pg_current_wal_lsn()::text as lsn');
+      await session.query('begin isolation level repeatable read read only');
+      const { snapshot } = options;
+      if (snapshot !== undefined) await session.query(`set transaction snapshot '${snapshot}'`);
+      const exported = await session.one('select pg_export_snapshot() as snapshot');
+      return new CopySource({
+        session,
+        endpoint,
+        options,
+        lsnBefore: column(lsn, 'lsn'),
+        snapshot: column(exported, 'snapshot'),
+      });
+    } catch (error) {
+      await session[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  private constructor(parts: {
+    session: CopySession;
+    endpoint: CopyEndpoint;
+    options: SourceOptions;
+    lsnBefore: string;
+    snapshot: string;
+  }) {
+    this.#session = parts.session;
+    this.#endpoint = parts.endpoint;
+    this.#options = parts.options;
+    this.lsnBefore = parts.lsnBefore;
+    this.snapshot = parts.snapshot;
+  }
+
+  /** What is selected, as of the snapshot. @throws AppError `table_not_found` for a name that nothing has */
+  async describe(selection: CopySelection): Promise<CopyDescription> {
+    const entries = await dumpSchema(this.#endpoint, { ...this.#options, snapshot: this.snapshot });
+    return narrow(await describeDatabase(this.#session, entries), selection);
+  }
+
+  /** One COPY file; gives the number of its rows when it is done. */
+  copyOut(table: CopyTable, range: PageRange): AsyncGenerator<Uint8Array, bigint> {
+    const columns = table.columns.map(quoted).join(', ');
+    const from = `${quoted(table.schema)}.${quoted(table.name)}`;
+    const upTo = range.to === null ? '' : ` and ctid < '(${range.to},0)'::tid`;
+    return this.#session.copyOut(
+      `copy (select ${columns} from only ${from} where ctid >= '(${range.from},0)'::tid${upTo}) to stdout (format ${table.format})`,
+      `cannot read table ${from}`,
+    );
+  }
+
+  async *rowsOf(table: CopyTable): AsyncGenerator<AsyncIterable<Uint8Array>> {
+    for (const range of pageRanges(table)) yield this.copyOut(table, range);
+  }
+
+  async *largeObject(oid: number): AsyncGenerator<Uint8Array> {
+    for (let offset = 0n; ; offset += BigInt(LARGE_OBJECT_PIECE_BYTES)) {
+      const row = await this.#session.one(
+        `select encode(lo_get($1::oid, $2::int8, ${LARGE_OBJECT_PIECE_BYTES}), 'base64') as piece`,
+        [oid, String(offset)],
+      );
+      const piece = Buffer.from(column(row, 'piece'), 'base64');
+      if (piece.length > 0) yield piece;
+      if (piece.length < LARGE_OBJECT_PIECE_BYTES) return;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#session[Symbol.asyncDispose]();
+  }
+}
+
+/** Ranges that cover a table, on a grid, so that those of different copies are the same. */
+export function pageRanges({ pages }: CopyTable): PageRange[] {
+  const count = Math.max(1, Math.ceil(pages / RANGE_PAGES));
+  return Array.from({ length: count }, (_, index) => ({
+    from: index * RANGE_PAGES,
+    to: index === count - 1 ? null : (index + 1) * RANGE_PAGES,
+  }));
+}

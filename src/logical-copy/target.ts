@@ -1,0 +1,231 @@
+/** Makes a logical copy in a database, in one transaction: all of it is there afterwards, or nothing. */
+import type { CopyDescription, CopyEndpoint, CopyRows, CopyTable, ObjectName } from './contract.ts';
+import { joinCopyFiles } from './copy-files.ts';
+import { planRestore, type Present, presentKey, type RestorePlan, type SkipMissing } from './plan-restore.ts';
+import { readFingerprints } from './fingerprints.ts';
+import { column, CopySession, numberColumn, quoted } from './session.ts';
+
+export interface RestoreCopyOptions {
+  /** Definitions only. */
+  readonly schemaOnly: boolean;
+  readonly skip: SkipMissing;
+  /** To whom all of it belongs in the end, when it is not who makes it. The role that makes it must be allowed to give it. */
+  readonly owner: string | null;
+  readonly onProgress: (progress: { readonly fraction: number; readonly phase: string }) => void;
+  readonly signal: AbortSignal;
+}
+
+export interface RestoredCopy {
+  readonly rows: bigint;
+  readonly indexEntries: bigint;
+  /** Of the COPY files. */
+  readonly bytes: bigint;
+  readonly skipped: readonly string[];
+}
+
+/** A database into which something is to be copied. */
+export class CopyTarget implements AsyncDisposable {
+  readonly #session: CopySession;
+  readonly #database: string;
+
+  /** @throws as `CopySession.open` */
+  static async open(endpoint: CopyEndpoint, options: { signal: AbortSignal }): Promise<CopyTarget> {
+    return new CopyTarget(await CopySession.open(endpoint, options), endpoint.database);
+  }
+
+  private constructor(session: CopySession, database: string) {
+    this.#session = session;
+    this.#database = database;
+  }
+
+  /** What would be made. Changes nothing. @throws InputError `table_exists`, `object_exists`, `object_missing` */
+  async plan(copy: CopyDescription, { skip }: { skip: SkipMissing }): Promise<RestorePlan> {
+    return planRestore(copy, { present: await readPresent(this.#session), skip, database: this.#database });
+  }
+
+  /**
+   * Makes it all and commits. Whatever fails, nothing of it is left.
+   * @throws InputError as `plan`; AppError `copy_failed`, `insufficient_privilege`, `disk_full`, `connection_failure`, `cancelled`
+   */
+  async restore(
+    copy: CopyDescription,
+    { rows, options }: { rows: CopyRows; options: RestoreCopyOptions },
+  ): Promise<RestoredCopy> {
+    await this.#session.query('begin');
+    const plan = await this.plan(copy, options);
+    for (const stub of plan.stubs) await this.#makeStub(stub);
+    for (const entry of plan.before)
+      await this.#run(entry.sql, entry.object?.identity ?? entry.type.toLowerCase());
+    for (const stub of plan.stubs) await this.#dropStub(stub);
+    const made = new Set(plan.before.map(({ id }) => id));
+    const kept = {
+      ...copy,
+      tables: copy.tables.filter(({ entry }) => made.has(entry)),
+      sequences: copy.sequences.filter(({ entry }) => made.has(entry)),
+    };
+    const copied = options.schemaOnly ? NOTHING : await this.#copyRows(kept, { rows, options });
+    options.onProgress({ fraction: 0.8, phase: 'building indexes and constraints' });
+    for (const entry of plan.after)
+      await this.#run(entry.sql, entry.object?.identity ?? entry.type.toLowerCase());
+    if (!options.schemaOnly) await this.#refresh(copy, plan);
+    const indexEntries = options.schemaOnly ? 0n : indexEntriesOf(kept, copied.rowsByTable);
+    if (!options.schemaOnly)
+      for (const { schema, name } of kept.tables) await this.#run(`analyze ${path(schema, name)}`, name);
+    if (options.owner !== null) await this.#giveAway(plan, options.owner);
+    options.onProgress({ fraction: 0.98, phase: 'committing' });
+    await this.#session.query('commit');
+    return { rows: copied.rows, bytes: copied.bytes, indexEntries, skipped: plan.skipped };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#session[Symbol.asyncDispose]();
+  }
+
+  #run(sql: string, what: string): Promise<void> {
+    return this.#session.run(sql, `cannot make ${what}`);
+  }
+
+  async #copyRows(
+    copy: CopyDescription,
+    { rows, options }: { rows: CopyRows; options: RestoreCopyOptions },
+  ): Promise<Copied> {
+    const total = copy.tables.reduce((sum, { bytes }) => sum + bytes + 1, 0);
+    const copied = { rows: 0n, bytes: 0n, rowsByTable: new Map<number, bigint>() };
+    let done = 0;
+    for (const table of copy.tables) {
+      const counted = await this.#copyTable(table, rows);
+      copied.rows += counted.rows;
+      copied.bytes += counted.bytes;
+      copied.rowsByTable.set(table.entry, counted.rows);
+      done += table.bytes + 1;
+      options.onProgress({ fraction: (done / total) * 0.8, phase: 'copying rows' });
+    }
+    for (const { schema, name, lastValue, isCalled } of copy.sequences) {
+      await this.#session.query('select setval($1::regclass, $2::int8, $3::bool)', [
+        path(schema, name),
+        lastValue,
+        isCalled,
+      ]);
+    }
+    for (const oid of copy.largeObjects) await this.#copyLargeObject(oid, rows);
+    return copied;
+  }
+
+  /** Into a table that this transaction has made, so that the rows need no further care. */
+  async #copyTable(table: CopyTable, rows: CopyRows): Promise<{ rows: bigint; bytes: bigint }> {
+    const to = path(table.schema, table.name);
+    const columns = table.columns.length === 0 ? '' : ` (${table.columns.map(quoted).join(', ')})`;
+    let bytes = 0n;
+    const counted = async function* (): AsyncGenerator<Uint8Array> {
+      for await (const piece of joinCopyFiles(rows.rowsOf(table), { format: table.format, name: to })) {
+        bytes += BigInt(piece.length);
+        yield piece;
+      }
+    };
+    const count = await this.#session.copyIn(
+      `copy ${to}${columns} from stdin (format ${table.format}, freeze)`,
+      counted(),
+      `cannot copy rows into ${to}`,
+    );
+    return { rows: count, bytes };
+  }
+
+  async #copyLargeObject(oid: number, rows: CopyRows): Promise<void> {
+    await this.#session.query('select lo_create($1::oid)', [oid]);
+    let offset = 0n;
+    for await (const piece of rows.largeObject(oid)) {
+      await this.#session.query("select lo_put($1::oid, $2::int8, decode($3, 'base64'))", [
+        oid,
+        String(offset),
+        Buffer.from(piece).toString('base64'),
+      ]);
+      offset += BigInt(piece.length);
+    }
+  }
+
+  async #refresh(copy: CopyDescription, plan: RestorePlan): Promise<void> {
+    const made = new Map([...plan.before, ...plan.after].map((entry) => [entry.id, entry]));
+    for (const id of copy.populated) {
+      const view = made.get(id)?.object?.identity;
+      if (view !== undefined) await this.#run(`refresh materialized view ${view}`, view);
+    }
+  }
+
+  /** An owner needs CREATE where its objects are; it is lent, within this transaction. */
+  async #giveAway(plan: RestorePlan, owner: string): Promise<void> {
+    const to = quoted(owner);
+    const made = plan.before
+      .filter(({ type }) => type === 'SCHEMA')
+      .flatMap(({ object }) => object?.name ?? []);
+    const database = quoted(this.#database);
+    if (made.length > 0) await this.#run(`grant create on database ${database} to ${to}`, owner);
+    for (const schema of [...plan.schemas, ...made])
+      await this.#run(`grant create on schema ${quoted(schema)} to ${to}`, owner);
+    await this.#run(`reassign owned by current_user to ${to}`, owner);
+    for (const schema of plan.schemas)
+      await this.#run(`revoke create on schema ${quoted(schema)} from ${to}`, owner);
+    if (made.length > 0) await this.#run(`revoke create on database ${database} from ${to}`, owner);
+  }
+
+  async #makeStub({ type, identity, returns }: ObjectName): Promise<void> {
+    if (type === 'sequence') return this.#run(`create sequence ${identity}`, identity);
+    await this.#run(
+      `create ${type === 'procedure' ? 'procedure' : 'function'} ${identity}${type === 'procedure' ? '' : ` returns ${returns ?? 'void'}`} language plpgsql immutable as 'begin return null; end'`,
+      identity,
+    );
+  }
+
+  /** Defaults and checks that name it go with it. */
+  #dropStub({ type, identity }: ObjectName): Promise<void> {
+    return this.#run(`drop ${type} ${identity} cascade`, identity);
+  }
+}
+
+interface Copied {
+  readonly rows: bigint;
+  readonly bytes: bigint;
+  readonly rowsByTable: ReadonlyMap<number, bigint>;
+}
+
+const NOTHING: Copied = { rows: 0n, bytes: 0n, rowsByTable: new Map() };
+
+export function path(schema: string, name: string): string {
+  return `${quoted(schema)}.${quoted(name)}`;
+}
+
+/** Each index has an entry for each row; partial ones have fewer. */
+function indexEntriesOf(copy: CopyDescription, rows: ReadonlyMap<number, bigint>): bigint {
+  return copy.tables.reduce((sum, { entry, indexes }) => sum + (rows.get(entry) ?? 0n) * BigInt(indexes), 0n);
+}
+
+async function readPresent(session: CopySession): Promise<Present> {
+  const rows = await session.query(
+    `select i.type, i.identity from (select 'pg_class'::regclass as class, oid from pg_class where relkind <> 't' and oid >= 16384
+          union all select 'pg_proc'::regclass, oid from pg_proc where oid >= 16384
+          union all select 'pg_type'::regclass, oid from pg_type where oid >= 16384
+          union all select 'pg_namespace'::regclass, oid from pg_namespace
+          union all select 'pg_extension'::regclass, oid from pg_extension
+          union all select 'pg_collation'::regclass, oid from pg_collation where oid >= 16384
+          union all select 'pg_ts_config'::regclass, oid from pg_ts_config where oid >= 16384
+          union all select 'pg_operator'::regclass, oid from pg_operator where oid >= 16384
+          union all select 'pg_opclass'::regclass, oid from pg_opclass where oid >= 16384
+          union all select 'pg_language'::regclass, oid from pg_language where oid >= 16384
+          union all select 'pg_foreign_server'::regclass, oid from pg_foreign_server) o,
+        pg_identify_object(o.class, o.oid, 0) i where i.identity is not null`,
+  );
+  const fingerprints = await readFingerprints(session);
+  const types = await session.query(
+    "select oid::text as oid, (pg_identify_object('pg_type'::regclass, oid, 0)).identity from pg_type where oid >= 16384",
+  );
+  return {
+    objects: new Set(
+      rows.map((row) => presentKey({ type: column(row, 'type'), identity: column(row, 'identity') })),
+    ),
+    fingerprints: new Map(
+      types.flatMap((row): [string, string][] => {
+        const fingerprint = fingerprints.get(numberColumn(row, 'oid'));
+        return fingerprint === undefined ? [] : [[column(row, 'identity'), fingerprint]];
+      }),
+    ),
+  };
+}
