@@ -1,5 +1,8 @@
 import { spawn, spawnSync } from 'node:child_process';
 
+/** What a program said last is kept for messages, at most so much of it. */
+const SAID_LENGTH_MAX = 4000;
+
 export interface ProgramResult {
   readonly status: number | null;
   readonly stdout: string;
@@ -27,6 +30,42 @@ export async function runProgram(
     child.once('close', resolve);
   });
   return { status, ...chunks };
+}
+
+export interface RunningProgram extends AsyncDisposable {
+  /** Throws, with what the program last said, when it has ended. */
+  requireAlive(): void;
+}
+
+/** Starts a program that runs until it is disposed of, which kills it. */
+export function startProgram(
+  command: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): RunningProgram {
+  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  let ended: string | null = null;
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-SAID_LENGTH_MAX)));
+  }
+  const over = new Promise<void>((resolve) => {
+    const end = (why: string) => {
+      ended = why;
+      resolve();
+    };
+    child.once('error', (error) => end(error.message));
+    child.once('close', (status, signal) => end(`it ended with ${status ?? signal}`));
+  });
+  return {
+    requireAlive: () => {
+      if (ended !== null) throw new Error(`${command}: ${ended}: ${said}`);
+    },
+    [Symbol.asyncDispose]: async () => {
+      child.kill('SIGKILL');
+      await over;
+    },
+  };
 }
 
 /**

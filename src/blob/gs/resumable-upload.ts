@@ -1,0 +1,115 @@
+import { AppError, assert } from '../../base/index.ts';
+import type { SignalOptions } from '../blob-store.ts';
+import type { PartUpload } from '../service/object-service.ts';
+
+/** What the service answers while it waits for more. */
+const RESUME_INCOMPLETE = 308;
+
+interface HeldPart {
+  readonly index: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * A resumable session: parts are sent in their order, and the last one says that it is. So each is held back until the
+ * next one, or the end, is there. After an error the service is asked how much it has. The session's address is all the
+ * right that writing to it needs, hence a secret. Source: Cloud Storage, "Perform resumable uploads".
+ */
+export class ResumableUpload implements PartUpload {
+  readonly #sessionUri: string;
+  readonly #asked: <T>(options: SignalOptions, request: () => Promise<T>) => Promise<T>;
+  readonly #exists: () => AppError;
+  #held: HeldPart | null = null;
+  /** Where the part that is held begins in the object. */
+  #offset = 0;
+  #isUncertain = false;
+
+  constructor(options: {
+    readonly sessionUri: string;
+    readonly asked: <T>(options: SignalOptions, request: () => Promise<T>) => Promise<T>;
+    readonly exists: () => AppError;
+  }) {
+    this.#sessionUri = options.sessionUri;
+    this.#asked = options.asked;
+    this.#exists = options.exists;
+  }
+
+  async putPart({ index, bytes }: HeldPart, options: SignalOptions): Promise<void> {
+    const held = this.#held;
+    if (held !== null && held.index < index) {
+      await this.#send(held.bytes, { isLast: false, options });
+      this.#offset += held.bytes.length;
+    }
+    this.#held = { index, bytes };
+  }
+
+  async complete(options: SignalOptions): Promise<void> {
+    assert(this.#held !== null, 'a session without parts');
+    await this.#send(this.#held.bytes, { isLast: true, options });
+  }
+
+  async abort(options: SignalOptions): Promise<void> {
+    await this.#asked(options, () =>
+      fetch(this.#sessionUri, { method: 'DELETE', signal: options.signal, body: '' }),
+    );
+  }
+
+  async #send(
+    bytes: Uint8Array,
+    { isLast, options }: { readonly isLast: boolean; readonly options: SignalOptions },
+  ): Promise<void> {
+    const end = this.#offset + bytes.length;
+    const begin = this.#isUncertain ? await this.#storedBytes(options) : this.#offset;
+    if (begin === null) return; // The end had arrived, only its answer was lost.
+    assert(begin >= this.#offset && begin <= end, 'the service has more than was sent');
+    if (begin === end && !isLast) return;
+    const range = begin === end ? '*' : `${begin}-${end - 1}`;
+    this.#isUncertain = true;
+    const status = await this.#put(bytes.subarray(begin - this.#offset), {
+      range: `bytes ${range}/${isLast ? end : '*'}`,
+      options,
+    });
+    if ((status === RESUME_INCOMPLETE) === isLast) {
+      throw new AppError('blob_unavailable', `the service answered ${status} to a part of an upload`);
+    }
+    this.#isUncertain = false;
+  }
+
+  /** How many bytes of the object the service has; null when it has the whole object. */
+  async #storedBytes(options: SignalOptions): Promise<number | null> {
+    return this.#asked(options, async () => {
+      const answer = await fetch(this.#sessionUri, {
+        method: 'PUT',
+        headers: { 'Content-Range': 'bytes */*' },
+        body: '',
+        signal: options.signal,
+      });
+      this.#requireSuccess(answer);
+      if (answer.status !== RESUME_INCOMPLETE) return null;
+      const last = /^bytes=0-(\d+)$/.exec(answer.headers.get('range') ?? '')?.[1];
+      return last === undefined ? 0 : Number(last) + 1;
+    });
+  }
+
+  async #put(
+    bytes: Uint8Array,
+    { range, options }: { readonly range: string; readonly options: SignalOptions },
+  ): Promise<number> {
+    return this.#asked(options, async () => {
+      const answer = await fetch(this.#sessionUri, {
+        method: 'PUT',
+        headers: { 'Content-Range': range },
+        body: bytes,
+        signal: options.signal,
+      });
+      this.#requireSuccess(answer);
+      return answer.status;
+    });
+  }
+
+  #requireSuccess(answer: Response): void {
+    if (answer.ok || answer.status === RESUME_INCOMPLETE) return;
+    if (answer.status === 412) throw this.#exists();
+    throw Object.assign(new Error('refused'), { status: answer.status });
+  }
+}

@@ -1,0 +1,37 @@
+import { fromNodeProviderChain, fromTemporaryCredentials } from '@aws-sdk/credential-providers';
+import type { S3Location } from './s3-uri.ts';
+
+type CredentialProvider = ReturnType<typeof fromNodeProviderChain>;
+
+const SESSION_NAME = 'atoll';
+
+/**
+ * Credentials of a location: its keys, or the node's, then the roles in their order, each taken with the credentials of
+ * the one before. They are renewed before they expire.
+ */
+export function s3Credentials(
+  { keys, roles }: Pick<S3Location, 'keys' | 'roles'>,
+  { region }: { readonly region: string },
+): CredentialProvider {
+  const first: CredentialProvider =
+    keys === null
+      ? fromNodeProviderChain({ clientConfig: { region } })
+      : async () => ({
+          accessKeyId: keys.accessKeyId,
+          secretAccessKey: keys.secretAccessKey,
+          ...(keys.sessionToken === null ? {} : { sessionToken: keys.sessionToken }),
+        });
+  return roles.reduce(
+    (masterCredentials: CredentialProvider, { arn, externalId }) =>
+      fromTemporaryCredentials({
+        masterCredentials,
+        clientConfig: { region },
+        params: {
+          RoleArn: arn,
+          RoleSessionName: SESSION_NAME,
+          ...(externalId === null ? {} : { ExternalId: externalId }),
+        },
+      }),
+    first,
+  );
+}
