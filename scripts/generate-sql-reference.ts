@@ -41,7 +41,7 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
     ],
   },
   { title: 'Backup and restore', kinds: ['backup', 'restore', 'show_backups', 'show_backup'] },
-  { title: 'Jobs', kinds: ['show_jobs', 'show_job', 'control_jobs'] },
+  { title: 'Jobs', kinds: ['show_jobs', 'show_job', 'control_jobs', 'alter_job_owner'] },
   {
     title: 'Schedules',
     kinds: [
@@ -121,6 +121,8 @@ export function sqlReference(): string {
 
 /** What neither synopsis nor options tell. */
 const REMARKS: Readonly<Partial<Record<StatementKind, string>>> = {
+  alter_job_owner: `Admins give any job to anybody; an owner gives the own ones to roles that the owner is a member of. What the job does, and with
+whose privileges, was decided when it began.`,
   show_system_table: `For members of \`admin\` and holders of VIEWSYSTEMDATA. Secrets are \`redacted\`. The names count where a query reads a table,
 written \`system.\` or \`SYSTEM.\`, unless the database has a table of that name in a schema \`system\` of its own: then that is meant.
 \`system.jobs\` goes back as far as records of jobs are kept (\`jobs.retention_time\`). The rows are those of the moment at which the query

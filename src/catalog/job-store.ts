@@ -102,9 +102,9 @@ export async function writeJob(client: SqlClient, job: JobRecord): Promise<void>
     `update public.jobs set status = $2, running_status = $3, started = $4::timestamptz,
         finished = $5::timestamptz, modified = $6::timestamptz, fraction_completed = $7, error = $8,
         coordinator_id = $9, progress = $10::jsonb, attempt = $11, revert_outcome = $12,
-        retry_at = $13::timestamptz, pause_reason = $14
+        retry_at = $13::timestamptz, pause_reason = $14, user_name = $15
       where job_id = $1`,
-    [String(job.id), ...mutableColumns(job)],
+    [String(job.id), ...mutableColumns(job), job.user],
   );
 }
 

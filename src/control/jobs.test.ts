@@ -224,6 +224,38 @@ describe('jobs by statement', () => {
     await cancel(ofRoot);
   });
 
+  it('are given away by admins to anybody, by their owners to roles of theirs, in any state', async () => {
+    await test.postgres('CREATE ROLE crew; GRANT crew TO keeper');
+    const id = await begin('keeper');
+    const owner = async () => (await show(id))?.['user_name'];
+    const give = `ALTER JOB ${id} OWNER TO`;
+    for (const [as, role, code] of [
+      ['plain', 'plain', '42704'],
+      ['viewer', 'viewer', '42501'],
+      ['controller', 'controller', '42501'],
+      ['keeper', 'plain', '42501'],
+      ['keeper', 'nobody', '42704'],
+      ['root', 'public', '42704'],
+    ] as const) {
+      assert.equal((await test.refusal(`${give} ${role}`, { as })).sqlstate, code, `${as} to ${role}`);
+    }
+    assert.equal((await test.ask(`${give} crew`, { as: 'keeper' })).tag, 'ALTER JOB');
+    assert.equal(await owner(), 'crew');
+    await test.ask(`${give} keeper`);
+    // Progress that is written afterwards leaves the owner alone, and so does a restart.
+    await test.stop();
+    await test.start();
+    await backups.begun;
+    assert.equal(await owner(), 'keeper');
+    await test.ask(`PAUSE JOB ${id}`);
+    await waitFor('the pause', async () => (await status(id)) === 'paused');
+    await test.ask(`${give} plain`);
+    await test.ask(`CANCEL JOB ${id}`, { as: 'plain' });
+    await test.rows(`SHOW JOB WHEN COMPLETE ${id}`);
+    await test.ask(`${give} current_user`);
+    assert.equal(await owner(), 'root');
+  });
+
   it('of other virtual clusters are not there', async () => {
     const id = await begin();
     assert.equal((await test.refusal(`SHOW JOB ${id}`, SYSTEM)).sqlstate, '42704');

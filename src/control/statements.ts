@@ -5,6 +5,7 @@ import { type Statement, bindPlaceholders } from '../sql/index.ts';
 import { alterVirtualCluster } from './alter-virtual-cluster.ts';
 import { backup } from './backup.ts';
 import type { Column, ExecuteContext, SessionIdentity, StatementResult } from './contract.ts';
+import { alterJobOwner } from './alter-job-owner.ts';
 import { alterBackupSchedule } from './alter-schedule.ts';
 import { controlJobs } from './control-jobs.ts';
 import { controlSchedules } from './control-schedules.ts';
@@ -71,6 +72,7 @@ const USE_CASES: UseCases = {
   show_jobs: showJobs,
   show_job: showJob,
   control_jobs: controlJobs,
+  alter_job_owner: alterJobOwner,
   create_schedule: createSchedule,
   alter_backup_schedule: alterBackupSchedule,
   show_schedules: showSchedules,

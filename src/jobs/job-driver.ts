@@ -68,6 +68,11 @@ export class JobDriver {
     return this.#record;
   }
 
+  /** Durable when it returns; the work is not disturbed. */
+  async changeOwner(user: string, wait: { signal: AbortSignal }): Promise<void> {
+    await this.#changes.run(() => this.#write({ user }, wait.signal));
+  }
+
   /** Runs until the job rests or its domain is detached. Never throws for what happens to the job. */
   async drive(): Promise<void> {
     while (!this.#options.detached.aborted && !isAtRest(this.#record.state)) {

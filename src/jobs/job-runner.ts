@@ -156,6 +156,18 @@ export class JobRunner {
     });
   }
 
+  /** Gives a job to somebody else, whatever its state; durable when this returns. @throws InputError `object_not_found` */
+  async changeOwner(reference: JobReference, user: string, wait: { signal: AbortSignal }): Promise<void> {
+    const attached = this.#require(reference.virtualClusterId);
+    await attached.control.run(async () => {
+      const running = await this.#unlessResting(attached, reference.jobId);
+      if (running !== undefined) return running.changeOwner(user, wait);
+      const record = await attached.domain.store.read(reference.jobId, wait);
+      if (record === undefined) throw jobNotFound(reference.jobId);
+      await attached.domain.store.update({ ...record, user, modified: this.#clock.now() }, wait);
+    });
+  }
+
   /**
    * The record as soon as it satisfies `until`. Until then `onChange` gets it with every change, and `onStall` why it cannot be written,
    * or null when it can be again: meanwhile the job waits.

@@ -2,7 +2,7 @@
  * The statements that are Atoll's own, as frozen tagged nodes. Everything else is Postgres's and never gets a tree.
  * One node per statement serves the parser, the printer, the privilege check and the help.
  */
-import type { PrivilegeStatement } from './ast-privileges.ts';
+import type { PrivilegeStatement, RoleReference } from './ast-privileges.ts';
 
 /** A value as it was written. Placeholders (`$1`) are bound at execution. */
 export type Value =
@@ -201,6 +201,7 @@ export type Statement =
       /** Of a pause only. */
       readonly reason: Value | undefined;
     }
+  | { readonly kind: 'alter_job_owner'; readonly jobId: Value; readonly owner: RoleReference }
   | {
       readonly kind: 'create_schedule';
       readonly ifNotExists: boolean;

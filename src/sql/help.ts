@@ -170,6 +170,11 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     ],
     summary: 'pause jobs, let them go on, or end them',
   },
+  alter_job_owner: {
+    name: 'ALTER JOB',
+    synopsis: ['ALTER JOB id OWNER TO role'],
+    summary: 'give a job to another role',
+  },
   create_schedule: {
     name: 'CREATE SCHEDULE FOR BACKUP',
     synopsis: [

@@ -1,4 +1,5 @@
 import { JOB_TYPES, type ControlledJobs, type ListedJobs, type Statement } from './ast.ts';
+import { parseRole } from './parse-privileges.ts';
 import { parseIdQuery, parseScheduleSelection } from './parse-selection.ts';
 import { parseScalar, parseText } from './parse-value.ts';
 import { rule, type Rule } from './rule.ts';
@@ -11,6 +12,7 @@ export const JOB_RULES: readonly Rule[] = [
   rule('show jobs', 'show_jobs', parseShowJobs),
   rule('show automatic jobs', 'show_jobs', parseShowAutomaticJobs),
   rule('show job', 'show_job', parseShowJob),
+  rule('alter job', 'alter_job_owner', parseAlterOwner),
   ...ACTIONS.flatMap((action) => [
     rule(`${action} job`, 'control_jobs', (stream) =>
       parseControl(stream, action, { kind: 'one', id: parseScalar(stream) }),
@@ -64,6 +66,12 @@ function parseShowJob(stream: TokenStream): Statement {
     whenComplete,
     withExecutionDetails: parseDetails(stream),
   };
+}
+
+function parseAlterOwner(stream: TokenStream): Statement {
+  const jobId = parseScalar(stream);
+  stream.expectWords('owner', 'to');
+  return { kind: 'alter_job_owner', jobId, owner: parseRole(stream) };
 }
 
 function isDetails(stream: TokenStream): boolean {

@@ -11,6 +11,11 @@ const ACTIONS = ['pause', 'resume', 'drop'] as const;
 export const SCHEDULE_RULES: readonly Rule[] = [
   rule('create schedule', 'create_schedule', parseCreateSchedule),
   rule('alter backup schedule', 'alter_backup_schedule', parseAlter),
+  // `EXECUTE schedule` with no number behind it runs a prepared statement of Postgres's.
+  {
+    ...rule('execute schedule', 'alter_backup_schedule', refuseExecute),
+    claims: (stream, ahead) => ['number', 'placeholder'].includes(stream.peek(ahead).kind),
+  },
   rule('show schedules', 'show_schedules', (stream) => parseShow(stream, 'all')),
   rule('show running schedules', 'show_schedules', (stream) => parseShow(stream, 'running')),
   rule('show paused schedules', 'show_schedules', (stream) => parseShow(stream, 'paused')),
@@ -39,6 +44,13 @@ export const SCHEDULE_RULES: readonly Rule[] = [
     })),
   ]),
 ];
+
+function refuseExecute(stream: TokenStream): never {
+  stream.refuse(
+    'EXECUTE SCHEDULE does not run backup schedules',
+    'ALTER BACKUP SCHEDULE id EXECUTE [ FULL ] IMMEDIATELY does',
+  );
+}
 
 function parseCreateSchedule(stream: TokenStream): Statement {
   const ifNotExists = stream.acceptWords('if', 'not', 'exists');

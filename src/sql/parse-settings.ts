@@ -12,6 +12,9 @@ export const SETTING_RULES: readonly Rule[] = [
     kind: 'reset_cluster_setting',
     name: parseSettingName(stream),
   })),
+  ...['set', 'set session', 'set local', 'reset'].map((words) =>
+    rule(`${words} virtual_cluster_name`, 'show_virtual_cluster_name', refuseSetName),
+  ),
   rule('alter range', 'configure_zone', (stream) => {
     const range = stream.anyName();
     stream.expectWords('configure', 'zone');
@@ -26,6 +29,11 @@ export const SETTING_RULES: readonly Rule[] = [
   rule('show public cluster settings', 'show_cluster_settings', (stream) => showSettings(stream, 'public')),
   rule('show all cluster settings', 'show_cluster_settings', (stream) => showSettings(stream, 'all')),
 ];
+
+/** The session is where it is: a connection to another virtual cluster is another connection. */
+function refuseSetName(stream: TokenStream): never {
+  stream.refuseReadOnly('virtual_cluster_name', 'connect with options=-ccluster=NAME to be in another one');
+}
 
 function showSettings(stream: TokenStream, visibility: 'public' | 'all'): Statement {
   return { kind: 'show_cluster_settings', visibility, forVirtualCluster: parseForVirtualCluster(stream) };

@@ -453,6 +453,14 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
     },
   ],
   [
+    'alter job $1 owner to Clerk',
+    {
+      kind: 'alter_job_owner',
+      jobId: { kind: 'placeholder', number: 1 },
+      owner: { kind: 'role', name: 'clerk' },
+    },
+  ],
+  [
     'DROP SCHEDULE 1',
     {
       kind: 'control_schedules',
@@ -562,6 +570,7 @@ const REFUSED: readonly (readonly [string, RegExp, RegExp])[] = [
   ["RESTORE a FROM $1 AS OF SYSTEM TIME '-1s'", /IN$/, /LATEST IN/],
   ["RESTORE a FROM ('u')", /IN$/, /LATEST IN/],
   ["SHOW BACKUP 'u'", /IN$/, /SHOW BACKUPS IN/],
+  ['EXECUTE SCHEDULE 123', /backup schedules/, /ALTER BACKUP SCHEDULE/],
   ["SHOW BACKUP SCHEMAS FROM 'u' WITH privileges;", /IN$/, /SHOW BACKUPS IN/],
   ["CREATE VIRTUAL CLUSTER a FROM REPLICATION OF b ON 'u'", /FROM REPLICATION/, /RESTORE/],
   ["CREATE VIRTUAL CLUSTER a LIKE c FROM REPLICATION OF b ON 'u'", /FROM REPLICATION/, /RESTORE/],
@@ -581,7 +590,18 @@ const REFUSED: readonly (readonly [string, RegExp, RegExp])[] = [
   ["CREATE SCHEDULE x FOR CHANGEFEED INTO 'a' RECURRING '@daily'", /only backups/, /FOR BACKUP/],
 ];
 
+const READ_ONLY = [
+  "SET virtual_cluster_name = 'system'",
+  'set session Virtual_Cluster_Name to x',
+  'SET LOCAL virtual_cluster_name = DEFAULT',
+  'RESET virtual_cluster_name',
+];
+
 const FOREIGN = [
+  'EXECUTE schedule',
+  'EXECUTE schedule(1)',
+  'SET virtual_cluster_names = 1',
+  'SHOW virtual_cluster_names',
   '',
   ';',
   '-- BACKUP',
@@ -663,6 +683,14 @@ describe('parseStatement', () => {
     });
   }
 
+  for (const text of READ_ONLY) {
+    it(`refuses ${text}`, () => {
+      assert.throws(
+        () => parseStatement(text),
+        (error) => isAppError(error, 'parameter_read_only') && error.sqlstate === '55P02',
+      );
+    });
+  }
   for (const text of FOREIGN) {
     it(`leaves ${JSON.stringify(text)} to Postgres`, () => assert.equal(parseStatement(text), undefined));
   }

@@ -1,7 +1,11 @@
 import type { ControlledJobs, IdQuery, ListedJobs, ScheduleSelection, Statement } from './ast.ts';
 import { printValue, words } from './print-parts.ts';
+import { printRole } from './print-privileges.ts';
 
-type JobStatement = Extract<Statement, { kind: 'show_jobs' | 'show_job' | 'control_jobs' }>;
+type JobStatement = Extract<
+  Statement,
+  { kind: 'show_jobs' | 'show_job' | 'control_jobs' | 'alter_job_owner' }
+>;
 
 export function printJobStatement(statement: JobStatement): string {
   switch (statement.kind) {
@@ -21,6 +25,8 @@ export function printJobStatement(statement: JobStatement): string {
         printValue(statement.jobId),
         printDetails(statement),
       );
+    case 'alter_job_owner':
+      return `ALTER JOB ${printValue(statement.jobId)} OWNER TO ${printRole(statement.owner)}`;
     case 'control_jobs':
       return words(
         statement.action.toUpperCase(),

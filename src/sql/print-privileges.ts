@@ -125,7 +125,7 @@ function printRoles(roles: readonly RoleReference[]): string {
 
 const ROLE_WORDS: ReadonlySet<string> = new Set(['current_role', 'current_user', 'session_user']);
 
-function printRole(role: RoleReference): string {
+export function printRole(role: RoleReference): string {
   if (role.kind !== 'role') return role.kind.toUpperCase();
   return ROLE_WORDS.has(role.name) ? `"${role.name}"` : quoteName(role.name);
 }

@@ -65,6 +65,7 @@ function print(statement: Statement): string {
     case 'show_jobs':
     case 'show_job':
     case 'control_jobs':
+    case 'alter_job_owner':
       return printJobStatement(statement);
     case 'create_schedule':
     case 'alter_backup_schedule':

@@ -20,14 +20,9 @@ function kind<Kind extends PrivilegeStatement['kind']>(name: Kind): fc.Arbitrary
 
 type Arbitraries = Readonly<Record<PrivilegeStatement['kind'], fc.Arbitrary<Statement>>>;
 
-export function privilegeArbitraries(parts: {
-  name: fc.Arbitrary<string>;
-  text: fc.Arbitrary<string>;
-}): Arbitraries {
-  const { name, text } = parts;
-  const several = <T>(item: fc.Arbitrary<T>): fc.Arbitrary<readonly T[]> =>
-    fc.array(item, { minLength: 1, maxLength: 3 });
-  const role: fc.Arbitrary<RoleReference> = fc.oneof(
+/** A role by its name, or by a word that stands for one. */
+export function roleArbitrary(name: fc.Arbitrary<string>): fc.Arbitrary<RoleReference> {
+  return fc.oneof(
     fc
       .oneof(name, fc.constantFrom('current_user', 'session_user', 'Public'))
       .filter((written) => written !== 'public')
@@ -41,6 +36,16 @@ export function privilegeArbitraries(parts: {
       )
       .map((word): RoleReference => ({ kind: word })),
   );
+}
+
+export function privilegeArbitraries(parts: {
+  name: fc.Arbitrary<string>;
+  text: fc.Arbitrary<string>;
+}): Arbitraries {
+  const { name, text } = parts;
+  const several = <T>(item: fc.Arbitrary<T>): fc.Arbitrary<readonly T[]> =>
+    fc.array(item, { minLength: 1, maxLength: 3 });
+  const role = roleArbitrary(name);
   const roles = several(role);
   const anyRoles = fc.array(role, { maxLength: 2 });
   const system = several(fc.constantFrom('all', 'backup', 'viewjob', 'no such privilege', 'replication'));

@@ -17,7 +17,7 @@ import {
   type Value,
 } from './ast.ts';
 import { readToken } from './lexer.ts';
-import { privilegeArbitraries } from './testing-privileges.ts';
+import { privilegeArbitraries, roleArbitrary } from './testing-privileges.ts';
 import { type OptionSpec, type OptionStatement, optionsOf } from './options.ts';
 
 /** Plain objects, as the parser makes them. */
@@ -319,6 +319,11 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     jobId: scalar,
     whenComplete: fc.boolean(),
     withExecutionDetails: fc.boolean(),
+  }),
+  alter_job_owner: record({
+    kind: kind('alter_job_owner'),
+    jobId: scalar,
+    owner: roleArbitrary(nameArbitrary),
   }),
   control_jobs: fc.oneof(
     record({

@@ -170,6 +170,11 @@ export class TokenStream {
     return new InputError('syntax', message, { ...hint, position: positionOf(this.text, offset) });
   }
 
+  /** @throws InputError `parameter_read_only` */
+  refuseReadOnly(parameter: string, hint: string): never {
+    throw new InputError('parameter_read_only', `parameter "${parameter}" cannot be changed`, { hint });
+  }
+
   /** @throws InputError `feature_not_supported` at the next token */
   refuse(message: string, hint: string): never {
     throw new InputError('feature_not_supported', message, {

@@ -82,6 +82,7 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
         options: statement.options.map((option) => mapOption(option, map)),
       };
     case 'show_job':
+    case 'alter_job_owner':
       return { ...statement, jobId: plain(statement.jobId) };
     case 'show_jobs':
       return { ...statement, jobs: mapJobs(statement.jobs, plain) };
