@@ -1,5 +1,5 @@
 /** ALTER VIRTUAL CLUSTER name … */
-import { InputError, assertNever, parseVirtualClusterName } from '../base/index.ts';
+import { AppError, InputError, assertNever, parseVirtualClusterName } from '../base/index.ts';
 import {
   ALL_CAPABILITIES,
   type Capability,
@@ -115,9 +115,19 @@ async function undrop(core: Core, name: string, context: ExecuteContext): Promis
   });
 }
 
+/** @throws AppError `object_state` when a RESET DATA has failed and could not put back what there was */
+async function requireWhole(core: Core, { id, name }: VirtualClusterRecord): Promise<void> {
+  const { instanceHost } = core.options;
+  if (instanceHost.get(id) === undefined || (await instanceHost.isWhole(id))) return;
+  throw new AppError('object_state', `the data directory of virtual cluster "${name}" is missing`, {
+    hint: `make it anew from its timeline: ALTER VIRTUAL CLUSTER ${name} RESET DATA TO VIRTUAL CLUSTER ${name} AS OF SYSTEM TIME '0s'`,
+  });
+}
+
 /** What is recorded first is what a restarted daemon brings about. */
 async function startService(core: Core, record: VirtualClusterRecord): Promise<void> {
   const { signal } = core;
+  await requireWhole(core, record);
   const started = await core.catalog.apply({ id: record.id, event: { kind: 'service_started' }, signal });
   try {
     await core.services.open(started, { signal });

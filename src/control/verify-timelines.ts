@@ -55,19 +55,27 @@ export async function damageOf(
   return states.find(({ virtualClusterId }) => virtualClusterId === id)?.damage ?? [];
 }
 
+/** Folders of bases that lack something or hold something damaged. */
+export async function damagedBases(
+  core: Core,
+  { id }: Pick<VirtualClusterRecord, 'id'>,
+): Promise<readonly string[]> {
+  const damage = await damageOf(core, { id });
+  return [...new Set(damage.flatMap(({ bases }) => bases))];
+}
+
 /** A worker that begins from a sound base where a newer one is damaged. */
 export function avoidingDamage(
   coreOf: () => Core,
   worker: TimelineParts['worker'],
 ): Pick<TimelineParts['worker'], 'materializePoint' | 'rewind'> {
-  const avoid = async ({ store }: MaterializePointRequest) => {
-    const damage = await damageOf(coreOf(), { id: store.virtualClusterId });
-    return [...new Set(damage.flatMap(({ bases }) => bases))];
-  };
+  const avoid = ({ store }: MaterializePointRequest) =>
+    damagedBases(coreOf(), { id: store.virtualClusterId });
   return {
     materializePoint: async (request, options) =>
       worker.materializePoint({ ...request, avoid: await avoid(request) }, options),
-    rewind: async (request, options) => worker.rewind({ ...request, avoid: await avoid(request) }, options),
+    // Its base was chosen before, for all of its attempts.
+    rewind: (request, options) => worker.rewind(request, options),
   };
 }
 

@@ -27,7 +27,12 @@ export async function begin(step: Step): Promise<string> {
     if (name.endsWith(BEGUN_SUFFIX))
       await discard(join(directory, name), { clock: environment.clock, signal });
   }
-  const dataDirectory = instance.layout.begun(step.incarnation);
+  // Of a commit that was cut off before its record.
+  const { layout, identity } = instance;
+  if (identity.incarnation !== step.incarnation) {
+    await discard(layout.current(step.incarnation), { clock: environment.clock, signal });
+  }
+  const dataDirectory = layout.begun(step.incarnation);
   await makeDirectory({ path: dataDirectory, mode: 0o700, owner: instance.user });
   return dataDirectory;
 }

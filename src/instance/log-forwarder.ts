@@ -2,7 +2,7 @@
 import { copyFile, type FileHandle, open, rename, stat, truncate } from 'node:fs/promises';
 import { StringDecoder } from 'node:string_decoder';
 import { type Clock, errnoOf, type Logger, Mutex } from '../base/index.ts';
-import { LogLines, type PostgresLogEntry, readableTail } from './log-lines.ts';
+import { LogLines, type PostgresLogEntry } from './log-lines.ts';
 
 const CHUNK_BYTES_MAX = 256 * 1024;
 /** Further behind than this, the middle is left out: it stays in the file. */
@@ -129,11 +129,6 @@ export async function sizeOf(path: string): Promise<number> {
     if (errnoOf(error) === 'ENOENT') return 0;
     throw error;
   }
-}
-
-/** The last lines written after `from`, for errors. */
-export async function logTail(path: string, options: { from: number }): Promise<string> {
-  return readableTail(await rawLogTail(path, options), { linesMax: TAIL_LINES_MAX });
 }
 
 /** What was last written after `from`, as it was written. */

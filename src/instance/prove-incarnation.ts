@@ -17,9 +17,11 @@ import {
   removeForeignConfiguration,
   removeRecoverySigns,
 } from './data-directory.ts';
+import { ranOutOfDisk } from './disk-space.ts';
 import { type Owner, writeFileDurably } from './durable-files.ts';
 import type { Engine } from './engine.ts';
-import { logTail, sizeOf } from './log-forwarder.ts';
+import { rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
+import { readableTail } from './log-lines.ts';
 import { type Postmaster, type StopLimits, spawnPostmaster, stopPostmaster } from './postmaster.ts';
 import { clearStaleClaim } from './process-record.ts';
 import { untilServing } from './readiness.ts';
@@ -38,6 +40,8 @@ export interface ProofOptions {
   readonly recovery: RecoveryTarget;
   readonly prepare: (client: InternalClient) => Promise<void>;
   readonly onDisabledSubscriptions: (names: readonly string[]) => void;
+  /** Parameters on top of those of every such start. */
+  readonly parameters?: Readonly<Record<string, string>>;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal: AbortSignal;
@@ -72,7 +76,14 @@ export async function proveIncarnation(options: ProofOptions): Promise<ProvedInc
     return { timelineId, forkLsn };
   } catch (error) {
     if (isAppError(error, 'cancelled')) throw error;
-    const tail = await logTail(log, { from: logFrom });
+    const text = await rawLogTail(log, { from: logFrom });
+    if (await ranOutOfDisk({ log: text, directory: dataDirectory })) {
+      throw new AppError('disk_full', 'no space is left to recover restored data', {
+        cause: error,
+        hint: 'free space on the disk of the store and try again',
+      });
+    }
+    const tail = readableTail(text, { linesMax: TAIL_LINES_MAX });
     throw new AppError('instance_failed', `restored data in ${dataDirectory} cannot be proved`, {
       cause: error,
       detail: `${toError(error).message}\n${tail}`,
@@ -135,6 +146,7 @@ function overridesOf(options: ProofOptions): Record<string, string> {
     wal_keep_size: '256MB',
     // A summarizer that misses log rests for ten seconds, and lets no server stop meanwhile.
     summarize_wal: 'off',
+    ...options.parameters,
   };
 }
 
@@ -160,7 +172,10 @@ async function untilServingOrEnded(postmaster: Postmaster, options: ProofOptions
 }
 
 /** The catalog of subscriptions is shared by all databases, so none of them needs to be entered. */
-async function disableSubscriptions(client: InternalClient, options: ProofOptions): Promise<void> {
+export async function disableSubscriptions(
+  client: InternalClient,
+  options: Pick<ProofOptions, 'logger' | 'onDisabledSubscriptions'>,
+): Promise<void> {
   const disabled = await client.query(
     'UPDATE pg_catalog.pg_subscription SET subenabled = false WHERE subenabled RETURNING subname',
   );

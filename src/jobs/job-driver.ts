@@ -150,7 +150,10 @@ export class JobDriver {
     });
     this.#log('clean-up failed', outcome.thrown);
     assert(failure.then !== 'pause', 'a clean-up is never paused');
-    await this.#apply({ event: { kind: 'revert_failed', failure } });
+    // What a person has to do now is told by what the clean-up met, no longer by what the work did.
+    const progress = { ...this.#record.progress, ...recordError(outcome.thrown) };
+    const change = failure.then === 'fail' ? { progress } : {};
+    await this.#apply({ event: { kind: 'revert_failed', failure }, change });
   }
 
   /** Lets the job's own code run in its place, and tells how that ended. */
@@ -158,17 +161,15 @@ export class JobDriver {
     interrupt: AbortController,
     use: (context: JobContext) => Promise<T>,
   ): Promise<T | 'interrupted' | { readonly thrown: unknown }> {
-    const { places, detached, clock } = this.#options;
+    const { places, detached, clock, type } = this.#options;
     const signal = AbortSignal.any([interrupt.signal, detached]);
     const progress = new ProgressWriter({ clock, write: (shown) => this.#writeShown(shown) });
     try {
-      return await places.run(
-        async () => {
-          await this.#beginAttempt();
-          return await use(this.#contextFor({ signal, progress }));
-        },
-        { signal },
-      );
+      const attempt = async () => {
+        await this.#beginAttempt();
+        return await use(this.#contextFor({ signal, progress }));
+      };
+      return await (type.isLasting === true ? attempt() : places.run(attempt, { signal }));
     } catch (thrown) {
       return signal.aborted ? 'interrupted' : { thrown };
     } finally {
@@ -300,7 +301,10 @@ export class JobDriver {
 
   #policy(): RetryPolicy {
     const { type, domain } = this.#options;
-    return { ...domain.retryDelays(), attemptsMax: type.attemptsMax, onExhausted: type.onExhausted };
+    const delays = domain.retryDelays();
+    const { attemptsMax, onExhausted, retryDelayUsMax = delays.maxDelayUs } = type;
+    const maxDelayUs = retryDelayUsMax < delays.maxDelayUs ? retryDelayUsMax : delays.maxDelayUs;
+    return { ...delays, maxDelayUs, attemptsMax, onExhausted };
   }
 
   #log(message: string, cause: unknown): void {

@@ -4,7 +4,7 @@
  */
 import type { Timestamp } from '../base/index.ts';
 import { AssertionError, InputError, assertNever } from '../base/index.ts';
-import { type JobState, isTerminal } from '../catalog/index.ts';
+import { type JobState, type RevertOutcome, isTerminal } from '../catalog/index.ts';
 
 /** What to do about an error of a job's work. */
 export type Failure =
@@ -123,7 +123,14 @@ function onRevertFailed(state: JobState, failure: RevertFailure): JobState {
   if (state.kind !== 'reverting') return impossible(state, { kind: 'revert_failed' });
   return failure.then === 'retry'
     ? { kind: 'retry-reverting', retryAt: failure.retryAt, outcome: state.outcome }
-    : { kind: 'revert-failed', error: failure.error };
+    : {
+        kind: 'revert-failed',
+        error: `${reasonOf(state.outcome)}what it left was not taken back: ${failure.error}`,
+      };
+}
+
+function reasonOf(outcome: RevertOutcome): string {
+  return outcome.kind === 'failed' ? `${outcome.error}; ` : '';
 }
 
 function refuse(state: JobState, what: string): never {

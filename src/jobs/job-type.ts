@@ -30,6 +30,10 @@ export interface JobType {
   readonly attemptsMax: number;
   /** What becomes of a job whose error somebody can act upon: `pause` keeps what was done. */
   readonly onExhausted: 'pause' | 'fail';
+  /** It goes on for months, and mostly waits: it takes no place among the jobs that work at the same time. */
+  readonly isLasting?: true;
+  /** Longest it rests between two attempts, whatever the settings allow, in microseconds: somebody cannot be served meanwhile. */
+  readonly retryDelayUsMax?: bigint;
   /**
    * Does the work, or the rest of it: an earlier attempt may have ended anywhere. What it returns is merged into the progress
    * together with the final state.

@@ -11,6 +11,7 @@ import {
   isAppError,
   parseIncarnationId,
   parseLsn,
+  toError,
 } from '../base/index.ts';
 import type { JobRecord, JsonObject } from '../catalog/index.ts';
 import type { Instance, InstanceHost, ProvedIncarnation } from '../instance/index.ts';
@@ -22,6 +23,7 @@ import type {
   TimelineStoreLocation,
   TimelineWorker,
 } from '../timeline/index.ts';
+import { faultPoint, newestSharedBase } from '../timeline/index.ts';
 import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
 import { textField } from './payload.ts';
@@ -83,9 +85,14 @@ export interface ResetDataJobDependencies extends PointJobDependencies {
     virtualClusterId: VirtualClusterId,
     options: { point: TimelinePoint; signal: AbortSignal },
   ) => Promise<TimelinePoint>;
+  /** Folders of bases that are known to be damaged. */
+  readonly damagedBases: (virtualClusterId: VirtualClusterId) => Promise<readonly string[]>;
   /** Runs what exchanges the data while nobody else changes the virtual cluster, and it is out of service. */
   readonly whileStopped: <T>(virtualClusterId: VirtualClusterId, use: () => Promise<T>) => Promise<T>;
 }
+
+/** While a RESET DATA waits to be tried again nobody can use the virtual cluster. */
+const RESET_RETRY_US_MAX = 1_000_000n;
 
 /** Shares of the work in what is shown as progress. */
 const FRACTION = { captured: 0.4, materialized: 0.8, proved: 0.95 } as const;
@@ -110,6 +117,7 @@ export function branchJobType(dependencies: BranchJobDependencies): JobType {
       const done = await goTo(point, context, {
         dependencies,
         isNewSystem: true,
+        onUnproved: 'nothing was made; the log of the node says why: try another moment, or CHECK TIMELINE',
         fill: () => materialize(point, context, dependencies),
         commit: (commit) => commit(),
       });
@@ -128,12 +136,15 @@ export function resetDataJobType(dependencies: ResetDataJobDependencies): JobTyp
     name: RESET_DATA_JOB,
     attemptsMax: 3,
     onExhausted: 'fail',
+    retryDelayUsMax: RESET_RETRY_US_MAX,
     async run(context) {
       const point = await settlePoint(context, dependencies);
       const virtualClusterId = targetIdOf(context.job);
       return goTo(point, context, {
         dependencies,
         isNewSystem: false,
+        onUnproved:
+          'its data is what it was before; the log of the node says why: try another moment, or CHECK TIMELINE',
         fill: () => rewindOrMaterialize(point, context, dependencies),
         commit: (commit) => dependencies.whileStopped(virtualClusterId, commit),
       });
@@ -162,16 +173,16 @@ async function settlePoint(context: JobContext, dependencies: PointJobDependenci
   return point;
 }
 
-async function goTo(
-  point: TimelinePoint,
-  context: JobContext,
-  how: {
-    dependencies: PointJobDependencies;
-    isNewSystem: boolean;
-    fill: () => Promise<PointResult>;
-    commit: (commit: () => Promise<void>) => Promise<void>;
-  },
-): Promise<JsonObject> {
+interface WayThere {
+  readonly dependencies: PointJobDependencies;
+  readonly isNewSystem: boolean;
+  /** What to say to who asked for it when the data cannot be proved, which no repetition changes. Null on the way back: that has to succeed. */
+  readonly onUnproved: string | null;
+  readonly fill: () => Promise<PointResult>;
+  readonly commit: (commit: () => Promise<void>) => Promise<void>;
+}
+
+async function goTo(point: TimelinePoint, context: JobContext, how: WayThere): Promise<JsonObject> {
   const { dependencies } = how;
   const { job } = context;
   const { virtualClusterId, incarnation, instance } = targetOf(job, dependencies.instanceHost);
@@ -182,9 +193,12 @@ async function goTo(
     return {};
   }
   await dependencies.pin(job, { ...source, point });
+  const isBack = how.onUnproved === null;
   const result = await how.fill();
+  faultPoint(isBack ? 'reset.back_filled' : 'reset.filled');
   context.report({ fraction: FRACTION.materialized, runningStatus: 'recovering' });
   const proved = await prove(result, context, how);
+  faultPoint(isBack ? 'reset.back_proved' : 'reset.proved');
   context.report({ fraction: FRACTION.proved, runningStatus: 'taking over' });
   await how.commit(() =>
     dependencies.instanceHost.commitIncarnation({
@@ -196,6 +210,7 @@ async function goTo(
       signal: context.signal,
     }),
   );
+  faultPoint(isBack ? 'reset.back_committed' : 'reset.committed');
   await dependencies.unpin(job, source);
   return recordTotals({ ...totalsOf(result.base), bytes: result.writtenBytes });
 }
@@ -226,14 +241,26 @@ async function rewindOrMaterialize(
   context: JobContext,
   dependencies: ResetDataJobDependencies,
 ): Promise<PointResult> {
+  const { job } = context;
+  const { instance } = targetOf(job, dependencies.instanceHost);
+  const current = await settleEnd(point, context, dependencies);
+  // What has not served since it was made has written log that nobody has received: nobody can tell what it changed.
+  const isReceived = current.incarnation === instance.identity.incarnation;
+  const base = isReceived ? await settleBase({ point, current }, context, dependencies) : null;
+  return base === null
+    ? materialize(point, context, dependencies)
+    : rewind({ point, current, base }, context, dependencies);
+}
+
+async function rewind(
+  { point, current, base }: { point: TimelinePoint; current: TimelinePoint; base: string },
+  context: JobContext,
+  dependencies: ResetDataJobDependencies,
+): Promise<PointResult> {
   const { job, signal } = context;
   const { instanceHost, reader, worker, key, storeOf } = dependencies;
   const target = targetOf(job, instanceHost);
   const { virtualClusterId } = target;
-  const current = await settleEnd(point, context, dependencies);
-  // What has not served since it was made has written log that nobody has received: nobody can tell what it changed.
-  const isReceived = current.incarnation === target.instance.identity.incarnation;
-  if (!isReceived) return materialize(point, context, dependencies);
   const apart = await dependencies.whileStopped(virtualClusterId, () => instanceHost.beginRewind(target));
   if (apart === null) return materialize(point, context, dependencies);
   const store = storeOf(virtualClusterId);
@@ -241,7 +268,7 @@ async function rewindOrMaterialize(
   try {
     const incarnations = await reader.incarnations(store);
     const result = await worker.rewind(
-      { store, point, current, incarnations, key, targetDirectory, uid },
+      { store, point, current, incarnations, key, baseSubdirectory: base, targetDirectory, uid },
       {
         onProgress: ({ fraction, phase }) =>
           context.report({ fraction: fraction * FRACTION.materialized, runningStatus: phase }),
@@ -252,10 +279,33 @@ async function rewindOrMaterialize(
     return result;
   } catch (error) {
     const isUntouched = await instanceHost.abandonRewind(target);
-    if (!isUntouched || !isAppError(error, 'time_outside_window', 'changes_unknown')) throw error;
+    if (!isAppError(error, 'time_outside_window', 'changes_unknown')) throw error;
     context.logger.info(`${job.type} job ${job.id}: not in place, because ${error.message}`);
+    // What was changed in vain is of no use any more, and goes as the left-over of an attempt does: its room is needed.
+    if (!isUntouched) await instanceHost.endRewind(target);
     return materialize(point, context, dependencies);
   }
+}
+
+/**
+ * The base that a rewind goes back to, chosen before anything is changed and the same ever after: what an attempt may have touched is
+ * what has changed since then, and a later choice (a base found damaged, or collected) could be one that knows less. Null for none.
+ */
+async function settleBase(
+  ends: { point: TimelinePoint; current: TimelinePoint },
+  context: JobContext,
+  { reader, key, storeOf, damagedBases }: ResetDataJobDependencies,
+): Promise<string | null> {
+  const { job, signal } = context;
+  const settled = job.progress['base'];
+  if (settled !== undefined) return settled === null ? null : textField(job.progress, 'base');
+  const store = storeOf(targetIdOf(job));
+  const bases = await reader.bases(store, { key, signal });
+  const incarnations = await reader.incarnations(store);
+  const avoid = await damagedBases(targetIdOf(job));
+  const base = newestSharedBase(ends, { bases, incarnations, avoid })?.subdirectory ?? null;
+  await context.save({ base });
+  return base;
 }
 
 /** Where the life ends that is left, as the first attempt found it. */
@@ -272,7 +322,10 @@ async function settleEnd(
   return end;
 }
 
-/** The data is what it was when this returns: where it was touched already, it is made anew from the timeline. */
+/**
+ * The data is what it was when this returns. Where it was touched already it is put back in its own place, and where more than a rewind has
+ * written there, made anew from the timeline. Tried until it succeeds or five attempts have failed; a later RESET DATA can take over.
+ */
 async function putBack(context: JobContext, dependencies: ResetDataJobDependencies): Promise<void> {
   const { job } = context;
   const { instanceHost } = dependencies;
@@ -283,25 +336,68 @@ async function putBack(context: JobContext, dependencies: ResetDataJobDependenci
   if (target.instance.identity.incarnation === target.incarnation) return;
   if (await instanceHost.isWhole(virtualClusterId)) return abandon(context, dependencies);
   if (await instanceHost.abandonRewind(target)) return;
+  faultPoint('reset.back_begun');
   const end = await settleEnd(readPoint(job.payload['point']), context, dependencies);
-  await goTo(end, context, {
-    dependencies,
-    isNewSystem: false,
-    fill: () => materialize(end, context, dependencies),
-    commit: (commit) => dependencies.whileStopped(virtualClusterId, commit),
-  });
+  try {
+    await goTo(end, context, {
+      dependencies,
+      isNewSystem: false,
+      onUnproved: null,
+      fill: () => fillBack(end, context, dependencies),
+      commit: (commit) => dependencies.whileStopped(virtualClusterId, commit),
+    });
+  } catch (error) {
+    throw isAppError(error, 'cancelled') ? error : withoutData(error, { end, target });
+  }
+}
+
+/**
+ * What a rewind has touched is what has changed since its base, which is what going back by the same base puts right: tried once. After
+ * that everything is made anew, when what is left in place has given up its room.
+ */
+async function fillBack(
+  end: TimelinePoint,
+  context: JobContext,
+  dependencies: ResetDataJobDependencies,
+): Promise<PointResult> {
+  const { base, isBackInPlaceTried } = context.job.progress;
+  if (typeof base === 'string' && isBackInPlaceTried !== true) {
+    await context.save({ isBackInPlaceTried: true });
+    return rewind({ point: end, current: end, base }, context, dependencies);
+  }
+  const { instanceHost } = dependencies;
+  const target = targetOf(context.job, instanceHost);
+  if ((await instanceHost.beginRewind(target)) !== null) await instanceHost.endRewind(target);
+  return materialize(end, context, dependencies);
+}
+
+/** Worth another attempt whatever it was: until one succeeds there is nothing that can be served. */
+function withoutData(
+  error: unknown,
+  { end, target }: { end: TimelinePoint; target: { instance: Instance } },
+): AppError {
+  const { virtualClusterName: name } = target.instance.identity;
+  const position = `${end.incarnation}@${formatLsn(end.lsn)}`;
+  return new AppError(
+    'instance_failed',
+    `the data of virtual cluster "${name}" could not be put back: ${toError(error).message}`,
+    {
+      cause: error,
+      hint: `ALTER VIRTUAL CLUSTER ${name} RESET DATA TO VIRTUAL CLUSTER ${name} AS OF SYSTEM TIME '${position}' makes it anew from its timeline`,
+    },
+  );
 }
 
 async function prove(
   { recovery }: PointResult,
   context: JobContext,
-  { dependencies, isNewSystem }: { dependencies: PointJobDependencies; isNewSystem: boolean },
+  { dependencies, isNewSystem, onUnproved }: WayThere,
 ): Promise<ProvedIncarnation> {
   const { job, logger, signal } = context;
   const { instanceHost, clock } = dependencies;
   const { virtualClusterId, incarnation } = targetOf(job, instanceHost);
   const disabled: string[] = [];
-  const proved = await instanceHost.proveIncarnation({
+  const proving = instanceHost.proveIncarnation({
     virtualClusterId,
     incarnation,
     recovery,
@@ -313,8 +409,23 @@ async function prove(
     onDisabledSubscriptions: (names) => disabled.push(...names),
     signal,
   });
+  const proved = await proving.catch((error: unknown) => {
+    if (onUnproved === null || !isAppError(error, 'instance_failed')) throw error;
+    throw unproved(error, { lsn: recovery.lsn, hint: onUnproved });
+  });
   await context.save({ disabledSubscriptions: disabled });
   return proved;
+}
+
+/** Recovery of the same bytes to the same position ends the same way: final, unlike other failures of an instance. */
+function unproved(error: AppError, { lsn, hint }: { lsn: Lsn; hint: string }): AppError {
+  const [why = error.message] = (error.detail ?? '').split('\n').filter((line) => line !== '');
+  const { detail } = error;
+  return new AppError('proof_failed', `the data at ${formatLsn(lsn)} could not be recovered: ${why}`, {
+    cause: error,
+    hint,
+    ...(detail === undefined ? {} : { detail }),
+  });
 }
 
 /** Harmless after a commit, and when the virtual cluster is gone: both leave nothing to abandon. */

@@ -16,6 +16,12 @@ const ROOT = { user: 'root', database: 'defaultdb' };
 const STEPS = Number(process.env['ATOLL_TEST_STEPS'] ?? 120);
 const SEED = Number(process.env['ATOLL_TEST_SEED'] ?? Math.trunc(performance.timeOrigin) % 1_000_000);
 
+/** Where the way to elsewhere ends for want of time to try all. */
+const BACK_FROM =
+  process.env['ATOLL_TEST_POINTS'] === undefined
+    ? (['rewind.after_first_task', 'rewind.after_sync'] as const)
+    : REWIND_FAULT_POINTS;
+
 interface Seen {
   readonly digest: readonly string[];
   readonly lsn: Lsn;
@@ -142,6 +148,36 @@ describe(`a rewind in place, work of seed ${SEED}`, () => {
         `${fault}, seed ${SEED}`,
       );
       await rig.follow(rewound, proved);
+    }
+  });
+
+  it('takes a directory back to where it was from any step of a way to elsewhere, by the base of that way', async () => {
+    const seen = new Dice(SEED + 5).pick(moments);
+    // A base in between leads to the present, too, and must not be the one.
+    const captured = await rig.captureBase({ of: present() });
+    for (const fault of BACK_FROM) {
+      const instance = present();
+      const digest = await withTenant(instance, ROOT, digestDatabase);
+      const point = pointOfFirstLife(seen.lsn);
+      const current = await end(instance);
+      const base = await rig.sharedBase({ point, current });
+      assert.notEqual(base, captured.base.subdirectory);
+      const incarnation = newIncarnation();
+      process.env[FAULT_POINT_VARIABLE] = fault;
+      try {
+        await assert.rejects(rig.rewind(instance, { point, current, incarnation }), (error) =>
+          isAppError(error, 'worker_lost'),
+        );
+      } finally {
+        delete process.env[FAULT_POINT_VARIABLE];
+      }
+      const result = await rig.rewind(instance, { point: current, current, incarnation, base });
+      const { instance: back, proved } = await rig.serveRewound(instance, result, {
+        parent: current,
+        incarnation,
+      });
+      await rig.follow(back, proved);
+      await assertHolds(back, { digest, lsn: current.lsn });
     }
   });
 

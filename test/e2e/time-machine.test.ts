@@ -153,6 +153,16 @@ describe('the time machine', () => {
     await reset('0s');
     await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
     assert.equal(await rowsOf('main'), 'bad,better');
+    await inside('main', `INSERT INTO diary (what) VALUES ('worst')`);
+    await system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await reset('0s');
+    // It serves, and nothing is committed: what lies before is found in the life before it.
+    await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    assert.equal(await rowsOf('main'), 'bad,better,worst');
+    await system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await reset(better);
+    await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    assert.equal(await rowsOf('main'), 'bad,better');
     await inside('main', `DELETE FROM diary WHERE what = 'better'`);
   });
 

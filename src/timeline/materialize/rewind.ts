@@ -17,7 +17,7 @@ import { FILE_KIND, type FileTable } from '../format/manifest-tables.ts';
 import type { BaseSummary, PointResult, RewindRequest } from '../store-contract.ts';
 import { BaseIndex } from '../store/base-index.ts';
 import { basesCollection } from '../store/bases.ts';
-import { isOnTheWay, type LogStretch, newestSoundBaseFor, stretchesTo } from '../store/lineage.ts';
+import { isOnTheWay, type LogStretch, stretchesTo } from '../store/lineage.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { forEachConcurrently } from '../worker/thread-pool.ts';
 import { FileFinisher } from './file-finisher.ts';
@@ -43,7 +43,7 @@ import { VaultLog } from './vault-log.ts';
 const SUMMARIES = 'pg_wal/summaries';
 
 /**
- * @throws AppError `time_outside_window` when no base leads both to the point and to what the directory holds, `changes_unknown` when
+ * @throws AppError `time_outside_window` when the base does not lead both to the point and to what the directory holds, `changes_unknown` when
  * neither summaries nor log tell what has changed: then nothing was touched, and materializing beside is the way
  */
 export async function runRewind(request: RewindRequest, tools: MaterializeTools): Promise<PointResult> {
@@ -51,7 +51,7 @@ export async function runRewind(request: RewindRequest, tools: MaterializeTools)
   const collection = basesCollection(location);
   const store = openCollection(collection, tools);
   await using pool = startThreads({ collection, targetDirectory }, tools);
-  const base = await chooseSharedBase(request, tools);
+  const base = await requireSharedBase(request, tools);
   const manifest = await openImage({ subdirectory: base.subdirectory, key }, { store, signal: tools.signal });
   const changes = await readChanges(request, { base, manifest, signal: tools.signal });
   const log = await VaultLog.plan({
@@ -77,19 +77,18 @@ export async function runRewind(request: RewindRequest, tools: MaterializeTools)
   };
 }
 
-/** The newest base that is an ancestor both of the point and of what the directory holds. @throws AppError `time_outside_window` */
-async function chooseSharedBase(
-  { store, point, current, key, incarnations, avoid }: RewindRequest,
+/** @throws AppError `time_outside_window` when the base is gone, or does not lead both to the point and to what the directory holds */
+async function requireSharedBase(
+  { store, point, current, key, incarnations, baseSubdirectory }: RewindRequest,
   tools: MaterializeTools,
 ): Promise<BaseSummary> {
-  const present = stretchesTo(current, incarnations);
-  const all = await new BaseIndex(tools).bases(store, { key, signal: tools.signal });
-  const bases = all.filter((base) => isOnTheWay(base, present));
-  const best = newestSoundBaseFor(point, { bases, incarnations, avoid });
-  if (best !== undefined) return best;
+  const bases = await new BaseIndex(tools).bases(store, { key, signal: tools.signal });
+  const base = bases.find(({ subdirectory }) => subdirectory === baseSubdirectory);
+  const ways = [stretchesTo(current, incarnations), stretchesTo(point, incarnations)];
+  if (base !== undefined && ways.every((way) => isOnTheWay(base, way))) return base;
   throw new AppError(
     'time_outside_window',
-    `no base leads both to position ${formatLsn(point.lsn)} of incarnation ${point.incarnation} and to the present`,
+    `base ${baseSubdirectory} does not lead both to position ${formatLsn(point.lsn)} of incarnation ${point.incarnation} and to the present`,
     { hint: 'SHOW TIMELINE tells what can be restored' },
   );
 }

@@ -115,6 +115,22 @@ export function newestSoundBaseFor(
 }
 
 /**
+ * The base by which a directory that holds `current` can be taken to `point` in its own place: it leads to both. What has changed since
+ * it is what is put back, so all attempts on one directory have to go by the same one. Undefined when there is none.
+ */
+export function newestSharedBase(
+  ends: {
+    readonly point: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>;
+    readonly current: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>;
+  },
+  options: Parameters<typeof newestSoundBaseFor>[1],
+): BaseSummary | undefined {
+  const present = stretchesTo(ends.current, options.incarnations);
+  const bases = options.bases.filter((base) => isOnTheWay(base, present));
+  return newestSoundBaseFor(ends.point, { ...options, bases });
+}
+
+/**
  * Postgres's history file of the last timeline, from what the lineage says; null for the first timeline, the only one that needs none:
  * Postgres refuses to recover to another without it, also when replay begins on that one. Made rather than copied: a copy would
  * have to be the one of this lineage among several of the same name.

@@ -77,6 +77,15 @@ async function folderNames({ directory }: TimelineStoreLocation): Promise<readon
   });
 }
 
+/** The newest time that lives before the current one know: one in which nothing was committed yet is at the time where it began. */
+async function newestTimeOf(logs: readonly LogOfLife[]): Promise<Timestamp | null> {
+  for (const log of logs.toReversed()) {
+    const { time } = await endOfTimes(log);
+    if (time !== null) return time;
+  }
+  return null;
+}
+
 interface ResolutionOptions {
   readonly store: TimelineStoreLocation;
   readonly target: TimelineTarget;
@@ -137,9 +146,10 @@ class Resolution {
     const log = logs.at(-1);
     if (log === undefined) throw this.#outside('nothing of it was received yet');
     const place = await endOfTimes(log);
+    const time = place.time ?? (await newestTimeOf(logs.slice(0, -1)));
     const status = vault?.status(store.virtualClusterId);
     const told = status?.incarnation === current ? status.restorableThrough : null;
-    const through = told !== null && (place.time === null || told > place.time) ? told : place.time;
+    const through = told !== null && (time === null || told > time) ? told : time;
     return { point: pointOn(log.record, { lsn: place.lsn, time: through ?? NEVER }), through };
   }
 
