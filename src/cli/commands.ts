@@ -23,6 +23,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/sql.ts')).sqlCommand,
   },
   {
+    name: 'restore',
+    summary: 'restore a backup into a plain data directory, without a cluster',
+    load: async () => (await import('./commands/restore.ts')).restoreCommand,
+  },
+  {
     name: 'demo',
     summary: 'see it work: a cluster, a backup, a loss, a restore',
     load: async () => (await import('./commands/demo.ts')).demoCommand,

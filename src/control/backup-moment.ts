@@ -1,7 +1,7 @@
 /** Which moment a BACKUP is of, and whether it is taken from the timeline store or from the running virtual cluster. */
 import { InputError, type Timestamp, formatTimestamp } from '../base/index.ts';
 import type { VirtualClusterRecord } from '../catalog/index.ts';
-import type { PublishDependencies, PublishedMoment } from '../jobs/index.ts';
+import type { BackupJobDependencies, PublishDependencies, PublishedMoment } from '../jobs/index.ts';
 import type { Statement } from '../sql/index.ts';
 import { type BackupSummary, type TimelinePoint, putPin, removePin } from '../timeline/index.ts';
 import type { ExecuteContext } from './contract.ts';
@@ -62,12 +62,12 @@ export function requireAfter(newest: BackupSummary, moment: PublishedMoment | nu
   );
 }
 
-/** What BACKUP jobs need to take backups from timeline stores; nothing on a node that keeps none. */
+/** What BACKUP jobs need to take backups from timeline stores, and to prove backups; nothing on a node that keeps no timelines. */
 export function publishDependencies(
   options: ControlOptions,
   coreOf: () => Core,
-): { readonly publish?: PublishDependencies } {
-  const { timeline, clock } = options;
+): Pick<BackupJobDependencies, 'publish' | 'prove'> {
+  const { timeline, clock, instanceHost } = options;
   if (timeline === undefined) return {};
   const storeOf: PublishDependencies['storeOf'] = (id) => storeOfTimeline({ options }, { id });
   const publish: PublishDependencies = {
@@ -91,5 +91,5 @@ export function publishDependencies(
     unpin: (job, { virtualClusterId }) => removePin(storeOf(virtualClusterId), pinIdOf(job)),
     captureFirstBase: (id, rest) => captureFirstBase(coreOf(), { ...rest, id }),
   };
-  return { publish };
+  return { publish, prove: { instanceHost, verifier: timeline.verifier } };
 }

@@ -17,7 +17,7 @@ import {
   normalizeSubdirectory,
 } from '../timeline/index.ts';
 import { requireAfter } from './backup-moment.ts';
-import { readSummary } from './collection.ts';
+import { type CollectionCore, readSummary } from './collection.ts';
 import type { ExecuteContext } from './contract.ts';
 import type { Core } from './core.ts';
 import { textValue } from './values.ts';
@@ -119,7 +119,7 @@ interface Chain {
  * resumed may end after one that was begun later. @throws AppError `backup_not_found`
  */
 export async function layersOf(
-  core: Core,
+  core: CollectionCore,
   { collection, full, signal }: Chain,
 ): Promise<readonly BackupSummary[]> {
   const chain = await core.options.collectionReader.chain({ collection, subdirectory: full, signal });
@@ -130,7 +130,7 @@ export async function layersOf(
 }
 
 /** The backup of a chain that ends last. @throws AppError `backup_not_found` */
-export async function newestLayer(core: Core, chain: Chain): Promise<BackupSummary> {
+export async function newestLayer(core: CollectionCore, chain: Chain): Promise<BackupSummary> {
   return required((await layersOf(core, chain)).at(-1), 'a chain begins with its full backup');
 }
 
@@ -145,7 +145,7 @@ export interface RestorableMoment {
  * @throws InputError `parameter_invalid` naming the nearest moments
  */
 export async function layerAt(
-  core: Core,
+  core: CollectionCore,
   { time, ...chain }: Chain & { readonly time: Timestamp },
 ): Promise<RestorableMoment> {
   const layers = await layersOf(core, chain);

@@ -1,4 +1,4 @@
-/** BACKUP INTO [LATEST | 'path' IN] 'collection' [AS OF SYSTEM TIME moment] [WITH detached, revision_history] */
+/** BACKUP INTO [LATEST | 'path' IN] 'collection' [AS OF SYSTEM TIME moment] [WITH detached, revision_history, verify] */
 import { InputError } from '../base/index.ts';
 import { BACKUP_JOB, backupPayload } from '../jobs/index.ts';
 import { type Statement, printStatement, redactUri } from '../sql/index.ts';
@@ -10,6 +10,7 @@ import { openCollection, requireKnownOptions } from './collection.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireBackupPrivilege } from './object-decisions.ts';
+import { requireTimeline } from './timeline-point.ts';
 import { type UseCase, askerOf } from './use-case.ts';
 import { isFlagOn, notAvailable } from './values.ts';
 
@@ -40,6 +41,7 @@ export const backup: UseCase<Backup> = {
             ontoLsn,
             moment,
             hasRevisionHistory: isFlagOn(statement.options, 'revision_history'),
+            isProved: isFlagOn(statement.options, 'verify'),
           }),
           ...(context.run === undefined ? {} : { schedule: context.run }),
         },
@@ -64,7 +66,7 @@ export async function admitBackup(
   statement: Backup,
   context: ExecuteContext,
 ): Promise<CollectionLocation> {
-  requireAvailable(statement);
+  requireAvailable(core, statement);
   if (!core.settings.isOn(context.session.virtualClusterId, 'feature.backup.enabled')) {
     throw new InputError('feature_disabled', 'feature BACKUP was disabled by the database administrator');
   }
@@ -76,14 +78,19 @@ export async function admitBackup(
 }
 
 /** @throws InputError `feature_not_supported` naming what this release does not offer */
-function requireAvailable(statement: Backup): void {
+function requireAvailable(core: Core, statement: Backup): void {
   if (statement.targets.kind !== 'virtual_cluster') {
     throw notAvailable(
       `BACKUP ${statement.targets.kind === 'databases' ? 'DATABASE' : 'TABLE'}`,
       'back up the whole virtual cluster: BACKUP INTO ...',
     );
   }
-  requireKnownOptions(statement.options, { statement: 'BACKUP', known: ['detached', 'revision_history'] });
+  requireKnownOptions(statement.options, {
+    statement: 'BACKUP',
+    known: ['detached', 'revision_history', 'verify'],
+  });
+  // Before anything is written.
+  if (isFlagOn(statement.options, 'verify')) requireTimeline(core);
 }
 
 /** The statement with the path that was chosen for it. */

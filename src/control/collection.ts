@@ -1,5 +1,6 @@
 /** What BACKUP, RESTORE and SHOW BACKUP share: the URI, who may use it, and what is in it. */
-import { InputError, Mutex, type Timestamp } from '../base/index.ts';
+import { CorruptError, InputError, Mutex, type Timestamp } from '../base/index.ts';
+import { usesImplicitRights } from '../blob/index.ts';
 import type { BackupSelector, Option, Value } from '../sql/index.ts';
 import {
   type BackupSummary,
@@ -9,7 +10,7 @@ import {
 } from '../timeline/index.ts';
 import { requireConnectionPrivilege } from './connection-access.ts';
 import type { ExecuteContext } from './contract.ts';
-import type { Core } from './core.ts';
+import type { ControlOptions, Core } from './core.ts';
 import { isSystem, requirePrivilege } from './privileges.ts';
 import { parseExternalUri } from './storage-location.ts';
 import { askerOf } from './use-case.ts';
@@ -32,7 +33,7 @@ export async function openCollection(
   }
   const uri = textValue(first, 'the URI of a collection');
   const collection = await core.resolveCollection(context.session.virtualClusterId, uri);
-  await requireStorageAccess(core, context, uri);
+  await requireStorageAccess(core, { context, uri, collection });
   return collection;
 }
 
@@ -40,18 +41,38 @@ export async function openCollection(
  * Whoever may use an external connection need not be trusted with all of the node's files.
  * @throws InputError `insufficient_privilege`
  */
-async function requireStorageAccess(core: Core, context: ExecuteContext, uri: string): Promise<void> {
+async function requireStorageAccess(
+  core: Core,
+  { context, uri, collection }: { context: ExecuteContext; uri: string; collection: CollectionLocation },
+): Promise<void> {
   const reference = parseExternalUri(uri);
-  if (reference === undefined) return requireNodelocal(core, context);
-  requireNodelocalCapability(core, context);
+  if (reference === undefined) return requireLocationAccess(core, context, collection);
+  if (!('service' in collection)) requireNodelocalCapability(core, context);
   await requireConnectionPrivilege(askerOf(core, context), { name: reference.name, privilege: 'USAGE' });
+}
+
+/**
+ * What naming a location itself takes. Storage that is reached with credentials of the user's own needs nothing: they decide.
+ * @throws InputError `insufficient_privilege`
+ */
+export async function requireLocationAccess(
+  core: Core,
+  context: ExecuteContext,
+  location: CollectionLocation,
+): Promise<void> {
+  if (!('service' in location)) return requireNodelocal(core, context);
+  if (!usesImplicitRights(location.service)) return;
+  await requirePrivilege(askerOf(core, context), {
+    anyOf: ['EXTERNALIOIMPLICITACCESS'],
+    refusal: `only users with the admin role or the EXTERNALIOIMPLICITACCESS system privilege are allowed to access the specified ${location.service.kind} URI`,
+  });
 }
 
 /**
  * `nodelocal` shows a virtual cluster the node's files: the operator must have granted the capability, and the user must be trusted.
  * @throws InputError `insufficient_privilege`
  */
-export async function requireNodelocal(core: Core, context: ExecuteContext): Promise<void> {
+async function requireNodelocal(core: Core, context: ExecuteContext): Promise<void> {
   requireNodelocalCapability(core, context);
   await requirePrivilege(askerOf(core, context), {
     anyOf: ['EXTERNALIOIMPLICITACCESS'],
@@ -76,9 +97,16 @@ function requireNodelocalCapability(core: Core, context: ExecuteContext): void {
   }
 }
 
+/** What reading a collection takes: also without a cluster. */
+export interface CollectionCore {
+  readonly options: Pick<ControlOptions, 'collectionReader'> & {
+    readonly cluster: Pick<ControlOptions['cluster'], 'key'>;
+  };
+}
+
 /** The path of the full backup a statement means. @throws AppError `backup_not_found`, `parameter_invalid` */
 export async function selectBackup(
-  core: Core,
+  core: CollectionCore,
   options: { collection: CollectionLocation; selector: BackupSelector; signal: AbortSignal },
 ): Promise<string> {
   const { collection, selector, signal } = options;
@@ -88,10 +116,30 @@ export async function selectBackup(
 
 /** @throws AppError `backup_not_found`, `data_corrupt`, `backup_untrusted`, `format_unsupported` */
 export async function readSummary(
-  core: Core,
+  core: CollectionCore,
   options: { collection: CollectionLocation; subdirectory: string; signal: AbortSignal },
 ): Promise<BackupSummary> {
   return core.options.collectionReader.summary({ ...options, key: core.options.cluster.key });
+}
+
+/** How many missing files the error names. */
+const MISSING_NAMED_MAX = 10;
+
+/** @throws CorruptError naming the first files that the backups of a chain lack */
+export async function requireComplete(
+  core: CollectionCore,
+  { collection, full, signal }: { collection: CollectionLocation; full: string; signal: AbortSignal },
+): Promise<void> {
+  const { collectionReader, cluster } = core.options;
+  const missing = new Set<string>();
+  for (const subdirectory of await collectionReader.chain({ collection, subdirectory: full, signal })) {
+    const options = { collection, subdirectory, key: cluster.key, signal };
+    for (const path of await collectionReader.missingFiles(options)) missing.add(path);
+  }
+  if (missing.size === 0) return;
+  const named = [...missing].slice(0, MISSING_NAMED_MAX).map((path) => `\t${path}`);
+  const more = missing.size > named.length ? [`\tand ${missing.size - named.length} more`] : [];
+  throw new CorruptError(['The following files are missing from the backup:', ...named, ...more].join('\n'));
 }
 
 /** Chooses the paths of new backups: each once, also when several begin in the same moment or the clock steps back. */

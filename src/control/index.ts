@@ -1,6 +1,12 @@
 export * from './contract.ts';
 export * from './row-source-text.ts';
 export type { ControlOptions } from './core.ts';
+export {
+  type OfflinePlan,
+  type OfflineRestore,
+  planOfflineRestore,
+  restoreOffline,
+} from './offline-restore.ts';
 export type { Virtualization } from './initialize.ts';
 export { type Control, openControl } from './open-control.ts';
 export type { ControlHealth, MetricFamily, VirtualClusterStatus } from './status.ts';

@@ -1,27 +1,28 @@
-/** RESTORE FROM LATEST | 'path' IN 'collection' [AS OF SYSTEM TIME time] [WITH detached] */
+/** RESTORE FROM LATEST | 'path' IN 'collection' [AS OF SYSTEM TIME time] [WITH detached, dry_run, ...] */
 import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID } from '../base/index.ts';
-import { CURRENT_RELEASE, RELEASES } from '../catalog/index.ts';
+import { CURRENT_RELEASE, RELEASES, type VirtualClusterRecord } from '../catalog/index.ts';
 import { RESTORE_JOB, restorePayload } from '../jobs/index.ts';
-import { type Statement, printStatement, redactUri } from '../sql/index.ts';
+import { type Option, type Statement, printStatement, redactUri } from '../sql/index.ts';
 import type { BackupSummary, CollectionLocation } from '../timeline/index.ts';
 import { type RestorableMoment, layerAt, newestLayer } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
-import { openCollection, requireKnownOptions, selectBackup } from './collection.ts';
+import { openCollection, requireComplete, requireKnownOptions, selectBackup } from './collection.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireEmpty } from './emptiness.ts';
 import { newIncarnation } from './new-incarnation.ts';
 import { requireRestorePrivilege } from './object-decisions.ts';
 import { isSystem } from './privileges.ts';
+import { DRY_RUN, dryRun } from './restore-dry-run.ts';
 import { systemTime } from './system-time.ts';
 import { type UseCase, askerOf } from './use-case.ts';
-import { notAvailable } from './values.ts';
+import { isFlagOn, notAvailable } from './values.ts';
 import { requireNoRestore, requireRecord } from './virtual-cluster-lookup.ts';
 
 type Restore = Extract<Statement, { kind: 'restore' }>;
 
 export const restore: UseCase<Restore> = {
-  columns: (statement) => bulkColumns(statement.options),
+  columns: ({ options }) => (isFlagOn(options, 'dry_run') ? DRY_RUN : bulkColumns(options)),
   refusedInTransaction: undefined,
   async run(core, statement, context) {
     const { session, signal } = context;
@@ -30,13 +31,17 @@ export const restore: UseCase<Restore> = {
     await requireAllowed(core, statement, context);
     const collection = await openCollection(core, statement.source, context);
     const full = await selectBackup(core, { collection, selector: statement.from, signal });
-    const { layer: summary, asOf } = await selectLayer(core, { statement, collection, full, signal });
+    const moment = await selectLayer(core, { statement, collection, full, signal });
+    const { layer: summary, asOf } = moment;
     const { subdirectory } = summary;
-    requireRestorable(core, summary, context);
+    requireRestorable(core, { summary, options: statement.options }, context);
+    if (isFlagOn(statement.options, 'dry_run')) {
+      await requireTarget(core, context);
+      await requireComplete(core, { collection, full, signal });
+      return dryRun(core, moment);
+    }
     const job = await core.locks.run(session.virtualClusterId, async () => {
-      const record = requireRecord(core, session.virtualClusterId);
-      await requireNoRestore(core, record);
-      await requireEmpty(askerOf(core, context).instance, { signal });
+      const record = await requireTarget(core, context);
       return core.runner.create(
         SYSTEM_VIRTUAL_CLUSTER_ID,
         {
@@ -61,6 +66,14 @@ export const restore: UseCase<Restore> = {
     return resultOf(core, { job, reference, options: statement.options, tag: 'RESTORE', context });
   },
 };
+
+/** @throws InputError `object_state` when it holds anything, `object_in_use` while another restore goes on */
+async function requireTarget(core: Core, context: ExecuteContext): Promise<VirtualClusterRecord> {
+  const record = requireRecord(core, context.session.virtualClusterId);
+  await requireNoRestore(core, record);
+  await requireEmpty(askerOf(core, context).instance, context);
+  return record;
+}
 
 async function requireAllowed(core: Core, statement: Restore, context: ExecuteContext): Promise<void> {
   const { session } = context;
@@ -88,7 +101,44 @@ function requireAvailable(statement: Restore): void {
       'restore the whole virtual cluster into a new one: RESTORE FROM ... IN ...',
     );
   }
-  requireKnownOptions(statement.options, { statement: 'RESTORE', known: ['detached'] });
+  requireMatchingOptions(statement.options);
+  requireKnownOptions(statement.options, { statement: 'RESTORE', known: KNOWN_OPTIONS });
+}
+
+/**
+ * What leaves objects out that others need says nothing where everything is restored, and no two regions differ on a cluster of one: both
+ * are taken and change nothing.
+ */
+const KNOWN_OPTIONS = [
+  'detached',
+  'dry_run',
+  'skip_localities_check',
+  'skip_missing_foreign_keys',
+  'skip_missing_sequences',
+  'skip_missing_sequence_owners',
+  'skip_missing_views',
+  'skip_missing_udfs',
+  'unsafe_restore_incompatible_version',
+];
+
+/** @throws InputError `parameter_invalid` for options that only parts of a virtual cluster, or others beside them, give a sense */
+function requireMatchingOptions(options: readonly Option[]): void {
+  const has = (name: string) => options.some((option) => option.name === name);
+  if (has('new_db_name')) {
+    throw new InputError(
+      'parameter_invalid',
+      'new_db_name can only be used for RESTORE DATABASE with a single target database',
+    );
+  }
+  if (has('into_db')) {
+    throw new InputError('parameter_invalid', 'into_db can only be used when running RESTORE TABLE');
+  }
+  if (isFlagOn(options, 'verify_backup_table_data') && !isFlagOn(options, 'schema_only')) {
+    throw new InputError(
+      'parameter_invalid',
+      'to set the verify_backup_table_data option, the schema_only option must be set',
+    );
+  }
 }
 
 /** The end of the chain, or the backup of the moment that is asked for. */
@@ -108,8 +158,13 @@ async function selectLayer(
 }
 
 /** @throws InputError `feature_not_supported` */
-function requireRestorable(core: Core, summary: BackupSummary, context: ExecuteContext): void {
-  if (!RELEASES.some(({ name }) => name === summary.release)) {
+function requireRestorable(
+  core: Core,
+  { summary, options }: { summary: BackupSummary; options: readonly Option[] },
+  context: ExecuteContext,
+): void {
+  const isKnown = RELEASES.some(({ name }) => name === summary.release);
+  if (!isKnown && !isFlagOn(options, 'unsafe_restore_incompatible_version')) {
     throw new InputError(
       'feature_not_supported',
       `the backup was taken by release ${summary.release}, which release ${CURRENT_RELEASE} does not know`,

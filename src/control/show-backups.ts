@@ -1,18 +1,15 @@
-/** SHOW BACKUPS IN 'collection', and SHOW BACKUP [FROM] LATEST | 'path' IN 'collection' [WITH check_files] */
-import { CorruptError } from '../base/index.ts';
-import type { Statement } from '../sql/index.ts';
+/** SHOW BACKUPS IN 'collection', and SHOW BACKUP [FROM] LATEST | 'path' IN 'collection' [WITH check_files, ...] */
+import type { Option, Statement } from '../sql/index.ts';
 import type { BackupObject, BackupSummary } from '../timeline/index.ts';
-import { openCollection, requireKnownOptions, selectBackup } from './collection.ts';
+import { openCollection, requireComplete, requireKnownOptions, selectBackup } from './collection.ts';
 import { layersOf } from './backup-place.ts';
 import type { Cell, Column } from './contract.ts';
+import { estimateRestore } from './restore-estimate.ts';
 import { type UseCase, boolCell, columnsOf, rowsResult, timestampCell } from './use-case.ts';
 import { isFlagOn, notAvailable } from './values.ts';
 
 type ShowBackups = Extract<Statement, { kind: 'show_backups' }>;
 type ShowBackup = Extract<Statement, { kind: 'show_backup' }>;
-
-/** How many missing files the error names. */
-const MISSING_NAMED_MAX = 10;
 
 const PATHS = columnsOf({ path: 'text' });
 const CONTENTS = columnsOf({
@@ -29,6 +26,12 @@ const CONTENTS = columnsOf({
   regions: 'text',
 });
 const FILES = columnsOf({ file_bytes: 'int8' });
+const ESTIMATE = columnsOf({
+  restore_bytes: 'int8',
+  restore_replay_bytes: 'int8',
+  restore_seconds: 'float8',
+});
+const REVISION = columnsOf({ revision_start_time: 'timestamptz' });
 
 export const showBackups: UseCase<ShowBackups> = {
   columns: () => PATHS,
@@ -54,41 +57,49 @@ export const showBackup: UseCase<ShowBackup> = {
         'write SHOW BACKUP FROM ... IN ...',
       );
     }
-    requireKnownOptions(statement.options, { statement: 'SHOW BACKUP', known: ['check_files'] });
+    const { options } = statement;
+    requireKnownOptions(options, { statement: 'SHOW BACKUP', known: KNOWN_OPTIONS });
     const collection = await openCollection(core, statement.collection, context);
     const full = await selectBackup(core, { collection, selector: statement.from, signal });
-    const { collectionReader, cluster } = core.options;
-    const withFiles = isFlagOn(statement.options, 'check_files');
-    const rows: (readonly Cell[])[] = [];
-    for (const summary of await layersOf(core, { collection, full, signal })) {
-      if (withFiles) {
-        const { subdirectory } = summary;
-        const { key } = cluster;
-        requireNoneMissing(await collectionReader.missingFiles({ collection, subdirectory, key, signal }));
-      }
-      rows.push(...summary.objects.map((object) => objectCells(object, { summary, withFiles })));
-    }
-    return rowsResult(columnsOfBackup(statement), rows);
+    const layers = await layersOf(core, { collection, full, signal });
+    if (isFlagOn(options, 'check_files')) await requireComplete(core, { collection, full, signal });
+    if (isFlagOn(options, 'as_json')) return rowsResult(JSON_COLUMNS, layers.map(jsonCells));
+    const cellsOf = (summary: BackupSummary) =>
+      summary.objects.map((object) => objectCells(object, { summary, options }));
+    return rowsResult(columnsOfBackup(statement), layers.flatMap(cellsOf));
   },
 };
 
-function columnsOfBackup(statement: ShowBackup): readonly Column[] {
-  return isFlagOn(statement.options, 'check_files') ? [...CONTENTS, ...FILES] : CONTENTS;
+const KNOWN_OPTIONS = ['check_files', 'as_json', 'restore_estimate', 'revision_start_time', 'skip_size'];
+
+function columnsOfBackup({ options }: ShowBackup): readonly Column[] {
+  if (isFlagOn(options, 'as_json')) return JSON_COLUMNS;
+  const added = (name: string, columns: readonly Column[]) => (isFlagOn(options, name) ? columns : []);
+  return [
+    ...CONTENTS,
+    ...added('check_files', FILES),
+    ...added('restore_estimate', ESTIMATE),
+    ...added('revision_start_time', REVISION),
+  ];
 }
 
-/** @throws CorruptError naming the first of them */
-function requireNoneMissing(missing: readonly string[]): void {
-  if (missing.length === 0) return;
-  const named = missing.slice(0, MISSING_NAMED_MAX).map((path) => `\t${path}`);
-  const more = missing.length > named.length ? [`\tand ${missing.length - named.length} more`] : [];
-  throw new CorruptError(['The following files are missing from the backup:', ...named, ...more].join('\n'));
+const JSON_COLUMNS = columnsOf({ manifest: 'jsonb' });
+
+/** What a manifest says, one row for each backup of the chain. Its keys may change from release to release. */
+function jsonCells({ objects, ...summary }: BackupSummary): readonly Cell[] {
+  const { rows, indexEntries, bytes, ...rest } = summary;
+  const manifest = { ...rest, entryCounts: { rows, indexEntries, dataSize: bytes }, objects };
+  const json = JSON.stringify(manifest, (_key, value: unknown) =>
+    typeof value === 'bigint' ? value.toString() : value,
+  );
+  return [json];
 }
 
 function objectCells(
   object: BackupObject,
-  options: { summary: BackupSummary; withFiles: boolean },
+  { summary, options }: { summary: BackupSummary; options: readonly Option[] },
 ): readonly Cell[] {
-  const { summary, withFiles } = options;
+  const added = (name: string, cells: () => readonly Cell[]) => (isFlagOn(options, name) ? cells() : []);
   return [
     object.kind === 'database' ? null : object.database,
     object.kind === 'table' || object.kind === 'type' ? object.schema : null,
@@ -97,13 +108,21 @@ function objectCells(
     summary.baseSubdirectory === null ? 'full' : 'incremental',
     timestampCell(summary.startTime),
     timestampCell(summary.endTime),
-    countCell(object.sizeBytes),
+    isFlagOn(options, 'skip_size') ? null : countCell(object.sizeBytes),
     // A database's rows are those of its tables, which are listed; one that could not be entered has none listed.
     countCell(object.kind === 'database' ? null : object.rows),
     boolCell(true),
     null,
-    ...(withFiles ? [countCell(fileBytes(object, summary))] : []),
+    ...added('check_files', () => [countCell(fileBytes(object, summary))]),
+    ...added('restore_estimate', () => estimateCells(summary)),
+    ...added('revision_start_time', () => [timestampCell(summary.revisionStart)]),
   ];
+}
+
+/** Of the whole backup: no table of a virtual cluster is restored alone in less. */
+function estimateCells(summary: BackupSummary): readonly Cell[] {
+  const { bytesToWrite, bytesToReplay, durationMs } = estimateRestore(summary);
+  return [String(bytesToWrite), String(bytesToReplay), String(Number(durationMs) / 1000)];
 }
 
 /** An estimate: what is stored is shared among the tables by their size, for files hold several. */

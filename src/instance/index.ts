@@ -3,5 +3,6 @@ export { DEFAULT_INSTANCE_SETTINGS } from './configuration.ts';
 export type * from './contract.ts';
 export { type EngineSource, findBundledEngine } from './engine.ts';
 export { openInstanceHost, type OpenHostOptions } from './host.ts';
+export { makePlainDirectory } from './plain-directory.ts';
 export { makeDirectories } from './make-directories.ts';
 export type { StopLimits } from './postmaster.ts';

@@ -13,6 +13,7 @@ import type {
 import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
 import { optionalTextField, textField } from './payload.ts';
+import { type ProveDependencies, proveBackup } from './prove-backup.ts';
 import {
   isPublished,
   type PublishDependencies,
@@ -34,6 +35,8 @@ export interface BackupPayload {
   /** Null for a backup that is captured from the running virtual cluster; else it is published from its timeline store. */
   readonly moment: PublishedMoment | null;
   readonly hasRevisionHistory: boolean;
+  /** A trial restore decides whether it has succeeded. */
+  readonly isProved: boolean;
 }
 
 export interface BackupJobDependencies {
@@ -51,6 +54,8 @@ export interface BackupJobDependencies {
   readonly packBytesMax: (virtualClusterId: VirtualClusterId) => number;
   /** Left out on a node that keeps no timelines. */
   readonly publish?: PublishDependencies;
+  /** What checks copies; left out on a node that keeps no timelines. */
+  readonly prove?: Omit<ProveDependencies, 'bulkWorker' | 'key'>;
 }
 
 export function backupPayload({ ontoLsn, moment, ...payload }: BackupPayload): JsonObject {
@@ -89,15 +94,43 @@ async function discard(context: JobContext, dependencies: BackupJobDependencies)
   }
 }
 
+/** Share of the work that is not the proof, in what is shown as progress. */
+const WRITTEN_FRACTION = 0.6;
+
 async function runBackup(context: JobContext, dependencies: BackupJobDependencies): Promise<JsonObject> {
-  const { job, domain, signal } = context;
+  const { job, domain } = context;
   const subdirectory = textField(job.payload, 'subdirectory');
-  const collection = await dependencies.resolveCollection(
-    domain.virtualClusterId,
-    textField(job.payload, 'collectionUri'),
-  );
-  const finished = await finishedBefore({ context, dependencies, collection, subdirectory });
-  if (finished !== undefined) return recordTotals(totalsOf(finished));
+  const uri = textField(job.payload, 'collectionUri');
+  const collection = await dependencies.resolveCollection(domain.virtualClusterId, uri);
+  const isProved = job.payload['isProved'] === true;
+  const scale = isProved ? WRITTEN_FRACTION : 1;
+  const report = ({ fraction, phase }: { fraction: number; phase: string }) =>
+    context.report({ fraction: fraction * scale, runningStatus: phase });
+  const place = { context, dependencies, collection, subdirectory, report };
+  const summary = (await finishedBefore(place)) ?? (await writeBackup(place));
+  if (isProved) {
+    await proveBackup(context, requireProve(dependencies), {
+      collection,
+      subdirectory,
+      onProgress: ({ fraction, phase: runningStatus }) =>
+        context.report({ fraction: WRITTEN_FRACTION + fraction * (1 - WRITTEN_FRACTION), runningStatus }),
+    });
+  }
+  return recordTotals(totalsOf(summary));
+}
+
+interface BackupPlace {
+  readonly context: JobContext;
+  readonly dependencies: BackupJobDependencies;
+  readonly collection: CollectionLocation;
+  readonly subdirectory: string;
+  readonly report: (progress: { fraction: number; phase: string }) => void;
+}
+
+async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
+  const { context, dependencies, collection, subdirectory, report } = place;
+  const { job, domain, signal } = context;
+  context.pauseAt('backup.before.flow');
   const common = {
     collection,
     subdirectory,
@@ -107,8 +140,8 @@ async function runBackup(context: JobContext, dependencies: BackupJobDependencie
     release: dependencies.release,
   };
   if (isPublished(job)) {
-    const published = await publishBackup(context, requirePublish(dependencies), common);
-    return recordTotals(totalsOf(published.summary));
+    return (await publishBackup(context, requirePublish(dependencies), { ...common, onProgress: report }))
+      .summary;
   }
   const { summary, fullReason } = await dependencies.bulkWorker.backup(
     {
@@ -118,13 +151,15 @@ async function runBackup(context: JobContext, dependencies: BackupJobDependencie
       jobId: String(job.id),
       attempt: job.attempt,
     },
-    {
-      onProgress: ({ fraction, phase }) => context.report({ fraction, runningStatus: phase }),
-      signal,
-    },
+    { onProgress: report, signal },
   );
   if (fullReason !== null) context.logger.info(`BACKUP job ${job.id} read everything: ${fullReason}`);
-  return recordTotals(totalsOf(summary));
+  return summary;
+}
+
+function requireProve({ prove, bulkWorker, key }: BackupJobDependencies): ProveDependencies {
+  if (prove !== undefined) return { ...prove, bulkWorker, key };
+  throw new AppError('feature_not_supported', 'this node keeps no timelines, and checks no copies');
 }
 
 function requirePublish({ publish }: BackupJobDependencies): PublishDependencies {
@@ -140,12 +175,7 @@ export function chainOf(job: { readonly payload: JsonObject }): { collectionUri:
 }
 
 /** An earlier attempt may have written its manifest and died before saying so. */
-async function finishedBefore(options: {
-  context: JobContext;
-  dependencies: BackupJobDependencies;
-  collection: CollectionLocation;
-  subdirectory: string;
-}): Promise<BackupSummary | undefined> {
+async function finishedBefore(options: BackupPlace): Promise<BackupSummary | undefined> {
   const { context, dependencies, collection, subdirectory } = options;
   try {
     const summary = await dependencies.collectionReader.summary({

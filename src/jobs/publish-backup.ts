@@ -41,6 +41,7 @@ export interface PublishJob {
   readonly key: ClusterKey;
   readonly release: string;
   readonly packBytesMax: number;
+  readonly onProgress: (progress: { fraction: number; phase: string }) => void;
 }
 
 /** As a job keeps it; null for a backup that is captured from the running virtual cluster. */
@@ -61,6 +62,7 @@ export async function publishBackup(
   what: PublishJob,
 ): Promise<PublishResult> {
   const { job, domain, signal } = context;
+  const { onProgress, ...common } = what;
   const { virtualClusterId, virtualClusterName } = domain;
   const store = dependencies.storeOf(virtualClusterId);
   const point = await settleMoment(context, dependencies);
@@ -69,7 +71,7 @@ export async function publishBackup(
   await dependencies.pin(job, { virtualClusterId, point, fromLsn });
   const result = await dependencies.worker.publish(
     {
-      ...what,
+      ...common,
       store,
       point,
       incarnations: await dependencies.reader.incarnations(store),
@@ -79,10 +81,7 @@ export async function publishBackup(
       jobId: String(job.id),
       attempt: job.attempt,
     },
-    {
-      onProgress: ({ fraction, phase }) => context.report({ fraction, runningStatus: phase }),
-      signal,
-    },
+    { onProgress, signal },
   );
   await dependencies.unpin(job, { virtualClusterId });
   return result;

@@ -73,6 +73,16 @@ export const OPTIONS = {
     shape: 'flag',
     summary: "fail rather than write a node's data to a location of another locality",
   },
+  verify: {
+    statements: ['backup'],
+    shape: 'flag',
+    summary: 'prove the backup by a trial restore before it has succeeded',
+  },
+  dry_run: {
+    statements: ['restore'],
+    shape: 'flag',
+    summary: 'check everything and tell what would be restored, how much and how long; restore nothing',
+  },
   into_db: {
     statements: ['restore'],
     shape: 'name',
@@ -179,6 +189,16 @@ export const OPTIONS = {
     statements: ['show_backup'],
     shape: 'flag',
     summary: 'add the privileges and the owner',
+  },
+  restore_estimate: {
+    statements: ['show_backup'],
+    shape: 'flag',
+    summary: 'add how much a restore writes and replays, and how long it may take',
+  },
+  revision_start_time: {
+    statements: ['show_backup'],
+    shape: 'flag',
+    summary: 'add the moment since which the revision history of each backup leads to every moment',
   },
   skip_size: {
     statements: ['show_backup'],

@@ -12,7 +12,7 @@ import {
   type VirtualClusterId,
 } from '../../base/index.ts';
 import type { JobRecord, JsonObject, TimelineCheckCounts, TimelineCheckRecord } from '../../catalog/index.ts';
-import type { InstanceHost, ScratchCopy } from '../../instance/index.ts';
+import type { InstanceHost } from '../../instance/index.ts';
 import type {
   ClusterKey,
   TimelinePoint,
@@ -24,7 +24,7 @@ import type {
 import type { JobContext, JobType } from '../job-type.ts';
 import { textField } from '../payload.ts';
 import { type PointPayload, readPoint, recordPoint } from '../point-job.ts';
-import { checkDatabase } from './check-database.ts';
+import { checkCopy } from './check-copy.ts';
 
 /** ALTER VIRTUAL CLUSTER … CHECK TIMELINE */
 export const TIMELINE_CHECK_JOB = 'TIMELINE CHECK';
@@ -137,8 +137,7 @@ async function record(
 async function lookAtCopy(context: JobContext, run: CheckRun): Promise<Found> {
   const { signal } = context;
   const { virtualClusterId, worker, reader, point, key, storeOf, instanceHost } = run;
-  const counts = { databases: 0, tables: 0, indexes: 0 };
-  const findings: string[] = [];
+  const check = { databases: 0, tables: 0, indexes: 0, findings: [] as string[] };
   return instanceHost.withScratchCopy<Found>({
     virtualClusterId,
     async fill({ dataDirectory: targetDirectory, uid }) {
@@ -155,7 +154,16 @@ async function lookAtCopy(context: JobContext, run: CheckRun): Promise<Found> {
       context.report({ fraction: FRACTION.materialized, runningStatus: 'recovering' });
       return recovery;
     },
-    whileServing: (copy) => checkDatabases(copy, { context, counts, findings }),
+    whileServing: (copy) =>
+      checkCopy(copy, {
+        check,
+        onRelation: (share, runningStatus) => {
+          const fraction = FRACTION.materialized + share * (FRACTION.checked - FRACTION.materialized);
+          context.report({ fraction, runningStatus });
+        },
+        onUnchecked: (sentence) =>
+          context.logger.warning(`TIMELINE CHECK job ${context.job.id} could not check ${sentence}`),
+      }),
     async whenStopped(dataDirectory) {
       const { pages, findings: badPages } = await worker.checkDirectory(
         { dataDirectory },
@@ -167,35 +175,9 @@ async function lookAtCopy(context: JobContext, run: CheckRun): Promise<Found> {
           signal,
         },
       );
+      const { findings, ...counts } = check;
       return { counts: { ...counts, pages }, findings: [...findings, ...badPages] };
     },
     signal,
   });
-}
-
-async function checkDatabases(
-  copy: ScratchCopy,
-  options: {
-    context: JobContext;
-    counts: { databases: number; tables: number; indexes: number };
-    findings: string[];
-  },
-): Promise<void> {
-  const { context, counts, findings } = options;
-  for (const database of copy.databases) {
-    const done = counts.databases / copy.databases.length;
-    const fraction = FRACTION.materialized + done * (FRACTION.checked - FRACTION.materialized);
-    const onRelation = (name: string) =>
-      context.report({ fraction, runningStatus: `checking ${name} in database "${database}"` });
-    const check = await copy.withChecker(database, (client) => checkDatabase(client, { onRelation }));
-    counts.databases += 1;
-    counts.tables += check.tables;
-    counts.indexes += check.indexes;
-    findings.push(...check.findings.map((finding) => `database "${database}", ${finding}`));
-    for (const sentence of check.unchecked) {
-      context.logger.warning(
-        `TIMELINE CHECK job ${context.job.id} could not check database "${database}", ${sentence}`,
-      );
-    }
-  }
 }
