@@ -63,6 +63,7 @@ export async function benchVault(): Promise<Figure[]> {
         suite,
         what: `log received and synced, a backlog of ${mebibytes(bytes)}`,
         value: rate({ bytes, ms }),
+        goal: '≥ 200 MiB/s',
       },
       {
         suite,

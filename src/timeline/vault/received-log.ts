@@ -350,10 +350,7 @@ export class ReceivedLog implements AsyncDisposable {
     const { incarnation, systemIdentifier } = this.#record;
     let hasFailed = false;
     closer.add({
-      directory: this.#directory,
-      segment,
-      systemIdentifier,
-      incarnation,
+      full: { directory: this.#directory, segment, systemIdentifier, incarnation },
       onClosed: (savedBytes) => {
         onSaved(savedBytes);
         if (hasFailed) logger.info(`a segment of the log that could not be compressed now is`);

@@ -293,15 +293,20 @@ export class Receiver {
     this.#beside(async () => {
       try {
         while (stream.log.unsyncedBytes > 0 && this.#stream === stream) {
-          const { signal } = this.#syncNow;
-          await this.#options.clock.sleep(SYNC_MS, { signal }).catch(() => undefined);
-          this.#syncNow = new AbortController();
+          // What came together while the last sync was on its way goes at once.
+          if (stream.log.unsyncedBytes < SYNC_BYTES) await this.#pauseBeforeSync();
           await this.#sync(stream);
         }
       } finally {
         this.#isSyncing = false;
       }
     });
+  }
+
+  async #pauseBeforeSync(): Promise<void> {
+    const { signal } = this.#syncNow;
+    await this.#options.clock.sleep(SYNC_MS, { signal }).catch(() => undefined);
+    this.#syncNow = new AbortController();
   }
 
   async #sync(stream: Stream): Promise<void> {

@@ -1,5 +1,5 @@
 /** A physical replication connection over an instance's private socket, as a client of `replication/walsender.c`. */
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import {
   AppError,
   CancelledError,
@@ -21,6 +21,7 @@ import {
   MessageWriter,
   PROTOCOL_3_0,
 } from '../../pg/index.ts';
+import { SocketReader } from './socket-reader.ts';
 
 /** Answers to commands, errors and keepalives are short; only log is not, and is never kept whole. */
 const MESSAGE_KEPT_BYTES_MAX = 1024 * 1024;
@@ -65,7 +66,7 @@ export type ReplicationRow = readonly (string | null)[];
 /** One caller reads; status may be sent at any time beside it. */
 export class ReplicationConnection implements Disposable {
   readonly #socket: Socket;
-  readonly #chunks: AsyncIterator<Buffer>;
+  readonly #reader: SocketReader;
   readonly #signal: AbortSignal;
   #chunk: Buffer = Buffer.alloc(0);
   #at = 0;
@@ -78,7 +79,7 @@ export class ReplicationConnection implements Disposable {
   }): Promise<ReplicationConnection> {
     const { socketPath, applicationName, signal } = options;
     if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
-    const connection = new ReplicationConnection(connect({ path: socketPath }), signal);
+    const connection = new ReplicationConnection(new SocketReader({ path: socketPath }), signal);
     try {
       await connection.#logIn(applicationName);
       return connection;
@@ -88,13 +89,11 @@ export class ReplicationConnection implements Disposable {
     }
   }
 
-  private constructor(socket: Socket, signal: AbortSignal) {
-    this.#socket = socket;
+  private constructor(reader: SocketReader, signal: AbortSignal) {
+    this.#reader = reader;
+    this.#socket = reader.socket;
     this.#signal = signal;
-    // The next read is told of it.
-    socket.on('error', () => undefined);
     signal.addEventListener('abort', this.#onAbort, { once: true });
-    this.#chunks = socket[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
   }
 
   readonly #onAbort = () => {
@@ -263,14 +262,11 @@ export class ReplicationConnection implements Disposable {
   }
 
   async #fill(): Promise<void> {
-    let next: IteratorResult<Buffer>;
-    try {
-      next = await this.#chunks.next();
-    } catch (error) {
+    const chunk = await this.#reader.next().catch((error: unknown) => {
       throw this.#lost(error);
-    }
-    if (next.done === true) throw this.#lost(undefined);
-    this.#chunk = next.value;
+    });
+    if (chunk === null) throw this.#lost(undefined);
+    this.#chunk = chunk;
     this.#at = 0;
   }
 

@@ -439,11 +439,9 @@ describe('a vault', () => {
     await write(2);
     await rig.catchUp();
     await rig.host.close();
-    const partial = required(
-      readdirSync(rig.folder).find((name) => name.endsWith('.partial')),
-      'open segment',
-    );
-    const path = join(rig.folder, partial);
+    // Those before it are full, and wait to be compressed.
+    const partials = readdirSync(rig.folder).filter((name) => name.endsWith('.partial'));
+    const path = join(rig.folder, required(partials.toSorted().at(-1), 'open segment'));
     const bytes = await readFile(path);
     await writeFile(path, Buffer.concat([bytes.subarray(0, -20), Buffer.alloc(5000, 0x5a)]));
     rig.host = await openHost(rig.directory, rig.logger);

@@ -26,7 +26,7 @@ const LOCK_RETRY_MS = 50;
 
 const clock: Clock = workerClock;
 const ending = new AbortController();
-const closer = new SegmentCloser({ clock, rng: workerRng, signal: ending.signal });
+const closer = new SegmentCloser({ clock, signal: ending.signal });
 const receivers = new Map<VirtualClusterId, Receiver>();
 /** Whoever waits for log of a virtual cluster waits at most for this. */
 const wanted = new Map<VirtualClusterId, bigint>();
