@@ -118,6 +118,18 @@ export interface ScratchCopy {
    * `pg_atoll_check`. Once for each database.
    */
   withChecker<T>(database: string, use: (client: InternalClient) => Promise<T>): Promise<T>;
+  /** Folder of the private socket, and a role that is no superuser and may read every row of every database. */
+  readonly socketDirectory: string;
+  readonly reader: string;
+  /** The bootstrap superuser in database `system`, for as long as the copy serves. */
+  readonly system: InternalClient;
+  /** Lends a session of the reader that resolves names to Postgres's own objects alone. */
+  withReader<T>(database: string, use: (client: InternalClient) => Promise<T>): Promise<T>;
+  /**
+   * From now on every relation of the database that is not among these (by oid) fails to be read, rather than to yield whatever its
+   * files hold; definitions stay as they are. Catalogs stay readable, without large objects unless they are among these.
+   */
+  fence(database: string, options: { readonly readable: readonly string[] }): Promise<void>;
 }
 
 /** All instances of a store: one per virtual cluster. */

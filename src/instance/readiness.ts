@@ -48,7 +48,8 @@ export async function untilServing(options: {
 function isPassing(error: unknown): boolean {
   if (!isAppError(error, 'connection_failure', 'cannot_connect_now', 'too_many_connections')) return false;
   const refusal = error.cause;
-  const isFinal = refusal instanceof DatabaseError && (refusal.code ?? '').startsWith('28');
+  // It refuses us, or what it needs to let anybody in is damaged or missing.
+  const isFinal = refusal instanceof DatabaseError && /^(?:28|58P|XX)/.test(refusal.code ?? '');
   if (!isFinal) return true;
   throw new AppError(
     'instance_failed',

@@ -2,7 +2,7 @@
  * A copy of a virtual cluster that is made, looked at and thrown away. It has a socket and a log of its own, is part of no lineage, and
  * serves nobody but us; what a crash leaves of it, the next scan of the store removes.
  */
-import { type Rng, required } from '../base/index.ts';
+import { AppError, formatLsn, parseLsn, type Rng, required } from '../base/index.ts';
 import type { InternalClient, RecoveryTarget, ScratchCopy } from './contract.ts';
 import { makeDirectory } from './durable-files.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
@@ -10,6 +10,20 @@ import { proveIncarnation } from './prove-incarnation.ts';
 import { discard, removeScratchTraces } from './scan-store.ts';
 import { withDefinerSession, withRoleSession } from './sessions.ts';
 import { randomSuffix } from './store-layout.ts';
+
+const PARAMETERS = {
+  // Most of the files may have been left out: nobody may clean up in them, however old their transactions are.
+  autovacuum_freeze_max_age: '2000000000',
+  autovacuum_multixact_freeze_max_age: '2000000000',
+  // Nothing of a tenant's runs because we log in.
+  event_triggers: 'off',
+};
+
+/** No file has this number: those of catalogs begin above, and all others above them. */
+const NO_FILENODE = 1;
+/** `FirstNormalObjectId`, and the catalog that large objects lie in, with its index: no catalog that definitions need. */
+const FIRST_NORMAL_OID = 16_384;
+const LARGE_OBJECT_OIDS = '2613, 2683';
 
 /** Extensions whose functions look for damage. Their schema's prefix keeps tenants from having one of that name. */
 const CHECK_EXTENSIONS = ['amcheck', 'pg_visibility'];
@@ -52,7 +66,9 @@ export async function withScratch<T>(options: ScratchOptions<T>): Promise<T> {
       user,
       clusterName: identity.virtualClusterName,
       recovery,
+      parameters: PARAMETERS,
       async prepare(client) {
+        await requireReplayed(client, recovery);
         await disarm(client);
         await options.whileServing(await openCopy(client, { sessions, rng }));
       },
@@ -67,6 +83,21 @@ export async function withScratch<T>(options: ScratchOptions<T>): Promise<T> {
   }
 }
 
+/**
+ * Without a target replay ends where the log cannot be read any more: nothing may be taken from the copy unless that was its end.
+ * @throws AppError `instance_failed`
+ */
+async function requireReplayed(client: InternalClient, { logEndLsn = null }: RecoveryTarget): Promise<void> {
+  if (logEndLsn === null) return;
+  const [row] = await client.query('SELECT pg_catalog.pg_last_wal_replay_lsn()::text AS lsn');
+  const lsn = parseLsn(required(row?.['lsn'], 'position that was replayed'));
+  if (lsn >= logEndLsn) return;
+  throw new AppError(
+    'instance_failed',
+    `recovery ended at ${formatLsn(lsn)}, before the end of the log at ${formatLsn(logEndLsn)}`,
+  );
+}
+
 /** The original's subscriptions receive what is theirs; and every database lets us in, templates too. */
 async function disarm(client: InternalClient): Promise<void> {
   await client.query('UPDATE pg_catalog.pg_subscription SET subenabled = false WHERE subenabled');
@@ -77,6 +108,10 @@ async function disarm(client: InternalClient): Promise<void> {
     await client.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS true CONNECTION LIMIT -1`);
   }
 }
+
+/** An entry without a file is met by whoever opens it, be it in a plan, by a trigger or through an index. */
+const FENCE = `UPDATE pg_catalog.pg_class SET relfilenode = ${NO_FILENODE}
+  WHERE relfilenode <> 0 AND (oid >= ${FIRST_NORMAL_OID} OR oid IN (${LARGE_OBJECT_OIDS})) AND NOT (oid = ANY ($1::oid[]))`;
 
 interface Sessions {
   readonly socketDirectory: string;
@@ -89,20 +124,34 @@ async function openCopy(
   client: InternalClient,
   { sessions, rng }: { sessions: Sessions; rng: Rng },
 ): Promise<ScratchCopy> {
-  const role = `atoll_check_${randomSuffix(rng)}`;
+  const suffix = randomSuffix(rng);
+  const role = `atoll_check_${suffix}`;
+  const reader = `atoll_reader_${suffix}`;
   await client.query(`CREATE ROLE ${role} LOGIN`);
-  await client.query(`GRANT pg_use_reserved_connections TO ${role}`);
+  // What row security hides would be missing without a word.
+  await client.query(`CREATE ROLE ${reader} LOGIN BYPASSRLS`);
+  await client.query(`GRANT pg_use_reserved_connections TO ${role}, ${reader}`);
+  await client.query(`GRANT pg_read_all_data TO ${reader}`);
   const rows = await client.query(
     `SELECT datname AS name, pg_catalog.quote_ident(datname) AS quoted FROM pg_catalog.pg_database
       WHERE datconnlimit <> -2 ORDER BY oid`,
   );
-  for (const { quoted = '' } of rows) await client.query(`GRANT CONNECT ON DATABASE ${quoted} TO ${role}`);
+  for (const { quoted = '' } of rows)
+    await client.query(`GRANT CONNECT ON DATABASE ${quoted} TO ${role}, ${reader}`);
   return {
     databases: rows.map(({ name }) => required(name, 'name of a database')),
     async withChecker(database, use) {
       await withDefinerSession({ ...sessions, database }, (definer) => installChecks(definer, role));
       return withRoleSession({ ...sessions, database, role }, use);
     },
+    socketDirectory: sessions.socketDirectory,
+    reader,
+    system: client,
+    withReader: (database, use) => withRoleSession({ ...sessions, database, role: reader }, use),
+    fence: (database, { readable }) =>
+      withDefinerSession({ ...sessions, database }, async (definer) => {
+        await definer.query(FENCE, [`{${readable.join(',')}}`]);
+      }),
   };
 }
 

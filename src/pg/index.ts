@@ -4,6 +4,7 @@ export * from './wal-identity.ts';
 export * from './backup-label.ts';
 export * from './page.ts';
 export * from './page-entries.ts';
+export * from './relation-map.ts';
 export * from './relation-path.ts';
 export { DEFAULT_TABLESPACE_OID, FORK, FORK_MAX, GLOBAL_TABLESPACE_OID, RMGR } from './wal-engine.ts';
 export {

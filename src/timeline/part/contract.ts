@@ -5,7 +5,7 @@
  */
 import type { Lsn } from '../../base/index.ts';
 
-/** What to write of an image. All that is no relation, and all that databases share, is written in any case. */
+/** What to write of an image. All that is no relation, all that databases share, and what the server itself starts with, is written in any case. */
 export interface ImagePart {
   readonly databases: readonly DatabasePart[];
   /** What an earlier attempt has found missing. */

@@ -151,6 +151,21 @@ describe('the files of a part', () => {
     );
   });
 
+  it('are the catalogs of the database that the map has no word of, and that servers are asked in', () => {
+    const manifest = manifestOf([
+      { oid: 1, name: 'template1', relations: [] },
+      { oid: 13_625, name: 'system', relations: [] },
+      { oid: 20_000, name: 'dropped', relations: [] },
+    ]);
+    const paths = ['base/1/1259', 'base/13625/1259', 'base/13625/16500', 'base/20000/1259'];
+    const files = { ...manifest.files, paths, runCounts: new Uint32Array(paths.length) };
+    const { isKept } = selectFiles({ ...manifest, databases: [], files }, { databases: [], added: [] });
+    assert.deepEqual(
+      paths.filter((_, row) => isKept(row)),
+      ['base/13625/1259'],
+    );
+  });
+
   it('are counted: bytes, packs, and what was left out of each database', () => {
     const selection = selectFiles(MANIFEST, { databases: [tables('a')], added: [] });
     const kept = keptPaths({ databases: [tables('a')] });

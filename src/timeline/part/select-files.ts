@@ -21,23 +21,33 @@ export interface FileSelection {
 /** What is kept of a database: all of its relations' files, or those of these numbers. */
 interface Kept {
   readonly hasCatalogs: boolean;
-  readonly filenodes: 'everything' | ReadonlySet<number>;
+  readonly filenodes: 'everything' | Pick<ReadonlySet<number>, 'has'>;
 }
 
 const NOTHING: Kept = { hasCatalogs: false, filenodes: new Set() };
+/** Of a database that nobody but ourselves works in: what is in it was there from the first day. */
+const FROM_THE_FIRST_DAY: Kept = {
+  hasCatalogs: true,
+  filenodes: { has: (filenode) => filenode < FIRST_NORMAL_OID },
+};
+/** `Template1DbOid` and `Template0DbOid`. */
+const TEMPLATE_OIDS = [1, 4];
 
 export function selectFiles(manifest: Manifest, part: ImagePart): FileSelection {
   const { files } = manifest;
-  const oids = new Set(manifest.databases.map(({ oid }) => oid));
-  for (const { databaseOid } of part.added) oids.add(databaseOid);
-  const kept = new Map(Array.from(oids, (oid) => [oid, keptOf(oid, manifest, part)]));
+  const kept = new Map<number, Kept>();
+  const keptIn = (oid: number) => {
+    const known = kept.get(oid) ?? keptOf(oid, manifest, part);
+    kept.set(oid, known);
+    return known;
+  };
   const isKept = new Uint8Array(files.paths.length);
   const found = new Map<number, { kept: Set<number>; leftOut: Set<number> }>();
   let bytes = 0n;
   for (const [row, path] of files.paths.entries()) {
     const relation = parseRelationPath(path);
     const isShared = relation === null || relation.databaseOid === 0;
-    const wanted = isShared || has(kept.get(relation.databaseOid) ?? NOTHING, relation.filenode);
+    const wanted = isShared || has(keptIn(relation.databaseOid), relation.filenode);
     if (wanted) {
       isKept[row] = 1;
       bytes += files.lengths[row] ?? 0n;
@@ -53,7 +63,7 @@ export function selectFiles(manifest: Manifest, part: ImagePart): FileSelection 
     packs: packsOf(manifest, (row) => isKept[row] === 1),
     databases: Array.from(found, ([databaseOid, sets]) => ({
       databaseOid,
-      hasCatalogs: kept.get(databaseOid)?.hasCatalogs ?? false,
+      hasCatalogs: keptIn(databaseOid).hasCatalogs,
       kept: Uint32Array.from(sets.kept).sort(),
       leftOut: Uint32Array.from(sets.leftOut).sort(),
     })),
@@ -72,6 +82,7 @@ function keptOf(oid: number, manifest: Manifest, part: ImagePart): Kept {
   if (isWhole) return { hasCatalogs: true, filenodes: 'everything' };
   const hasCatalogs = named.length > 0 || added.includes('catalogs');
   const listed = added.flatMap((what) => (typeof what === 'string' ? [] : what));
+  if (database === undefined && added.length === 0) return isOwn(oid) ? FROM_THE_FIRST_DAY : NOTHING;
   if (!hasCatalogs) return { hasCatalogs, filenodes: new Set(listed) };
   // Nobody could look into the database when the image was made: its catalogs are anywhere in it.
   if (database === undefined || database.relations.length === 0) {
@@ -79,6 +90,11 @@ function keptOf(oid: number, manifest: Manifest, part: ImagePart): Kept {
   }
   const patterns = named.flatMap(({ relations }) => (relations === 'everything' ? [] : relations));
   return { hasCatalogs, filenodes: new Set([...listed, ...guess(database, patterns)]) };
+}
+
+/** The map has no word of our own database, which every server logs in to. */
+function isOwn(oid: number): boolean {
+  return oid < FIRST_NORMAL_OID && !TEMPLATE_OIDS.includes(oid);
 }
 
 /** Files of the catalogs, and of the relations that these patterns name today, with their toast and indexes. */

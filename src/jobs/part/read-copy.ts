@@ -1,0 +1,123 @@
+/** What the catalogs of a recovered copy say: which databases and relations there are, and in which files they lie. */
+import { required } from '../../base/index.ts';
+import type { InternalClient, Row } from '../../instance/index.ts';
+import { type MappedRelation, parseRelationMap } from '../../pg/index.ts';
+import type { RelationPattern, WantedFork } from '../../timeline/index.ts';
+
+/** `FirstNormalObjectId`, and the catalog that large objects lie in, with its index. */
+const FIRST_NORMAL_OID = 16_384;
+const LARGE_OBJECT_OIDS = '2613, 2683';
+
+const TENANTS = `n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'`;
+
+/** A relation with a file of its own. */
+export interface CopiedRelation {
+  readonly oid: string;
+  readonly fork: WantedFork;
+}
+
+/** Null when there is no such database, or it is ours or Postgres's. */
+export async function readDatabaseOid(system: InternalClient, name: string): Promise<number | null> {
+  const [row] = await system.query(
+    `SELECT oid FROM pg_catalog.pg_database
+      WHERE datname = $1 AND datconnlimit <> -2 AND datname NOT IN ('system', 'template0', 'template1')`,
+    [name],
+  );
+  return row === undefined ? null : Number(row['oid']);
+}
+
+/** Files of the catalogs without which nobody can log in to the database. @throws CorruptError */
+export async function readMappedRelations(
+  system: InternalClient,
+  databaseOid: number,
+): Promise<readonly MappedRelation[]> {
+  const path = `base/${databaseOid}/pg_filenode.map`;
+  const [row] = await system.query(
+    `SELECT pg_catalog.encode(pg_catalog.pg_read_binary_file($1), 'hex') AS map`,
+    [path],
+  );
+  return parseRelationMap(Buffer.from(required(row?.['map'], 'content of a relation map'), 'hex'), path);
+}
+
+/** Relations of the catalogs that belong to the database alone, large objects left out. */
+export async function readCatalogRelations(
+  client: InternalClient,
+  databaseOid: number,
+): Promise<readonly CopiedRelation[]> {
+  return readRelations(client, {
+    databaseOid,
+    where: `NOT c.relisshared AND c.oid < ${FIRST_NORMAL_OID} AND c.oid NOT IN (${LARGE_OBJECT_OIDS})`,
+  });
+}
+
+/** Everything in the database. */
+export async function readAllRelations(
+  client: InternalClient,
+  databaseOid: number,
+): Promise<readonly CopiedRelation[]> {
+  return readRelations(client, { databaseOid, where: 'NOT c.relisshared' });
+}
+
+export async function hasSchema(client: InternalClient, name: string): Promise<boolean> {
+  return (await client.query('SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1', [name])).length > 0;
+}
+
+/** Tables, views and sequences that a pattern names. */
+export async function readNamed(
+  client: InternalClient,
+  { schema, name }: RelationPattern,
+): Promise<readonly string[]> {
+  const rows = await client.query(
+    `SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relkind IN ('r', 'p', 'm', 'v', 'f', 'S') AND c.relpersistence <> 't' AND ${TENANTS}
+        AND ($1::text IS NULL OR n.nspname = $1) AND ($2::text IS NULL OR c.relname = $2)`,
+    [schema, name],
+  );
+  return rows.map((row) => required(row['oid'], 'oid of a relation'));
+}
+
+/** Relations with all that belongs to them: partitions, sequences that they own, toast, indexes. */
+export async function readWithParts(
+  client: InternalClient,
+  options: { databaseOid: number; oids: readonly string[] },
+): Promise<readonly CopiedRelation[]> {
+  const { databaseOid, oids } = options;
+  return readRelations(client, {
+    databaseOid,
+    parameters: [`{${oids.join(',')}}`],
+    with: `WITH RECURSIVE tree AS (
+        SELECT oid FROM pg_catalog.pg_class WHERE oid = ANY ($1::oid[])
+        UNION SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
+          JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid AND p.relispartition
+      ), owned AS (
+        SELECT oid FROM tree UNION SELECT s.oid FROM tree JOIN pg_catalog.pg_depend d
+          ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = tree.oid
+            AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
+          JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+      ), whole AS (
+        SELECT oid FROM owned UNION SELECT t.reltoastrelid FROM owned JOIN pg_catalog.pg_class t USING (oid)
+          WHERE t.reltoastrelid <> 0
+      )`,
+    where: `c.oid IN (SELECT oid FROM whole)
+      OR c.oid IN (SELECT x.indexrelid FROM pg_catalog.pg_index x JOIN whole ON whole.oid = x.indrelid)`,
+  });
+}
+
+async function readRelations(
+  client: InternalClient,
+  options: { databaseOid: number; with?: string; where: string; parameters?: readonly string[] },
+): Promise<readonly CopiedRelation[]> {
+  const { databaseOid, where, parameters = [] } = options;
+  const rows = await client.query(
+    `${options.with ?? ''} SELECT c.oid, pg_catalog.pg_relation_filenode(c.oid) AS filenode, c.relpersistence AS persistence
+      FROM pg_catalog.pg_class c WHERE c.relpersistence <> 't' AND (${where}) AND pg_catalog.pg_relation_filenode(c.oid) <> 0`,
+    parameters,
+  );
+  return rows.map((row) => relationOf(row, databaseOid));
+}
+
+function relationOf(row: Row, databaseOid: number): CopiedRelation {
+  const filenode = Number(required(row['filenode'], 'file of a relation'));
+  const fork = row['persistence'] === 'u' ? 'init' : 'main';
+  return { oid: required(row['oid'], 'oid of a relation'), fork: { databaseOid, filenode, fork } };
+}
