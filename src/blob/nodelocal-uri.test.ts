@@ -52,7 +52,6 @@ test('refuses everything else, saying what is possible', async () => {
     '/tmp/x': ['parameter_invalid', /not a URI/],
     'ftp://host/x': ['parameter_invalid', /unknown storage scheme/],
     'https://host/x?token=secret': ['feature_not_supported', /https/],
-    's3://bucket/x?AWS_SECRET_ACCESS_KEY=secret': ['feature_not_supported', /s3/],
     'userfile:///x': ['feature_not_supported', /userfile/],
     'external://x': ['feature_not_supported', /external/],
   };

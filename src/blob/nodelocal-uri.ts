@@ -3,11 +3,11 @@ import { dirname, join, sep } from 'node:path';
 import { errnoOf, InputError } from '../base/index.ts';
 import { keyPartProblem } from './blob-key.ts';
 
-/** Schemes that storage can be named by; extended when a driver is added. */
-const AVAILABLE_SCHEMES = ['nodelocal'] as const;
+/** Schemes that storage can be named by. */
+const AVAILABLE_SCHEMES = ['nodelocal', 's3', 'gs', 'azure-blob', 'azure-storage', 'external'] as const;
 const HTTP_SCHEMES = ['http', 'https', 'file-http', 'file-https'];
-/** Schemes of the statement's grammar that are storage but have no driver here. */
-const OTHER_SCHEMES = ['s3', 'gs', 'azure', 'azure-blob', 'azure-storage', 'userfile', 'external'];
+/** Schemes that are storage but no folder of the node. */
+const OTHER_SCHEMES = ['userfile', 'external'];
 
 export interface NodelocalLocation {
   /** As users write it, in its normal form; it carries no secret. */

@@ -88,10 +88,11 @@ export interface ServiceOptions {
   readonly azurePartsAtOnce: number;
 }
 
-/** Opens it. The client library, which is large, is loaded at the first use of its service. */
-export async function openService(location: ServiceLocation, options: ServiceOptions): Promise<BlobStore> {
-  const service = await openObjectService(location, options);
-  return serviceBlobStore({ service, folder: location.folder, patience: options.patience });
+/** The objects there. The client library, which is large, is loaded at the first use. */
+export function serviceStore(location: ServiceLocation, options: ServiceOptions): BlobStore {
+  const { displayUri, patience } = options;
+  const open = () => openObjectService(location, options);
+  return serviceBlobStore({ displayUri, folder: location.folder, patience, open });
 }
 
 async function openObjectService(location: ServiceLocation, options: ServiceOptions): Promise<ObjectService> {

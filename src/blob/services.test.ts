@@ -1,7 +1,7 @@
 /** Drivers of storage services against servers that speak the real protocols. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock, Timestamp } from '../base/index.ts';
 import { startAzurite, type StorageServer } from '../../test/harness/azurite.ts';
@@ -9,7 +9,7 @@ import { skipWithout } from '../../test/harness/programs.ts';
 import { type S3Server, startRadosGateway } from '../../test/harness/radosgw.ts';
 import type { BlobStore } from './blob-store.ts';
 import { describeBlobStore } from './conformance.ts';
-import { openService, parseServiceUri, serviceDisplayUri } from './service-location.ts';
+import { parseServiceUri, serviceDisplayUri, serviceStore } from './service-location.ts';
 
 const clock: Clock = {
   now: () => (BigInt(Date.now()) * 1000n) as Timestamp,
@@ -19,10 +19,10 @@ const clock: Clock = {
 const rng = { bytes: (length: number) => new Uint8Array(randomBytes(length)) };
 const patience = { clock, rng, operationMs: 60_000, attemptMs: 30_000 };
 
-async function open(uri: string): Promise<BlobStore> {
+function open(uri: string): BlobStore {
   const location = parseServiceUri(uri);
   assert.ok(location !== undefined);
-  return openService(location, { displayUri: serviceDisplayUri(location), patience, azurePartsAtOnce: 1 });
+  return serviceStore(location, { displayUri: serviceDisplayUri(location), patience, azurePartsAtOnce: 1 });
 }
 
 describe('Azure', () => {
@@ -31,7 +31,7 @@ describe('Azure', () => {
     server = await startAzurite();
   });
   after(() => server[Symbol.asyncDispose]());
-  describeBlobStore('azure', () => open(server.newUri()));
+  describeBlobStore('azure', async () => open(server.newUri()));
 });
 
 describe('S3', { skip: skipWithout('radosgw') }, () => {
@@ -40,5 +40,5 @@ describe('S3', { skip: skipWithout('radosgw') }, () => {
     server = await startRadosGateway();
   });
   after(() => server[Symbol.asyncDispose]());
-  describeBlobStore('s3', () => open(server.newUri()));
+  describeBlobStore('s3', async () => open(server.newUri()));
 });

@@ -116,7 +116,8 @@ function parseParameters(query: string, scheme: StorageScheme): ReadonlyMap<stri
     const equals = parameter.indexOf('=');
     const name = equals === -1 ? parameter : parameter.slice(0, equals);
     const value = decode(equals === -1 ? '' : parameter.slice(equals + 1));
-    if (!known.has(name)) unknown.push(/^[A-Za-z0-9_]{1,60}$/.test(name) ? name : 'redacted');
+    // What is no plain name with a value may be a piece of a secret that should have been escaped.
+    if (!known.has(name)) unknown.push(/^[A-Za-z_]{1,40}=/.test(parameter) ? name : 'redacted');
     else if (value === undefined)
       throw invalidUri(scheme, `${name} has a malformed escape`, 'write a "%" as %25');
     else if (found.has(name)) throw invalidUri(scheme, `${name} is given twice`, 'give it once');

@@ -10,12 +10,15 @@ import {
 } from '../catalog/index.ts';
 import { JobRunner, type JobType, Scheduler, backupJobType, restoreJobType } from '../jobs/index.ts';
 import { publishDependencies } from './backup-moment.ts';
+import { StreamCatalog } from '../replication/index.ts';
 import { captureSource } from './capture-source.ts';
 import { BackupPaths } from './collection.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { scheduleHistory } from './schedule-history.ts';
 import { startScheduledBackup } from './scheduled-backup.ts';
 import { ServiceGates } from './service-gate.ts';
+import { createConsumer, ingestionJobType } from './replication-consumer.ts';
+import { Producers, producerJobType } from './replication-producer.ts';
 import { Services } from './services.ts';
 import { Settings } from './settings.ts';
 import { executeStatement } from './statements.ts';
@@ -41,6 +44,7 @@ export async function buildCore(
     { signal },
   );
   const catalog = await PostgresVirtualClusterCatalog.open({ database: system, clock, signal });
+  const streams = await StreamCatalog.open({ database: system, signal });
   const settings = new Settings({ catalog, clock });
   await settings.load(SYSTEM_VIRTUAL_CLUSTER_ID, { database: system, signal });
   const gates = new ServiceGates({ clock });
@@ -49,10 +53,14 @@ export async function buildCore(
     resolveStorage(options, {
       database: services.instanceOf(requireRecord({ catalog }, virtualClusterId)),
       uri,
+      virtualClusterId,
+      settings,
       signal: stopping,
     });
   // Job types and services need each other: a restore takes a service over, a service takes up jobs.
   const types = [
+    producerJobType(() => core),
+    ingestionJobType(() => core),
     ...timelineJobTypes(options, () => core),
     ...jobTypes(options, {
       catalog,
@@ -108,6 +116,9 @@ export async function buildCore(
     signal: stopping,
     resolveCollection,
     backupPaths: new BackupPaths(),
+    streams,
+    consumer: createConsumer(options, streams, () => core),
+    producers: new Producers(),
     answer: (statement, context) => executeStatement(core, statement, context),
   };
   return core;

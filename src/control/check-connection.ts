@@ -1,9 +1,9 @@
 /** CHECK EXTERNAL CONNECTION, and the short check of a storage location before it is given a name. */
 import { AppError, InputError, isAppError, toError } from '../base/index.ts';
-import { type BlobKey, type BlobStore, nodelocalBlobStore, parseBlobKey, readBlob } from '../blob/index.ts';
+import { type BlobKey, type BlobStore, parseBlobKey, readBlob } from '../blob/index.ts';
 import { type SettingType, decodeSettingValue, parseSettingInput, printByteSize } from '../catalog/index.ts';
 import type { Option, Statement } from '../sql/index.ts';
-import type { CollectionLocation } from '../timeline/index.ts';
+import { type CollectionLocation, openCollectionStore } from '../timeline/index.ts';
 import { openCollection } from './collection.ts';
 import type { Core } from './core.ts';
 import { type UseCase, boolCell, columnsOf, rowsResult } from './use-case.ts';
@@ -52,7 +52,10 @@ export async function probeStorage(
       throw new AppError('io', `${store.displayUri} does not list what was written`);
     }
   } finally {
-    await store.delete(key, { signal: core.signal });
+    await store.delete(key, { signal: core.signal }).catch((error: unknown) => {
+      // Backups need no right to delete: in a locked bucket the small object stays.
+      if (!isAppError(error, 'storage_refused')) throw error;
+    });
   }
 }
 
@@ -154,7 +157,7 @@ async function isListed(store: BlobStore, key: BlobKey, signal: AbortSignal): Pr
 }
 
 function storeOf(core: Core, location: CollectionLocation): BlobStore {
-  return nodelocalBlobStore({ ...location, rng: core.options.rng });
+  return openCollectionStore(location, core.options);
 }
 
 function probeKey(core: Core): BlobKey {

@@ -1,18 +1,20 @@
 /** What the URI of an external connection may be. Its text holds secrets, so no message repeats more than its scheme. */
 import { InputError } from '../base/index.ts';
+import { parseServiceUri } from '../blob/index.ts';
 import type { ConnectionType } from '../catalog/index.ts';
 import { REDACTED } from '../sql/index.ts';
 import { notAvailable } from './values.ts';
 
-export type ConnectionDriver = 'nodelocal' | 'userfile' | 'postgresql';
+/** `service` is storage that is reached over the network. */
+export type ConnectionDriver = 'nodelocal' | 'service' | 'userfile' | 'postgresql';
 
 export interface ConnectionTarget {
   readonly driver: ConnectionDriver;
   readonly type: ConnectionType;
 }
 
-const AVAILABLE = 'available: nodelocal://, userfile://, postgresql://';
-const CLOUD_SCHEMES = ['s3', 'gs', 'azure', 'azure-blob', 'azure-storage'];
+const AVAILABLE =
+  'available: nodelocal://, s3://, gs://, azure-blob://, azure-storage://, userfile://, postgresql://';
 const KMS_SCHEMES = ['aws-kms', 'gcp-kms', 'azure-kms', 'aws', 'gs-kms'];
 const URI_LENGTH_MAX = 8192;
 
@@ -39,6 +41,7 @@ export function parseConnectionUri(uri: string): ConnectionTarget {
   if (scheme === undefined || uri.length > URI_LENGTH_MAX || /[\s\0]/.test(uri)) {
     throw invalid('it is not a URI', 'write it as scheme://host/path?PARAMETER=value');
   }
+  if (parseServiceUri(uri) !== undefined) return { driver: 'service', type: 'STORAGE' };
   switch (scheme) {
     case 'nodelocal':
       return { driver: 'nodelocal', type: 'STORAGE' };
@@ -57,7 +60,6 @@ export function parseConnectionUri(uri: string): ConnectionTarget {
 }
 
 function refused(scheme: string): InputError {
-  if (CLOUD_SCHEMES.includes(scheme)) return notAvailable(`storage ${scheme}://`, AVAILABLE);
   if (KMS_SCHEMES.includes(scheme)) return notAvailable(`key management ${scheme}://`, AVAILABLE);
   return new InputError(
     'parameter_invalid',

@@ -8,14 +8,17 @@ import type {
   ClusterKey,
   CollectionLocation,
   CollectionReader,
+  ReceiveWorker,
   TimelineReader,
   TimelineWorker,
   VaultHost,
   VerifyWorker,
 } from '../timeline/index.ts';
+import type { Consumer, StreamCatalog } from '../replication/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { BackupPaths } from './collection.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
+import type { Producers } from './replication-producer.ts';
 import type { ServiceGates } from './service-gate.ts';
 import type { Services } from './services.ts';
 import type { Settings } from './settings.ts';
@@ -33,6 +36,7 @@ export interface ControlOptions {
   readonly instanceHost: InstanceHost;
   readonly bulkWorker: BulkWorker;
   readonly collectionReader: CollectionReader;
+  readonly receiver: ReceiveWorker;
   /** Left out on a node that keeps no timelines. */
   readonly timeline?: TimelineParts;
   readonly clock: Clock;
@@ -43,6 +47,8 @@ export interface ControlOptions {
   readonly cluster: { readonly id: string; readonly key: ClusterKey };
   /** Where `nodelocal://` leads; null when the operator has closed it. */
   readonly externalDirectory: string | null;
+  /** True when storage may not be reached with the node's own credentials. */
+  readonly implicitCredentialsDisabled: boolean;
 }
 
 export interface Core {
@@ -65,6 +71,10 @@ export interface Core {
     uri: string,
   ) => Promise<CollectionLocation>;
   readonly backupPaths: BackupPaths;
+  /** Streams of which this physical cluster is the consumer, and what carries them; and those of which it is the producer. */
+  readonly streams: StreamCatalog;
+  readonly consumer: Consumer;
+  readonly producers: Producers;
   /** Carries out a statement that stands in a query of the client's. */
   readonly answer: (statement: Statement, context: ExecuteContext) => Promise<StatementResult>;
 }

@@ -12,7 +12,7 @@ import {
 } from '../catalog/index.ts';
 import { type Statement, type Value, printStatement, redactUri } from '../sql/index.ts';
 import { probeStorage } from './check-connection.ts';
-import { requireNodelocal } from './collection.ts';
+import { requireLocationAccess } from './collection.ts';
 import { requireConnection, requireConnectionPrivilege } from './connection-access.ts';
 import { parseConnectionUri } from './connection-uri.ts';
 import type { ExecuteContext } from './contract.ts';
@@ -171,9 +171,9 @@ async function admitUri(
 ): Promise<{ readonly type: ConnectionType; readonly uri: string }> {
   const uri = textValue(value, 'the URI of an external connection');
   const { driver, type } = parseConnectionUri(uri);
-  if (driver === 'nodelocal') {
+  if (driver === 'nodelocal' || driver === 'service') {
     const location = await core.resolveCollection(context.session.virtualClusterId, uri);
-    await requireNodelocal(core, context);
+    await requireLocationAccess(core, context, location);
     await probeStorage(core, location, context);
   }
   return { type, uri };

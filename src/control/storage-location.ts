@@ -1,10 +1,16 @@
-/** Where a storage URI leads: to a folder of this node, directly or by the name of an external connection. */
-import { InputError } from '../base/index.ts';
-import { resolveNodelocalUri } from '../blob/index.ts';
+/** Where a storage URI leads: to a folder of this node or of a service, directly or by the name of an external connection. */
+import { InputError, type VirtualClusterId } from '../base/index.ts';
+import {
+  parseServiceUri,
+  resolveNodelocalUri,
+  serviceDisplayUri,
+  usesNodeCredentials,
+} from '../blob/index.ts';
 import { type SystemDatabase, readConnection } from '../catalog/index.ts';
-import type { CollectionLocation } from '../timeline/index.ts';
+import type { CollectionLocation, FolderLocation, ServiceCollection } from '../timeline/index.ts';
 import type { ControlOptions } from './core.ts';
 import { parseConnectionUri } from './connection-uri.ts';
+import type { Settings } from './settings.ts';
 import { notAvailable } from './values.ts';
 
 export interface ConnectionReference {
@@ -43,17 +49,31 @@ export function withPath(uri: string, path: string): string {
   return `${base.replace(/\/+$/, '')}${path}${query}`;
 }
 
+/** What a node lets its virtual clusters reach. */
+export type StorageOptions = Pick<
+  ControlOptions,
+  'externalDirectory' | 'nodeId' | 'implicitCredentialsDisabled'
+>;
+
+export interface StorageQuestion {
+  readonly database: SystemDatabase;
+  readonly uri: string;
+  readonly virtualClusterId: VirtualClusterId;
+  readonly settings: Pick<Settings, 'integer'>;
+  readonly signal: AbortSignal;
+}
+
 /**
  * @throws InputError `object_not_found` for an external connection that is not there, `parameter_invalid`,
  * `feature_not_supported`
  */
 export async function resolveStorage(
-  options: Pick<ControlOptions, 'externalDirectory' | 'nodeId'>,
-  location: { database: SystemDatabase; uri: string; signal: AbortSignal },
+  options: StorageOptions,
+  question: StorageQuestion,
 ): Promise<CollectionLocation> {
-  const { database, uri, signal } = location;
+  const { database, uri, signal } = question;
   const reference = parseExternalUri(uri);
-  if (reference === undefined) return resolveNodelocal(options, uri);
+  if (reference === undefined) return resolvePlain(options, question);
   const { name, path } = reference;
   const connection = await database.withSystemClient((client) => readConnection(client, name), { signal });
   if (connection === undefined) {
@@ -62,20 +82,49 @@ export async function resolveStorage(
     });
   }
   const { driver } = parseConnectionUri(connection.uri);
-  if (driver !== 'nodelocal') {
+  if (driver !== 'nodelocal' && driver !== 'service') {
     throw notAvailable(
       `storage in external connection "${name}", which leads to ${driver}://,`,
-      'available: nodelocal://',
+      'available: nodelocal://, s3://, gs://, azure-blob://',
     );
   }
-  const { directory } = await resolveNodelocal(options, withPath(connection.uri, path));
-  return { displayUri: `external://${encodeURIComponent(name)}${path.replace(/\/+$/, '')}`, directory };
+  const found = await resolvePlain(options, { ...question, uri: withPath(connection.uri, path) });
+  return { ...found, displayUri: `external://${encodeURIComponent(name)}${path.replace(/\/+$/, '')}` };
+}
+
+function resolvePlain(
+  options: StorageOptions,
+  question: StorageQuestion,
+): Promise<CollectionLocation> | CollectionLocation {
+  return resolveService(options, question) ?? resolveNodelocal(options, question.uri);
+}
+
+function resolveService(
+  options: StorageOptions,
+  { uri, virtualClusterId, settings }: StorageQuestion,
+): ServiceCollection | undefined {
+  const service = parseServiceUri(uri);
+  if (service === undefined) return undefined;
+  if (options.implicitCredentialsDisabled && usesNodeCredentials(service)) {
+    throw new InputError('feature_not_supported', 'implicit credentials are disabled on this node', {
+      hint: 'give the credentials in the URI (AUTH=specified), or start the node without --external-io-disable-implicit-credentials',
+    });
+  }
+  const timeoutUs = settings.integer(virtualClusterId, 'cloudstorage.timeout');
+  return {
+    displayUri: serviceDisplayUri(service),
+    service,
+    timeoutMs: Number(timeoutUs / 1000n),
+    azurePartsAtOnce: Number(
+      settings.integer(virtualClusterId, 'cloudstorage.azure.concurrent_upload_buffers'),
+    ),
+  };
 }
 
 async function resolveNodelocal(
-  { externalDirectory, nodeId }: Pick<ControlOptions, 'externalDirectory' | 'nodeId'>,
+  { externalDirectory, nodeId }: StorageOptions,
   uri: string,
-): Promise<CollectionLocation> {
+): Promise<FolderLocation> {
   if (externalDirectory !== null) return resolveNodelocalUri({ uri, externalDirectory, nodeId });
   const hint = 'start the node with another --external-io-dir';
   throw new InputError('feature_not_supported', 'nodelocal:// is disabled on this node', { hint });

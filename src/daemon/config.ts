@@ -33,6 +33,8 @@ export interface DaemonConfig {
   /** `bin` and `lib` of a distribution's PostgreSQL 18 instead of the one that comes with Atoll. */
   readonly postgres18Directory: string | undefined;
   readonly externalDirectory: ExternalDirectory;
+  /** True when storage may not be reached with the node's own credentials. */
+  readonly implicitCredentialsDisabled: boolean;
   /** Processes that relay traffic beside the daemon; 0 relays in the daemon. */
   readonly relayProcesses: number;
   /** Log entries of this severity and above also go to standard error. */

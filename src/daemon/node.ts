@@ -22,6 +22,7 @@ import {
   createCaptureWorker,
   createCollectionReader,
   createPointWorker,
+  createReceiveWorker,
   createTimelineReader,
   createVerifyWorker,
   openVaultHost,
@@ -105,6 +106,7 @@ export class Node implements AsyncDisposable {
         instanceHost: host,
         bulkWorker: createBulkWorker({ clock, logger }),
         collectionReader: createCollectionReader({ rng }),
+        receiver: createReceiveWorker({ clock, logger }),
         timeline: {
           vault,
           reader: createTimelineReader({ rng, vault }),
@@ -117,6 +119,7 @@ export class Node implements AsyncDisposable {
         nodeId: NODE_ID,
         cluster: { id: host.clusterId, key: host.clusterKey },
         externalDirectory: await openExternalDirectory(host.storeDirectory, config),
+        implicitCredentialsDisabled: config.implicitCredentialsDisabled,
       });
       const node = new Node(environment, { host, control, vault });
       await node.#listen();

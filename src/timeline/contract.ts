@@ -3,6 +3,7 @@
  * is declared here is what jobs and statements see.
  */
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
+import type { ServiceLocation } from '../blob/index.ts';
 import type { ClusterKey } from '../keys/index.ts';
 import type { ImageCoverage, ImagePart } from './part/contract.ts';
 
@@ -22,12 +23,25 @@ export interface CaptureSource {
   readonly engineMajor: number;
 }
 
-/** An opened collection: a folder of object storage. In this version always a folder of the node. */
-export interface CollectionLocation {
+/** An opened collection: a folder of the node, or of a storage service. */
+export type CollectionLocation = FolderLocation | ServiceCollection;
+
+export interface FolderLocation {
   /** The URI as users see it, secrets redacted; used in messages. */
   readonly displayUri: string;
   /** Absolute path of the collection's folder, already checked to lie inside the external directory. */
   readonly directory: string;
+}
+
+export interface ServiceCollection {
+  /** The URI as users see it, secrets left out; used in messages. */
+  readonly displayUri: string;
+  /** Holds secrets; handed to workers over their private channel only. */
+  readonly service: ServiceLocation;
+  /** How long one operation is tried, in milliseconds: setting `cloudstorage.timeout`. */
+  readonly timeoutMs: number;
+  /** Setting `cloudstorage.azure.concurrent_upload_buffers`. */
+  readonly azurePartsAtOnce: number;
 }
 
 export interface BackupProgress {

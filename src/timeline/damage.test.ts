@@ -7,7 +7,7 @@ import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
 import { filesBelow } from '../../test/harness/oracle.ts';
 import { type ErrorCode, isAppError } from '../base/index.ts';
 import { clusterKeyOf } from '../keys/index.ts';
-import type { BackupSummary, CollectionLocation } from './contract.ts';
+import type { BackupSummary, FolderLocation } from './contract.ts';
 
 const ROOT = { user: 'root', database: 'defaultdb' };
 
@@ -34,7 +34,7 @@ describe('a stored backup', () => {
   async function damaged(
     file: string,
     change: (path: string) => Promise<void>,
-  ): Promise<{ collection: CollectionLocation; subdirectory: string }> {
+  ): Promise<{ collection: FolderLocation; subdirectory: string }> {
     const collection = rig.newCollection(`copy-${copies++}`);
     await cp(rig.collection.directory, collection.directory, { recursive: true });
     await change(join(collection.directory, file));
@@ -42,7 +42,7 @@ describe('a stored backup', () => {
   }
 
   async function assertRefused(
-    backup: { collection: CollectionLocation; subdirectory: string; key?: ReturnType<typeof clusterKeyOf> },
+    backup: { collection: FolderLocation; subdirectory: string; key?: ReturnType<typeof clusterKeyOf> },
     { code, name }: { code: ErrorCode; name: string },
   ): Promise<void> {
     await assert.rejects(rig.materialize(target, backup), (error) => {

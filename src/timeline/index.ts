@@ -3,6 +3,7 @@ export {
   formatIncrementalSubdirectory,
   normalizeSubdirectory,
 } from './collection/layout.ts';
+export { openCollection as openCollectionStore } from './collection/open.ts';
 export { createCollectionReader } from './collection/reader.ts';
 export type * from './contract.ts';
 export type * from './store-contract.ts';
@@ -33,3 +34,6 @@ export { VAULT_FAULT_POINTS } from './worker/fault-point.ts';
 export { removeTimelineStore } from './store/remove-store.ts';
 export { createTimelineRetention, type RetentionRequest, type TimelineRetention } from './retention/keep.ts';
 export type { Removal, RetentionPlan } from './retention/plan.ts';
+export type * from './logical/contract.ts';
+export { OBJECTS_FAULT_POINTS } from './worker/fault-point.ts';
+export { createLogicalWorker } from './worker/logical-worker.ts';

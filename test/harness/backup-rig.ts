@@ -11,6 +11,7 @@ import {
   type CaptureBaseRequest,
   type CaptureBaseResult,
   type CollectionLocation,
+  type FolderLocation,
   createBulkWorker,
   createCaptureWorker,
   createCollectionReader,
@@ -46,7 +47,7 @@ export interface BaseVariation
 export class BackupRig implements AsyncDisposable {
   readonly store: TestStore;
   readonly source: Instance;
-  readonly collection: CollectionLocation;
+  readonly collection: FolderLocation;
   readonly reader = createCollectionReader({ rng: systemRng() });
   readonly worker;
   readonly capturer;
@@ -76,7 +77,7 @@ export class BackupRig implements AsyncDisposable {
     return clusterKeyOf(this.store.host.clusterKey.secret);
   }
 
-  newCollection(name: string): CollectionLocation {
+  newCollection(name: string): FolderLocation {
     return { displayUri: `nodelocal://1/${name}`, directory: join(this.store.directory, 'extern', name) };
   }
 
@@ -113,7 +114,7 @@ export class BackupRig implements AsyncDisposable {
   }
 
   /** The bases of the timeline, as a collection. */
-  get bases(): CollectionLocation {
+  get bases(): FolderLocation {
     return basesCollection(this.timeline);
   }
 

@@ -26,7 +26,7 @@ import { systemRng } from '../../src/daemon/rng.ts';
 import { type InstanceHost, type OpenInstanceHost, openInstanceHost } from '../../src/instance/index.ts';
 import { clusterKeyOf } from '../../src/keys/index.ts';
 import { parseStatement } from '../../src/sql/index.ts';
-import type { BulkWorker, CollectionReader } from '../../src/timeline/index.ts';
+import { type BulkWorker, type CollectionReader, createReceiveWorker } from '../../src/timeline/index.ts';
 import { scratchDirectory } from './scratch.ts';
 
 /** Keeps everything that is logged. */
@@ -198,12 +198,14 @@ export class TestControl implements AsyncDisposable {
       instanceHost: this.#options.cuts?.wrap(this.#host) ?? this.#host,
       bulkWorker: this.#options.bulkWorker,
       collectionReader: this.#options.collectionReader,
+      receiver: createReceiveWorker({ clock: systemClock(), logger: this.logger }),
       clock,
       rng,
       logger: this.logger,
       nodeId: 1,
       cluster: { id: this.#host.clusterId, key: clusterKeyOf(this.#host.clusterKey.secret) },
       externalDirectory: this.externalDirectory,
+      implicitCredentialsDisabled: false,
     });
     await this.#control.start({ signal: NEVER });
   }

@@ -10,25 +10,31 @@ import { type Patience, withPatience } from './patience.ts';
 
 const TOKEN_BYTES = 16;
 
-/** Objects below a prefix of a service's bucket. Closing it ends the connections. */
-export function serviceBlobStore(options: {
-  readonly service: ObjectService;
+export interface ServiceBlobStoreOptions {
+  /** Where it is, secrets left out. */
+  readonly displayUri: string;
   /** Empty, or a folder without slashes at its ends. */
   readonly folder: string;
   readonly patience: Patience;
-}): BlobStore {
+  /** Called at the first use: client libraries are large. */
+  readonly open: () => Promise<ObjectService>;
+}
+
+/** Objects below a prefix of a service's bucket. */
+export function serviceBlobStore(options: ServiceBlobStoreOptions): BlobStore {
   return new ServiceBlobStore(options);
 }
 
 class ServiceBlobStore implements BlobStore {
   readonly displayUri: string;
-  readonly #service: ObjectService;
+  readonly #open: () => Promise<ObjectService>;
   readonly #prefix: string;
   readonly #patience: Patience;
+  #service: Promise<ObjectService> | null = null;
 
-  constructor(options: { service: ObjectService; folder: string; patience: Patience }) {
-    this.displayUri = options.service.displayUri;
-    this.#service = options.service;
+  constructor(options: ServiceBlobStoreOptions) {
+    this.displayUri = options.displayUri;
+    this.#open = options.open;
     this.#prefix = options.folder === '' ? '' : `${options.folder}/`;
     this.#patience = options.patience;
   }
@@ -46,7 +52,8 @@ class ServiceBlobStore implements BlobStore {
   async beginUpload(key: BlobKey, { signal }: SignalOptions): Promise<BlobUpload> {
     throwIfAborted(signal);
     const object = { name: this.#nameOf(key), token: newToken(this.#patience.rng) };
-    return new PartWriter({ service: this.#service, patience: this.#patience, key, object, signal });
+    const service = await this.#opened();
+    return new PartWriter({ service, patience: this.#patience, key, object, signal });
   }
 
   async *get(
@@ -60,7 +67,7 @@ class ServiceBlobStore implements BlobStore {
 
   async size(key: BlobKey, options: SignalOptions): Promise<number | null> {
     const name = this.#nameOf(key);
-    const stored = await withPatience(this.#patience, options, (each) => this.#service.describe(name, each));
+    const stored = await this.#patiently(options, (service, each) => service.describe(name, each));
     return stored?.sizeBytes ?? null;
   }
 
@@ -72,8 +79,8 @@ class ServiceBlobStore implements BlobStore {
     let pageToken: string | null = null;
     do {
       const request = { prefix, shallow: !deep, pageToken };
-      const page: ListPage = await withPatience(this.#patience, { signal }, (options) =>
-        this.#service.listPage(request, options),
+      const page: ListPage = await this.#patiently({ signal }, (service, options) =>
+        service.listPage(request, options),
       );
       yield* this.#entriesOf(page);
       pageToken = page.nextPageToken;
@@ -82,12 +89,30 @@ class ServiceBlobStore implements BlobStore {
 
   async delete(key: BlobKey, options: SignalOptions): Promise<void> {
     const name = this.#nameOf(key);
-    await withPatience(this.#patience, options, (each) => this.#service.remove(name, each));
+    await this.#patiently(options, (service, each) => service.remove(name, each));
   }
 
   async discardUploads(folder: BlobKey | '', options: SignalOptions): Promise<void> {
     const prefix = folder === '' ? this.#prefix : `${this.#nameOf(folder)}/`;
-    await withPatience(this.#patience, options, (each) => this.#service.discardParts(prefix, each));
+    await this.#patiently(options, (service, each) => service.discardParts(prefix, each));
+  }
+
+  async #patiently<T>(
+    options: SignalOptions,
+    work: (service: ObjectService, options: SignalOptions) => Promise<T>,
+  ): Promise<T> {
+    throwIfAborted(options.signal);
+    const service = await this.#opened();
+    return withPatience(this.#patience, options, (each) => work(service, each));
+  }
+
+  /** Credentials that could not be found may be there the next time. */
+  #opened(): Promise<ObjectService> {
+    this.#service ??= this.#open().catch((error: unknown) => {
+      this.#service = null;
+      throw error;
+    });
+    return this.#service;
   }
 
   #nameOf(key: BlobKey): string {
@@ -103,11 +128,11 @@ class ServiceBlobStore implements BlobStore {
   /** All of a range. A body that was cut on its way is asked for again; an object that is too short is damaged. */
   async #fetch(key: BlobKey, range: BlobRange, options: SignalOptions): Promise<Uint8Array> {
     const name = this.#nameOf(key);
-    return withPatience(this.#patience, options, async (each) => {
-      const bytes = await this.#service.read({ name, range }, each);
+    return this.#patiently(options, async (service, each) => {
+      const bytes = await service.read({ name, range }, each);
       if (bytes.length === range.length) return bytes;
       const end = range.offset + range.length;
-      const size = (await this.#service.describe(name, each))?.sizeBytes ?? 0;
+      const size = (await service.describe(name, each))?.sizeBytes ?? 0;
       if (size < end) {
         throw new CorruptError(`${key} in ${this.displayUri} ends at byte ${size}, expected at least ${end}`);
       }

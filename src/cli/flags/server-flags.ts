@@ -92,6 +92,10 @@ export const SERVER_FLAGS = {
     parse: (text): ExternalDirectory =>
       text === 'disabled' ? { kind: 'disabled' } : { kind: 'directory', path: readPath(text) },
   }),
+  implicitCredentialsDisabled: switchFlag({
+    name: 'external-io-disable-implicit-credentials',
+    help: "Refuses storage addresses with AUTH=implicit, which are reached with the node's own credentials.",
+  }),
   relayProcesses: valueFlag({
     name: 'relay-processes',
     placeholder: 'COUNT',
@@ -139,6 +143,7 @@ export function toDaemonConfig(
     firstStart,
     postgres18Directory: flags.postgres18,
     externalDirectory: flags.externalDirectory ?? { kind: 'in_store' },
+    implicitCredentialsDisabled: flags.implicitCredentialsDisabled,
     relayProcesses: flags.relayProcesses,
     stderrFrom: flags.logToStderr === 'none' ? undefined : flags.logToStderr,
   };

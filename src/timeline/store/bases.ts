@@ -2,7 +2,7 @@ import { assert, type Rng, type Timestamp, timestampFromMs } from '../../base/in
 import type { BlobStore } from '../../blob/index.ts';
 import { formatBackupSubdirectory } from '../collection/layout.ts';
 import { openCollection } from '../collection/open.ts';
-import type { CollectionLocation } from '../contract.ts';
+import type { FolderLocation } from '../contract.ts';
 import type {
   BaseSummary,
   IncarnationRecord,
@@ -15,7 +15,7 @@ import { isOnTheWay, stretchesTo } from './lineage.ts';
 const HUNDREDTH_US = 10_000n;
 
 /** Bases lie in a folder as backups do in a collection. */
-export function basesCollection(location: TimelineStoreLocation): CollectionLocation {
+export function basesCollection(location: TimelineStoreLocation): FolderLocation {
   return {
     displayUri: `the timeline of virtual cluster ${location.virtualClusterId}`,
     directory: basesDirectory(location),
