@@ -63,6 +63,14 @@ export const restoreCommand = defineCommand({
       inEnvironment: false,
       help: 'Tells what would be restored, how much and how long, and writes nothing.',
     }),
+    owner: optionalFlag({
+      name: 'owner',
+      inEnvironment: false,
+      placeholder: 'USER',
+      defaultText: `who runs the command, for root ${USER_INSTEAD_OF_ROOT}`,
+      help: 'User of the operating system who may log in as any role.',
+      parse: (text) => text,
+    }),
     keyFile: optionalFlag({
       name: 'cluster-key-file',
       placeholder: 'FILE',
@@ -92,7 +100,7 @@ export const restoreCommand = defineCommand({
       asOf: flags.asOf ?? null,
       key: await readKey(keyFile),
       targetDirectory: to,
-      osUser: ownerName(),
+      osUser: flags.owner ?? ownerName(),
     };
     const clock = systemClock();
     const interrupted = new AbortController();
