@@ -24,6 +24,12 @@ export const DEFAULT_INSTANCE_SETTINGS: InstanceSettings = {
 const SUPERUSER_CONNECTIONS = 3;
 const READER_CONNECTIONS = 3;
 
+/**
+ * Places for transactions in doubt, of every instance alike: whatever was prepared in one can then be recovered in any other. See
+ * docs/decisions/0038-prepared-transactions.md.
+ */
+export const PREPARED_TRANSACTIONS = 20;
+
 /** Postgres wants at least this much, in bytes. */
 const SHARED_BUFFERS_BYTES_MIN = 128 * 1024;
 const CONNECTIONS_MAX = 10_000;
@@ -65,7 +71,7 @@ const FIXED: Readonly<Record<string, string>> = {
   huge_pages: 'off',
   superuser_reserved_connections: String(SUPERUSER_CONNECTIONS),
   reserved_connections: String(READER_CONNECTIONS),
-  max_prepared_transactions: '0',
+  max_prepared_transactions: String(PREPARED_TRANSACTIONS),
   autovacuum_worker_slots: '4',
   autovacuum_max_workers: '3',
   temp_file_limit: '10GB',

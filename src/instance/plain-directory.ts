@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import { formatLsn } from '../base/index.ts';
+import { PREPARED_TRANSACTIONS } from './configuration.ts';
 import type { RecoveryTarget } from './contract.ts';
 import { writeFileDurably } from './durable-files.ts';
 
@@ -50,7 +51,8 @@ function configurationText({ lsn, timelineId, logEndLsn = null }: RecoveryTarget
     '# A copy must never consume the slots of the original: raise this only after its subscriptions were looked at.',
     'max_logical_replication_workers = 0',
     'wal_level = logical',
-    'max_prepared_transactions = 0',
+    '# Those that were in doubt still are; the log may hold as many.',
+    `max_prepared_transactions = ${PREPARED_TRANSACTIONS}`,
     'shared_buffers = 128MB',
     "timezone = 'UTC'",
     "lc_messages = 'C'",

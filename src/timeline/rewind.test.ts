@@ -6,7 +6,16 @@ import type pg from 'pg';
 import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
 import { findDamage } from '../../test/harness/oracle.ts';
 import { TimelineRig } from '../../test/harness/timeline-rig.ts';
-import { Dice, digestDatabase, digestEveryWay, Workload } from '../../test/harness/workload.ts';
+import {
+  checkPatternCopy,
+  copiesOfPattern,
+  Dice,
+  digestDatabase,
+  digestEveryWay,
+  fillPattern,
+  findLosses,
+  Workload,
+} from '../../test/harness/workload.ts';
 import { isAppError, type IncarnationId, type Lsn, required } from '../base/index.ts';
 import type { Instance } from '../instance/index.ts';
 import type { TimelinePoint } from './index.ts';
@@ -62,6 +71,11 @@ describe(`a rewind in place, work of seed ${SEED}`, () => {
     for (const digest of await withTenant(instance, ROOT, digestEveryWay)) {
       assert.deepEqual(digest, seen.digest, `seed ${SEED}`);
     }
+    assert.deepEqual(await withTenant(instance, ROOT, findLosses), [], `seed ${SEED}`);
+    for (const database of copiesOfPattern(seen.digest)) {
+      const wrong = await withTenant(instance, { ...ROOT, database }, checkPatternCopy);
+      assert.deepEqual(wrong, [], `seed ${SEED}: database ${database}`);
+    }
     const { virtualClusterId } = instance.identity;
     const store = rig.rig.store.directory;
     assert.deepEqual(
@@ -77,6 +91,7 @@ describe(`a rewind in place, work of seed ${SEED}`, () => {
     const workload = new Workload({ seed: SEED });
     await withTenant(rig.source, ROOT, async (client) => {
       for (const statement of workload.begin()) await client.query(statement);
+      await withTenant(rig.source, { ...ROOT, database: 'pattern' }, fillPattern);
       await client.query(
         'CREATE TABLE still AS SELECT n, repeat(md5(n::text), 20) AS filler FROM generate_series(1, 20000) n',
       );

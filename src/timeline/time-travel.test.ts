@@ -5,9 +5,13 @@ import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
 import { findDamage } from '../../test/harness/oracle.ts';
 import { TimelineRig } from '../../test/harness/timeline-rig.ts';
 import {
+  checkPatternCopy,
+  copiesOfPattern,
   Dice,
   digestDatabase,
   digestEveryWay,
+  fillPattern,
+  findLosses,
   readCounter,
   SEQUENCE_LOGGED_AHEAD,
   Workload,
@@ -50,12 +54,17 @@ async function assertHolds(rig: TimelineRig, instance: Instance, seen: Seen): Pr
   const counter = await withTenant(instance, ROOT, readCounter);
   assert.ok(seen.counter <= counter && counter <= seen.counter + SEQUENCE_LOGGED_AHEAD, `seed ${SEED}`);
   const { virtualClusterId } = instance.identity;
-  const damage = await findDamage({
-    store: rig.rig.store.directory,
-    virtualClusterId,
-    database: 'defaultdb',
-  });
-  assert.deepEqual(damage, [], `seed ${SEED}`);
+  assert.deepEqual(await withTenant(instance, ROOT, findLosses), [], `seed ${SEED}`);
+  const copies = copiesOfPattern(seen.digest);
+  for (const database of copies) {
+    const wrong = await withTenant(instance, { ...ROOT, database }, checkPatternCopy);
+    assert.deepEqual(wrong, [], `seed ${SEED}: database ${database}`);
+  }
+  for (const database of ['defaultdb', ...copies]) {
+    const store = rig.rig.store.directory;
+    const damage = await findDamage({ store, virtualClusterId, database });
+    assert.deepEqual(damage, [], `seed ${SEED}: database ${database}`);
+  }
   await rig.verifyChecksums(instance);
 }
 
@@ -70,6 +79,7 @@ describe(`any moment of a timeline, work of seed ${SEED}`, () => {
     const dice = new Dice(SEED + 1);
     await withTenant(rig.source, ROOT, async (client) => {
       await runStep(client, workload.begin());
+      await withTenant(rig.source, { ...ROOT, database: 'pattern' }, fillPattern);
       beforeBase = await rig.position();
       let capture: Promise<CaptureBaseResult> | undefined = rig.captureBase();
       let first: CaptureBaseResult | undefined;

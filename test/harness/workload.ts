@@ -31,8 +31,14 @@ export class Dice {
   }
 }
 
+/** Copied whenever a database is made. */
+const PATTERN_DATABASE = 'pattern';
+const PATTERN_ROWS = 2000;
+const IN_DOUBT_MAX = 4;
+
 const INDEX_KINDS = [
   '(note)',
+  '(lower(note), id DESC)',
   'USING hash (id)',
   'USING gin (tags)',
   'USING gist (spot)',
@@ -46,6 +52,8 @@ export class Workload {
   readonly #dice: Dice;
   #tables: string[] = [];
   #databases: string[] = [];
+  /** Names of transactions that were prepared and not ended. */
+  #inDoubt: string[] = [];
   #next = 1;
 
   constructor({ seed }: { readonly seed: number }) {
@@ -56,10 +64,14 @@ export class Workload {
   begin(): readonly string[] {
     return [
       'CREATE SEQUENCE counter',
+      `CREATE DATABASE ${PATTERN_DATABASE}`,
       'CREATE TABLE grouped (id int, at int) PARTITION BY RANGE (id)',
       'CREATE TABLE grouped_low PARTITION OF grouped FOR VALUES FROM (0) TO (500)',
       'CREATE TABLE grouped_high PARTITION OF grouped FOR VALUES FROM (500) TO (1000)',
       'CREATE UNLOGGED TABLE forgotten (id int PRIMARY KEY)',
+      // Nothing else touches it: whoever is in doubt keeps locks.
+      'CREATE TABLE doubtful (id int, of text)',
+      'CREATE INDEX doubtful_id ON doubtful (id)',
       ...this.#createTable(),
       ...this.#createTable(),
       `CREATE MATERIALIZED VIEW extract AS SELECT id FROM ${this.#tables[0]}`,
@@ -104,6 +116,18 @@ export class Workload {
       () => ['SELECT lo_unlink(oid) FROM pg_largeobject_metadata LIMIT 1'],
       () => ['REFRESH MATERIALIZED VIEW extract'],
       () => [`INSERT INTO forgotten VALUES (${from}) ON CONFLICT DO NOTHING`],
+      () => ['ALTER TABLE forgotten SET LOGGED', 'CHECKPOINT', 'ALTER TABLE forgotten SET UNLOGGED'],
+      () => this.#cluster(table),
+      () => [
+        'BEGIN',
+        'ALTER TABLE grouped DETACH PARTITION grouped_high',
+        `INSERT INTO grouped_high VALUES (${500 + (from % 500)}, 0)`,
+        'ALTER TABLE grouped ATTACH PARTITION grouped_high FOR VALUES FROM (500) TO (1000)',
+        'COMMIT',
+      ],
+      () => this.#prepare(from),
+      () => this.#prepare(from),
+      () => this.#endPrepared(),
       () => ['CHECKPOINT'],
       () => this.#databaseStep(),
     ];
@@ -140,7 +164,39 @@ export class Workload {
     }
     const name = `base_${this.#next++}`;
     this.#databases = [...this.#databases, name];
-    return [`CREATE DATABASE ${name} STRATEGY ${this.#dice.pick(['file_copy', 'wal_log'])}`];
+    const strategy = this.#dice.pick(['file_copy', 'wal_log']);
+    return [`CREATE DATABASE ${name} TEMPLATE ${PATTERN_DATABASE} STRATEGY ${strategy}`];
+  }
+
+  #cluster(table: string): readonly string[] {
+    const index = `index_${this.#next++}`;
+    return [`CREATE INDEX ${index} ON ${table} (note)`, `CLUSTER ${table} USING ${index}`];
+  }
+
+  /** The name tells how many rows there are once it commits. */
+  #prepare(from: number): readonly string[] {
+    if (this.#inDoubt.length >= IN_DOUBT_MAX) return this.#endPrepared();
+    const rows = 2 * (1 + (from % 40));
+    const name = `doubt_${this.#next++}_${rows}`;
+    this.#inDoubt = [...this.#inDoubt, name];
+    return [
+      'BEGIN',
+      `INSERT INTO doubtful SELECT n, '${name}' FROM generate_series(1, ${2 * rows}) n`,
+      'SAVEPOINT half',
+      `DELETE FROM doubtful WHERE of = '${name}' AND id % 2 = 0`,
+      'SAVEPOINT rest',
+      `DELETE FROM doubtful WHERE of = '${name}'`,
+      'ROLLBACK TO rest',
+      `CREATE TABLE unborn_${this.#next++} AS SELECT n AS id FROM generate_series(1, ${rows}) n`,
+      `PREPARE TRANSACTION '${name}'`,
+    ];
+  }
+
+  #endPrepared(): readonly string[] {
+    const [name] = this.#inDoubt;
+    if (name === undefined) return ['CHECKPOINT'];
+    this.#inDoubt = this.#inDoubt.slice(1);
+    return [`${this.#dice.pick(['COMMIT', 'ROLLBACK'])} PREPARED '${name}'`];
   }
 }
 
@@ -158,6 +214,7 @@ export async function digestDatabase(client: pg.Client): Promise<readonly string
     const { rows } = await client.query<{ line: string }>(sql);
     lines.push(...rows.map(({ line }) => line));
   };
+  await add(`SELECT 'in doubt ' || gid AS line FROM pg_prepared_xacts ORDER BY 1`);
   await add(`SELECT 'database ' || datname AS line FROM pg_database ORDER BY 1`);
   await add(`
     SELECT format('%s %s %s %s', c.relkind, c.oid::regclass, c.relpersistence, coalesce(pg_get_indexdef(i.indexrelid), '')) AS line
@@ -198,6 +255,52 @@ export async function digestEveryWay(client: pg.Client): Promise<readonly (reado
   }
   await client.query('RESET ALL');
   return digests;
+}
+
+/** To be called once, in the database `pattern`: what its copies hold. */
+export async function fillPattern(client: pg.Client): Promise<void> {
+  await client.query(
+    `CREATE TABLE content AS SELECT n AS id, md5(n::text) AS note FROM generate_series(1, ${PATTERN_ROWS}) n`,
+  );
+  await client.query('CREATE INDEX content_id ON content (id)');
+}
+
+/** Names of the databases that were copied from `pattern`, as a digest tells them. */
+export function copiesOfPattern(digest: readonly string[]): readonly string[] {
+  return digest.flatMap((line) => /^database (base_\d+)$/.exec(line)?.[1] ?? []);
+}
+
+/** In a copy of `pattern`: one line for what is not as it should be. */
+export async function checkPatternCopy(client: pg.Client): Promise<readonly string[]> {
+  const { rows } = await client.query<{ rows: string; right: string }>(
+    'SELECT count(*) AS rows, count(*) FILTER (WHERE note = md5(id::text)) AS right FROM content WHERE id > 0',
+  );
+  const { rows: found, right } = rows[0] ?? { rows: '', right: '' };
+  const isWhole = Number(found) === PATTERN_ROWS && Number(right) === PATTERN_ROWS;
+  return isWhole ? [] : [`${found} rows, ${right} of them right`];
+}
+
+/**
+ * What can only be seen by changing the database, after it was recovered: unlogged tables are empty, and transactions in doubt
+ * commit to all that they had done. One line for each thing that is not so.
+ */
+export async function findLosses(client: pg.Client): Promise<readonly string[]> {
+  const losses: string[] = [];
+  const count = async (sql: string) => Number((await client.query<{ n: string }>(sql)).rows[0]?.n);
+  const { rows: unlogged } = await client.query<{ name: string }>(
+    `SELECT oid::regclass::text AS name FROM pg_class WHERE relkind = 'r' AND relpersistence = 'u'`,
+  );
+  for (const { name } of unlogged) {
+    if ((await count(`SELECT count(*) AS n FROM ${name}`)) !== 0) losses.push(`unlogged ${name} holds rows`);
+    await client.query(`INSERT INTO ${name} VALUES (-1)`);
+  }
+  const { rows: inDoubt } = await client.query<{ gid: string }>('SELECT gid FROM pg_prepared_xacts');
+  for (const { gid } of inDoubt) {
+    await client.query(`COMMIT PREPARED '${gid}'`);
+    const rows = await count(`SELECT count(*) AS n FROM doubtful WHERE of = '${gid}'`);
+    if (rows !== Number(gid.split('_')[2])) losses.push(`${gid} committed ${rows} rows`);
+  }
+  return losses;
 }
 
 /** Values that Postgres logs ahead: a copy of a sequence may be so much further on. */
