@@ -273,12 +273,15 @@ describe('BACKUP and RESTORE of a virtual cluster', () => {
       "BACKUP INTO 'nodelocal://1/x' WITH revision_history",
       "BACKUP INTO 'nodelocal://1/x' WITH encryption_passphrase = 'p'",
       "BACKUP INTO ('nodelocal://1/x', 'nodelocal://1/y')",
-      "BACKUP INTO 's3://bucket/x?AWS_SECRET_ACCESS_KEY=shh'",
       "RESTORE DATABASE bank FROM LATEST IN 'nodelocal://1/main'",
       "RESTORE SYSTEM USERS FROM LATEST IN 'nodelocal://1/main'",
       "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH schema_only",
       "SHOW BACKUP SCHEMAS FROM LATEST IN 'nodelocal://1/main'",
-      "SHOW BACKUP FROM LATEST IN 'nodelocal://1/main' WITH as_json",
+      "SHOW BACKUP FROM LATEST IN 'nodelocal://1/main' WITH privileges",
+      "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH schema_only, verify_backup_table_data",
+      "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH virtual_cluster_name = 'x'",
+      "BACKUP INTO 'nodelocal://1/x' WITH include_all_virtual_clusters",
+      "BACKUP INTO 'nodelocal://1/x' WITH verify",
     ];
     for (const text of refused) {
       const error = await test.refusal(text);
@@ -288,6 +291,23 @@ describe('BACKUP and RESTORE of a virtual cluster', () => {
     const system = await test.refusal("RESTORE FROM LATEST IN 'nodelocal://1/main'", SYSTEM);
     assert.equal(system.sqlstate, '0A000');
   });
+
+  for (const [options, message] of [
+    [
+      "new_db_name = 'other'",
+      'new_db_name can only be used for RESTORE DATABASE with a single target database',
+    ],
+    ["into_db = 'other'", 'into_db can only be used when running RESTORE TABLE'],
+    [
+      'verify_backup_table_data',
+      'to set the verify_backup_table_data option, the schema_only option must be set',
+    ],
+  ] as const) {
+    it(`refuse ${options} where everything is restored`, async () => {
+      const error = await test.refusal(`RESTORE FROM LATEST IN 'nodelocal://1/main' WITH ${options}`);
+      assert.deepEqual([error.sqlstate, error.message], ['22023', message]);
+    });
+  }
 
   it('keep to the rules of transactions', async () => {
     const inside = { transaction: 'in_transaction' } as const;
