@@ -95,6 +95,7 @@ describe('the catalog in a real database', () => {
   it('takes up a migration that died half way', async () => {
     await execute("delete from public.migrations where migration_set = 'control_plane'");
     await execute('drop table public.timeline_checks, public.timeline_verify');
+    await execute('drop table if exists public.replication_streams, public.virtual_cluster_suspension');
     await execute('drop table public.virtual_cluster_capabilities, public.virtual_cluster_settings');
     await execute(
       'drop table public.virtual_clusters, public.control_plane; drop index public.jobs_by_target',

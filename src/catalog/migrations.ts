@@ -33,10 +33,15 @@ export const SYSTEM_PRIVILEGE_ROLES = {
 } as const;
 
 /**
- * Roles as which people of the system VC are served in another virtual cluster: with everything an admin may do there, and with nothing
- * but Atoll's own tables to read. Nobody can log in as them by name, or become one of them.
+ * Roles as which people of the system VC are served in another virtual cluster: with everything an admin may do there, with nothing
+ * but Atoll's own tables to read, and with nothing but its log and its files to follow. Nobody can log in as them by name, or become one of
+ * them.
  */
-export const AUTHORITY_ROLES = { admin: 'atoll_operator', observer: 'atoll_observer' } as const;
+export const AUTHORITY_ROLES = {
+  admin: 'atoll_operator',
+  observer: 'atoll_observer',
+  replicator: 'atoll_replicator',
+} as const;
 
 export type SystemPrivilege = keyof typeof SYSTEM_PRIVILEGE_ROLES;
 
@@ -163,7 +168,8 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
           is_grantable boolean not null,
           primary key (connection_name, grantee, privilege)
         )`,
-        ...Object.values(AUTHORITY_ROLES).map(createAuthorityRole),
+        createAuthorityRole(AUTHORITY_ROLES.admin),
+        createAuthorityRole(AUTHORITY_ROLES.observer),
         `grant admin to ${AUTHORITY_ROLES.admin}`,
         `grant ${OBSERVER_PRIVILEGES.map((name) => SYSTEM_PRIVILEGE_ROLES[name]).join(', ')} to ${AUTHORITY_ROLES.observer}`,
         `grant connect on database system to ${AUTHORITY_ROLES.observer}`,
@@ -203,6 +209,14 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
       version: 6,
       name: 'databases of schedules',
       sql: ["alter table public.scheduled_jobs add column database_name text not null default 'defaultdb'"],
+    },
+    {
+      version: 7,
+      name: 'whom consumers of replication streams are served as',
+      sql: [
+        createAuthorityRole(AUTHORITY_ROLES.replicator),
+        `alter role ${AUTHORITY_ROLES.replicator} replication`,
+      ],
     },
   ],
   control_plane: [
@@ -266,6 +280,36 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
           read_bytes int8 not null,
           all_bytes int8 not null,
           damage jsonb not null
+        )`,
+      ],
+    },
+    {
+      version: 4,
+      name: 'replication streams',
+      sql: [
+        // Their URIs hold secrets: nobody but the superuser reads them.
+        `create table public.replication_streams (
+          virtual_cluster_id int8 primary key references public.virtual_clusters on delete cascade,
+          source_name text not null,
+          source_uri text not null,
+          job_id int8,
+          state jsonb not null,
+          terms jsonb not null,
+          divergence jsonb,
+          retained_time timestamptz,
+          replicated_time timestamptz
+        )`,
+      ],
+    },
+    {
+      version: 5,
+      name: 'suspension of idle virtual clusters',
+      sql: [
+        `create table public.virtual_cluster_suspension (
+          virtual_cluster_id int8 primary key references public.virtual_clusters on delete cascade,
+          after_us int8 not null check (after_us > 0),
+          suspended timestamptz,
+          wake_at timestamptz
         )`,
       ],
     },

@@ -7,6 +7,7 @@ import { AppError, InputError, Mutex } from '../base/index.ts';
 import type { CapabilitySet } from './capabilities.ts';
 import { type SqlClient, type SystemDatabase, inTransaction, textOf } from './database.ts';
 import {
+  type Suspension,
   type VirtualClusterRecord,
   insertRecord,
   nextId,
@@ -14,8 +15,9 @@ import {
   writeCapabilities,
   writeOverride,
   writeState,
+  writeSuspension,
 } from './virtual-cluster-rows.ts';
-import { type VirtualClusterEvent, nextVirtualClusterState } from './virtual-cluster-state.ts';
+import { type VirtualClusterEvent, nextVirtualClusterState, serviceModeOf } from './virtual-cluster-state.ts';
 
 /** Most virtual clusters one physical cluster may hold, dropped ones included until they are removed. */
 export const VIRTUAL_CLUSTERS_MAX = 1000;
@@ -58,6 +60,7 @@ export interface VirtualClusterCatalog {
   apply(options: CatalogChange & { event: VirtualClusterEvent }): Promise<VirtualClusterRecord>;
   /** @throws InputError `object_exists` when the name is taken */
   rename(options: CatalogChange & { name: VirtualClusterName }): Promise<VirtualClusterRecord>;
+  setSuspension(options: CatalogChange & { suspension: Suspension | null }): Promise<VirtualClusterRecord>;
   setCapabilities(options: CatalogChange & { capabilities: CapabilitySet }): Promise<VirtualClusterRecord>;
   /** `undefined` takes the operator's value away. */
   setSettingOverride(
@@ -151,6 +154,11 @@ export class PostgresVirtualClusterCatalog implements VirtualClusterCatalog {
     await this.#change(options, async (client) => {
       const state = nextVirtualClusterState(this.#require(options.id).state, options.event);
       await writeState(client, options.id, state);
+      const { suspension } = this.#require(options.id);
+      // What is out of service does not sleep.
+      if (suspension !== null && serviceModeOf(state) === 'none') {
+        await writeSuspension(client, options.id, { ...suspension, asleep: null });
+      }
     });
     return this.#require(options.id);
   }
@@ -191,6 +199,13 @@ export class PostgresVirtualClusterCatalog implements VirtualClusterCatalog {
       );
     });
     return this.#require(id);
+  }
+
+  async setSuspension(
+    options: CatalogChange & { suspension: Suspension | null },
+  ): Promise<VirtualClusterRecord> {
+    await this.#change(options, (client) => writeSuspension(client, options.id, options.suspension));
+    return this.#require(options.id);
   }
 
   async forget(options: CatalogChange): Promise<void> {

@@ -10,6 +10,18 @@ import { CAPABILITIES, type Capability, type CapabilitySet } from './capabilitie
 import { type Row, type SqlClient, microsecondsOf, textOf } from './database.ts';
 import { type ServiceMode, type VirtualClusterState, serviceModeOf } from './virtual-cluster-state.ts';
 
+/** That its instance is stopped while nobody needs it, and whether it is now. */
+export interface Suspension {
+  /** Idle time after which it is, in microseconds. */
+  readonly afterUs: bigint;
+  /** Null while it is awake. */
+  readonly asleep: {
+    readonly since: Timestamp;
+    /** When a schedule needs it; null when only a client may. */
+    readonly wakeAt: Timestamp | null;
+  } | null;
+}
+
 export interface VirtualClusterRecord {
   readonly id: VirtualClusterId;
   readonly name: VirtualClusterName;
@@ -18,6 +30,8 @@ export interface VirtualClusterRecord {
   readonly capabilities: CapabilitySet;
   /** Cluster settings that the operator has fixed for this virtual cluster, in stored form. */
   readonly settingOverrides: ReadonlyMap<string, string>;
+  /** Null when it is never suspended. */
+  readonly suspension: Suspension | null;
 }
 
 /** All of them, hidden ones included, ordered by number. */
@@ -33,7 +47,11 @@ export async function readRecords(client: SqlClient): Promise<readonly VirtualCl
   const overrides = await client.query(
     'select virtual_cluster_id, name, value from public.virtual_cluster_settings order by name',
   );
-  return rows.map((row) => recordOf(row, { capabilities, overrides }));
+  const suspensions = await client.query(
+    `select virtual_cluster_id, after_us::text, ${microsecondsOf('suspended')} as suspended_us,
+        ${microsecondsOf('wake_at')} as wake_at_us from public.virtual_cluster_suspension`,
+  );
+  return rows.map((row) => recordOf(row, { capabilities, overrides, suspensions }));
 }
 
 /** A new one, whose directory is about to be made. */
@@ -107,9 +125,35 @@ export async function writeOverride(
   );
 }
 
+/** Null takes it away. */
+export async function writeSuspension(
+  client: SqlClient,
+  id: VirtualClusterId,
+  suspension: Suspension | null,
+): Promise<void> {
+  if (suspension === null) {
+    await client.query('delete from public.virtual_cluster_suspension where virtual_cluster_id = $1', [
+      String(id),
+    ]);
+    return;
+  }
+  const { afterUs, asleep } = suspension;
+  await client.query(
+    `insert into public.virtual_cluster_suspension values ($1, $2, $3::timestamptz, $4::timestamptz)
+      on conflict (virtual_cluster_id) do update
+        set after_us = excluded.after_us, suspended = excluded.suspended, wake_at = excluded.wake_at`,
+    [
+      String(id),
+      String(afterUs),
+      asleep === null ? null : formatTimestamp(asleep.since),
+      asleep === null || asleep.wakeAt === null ? null : formatTimestamp(asleep.wakeAt),
+    ],
+  );
+}
+
 function recordOf(
   row: Row,
-  parts: { capabilities: readonly Row[]; overrides: readonly Row[] },
+  parts: { capabilities: readonly Row[]; overrides: readonly Row[]; suspensions: readonly Row[] },
 ): VirtualClusterRecord {
   const id = textOf(row, 'id');
   const belongs = (other: Row) => other['virtual_cluster_id'] === id;
@@ -123,7 +167,19 @@ function recordOf(
     settingOverrides: new Map(
       parts.overrides.filter(belongs).map((other) => [textOf(other, 'name'), textOf(other, 'value')]),
     ),
+    suspension: suspensionOf(parts.suspensions.find(belongs)),
   };
+}
+
+function suspensionOf(row: Row | undefined): Suspension | null {
+  if (row === undefined) return null;
+  const timeOf = (name: string) => {
+    const text = row[name] ?? null;
+    return text === null ? null : (BigInt(text) as Timestamp);
+  };
+  const since = timeOf('suspended_us');
+  const asleep = since === null ? null : { since, wakeAt: timeOf('wake_at_us') };
+  return { afterUs: BigInt(textOf(row, 'after_us')), asleep };
 }
 
 function stateOf(row: Row): VirtualClusterState {

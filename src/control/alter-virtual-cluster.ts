@@ -5,7 +5,9 @@ import {
   type Capability,
   type CapabilitySet,
   NO_CAPABILITIES,
+  type SettingType,
   type VirtualClusterRecord,
+  decodeSettingValue,
   lookupSetting,
   parseCapability,
   parseSettingInput,
@@ -17,6 +19,13 @@ import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { isSystem } from './privileges.ts';
 import { applySettingChange, noticesOfChange } from './setting-change.ts';
+import {
+  FAILOVER_COLUMNS,
+  type ReplicationAction,
+  alterReplication,
+  isReplicationAction,
+  requireNoStream,
+} from './replication.ts';
 import { type UseCase, done } from './use-case.ts';
 import { settingInput, textValue } from './values.ts';
 import { resetData } from './reset-data.ts';
@@ -32,19 +41,24 @@ import {
 type AlterVirtualCluster = Extract<Statement, { kind: 'alter_virtual_cluster' }>;
 
 const TAG = 'ALTER VIRTUAL CLUSTER';
+const SUSPEND_AFTER: SettingType = { kind: 'duration', minUs: 0n, maxUs: 365n * 86_400_000_000n };
+const SUSPEND_AFTER_US_MIN = 1_000_000n;
 
 export const alterVirtualCluster: UseCase<AlterVirtualCluster> = {
-  columns: () => undefined,
+  columns: ({ action }) => (action.kind === 'complete_replication' ? FAILOVER_COLUMNS : undefined),
   refusedInTransaction: TAG,
   async run(core, statement, context) {
     await requireManager(core, context);
     const { action } = statement;
+    if (isReplicationAction(action)) return alterReplication(core, { name: statement.name, action, context });
     if (action.kind === 'undrop') {
       await undrop(core, statement.name, context);
       return done(TAG);
     }
     if (action.kind === 'reset_data') {
-      requireAlterable(lookupVirtualCluster(core, statement.name), action);
+      const found = lookupVirtualCluster(core, statement.name);
+      requireAlterable(found, action);
+      requireNoStream(core, found, 'be taken back in time');
       await resetData(core, { name: statement.name, action, context });
       return done(TAG);
     }
@@ -67,13 +81,17 @@ async function act(
   core: Core,
   options: {
     record: VirtualClusterRecord;
-    action: Exclude<AlterVirtualClusterAction, { kind: 'undrop' | 'reset_data' | 'check_timeline' }>;
+    action: Exclude<
+      AlterVirtualClusterAction,
+      ReplicationAction | { kind: 'undrop' | 'reset_data' | 'check_timeline' }
+    >;
     context: ExecuteContext;
   },
 ): Promise<string> {
   const { record, action, context } = options;
   switch (action.kind) {
     case 'start_service_shared':
+      requireNoStream(core, record, 'be started');
       await requireStartable(core, record);
       await startService(core, record);
       return 'service started';
@@ -91,6 +109,10 @@ async function act(
       return override(core, { record, name: action.name, value: action.value, context });
     case 'reset_cluster_setting':
       return override(core, { record, name: action.name, value: 'default', context });
+    case 'set_suspend_after':
+      return suspendAfter(core, record, suspendAfterUs(action.after));
+    case 'reset_suspend_after':
+      return suspendAfter(core, record, null);
     default:
       return assertNever(action);
   }
@@ -196,6 +218,35 @@ async function setCapabilities(
   await core.catalog.setCapabilities({ id: record.id, capabilities, signal: core.signal });
 }
 
+/** Null for never; one that sleeps and may no longer is woken. */
+async function suspendAfter(
+  core: Core,
+  record: VirtualClusterRecord,
+  afterUs: bigint | null,
+): Promise<string> {
+  const { id } = record;
+  if (afterUs === null) {
+    await core.suspender.wakeLocked(id);
+    await core.catalog.setSuspension({ id, suspension: null, signal: core.signal });
+    return 'never suspended';
+  }
+  const suspension = { afterUs, asleep: record.suspension?.asleep ?? null };
+  await core.catalog.setSuspension({ id, suspension, signal: core.signal });
+  return `suspended after ${afterUs / 1_000_000n} s`;
+}
+
+/** Null for `off` and 0. @throws InputError `parameter_invalid` */
+function suspendAfterUs(value: Value): bigint | null {
+  const input = settingInput(value, 'SUSPEND AFTER');
+  if (input.text.trim().toLowerCase() === 'off') return null;
+  const read = decodeSettingValue(SUSPEND_AFTER, parseSettingInput(SUSPEND_AFTER, input));
+  if (read === 0n) return null;
+  if (typeof read === 'bigint' && read >= SUSPEND_AFTER_US_MIN) return read;
+  throw new InputError('parameter_invalid', 'a virtual cluster is suspended after a second or more', {
+    hint: "write SET SUSPEND AFTER '10m', or OFF for never",
+  });
+}
+
 /** The operator's value for one virtual cluster, which wins over the virtual cluster's own. */
 async function override(
   core: Core,
@@ -228,13 +279,16 @@ async function override(
     value: stored,
     signal: core.signal,
   });
-  applySettingChange(core, { setting, virtualClusterId: record.id });
+  await applySettingChange(core, { setting, virtualClusterId: record.id });
   if (stored !== undefined) for (const notice of noticesOfChange(setting)) context.onNotice(notice);
   return stored === undefined ? `setting ${setting.name} released` : `setting ${setting.name} fixed`;
 }
 
 /** Of the system VC nothing but capabilities and settings can change. @throws InputError `object_state` */
-function requireAlterable(record: VirtualClusterRecord, action: AlterVirtualClusterAction): void {
+function requireAlterable(
+  record: VirtualClusterRecord,
+  action: Exclude<AlterVirtualClusterAction, ReplicationAction>,
+): void {
   if (!isSystem(record.id)) return;
   switch (action.kind) {
     case 'grant_capabilities':
@@ -247,6 +301,9 @@ function requireAlterable(record: VirtualClusterRecord, action: AlterVirtualClus
       throw new InputError('object_state', 'the system virtual cluster sets its settings itself', {
         hint: 'write SET CLUSTER SETTING while connected to it',
       });
+    case 'set_suspend_after':
+    case 'reset_suspend_after':
+      throw new InputError('object_state', 'the system virtual cluster is never suspended');
     case 'start_service_shared':
     case 'stop_service':
     case 'rename_to':

@@ -23,6 +23,7 @@ import { Services } from './services.ts';
 import { Settings } from './settings.ts';
 import { executeStatement } from './statements.ts';
 import { resolveStorage } from './storage-location.ts';
+import { Suspender } from './suspender.ts';
 import { timelineJobTypes } from './timeline-jobs.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
@@ -112,6 +113,7 @@ export async function buildCore(
     ids,
     gates,
     services,
+    suspender: new Suspender(() => core),
     locks,
     signal: stopping,
     resolveCollection,
@@ -136,6 +138,11 @@ function jobTypes(
 ): readonly JobType[] {
   const { bulkWorker, collectionReader, instanceHost, clock, cluster } = options;
   const { settings, resolveCollection, takeOver } = parts;
+  const objects = {
+    worker: options.logicalWorker,
+    rng: options.rng,
+    instanceOf: (id: VirtualClusterId) => parts.coreOf().services.instanceOf(requireRecord(parts, id)),
+  };
   return [
     backupJobType({
       bulkWorker,
@@ -146,8 +153,17 @@ function jobTypes(
       resolveCollection,
       sourceOf: (id) => captureSource(options, requireRecord(parts, id)),
       packBytesMax: (id) => Number(settings.integer(id, 'bulkio.backup.file_size')),
+      objects,
       ...publishDependencies(options, parts.coreOf),
     }),
-    restoreJobType({ bulkWorker, instanceHost, clock, key: cluster.key, resolveCollection, takeOver }),
+    restoreJobType({
+      bulkWorker,
+      instanceHost,
+      clock,
+      key: cluster.key,
+      resolveCollection,
+      takeOver,
+      objects: { ...objects, key: cluster.key, resolveCollection },
+    }),
   ];
 }

@@ -8,6 +8,7 @@ import type {
   ClusterKey,
   CollectionLocation,
   CollectionReader,
+  LogicalWorker,
   ReceiveWorker,
   TimelineReader,
   TimelineWorker,
@@ -22,6 +23,7 @@ import type { Producers } from './replication-producer.ts';
 import type { ServiceGates } from './service-gate.ts';
 import type { Services } from './services.ts';
 import type { Settings } from './settings.ts';
+import type { Suspender } from './suspender.ts';
 
 /** Bases and log of the virtual clusters of this node, and what is done with them. */
 export interface TimelineParts {
@@ -36,6 +38,7 @@ export interface ControlOptions {
   readonly instanceHost: InstanceHost;
   readonly bulkWorker: BulkWorker;
   readonly collectionReader: CollectionReader;
+  readonly logicalWorker: LogicalWorker;
   readonly receiver: ReceiveWorker;
   /** Left out on a node that keeps no timelines. */
   readonly timeline?: TimelineParts;
@@ -61,6 +64,7 @@ export interface Core {
   readonly ids: JobIdSource;
   readonly gates: ServiceGates;
   readonly services: Services;
+  readonly suspender: Suspender;
   /** One life-cycle change of a virtual cluster at a time. */
   readonly locks: KeyedMutex<VirtualClusterId>;
   /** Aborts when the daemon stops. What has been begun is ended under it, not under a client's signal. */

@@ -15,6 +15,7 @@ function record(id: number, name: string, state: VirtualClusterState): VirtualCl
     created: AT,
     capabilities: NO_CAPABILITIES,
     settingOverrides: new Map(),
+    suspension: null,
   };
 }
 

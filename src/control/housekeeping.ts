@@ -4,6 +4,7 @@ import { type VirtualClusterRecord, postgresJobStore, serviceModeOf } from '../c
 import { type Core, loggerOf } from './core.ts';
 import { removeNow } from './drop-virtual-cluster.ts';
 import { isSystem } from './privileges.ts';
+import { asleepOf } from './suspender.ts';
 
 /** Between two rounds. */
 const ROUND_MS = 5000;
@@ -56,8 +57,11 @@ async function keep(core: Core, id: VirtualClusterRecord['id']): Promise<void> {
   const instance = core.options.instanceHost.get(id);
   if (instance === undefined) return;
   const isShared = serviceModeOf(state) === 'shared';
-  if (isShared && !core.gates.isOpen(id)) await core.services.open(record, { signal });
-  if (!isShared && instance.state.kind !== 'stopped') await core.services.close(record, { signal });
+  const isAsleep = asleepOf(record) !== undefined;
+  if (isShared && !isAsleep && !core.gates.isOpen(id)) await core.services.open(record, { signal });
+  const isFollower = core.streams.active(id) !== undefined;
+  if (!isShared && !isFollower && instance.state.kind !== 'stopped')
+    await core.services.close(record, { signal });
 }
 
 async function deleteOldJobs(core: Core, record: VirtualClusterRecord): Promise<void> {

@@ -5,6 +5,7 @@ import { type KeptTimeline, TimelineKeeper } from '../jobs/index.ts';
 import { createTimelineRetention, timelineStoreLocation } from '../timeline/index.ts';
 import { captureSource } from './capture-source.ts';
 import type { Core } from './core.ts';
+import { asleepOf } from './suspender.ts';
 import { createVerifier } from './verify-timelines.ts';
 
 /** Keeps the timelines of all virtual clusters that serve, until the daemon stops. On a node that keeps none it ends at once. */
@@ -27,12 +28,14 @@ export async function keepTimelines(core: Core): Promise<void> {
   await Promise.all([keeper.run(core), verifier.run(core)]);
 }
 
-/** None of one that does not serve, or whose time machine is switched off. */
+/** None of one that does not serve, or whose time machine is switched off. What a suspended one needs no more goes while its settings are known. */
 function keptTimeline(core: Core, record: VirtualClusterRecord): readonly KeptTimeline[] {
   const { settings, options, gates } = core;
   const { id, name } = record;
   const isRunning = options.instanceHost.get(id)?.state.kind === 'running';
-  if (!gates.isOpen(id) || !isRunning || !settings.isOn(id, 'timeline.enabled')) return [];
+  const isServing = gates.isOpen(id) && isRunning;
+  const isAsleep = asleepOf(record) !== undefined && settings.isLoaded(id);
+  if ((!isServing && !isAsleep) || !settings.isOn(id, 'timeline.enabled')) return [];
   const { storeDirectory } = options.instanceHost;
   return [
     {

@@ -19,6 +19,7 @@ import { keepHouse } from './housekeeping.ts';
 import { type Virtualization, begunVirtualization, initializeCluster, isInitialized } from './initialize.ts';
 import { keepTimelines } from './keep-timelines.ts';
 import { isSystem } from './privileges.ts';
+import { carryOnStreams } from './replication-consumer.ts';
 import { defaultTarget } from './routing.ts';
 import {
   type ControlHealth,
@@ -70,6 +71,7 @@ class LocalControl implements Control {
   #phase: 'starting' | 'uninitialized' | 'serving' = 'starting';
   #housekeeping: Promise<void> | undefined;
   #keeping: Promise<void> | undefined;
+  #suspending: Promise<void> | undefined;
   #scheduling: Promise<void> | undefined;
 
   constructor(options: ControlOptions) {
@@ -153,7 +155,7 @@ class LocalControl implements Control {
     const jobsEnded = core?.runner.shutdown();
     this.#stopping.abort();
     for (const { id } of core?.catalog.list() ?? []) core?.gates.close(id);
-    await Promise.all([jobsEnded, this.#housekeeping, this.#scheduling, this.#keeping]);
+    await Promise.all([jobsEnded, this.#housekeeping, this.#scheduling, this.#keeping, this.#suspending]);
     if (options.instances === 'stop') await this.#stopInstances(options.signal);
   }
 
@@ -180,13 +182,19 @@ class LocalControl implements Control {
     );
     this.#housekeeping ??= keepHouse(core);
     this.#keeping ??= keepTimelines(core);
+    this.#suspending ??= core.suspender.run();
+    await carryOnStreams(core);
     this.#scheduling ??= core.scheduler.run({ signal: core.signal });
   }
 
   /** Housekeeping tries again. */
   async #openLogged(core: Core, record: VirtualClusterRecord): Promise<void> {
     try {
-      await core.locks.run(record.id, () => core.services.open(record, { signal: core.signal }));
+      await core.locks.run(record.id, async () => {
+        if (await core.suspender.sleepsOn(record))
+          return loggerOf(core, record).info('suspended: it sleeps on');
+        await core.services.open(record, { signal: core.signal });
+      });
     } catch (error) {
       if (core.signal.aborted) throw error;
       loggerOf(core, record).error('the virtual cluster could not be started, will try again', error);

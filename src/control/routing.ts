@@ -22,7 +22,10 @@ export async function route(
   const record = core.catalog.find(name);
   if (record === undefined || serviceModeOf(record.state) !== 'shared') throw unavailable(name);
   const deadlineMs = core.options.clock.monotonicMs() + START_WAIT_MS;
+  // Why one does not wake is logged, and none of a stranger's business: the gate says that it is starting.
+  const woken = core.suspender.wake(record.id).catch(() => undefined);
   await core.gates.whenOpen(record.id, { name, timeoutMs: START_WAIT_MS, signal });
+  await woken;
   const instance = core.services.instanceOf(record);
   const timeoutMs = Math.max(0, deadlineMs - core.options.clock.monotonicMs());
   await instance.whenServing({ timeoutMs, signal });

@@ -4,6 +4,7 @@ import { AppError } from '../base/index.ts';
 import {
   type VirtualClusterRecord,
   migrate,
+  parsePausePoints,
   postgresJobStore,
   postgresScheduleStore,
 } from '../catalog/index.ts';
@@ -13,6 +14,7 @@ import { timelineStoreLocation, type VaultHost, type VaultSource } from '../time
 import { requireEmpty } from './emptiness.ts';
 import { healRoles } from './heal-roles.ts';
 import type { ServiceGates } from './service-gate.ts';
+import { applySessionDefaults } from './session-defaults.ts';
 import type { Settings } from './settings.ts';
 
 export interface ServicesOptions {
@@ -65,13 +67,23 @@ export class Services {
     await this.#admit(record, instance, wait);
   }
 
+  /** Lets the vault receive the log of a follower, which serves nobody. Harmless when it does. */
+  async followLog(record: VirtualClusterRecord): Promise<void> {
+    await this.#options.vault?.follow(this.#vaultSourceOf(record, this.instanceOf(record)));
+  }
+
   /** Sends clients away, ends the work of jobs, stops the instance. May run twice. */
   async close(record: VirtualClusterRecord, wait: { signal: AbortSignal }): Promise<void> {
-    const { gates, runner, scheduler, settings, instanceHost } = this.#options;
+    await this.suspend(record, wait);
+    this.#options.settings.unload(record.id);
+  }
+
+  /** As `close`, while its settings stay known: it may be asked for again at any time. */
+  async suspend(record: VirtualClusterRecord, wait: { signal: AbortSignal }): Promise<void> {
+    const { gates, runner, scheduler, instanceHost } = this.#options;
     gates.close(record.id);
     await scheduler.detach(record.id);
     await runner.detach(record.id);
-    settings.unload(record.id);
     await instanceHost.get(record.id)?.stop({ mode: 'orderly', ...wait });
     // A server that stops in order waits until the vault has all of its log.
     await this.#options.vault?.unfollow(record.id);
@@ -119,6 +131,7 @@ export class Services {
     const scope = { virtualClusterId: record.id, virtualClusterName: record.name };
     for (const change of healed) logger.for(scope).warning(change);
     await settings.load(record.id, { database: instance, ...wait });
+    await applySessionDefaults(settings, { virtualClusterId: record.id, instance, ...wait });
     await runner.attach(this.#domainOf(record, instance), wait);
     await scheduler.attach(this.#scheduleDomainOf(record, instance), wait);
     gates.open(record.id);
@@ -172,6 +185,7 @@ export class Services {
       },
       incarnation: instance.identity.incarnation,
       store: postgresJobStore(instance),
+      pausePoints: () => parsePausePoints(settings.text(record.id, 'jobs.debug.pausepoints')),
       retryDelays: () => ({
         initialDelayUs: settings.integer(record.id, 'jobs.registry.retry.initial_delay'),
         maxDelayUs: settings.integer(record.id, 'jobs.registry.retry.max_delay'),

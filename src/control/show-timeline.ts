@@ -13,6 +13,7 @@ import {
 import type { Cell } from './contract.ts';
 import type { Core } from './core.ts';
 import { requireTimeline, resolveTarget, storeOfTimeline } from './timeline-point.ts';
+import { asleepOf } from './suspender.ts';
 import { type UseCase, columnsOf, rowsResult, timestampCell } from './use-case.ts';
 import { damageOf } from './verify-timelines.ts';
 import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
@@ -69,7 +70,9 @@ async function windowRow(shown: Shown, signal: AbortSignal): Promise<readonly Ce
   const latest = await newestPoint(core, record, signal);
   const oldest = latest && bases.find((base) => newestBaseFor(latest, { bases: [base], incarnations }));
   // A life that has just begun knows no moment of its own yet; its base was consistent at one.
-  const through = newest([status?.restorableThrough, latest?.time, oldest?.endTime]);
+  // Since one was suspended nothing has happened: it can be had as it is now.
+  const now = asleepOf(record) === undefined ? null : core.options.clock.now();
+  const through = newest([status?.restorableThrough, latest?.time, oldest?.endTime, now]);
   const stored = bases.reduce((sum, base) => sum + base.storedBytes, status?.storedBytes ?? 0n);
   return [
     'window',

@@ -4,12 +4,16 @@ import {
   CAPABILITIES,
   type VirtualClusterRecord,
   dataStateText,
+  printInterval,
   serviceModeOf,
 } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
+import { STREAM_STATE_TEXTS, type StreamState, displaySourceUri } from '../replication/index.ts';
 import type { Cell, Column } from './contract.ts';
 import type { Core } from './core.ts';
+import { hlcText } from './failover-time.ts';
 import { isSystem } from './privileges.ts';
+import { asleepOf } from './suspender.ts';
 import { type UseCase, columnsOf, rowsResult, timestampCell } from './use-case.ts';
 import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
 
@@ -29,6 +33,11 @@ const REPLICATION = columnsOf({
   status: 'text',
 });
 const DROPPED = columnsOf({ dropped: 'timestamptz', kept_until: 'timestamptz' });
+const SUSPENSION = columnsOf({
+  suspend_after: 'interval',
+  suspended_since: 'timestamptz',
+  wakes_at: 'timestamptz',
+});
 const CAPABILITY = columnsOf({ capability_name: 'text', capability_value: 'text' });
 
 export const showVirtualClusters: UseCase<ShowVirtualClusters> = {
@@ -39,7 +48,7 @@ export const showVirtualClusters: UseCase<ShowVirtualClusters> = {
     const records = recordsOf(core, statement);
     return rowsResult(
       columnsOfShow(statement),
-      records.flatMap((record) => rowsOf(record, statement)),
+      records.flatMap((record) => rowsOf(core, record, statement)),
     );
   },
 };
@@ -68,13 +77,22 @@ function columnsOfShow(statement: ShowVirtualClusters): readonly Column[] {
   return [
     ...(statement.withReplicationStatus ? REPLICATION : PLAIN),
     ...(statement.withDropped ? DROPPED : []),
+    ...(statement.withSuspension ? SUSPENSION : []),
     ...(statement.withCapabilities ? CAPABILITY : []),
   ];
 }
 
-function rowsOf(record: VirtualClusterRecord, statement: ShowVirtualClusters): (readonly Cell[])[] {
-  const own = statement.withReplicationStatus ? replicationCells(record) : plainCells(record);
-  const first = statement.withDropped ? [...own, ...droppedCells(record)] : own;
+function rowsOf(
+  core: Core,
+  record: VirtualClusterRecord,
+  statement: ShowVirtualClusters,
+): (readonly Cell[])[] {
+  const own = statement.withReplicationStatus ? replicationCells(core, record) : plainCells(core, record);
+  const first = [
+    ...own,
+    ...(statement.withDropped ? droppedCells(record) : []),
+    ...(statement.withSuspension ? suspensionCells(record) : []),
+  ];
   if (!statement.withCapabilities) return [first];
   const held = isSystem(record.id) ? ALL_CAPABILITIES : record.capabilities;
   return CAPABILITIES.map((capability) => [...first, capability, String(held.has(capability))]);
@@ -85,16 +103,72 @@ function droppedCells({ state }: VirtualClusterRecord): readonly Cell[] {
   return [timestampCell(state.dropped), timestampCell(state.removeAfter)];
 }
 
-function stateCell({ state }: VirtualClusterRecord): Cell {
+function suspensionCells(record: VirtualClusterRecord): readonly Cell[] {
+  const { suspension } = record;
+  const asleep = asleepOf(record);
+  return [
+    suspension === null ? null : printInterval(suspension.afterUs),
+    timestampCell(asleep?.since ?? null),
+    timestampCell(asleep?.wakeAt ?? null),
+  ];
+}
+
+/** The service of one that is suspended is shared, and would be started for who comes. */
+function serviceCell(record: VirtualClusterRecord): Cell {
+  return asleepOf(record) === undefined ? serviceModeOf(record.state) : 'suspended';
+}
+
+function stateCell(core: Core, { id, state }: VirtualClusterRecord): Cell {
+  const stream = core.streams.active(id);
+  if (stream !== undefined && (state.kind === 'ready' || state.kind === 'adding')) {
+    return STREAM_STATE_TEXTS[stream.state.kind];
+  }
   return state.kind === 'dropped' ? 'dropped' : (dataStateText(state) ?? null);
 }
 
-function plainCells(record: VirtualClusterRecord): readonly Cell[] {
-  return [String(record.id), record.name, stateCell(record), serviceModeOf(record.state)];
+function plainCells(core: Core, record: VirtualClusterRecord): readonly Cell[] {
+  return [String(record.id), record.name, stateCell(core, record), serviceCell(record)];
 }
 
 /** Without a stream there is nothing to tell but the state. */
-function replicationCells(record: VirtualClusterRecord): readonly Cell[] {
-  const nothing: Cell[] = Array.from({ length: 6 }, () => null);
-  return [String(record.id), record.name, ...nothing, stateCell(record)];
+function replicationCells(core: Core, record: VirtualClusterRecord): readonly Cell[] {
+  const stream = core.streams.get(record.id);
+  if (stream === undefined) {
+    const nothing: Cell[] = Array.from({ length: 6 }, () => null);
+    return [String(record.id), record.name, ...nothing, stateCell(core, record)];
+  }
+  const { replicatedTime, retainedTime, state } = stream;
+  const isOver = state.kind === 'completed';
+  const lagUs = isOver || replicatedTime === null ? null : core.options.clock.now() - replicatedTime;
+  return [
+    String(record.id),
+    record.name,
+    stream.sourceName,
+    displaySourceUri(stream.sourceUri),
+    timestampCell(isOver ? null : retainedTime),
+    timestampCell(replicatedTime),
+    lagUs === null ? null : intervalText(lagUs),
+    failoverTimeText(state),
+    stateCell(core, record),
+  ];
+}
+
+/** When a failover is, or was, to begin. */
+function failoverTimeText(state: StreamState): Cell {
+  if (state.kind === 'completed') return hlcText(state.failoverTime);
+  if (state.kind === 'failing_over') return hlcText(state.cut.time);
+  if (state.kind !== 'pending_failover' || state.target.kind === 'latest') return null;
+  return hlcText(state.target.time);
+}
+
+/** `00:00:19.602682`; clocks of two machines may differ, but nothing is replicated before it was written. */
+function intervalText(us: bigint): string {
+  const lag = us > 0n ? us : 0n;
+  const two = (value: bigint) => String(value).padStart(2, '0');
+  const [hours, minutes, seconds] = [
+    lag / 3_600_000_000n,
+    (lag / 60_000_000n) % 60n,
+    (lag / 1_000_000n) % 60n,
+  ];
+  return `${two(hours)}:${two(minutes)}:${two(seconds)}.${String(lag % 1_000_000n).padStart(6, '0')}`;
 }

@@ -5,6 +5,7 @@ import { answersClients, type InstanceState } from '../instance/index.ts';
 import type { Core } from './core.ts';
 import { jobFamilies } from './job-metrics.ts';
 import { inTime } from './in-time.ts';
+import { asleepOf } from './suspender.ts';
 import { vaultFamilies } from './vault-metrics.ts';
 import { verifyFamilies } from './verify-metrics.ts';
 
@@ -13,8 +14,8 @@ export interface VirtualClusterStatus {
   readonly name: string;
   readonly dataState: string;
   readonly serviceMode: 'none' | 'shared';
-  /** `missing` when this node has no directory for it. */
-  readonly instance: InstanceState['kind'] | 'missing';
+  /** `missing` when this node has no directory for it, `suspended` when it is stopped until somebody needs it. */
+  readonly instance: InstanceState['kind'] | 'missing' | 'suspended';
   /** Clients are let in now. */
   readonly isServing: boolean;
 }
@@ -57,7 +58,10 @@ export function virtualClusterStatus(core: Core): readonly VirtualClusterStatus[
     name: record.name,
     dataState: dataStateText(record.state) ?? '',
     serviceMode: serviceModeOf(record.state),
-    instance: core.options.instanceHost.get(record.id)?.state.kind ?? 'missing',
+    instance:
+      asleepOf(record) === undefined
+        ? (core.options.instanceHost.get(record.id)?.state.kind ?? 'missing')
+        : 'suspended',
     isServing: core.gates.isOpen(record.id),
   }));
 }
@@ -113,6 +117,7 @@ export async function metricFamilies(
     family('sql_conns', 'gauge', 'Open SQL sessions', (of) => of.sessions),
     ...jobFamilies(core, serving),
     ...vaultFamilies(core),
+    ...core.suspender.families(),
     ...(await verifyFamilies(core, options)),
   ];
 }

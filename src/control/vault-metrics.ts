@@ -3,6 +3,7 @@ import { timestampToMs } from '../base/index.ts';
 import type { VaultStatus } from '../timeline/index.ts';
 import type { Core } from './core.ts';
 import type { MetricFamily } from './status.ts';
+import { asleepOf } from './suspender.ts';
 
 interface Received {
   readonly name: string;
@@ -22,14 +23,18 @@ export function vaultFamilies(core: Core): readonly MetricFamily[] {
     type: MetricFamily['type'],
     help: string,
     value: (status: VaultStatus) => number | undefined,
+    zeroes: readonly { readonly name: string }[] = [],
   ): MetricFamily => ({
     name: `timeline_vault_${name}`,
     help,
     type,
-    samples: received.flatMap(({ name: tenant, status }) => {
-      const figure = value(status);
-      return figure === undefined ? [] : [{ labels: { tenant }, value: figure }];
-    }),
+    samples: [
+      ...received.flatMap(({ name: tenant, status }) => {
+        const figure = value(status);
+        return figure === undefined ? [] : [{ labels: { tenant }, value: figure }];
+      }),
+      ...zeroes.map(({ name: tenant }) => ({ labels: { tenant }, value: 0 })),
+    ],
   });
   const isIn = (kind: VaultStatus['state']['kind']) => (status: VaultStatus) =>
     Number(status.state.kind === kind);
@@ -48,6 +53,8 @@ export function vaultFamilies(core: Core): readonly MetricFamily[] {
         restorableThrough === null
           ? undefined
           : Math.max(0, (nowMs - timestampToMs(restorableThrough)) / 1000),
+      // Of one that is suspended nothing has happened since.
+      core.catalog.list().filter((record) => asleepOf(record) !== undefined),
     ),
     family('receiving', 'gauge', '1 while the log is received', ({ state }) =>
       Number(state.kind === 'receiving' || state.kind === 'gap'),

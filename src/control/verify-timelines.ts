@@ -12,6 +12,7 @@ import { TimelineVerifier, type VerifiedTimeline } from '../jobs/index.ts';
 import type { MaterializePointRequest } from '../timeline/index.ts';
 import { beginTimelineCheck, randomPoint, unfinishedCheck } from './check-timeline.ts';
 import type { Core, TimelineParts } from './core.ts';
+import { asleepOf } from './suspender.ts';
 import { storeOfTimeline } from './timeline-point.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
@@ -94,7 +95,10 @@ function verifiedTimeline(core: Core, record: VirtualClusterRecord): readonly Ve
   const { settings, options, gates } = core;
   const { id, name, created } = record;
   const isRunning = options.instanceHost.get(id)?.state.kind === 'running';
-  if (!gates.isOpen(id) || !isRunning || !settings.isOn(id, 'timeline.enabled')) return [];
+  const isServing = gates.isOpen(id) && isRunning;
+  // What is stored of one that is suspended rots like any other's.
+  const isAsleep = asleepOf(record) !== undefined;
+  if ((!isServing && !isAsleep) || !settings.isOn(id, 'timeline.enabled')) return [];
   return [
     {
       virtualClusterId: id,

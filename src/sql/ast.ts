@@ -54,11 +54,25 @@ export type AlterVirtualClusterAction =
   | { readonly kind: 'revoke_capabilities'; readonly capabilities: CapabilityList }
   | { readonly kind: 'set_cluster_setting'; readonly name: string; readonly value: Value | 'default' }
   | { readonly kind: 'reset_cluster_setting'; readonly name: string }
+  | { readonly kind: 'pause_replication' }
+  | { readonly kind: 'resume_replication' }
+  /** A failover; the time may lie ahead. */
+  | { readonly kind: 'complete_replication'; readonly to: Value | 'latest' }
+  /** A failback: `uri` leads to the system VC that `source` belongs to. */
+  | { readonly kind: 'start_replication'; readonly source: string; readonly uri: Value }
   /** `source` is a virtual cluster's name; today it must be the same one's. */
   | { readonly kind: 'reset_data'; readonly source: string; readonly asOf: Value }
   /** Without a time, at a moment of the window that is chosen at random. */
   | { readonly kind: 'check_timeline'; readonly asOf: Value | undefined }
+  /** Stops its instance when it has been idle for so long. */
+  | { readonly kind: 'set_suspend_after'; readonly after: Value }
+  | { readonly kind: 'reset_suspend_after' }
   | { readonly kind: 'undrop' };
+
+export interface ReplicationSource {
+  readonly source: string;
+  readonly uri: Value;
+}
 
 /** What a zone is configured with; `discard` takes all of it back. */
 export type ZoneVariables =
@@ -115,6 +129,8 @@ export type Statement =
       readonly like: string | undefined;
       /** A branch: what it begins as. Without `asOf` as the other one is now. */
       readonly from: { readonly source: string; readonly asOf: Value | undefined } | undefined;
+      /** A follower of a virtual cluster elsewhere: `uri` leads to the system VC that `source` belongs to. */
+      readonly replication: ReplicationSource | undefined;
     }
   | {
       readonly kind: 'alter_virtual_cluster';
@@ -134,6 +150,7 @@ export type Statement =
       readonly withCapabilities: boolean;
       readonly withReplicationStatus: boolean;
       readonly withDropped: boolean;
+      readonly withSuspension: boolean;
     }
   | { readonly kind: 'show_timeline'; readonly name: string }
   | { readonly kind: 'show_timeline_checks'; readonly name: string }
@@ -245,6 +262,14 @@ export type Statement =
   /** `undefined` lists all. */
   | { readonly kind: 'show_external_connections'; readonly name: string | undefined }
   | { readonly kind: 'show_create_external_connections'; readonly name: string | undefined }
+  /** Said by a consumer to the producer of its stream; both are Atoll. `after` is the place its own history ends at, for a failback. */
+  | {
+      readonly kind: 'create_replication_stream';
+      readonly name: string;
+      readonly after: Value | undefined;
+    }
+  | { readonly kind: 'report_replication_stream'; readonly streamId: Value; readonly report: Value }
+  | { readonly kind: 'drop_replication_stream'; readonly streamId: Value }
   | {
       readonly kind: 'check_external_connection';
       readonly uri: Value;

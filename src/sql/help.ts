@@ -21,10 +21,11 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     synopsis: [
       'CREATE VIRTUAL CLUSTER [ IF NOT EXISTS ] name [ LIKE name ]',
       '  [ FROM VIRTUAL CLUSTER name [ AS OF SYSTEM TIME timestamp ] ]',
+      "  [ FROM REPLICATION OF name ON 'uri' ]",
       TIMESTAMP_TERM,
     ],
     summary:
-      'make a virtual cluster, its service stopped: empty, or a branch of another one as it is now or was; LIKE copies capabilities and settings',
+      'make a virtual cluster, its service stopped: empty, a branch of another one as it is now or was, or a follower of one in another physical cluster; LIKE copies capabilities and settings',
   },
   alter_virtual_cluster: {
     name: 'ALTER VIRTUAL CLUSTER',
@@ -33,8 +34,13 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
       'ALTER VIRTUAL CLUSTER name STOP SERVICE',
       'ALTER VIRTUAL CLUSTER name RENAME TO name',
       'ALTER VIRTUAL CLUSTER name RESET DATA TO VIRTUAL CLUSTER name AS OF SYSTEM TIME timestamp',
+      'ALTER VIRTUAL CLUSTER name { PAUSE | RESUME } REPLICATION',
+      'ALTER VIRTUAL CLUSTER name COMPLETE REPLICATION TO { LATEST | SYSTEM TIME timestamp }',
+      "ALTER VIRTUAL CLUSTER name START REPLICATION OF name ON 'uri'",
       'ALTER VIRTUAL CLUSTER name CHECK TIMELINE [ AS OF SYSTEM TIME timestamp ]',
       'ALTER VIRTUAL CLUSTER name UNDROP',
+      "ALTER VIRTUAL CLUSTER name SET SUSPEND AFTER { 'duration' | OFF }",
+      'ALTER VIRTUAL CLUSTER name RESET SUSPEND AFTER',
       'ALTER VIRTUAL CLUSTER name { GRANT | REVOKE } ALL CAPABILITIES',
       'ALTER VIRTUAL CLUSTER name { GRANT | REVOKE } CAPABILITY capability [ = value ] [, ...]',
       'ALTER VIRTUAL CLUSTER name SET CLUSTER SETTING setting { = | TO } { value | DEFAULT }',
@@ -42,7 +48,22 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
       TIMESTAMP_TERM,
     ],
     summary:
-      'start, stop, rename or configure a virtual cluster, take its data back in time, or undo its removal',
+      'start, stop, rename or configure a virtual cluster, fail it over and back, take its data back in time, or undo its removal',
+  },
+  create_replication_stream: {
+    name: 'CREATE REPLICATION STREAM',
+    synopsis: ["CREATE REPLICATION STREAM OF VIRTUAL CLUSTER name [ AFTER 'incarnation@position' ]"],
+    summary: 'said by a standby to its primary: begin to keep log for it',
+  },
+  report_replication_stream: {
+    name: 'ALTER REPLICATION STREAM',
+    synopsis: ["ALTER REPLICATION STREAM id REPORT 'report'"],
+    summary: 'said by a standby to its primary: how far it has come',
+  },
+  drop_replication_stream: {
+    name: 'DROP REPLICATION STREAM',
+    synopsis: ['DROP REPLICATION STREAM id'],
+    summary: 'said by a standby to its primary: nothing more need be kept for it',
   },
   drop_virtual_cluster: {
     name: 'DROP VIRTUAL CLUSTER',
@@ -54,7 +75,7 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     synopsis: [
       'SHOW VIRTUAL CLUSTERS [ WITH item [, ...] ]',
       'SHOW VIRTUAL CLUSTER name [ WITH item [, ...] ]',
-      '  item: REPLICATION STATUS | CAPABILITIES | DROPPED',
+      '  item: REPLICATION STATUS | CAPABILITIES | DROPPED | SUSPENSION',
     ],
     summary: 'list virtual clusters with their data state and service mode',
   },

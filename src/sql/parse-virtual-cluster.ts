@@ -1,7 +1,13 @@
-import type { AlterVirtualClusterAction, CapabilityList, Statement, Value } from './ast.ts';
+import type {
+  AlterVirtualClusterAction,
+  CapabilityList,
+  ReplicationSource,
+  Statement,
+  Value,
+} from './ast.ts';
 import { parseAsOf } from './parse-backup.ts';
 import { parseSettingAssignment, parseSettingName } from './parse-settings.ts';
-import { parseList, parseValue } from './parse-value.ts';
+import { parseList, parseScalar, parseText, parseValue } from './parse-value.ts';
 import { rule, type Rule } from './rule.ts';
 import type { TokenStream } from './token-stream.ts';
 
@@ -35,21 +41,45 @@ export const VIRTUAL_CLUSTER_RULES: readonly Rule[] = [
     kind: 'show_timeline_checks',
     name: stream.hyphenatedName(),
   })),
+  rule('create replication stream of virtual cluster', 'create_replication_stream', (stream) => ({
+    kind: 'create_replication_stream',
+    name: stream.hyphenatedName(),
+    after: stream.acceptWords('after') ? parseText(stream) : undefined,
+  })),
+  rule('alter replication stream', 'report_replication_stream', (stream) => {
+    const streamId = parseScalar(stream);
+    stream.expectWords('report');
+    return { kind: 'report_replication_stream', streamId, report: parseText(stream) };
+  }),
+  rule('drop replication stream', 'drop_replication_stream', (stream) => ({
+    kind: 'drop_replication_stream',
+    streamId: parseScalar(stream),
+  })),
   rule('show virtual_cluster_name', 'show_virtual_cluster_name', () => ({
     kind: 'show_virtual_cluster_name',
   })),
 ];
 
-const REPLICATION_HINT = 'move the data with BACKUP and RESTORE';
+const OPTIONS_HINT = 'leave the options out: the window of the time machine is gc.ttlseconds';
 
 function parseCreate(stream: TokenStream): Statement {
   const ifNotExists = stream.acceptWords('if', 'not', 'exists');
   const name = stream.hyphenatedName();
   const like = stream.acceptWords('like') ? stream.hyphenatedName() : undefined;
-  if (stream.isWords('from', 'replication')) {
-    stream.refuse('CREATE VIRTUAL CLUSTER ... FROM REPLICATION is not supported', REPLICATION_HINT);
-  }
-  return { kind: 'create_virtual_cluster', ifNotExists, name, like, from: parseBranchSource(stream) };
+  const replication = stream.acceptWords('from', 'replication') ? parseReplicationSource(stream) : undefined;
+  const from = replication === undefined ? parseBranchSource(stream) : undefined;
+  return { kind: 'create_virtual_cluster', ifNotExists, name, like, from, replication };
+}
+
+/** `OF name ON 'uri'` */
+function parseReplicationSource(stream: TokenStream): ReplicationSource {
+  stream.expectWords('of');
+  const source = stream.hyphenatedName();
+  stream.expectWords('on');
+  const uri = parseText(stream);
+  if (stream.isWords('with'))
+    stream.refuse('options of a replication stream are not supported', OPTIONS_HINT);
+  return { source, uri };
 }
 
 type BranchSource = Extract<Statement, { kind: 'create_virtual_cluster' }>['from'];
@@ -79,12 +109,16 @@ function parseShow(stream: TokenStream, name: string | undefined): Statement {
     withCapabilities: items.includes('capabilities'),
     withReplicationStatus: items.includes('replication_status'),
     withDropped: items.includes('dropped'),
+    withSuspension: items.includes('suspension'),
   };
 }
 
-function parseShowItem(stream: TokenStream): 'capabilities' | 'replication_status' | 'dropped' {
+function parseShowItem(
+  stream: TokenStream,
+): 'capabilities' | 'replication_status' | 'dropped' | 'suspension' {
   if (stream.acceptWords('capabilities')) return 'capabilities';
   if (stream.acceptWords('dropped')) return 'dropped';
+  if (stream.acceptWords('suspension')) return 'suspension';
   stream.expectWords('replication', 'status');
   return 'replication_status';
 }
@@ -94,19 +128,9 @@ function parseAlter(stream: TokenStream): Statement {
   return { kind: 'alter_virtual_cluster', name, action: parseAction(stream) };
 }
 
-const REPLICATION_ACTIONS: readonly (readonly string[])[] = [
-  ['pause', 'replication'],
-  ['resume', 'replication'],
-  ['complete', 'replication'],
-  ['start', 'replication'],
-  ['set', 'replication'],
-];
-
 function parseAction(stream: TokenStream): AlterVirtualClusterAction {
-  for (const words of REPLICATION_ACTIONS) {
-    if (!stream.isWords(...words)) continue;
-    const action = words.join(' ').toUpperCase();
-    stream.refuse(`ALTER VIRTUAL CLUSTER ... ${action} is not supported`, REPLICATION_HINT);
+  if (stream.isWords('set', 'replication')) {
+    stream.refuse('ALTER VIRTUAL CLUSTER ... SET REPLICATION is not supported', OPTIONS_HINT);
   }
   const found = ACTIONS.find(({ words }) => stream.acceptWords(...words));
   return found === undefined ? failInsideAction(stream) : found.parse(stream);
@@ -119,6 +143,13 @@ interface ActionRule {
 
 const ACTIONS: readonly ActionRule[] = [
   { words: ['start', 'service', 'shared'], parse: () => ({ kind: 'start_service_shared' }) },
+  { words: ['pause', 'replication'], parse: () => ({ kind: 'pause_replication' }) },
+  { words: ['resume', 'replication'], parse: () => ({ kind: 'resume_replication' }) },
+  { words: ['complete', 'replication', 'to'], parse: parseComplete },
+  {
+    words: ['start', 'replication'],
+    parse: (stream) => ({ kind: 'start_replication', ...parseReplicationSource(stream) }),
+  },
   { words: ['stop', 'service'], parse: () => ({ kind: 'stop_service' }) },
   {
     words: ['rename', 'to'],
@@ -146,7 +177,28 @@ const ACTIONS: readonly ActionRule[] = [
     parse: (stream) => ({ kind: 'check_timeline', asOf: parseAsOf(stream) }),
   },
   { words: ['undrop'], parse: () => ({ kind: 'undrop' }) },
+  {
+    words: ['set', 'suspend', 'after'],
+    parse: (stream) =>
+      stream.acceptWords('off')
+        ? { kind: 'reset_suspend_after' }
+        : { kind: 'set_suspend_after', after: parseScalar(stream) },
+  },
+  { words: ['reset', 'suspend', 'after'], parse: () => ({ kind: 'reset_suspend_after' }) },
 ];
+
+function parseComplete(stream: TokenStream): AlterVirtualClusterAction {
+  const isLatest = stream.acceptWords('latest');
+  if (!isLatest) stream.expectWords('system', 'time');
+  const to = isLatest ? 'latest' : parseScalar(stream);
+  if (stream.isWords('with')) {
+    stream.refuse(
+      'COMPLETE REPLICATION ... WITH DRAIN is not supported',
+      'for a planned failover stop the service at the primary first, and wait until nothing is left to replicate',
+    );
+  }
+  return { kind: 'complete_replication', to };
+}
 
 function parseResetData(stream: TokenStream): AlterVirtualClusterAction {
   expectVirtualCluster(stream);

@@ -7,7 +7,14 @@ import { parseStatement, RULES } from './parser.ts';
 
 const string = (value: string): Value => ({ kind: 'string', value });
 const create = (name: string) =>
-  ({ kind: 'create_virtual_cluster', ifNotExists: false, name, like: undefined, from: undefined }) as const;
+  ({
+    kind: 'create_virtual_cluster',
+    ifNotExists: false,
+    name,
+    like: undefined,
+    from: undefined,
+    replication: undefined,
+  }) as const;
 const alter = (action: Extract<Statement, { kind: 'alter_virtual_cluster' }>['action']): Statement => ({
   kind: 'alter_virtual_cluster',
   name: 'main',
@@ -101,6 +108,12 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
     alter({ kind: 'check_timeline', asOf: string('-1h') }),
   ],
   ['ALTER VIRTUAL CLUSTER main UNDROP', alter({ kind: 'undrop' })],
+  [
+    "ALTER VIRTUAL CLUSTER main SET SUSPEND AFTER '10m'",
+    alter({ kind: 'set_suspend_after', after: string('10m') }),
+  ],
+  ['ALTER VIRTUAL CLUSTER main SET SUSPEND AFTER OFF', alter({ kind: 'reset_suspend_after' })],
+  ['ALTER VIRTUAL CLUSTER main RESET SUSPEND AFTER', alter({ kind: 'reset_suspend_after' })],
   ['ALTER VIRTUAL CLUSTER main START SERVICE SHARED', alter({ kind: 'start_service_shared' })],
   ['ALTER TENANT main STOP SERVICE', alter({ kind: 'stop_service' })],
   ['ALTER VIRTUAL CLUSTER main RENAME TO dest-system', alter({ kind: 'rename_to', name: 'dest-system' })],
@@ -144,6 +157,7 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
       withCapabilities: false,
       withReplicationStatus: false,
       withDropped: false,
+      withSuspension: false,
     },
   ],
   [
@@ -154,6 +168,18 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
       withCapabilities: true,
       withReplicationStatus: true,
       withDropped: false,
+      withSuspension: false,
+    },
+  ],
+  [
+    'SHOW VIRTUAL CLUSTER main WITH SUSPENSION',
+    {
+      kind: 'show_virtual_clusters',
+      name: 'main',
+      withCapabilities: false,
+      withReplicationStatus: false,
+      withDropped: false,
+      withSuspension: true,
     },
   ],
   [
@@ -164,6 +190,7 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
       withCapabilities: false,
       withReplicationStatus: false,
       withDropped: true,
+      withSuspension: false,
     },
   ],
   ['SHOW TIMELINE FOR VIRTUAL CLUSTER dest-system', { kind: 'show_timeline', name: 'dest-system' }],
@@ -572,13 +599,10 @@ const REFUSED: readonly (readonly [string, RegExp, RegExp])[] = [
   ["SHOW BACKUP 'u'", /IN$/, /SHOW BACKUPS IN/],
   ['EXECUTE SCHEDULE 123', /backup schedules/, /ALTER BACKUP SCHEDULE/],
   ["SHOW BACKUP SCHEMAS FROM 'u' WITH privileges;", /IN$/, /SHOW BACKUPS IN/],
-  ["CREATE VIRTUAL CLUSTER a FROM REPLICATION OF b ON 'u'", /FROM REPLICATION/, /RESTORE/],
-  ["CREATE VIRTUAL CLUSTER a LIKE c FROM REPLICATION OF b ON 'u'", /FROM REPLICATION/, /RESTORE/],
-  ['ALTER VIRTUAL CLUSTER a PAUSE REPLICATION', /PAUSE REPLICATION/, /RESTORE/],
-  ['ALTER VIRTUAL CLUSTER a RESUME REPLICATION', /RESUME REPLICATION/, /RESTORE/],
-  ['ALTER VIRTUAL CLUSTER a COMPLETE REPLICATION TO LATEST', /COMPLETE REPLICATION/, /RESTORE/],
-  ["ALTER VIRTUAL CLUSTER a START REPLICATION OF b ON 'u'", /START REPLICATION/, /RESTORE/],
-  ['ALTER VIRTUAL CLUSTER a SET REPLICATION READ VIRTUAL CLUSTER', /SET REPLICATION/, /RESTORE/],
+  ["CREATE VIRTUAL CLUSTER a FROM REPLICATION OF b ON 'u' WITH RETENTION = '1h'", /options/, /gc.ttlseconds/],
+  ["ALTER VIRTUAL CLUSTER a START REPLICATION OF b ON 'u' WITH READ VIRTUAL CLUSTER", /options/, /leave/],
+  ['ALTER VIRTUAL CLUSTER a COMPLETE REPLICATION TO LATEST WITH DRAIN', /DRAIN/, /stop the service/],
+  ['ALTER VIRTUAL CLUSTER a SET REPLICATION READ VIRTUAL CLUSTER', /SET REPLICATION/, /leave/],
   ["BACKUP VIRTUAL CLUSTER a INTO 'u'", /virtual cluster/, /BACKUP INTO/],
   ["RESTORE VIRTUAL CLUSTER a FROM LATEST IN 'u'", /virtual cluster/, /RESTORE FROM/],
   ["CREATE SCHEDULE FOR BACKUP INTO LATEST IN 'a' RECURRING '@daily'", /chooses by itself/, /FULL BACKUP/],

@@ -1,4 +1,11 @@
-import type { AlterVirtualClusterAction, BackupSelector, CapabilityList, Statement, Value } from './ast.ts';
+import type {
+  AlterVirtualClusterAction,
+  BackupSelector,
+  CapabilityList,
+  ReplicationSource,
+  Statement,
+  Value,
+} from './ast.ts';
 import { printConnectionStatement } from './print-connections.ts';
 import { printJobStatement } from './print-jobs.ts';
 import { printOptions, printTargets, printTexts, printValue, words } from './print-parts.ts';
@@ -27,7 +34,19 @@ function print(statement: Statement): string {
         statement.like !== undefined && `LIKE ${quoteName(statement.like)}`,
         statement.from !== undefined && `FROM VIRTUAL CLUSTER ${quoteName(statement.from.source)}`,
         printAsOf(statement.from?.asOf),
+        statement.replication !== undefined &&
+          `FROM REPLICATION ${printReplicationSource(statement.replication)}`,
       );
+    case 'create_replication_stream':
+      return words(
+        'CREATE REPLICATION STREAM OF VIRTUAL CLUSTER',
+        quoteName(statement.name),
+        statement.after !== undefined && `AFTER ${printValue(statement.after)}`,
+      );
+    case 'report_replication_stream':
+      return `ALTER REPLICATION STREAM ${printValue(statement.streamId)} REPORT ${printValue(statement.report)}`;
+    case 'drop_replication_stream':
+      return `DROP REPLICATION STREAM ${printValue(statement.streamId)}`;
     case 'alter_virtual_cluster':
       return words('ALTER VIRTUAL CLUSTER', quoteName(statement.name), printAction(statement.action));
     case 'drop_virtual_cluster':
@@ -129,6 +148,7 @@ function printShowVirtualClusters(statement: Extract<Statement, { kind: 'show_vi
     ...(statement.withReplicationStatus ? ['REPLICATION STATUS'] : []),
     ...(statement.withCapabilities ? ['CAPABILITIES'] : []),
     ...(statement.withDropped ? ['DROPPED'] : []),
+    ...(statement.withSuspension ? ['SUSPENSION'] : []),
   ];
   const subject = statement.name === undefined ? 'CLUSTERS' : `CLUSTER ${quoteName(statement.name)}`;
   return words('SHOW VIRTUAL', subject, items.length > 0 && `WITH ${items.join(', ')}`);
@@ -156,7 +176,23 @@ function printAction(action: AlterVirtualClusterAction): string {
       return words('CHECK TIMELINE', printAsOf(action.asOf));
     case 'undrop':
       return 'UNDROP';
+    case 'set_suspend_after':
+      return `SET SUSPEND AFTER ${printValue(action.after)}`;
+    case 'reset_suspend_after':
+      return 'RESET SUSPEND AFTER';
+    case 'pause_replication':
+      return 'PAUSE REPLICATION';
+    case 'resume_replication':
+      return 'RESUME REPLICATION';
+    case 'complete_replication':
+      return `COMPLETE REPLICATION TO ${action.to === 'latest' ? 'LATEST' : `SYSTEM TIME ${printValue(action.to)}`}`;
+    case 'start_replication':
+      return `START REPLICATION ${printReplicationSource(action)}`;
   }
+}
+
+function printReplicationSource({ source, uri }: ReplicationSource): string {
+  return `OF ${quoteName(source)} ON ${printValue(uri)}`;
 }
 
 function printCapabilities(list: CapabilityList): string {

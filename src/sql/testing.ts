@@ -150,7 +150,15 @@ const action: fc.Arbitrary<AlterVirtualClusterAction> = fc.oneof(
   record({ kind: fc.constant('reset_cluster_setting' as const), name: settingName }),
   record({ kind: fc.constant('reset_data' as const), source: nameArbitrary, asOf: scalar }),
   record({ kind: fc.constant('check_timeline' as const), asOf: fc.option(scalar, { nil: undefined }) }),
-  fc.constant<AlterVirtualClusterAction>({ kind: 'undrop' }),
+  fc.constantFrom<AlterVirtualClusterAction>({ kind: 'undrop' }, { kind: 'reset_suspend_after' }),
+  record({ kind: fc.constant('set_suspend_after' as const), after: scalar }),
+  fc.constantFrom<AlterVirtualClusterAction>({ kind: 'pause_replication' }, { kind: 'resume_replication' }),
+  fc
+    .oneof(fc.constant('latest' as const), scalar)
+    .map((to): AlterVirtualClusterAction => ({ kind: 'complete_replication', to })),
+  fc
+    .tuple(nameArbitrary, textValue)
+    .map(([source, uri]): AlterVirtualClusterAction => ({ kind: 'start_replication', source, uri })),
 );
 
 const isString = (token: string | undefined) => token?.startsWith("'") === true;
@@ -215,13 +223,35 @@ function kind<Kind extends StatementKind>(name: Kind): fc.Arbitrary<Kind> {
 
 /** One arbitrary per kind of statement: a kind that is forgotten does not compile. */
 export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<Statement>>> = {
-  create_virtual_cluster: record({
-    kind: kind('create_virtual_cluster'),
-    ifNotExists: fc.boolean(),
+  create_virtual_cluster: fc.oneof(
+    record({
+      kind: kind('create_virtual_cluster'),
+      ifNotExists: fc.boolean(),
+      name: nameArbitrary,
+      like: optionalName,
+      from: fc.option(record({ source: nameArbitrary, asOf: optionalTime }), { nil: undefined }),
+      replication: fc.constant(undefined),
+    }),
+    record({
+      kind: kind('create_virtual_cluster'),
+      ifNotExists: fc.boolean(),
+      name: nameArbitrary,
+      like: optionalName,
+      from: fc.constant(undefined),
+      replication: record({ source: nameArbitrary, uri: textValue }),
+    }),
+  ),
+  create_replication_stream: record({
+    kind: kind('create_replication_stream'),
     name: nameArbitrary,
-    like: optionalName,
-    from: fc.option(record({ source: nameArbitrary, asOf: optionalTime }), { nil: undefined }),
+    after: fc.option(textValue, { nil: undefined }),
   }),
+  report_replication_stream: record({
+    kind: kind('report_replication_stream'),
+    streamId: scalar,
+    report: textValue,
+  }),
+  drop_replication_stream: record({ kind: kind('drop_replication_stream'), streamId: scalar }),
   alter_virtual_cluster: record({ kind: kind('alter_virtual_cluster'), name: nameArbitrary, action }),
   drop_virtual_cluster: record({
     kind: kind('drop_virtual_cluster'),
@@ -235,6 +265,7 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     withCapabilities: fc.boolean(),
     withReplicationStatus: fc.boolean(),
     withDropped: fc.boolean(),
+    withSuspension: fc.boolean(),
   }),
   show_timeline: record({ kind: kind('show_timeline'), name: nameArbitrary }),
   show_timeline_checks: record({ kind: kind('show_timeline_checks'), name: nameArbitrary }),

@@ -51,11 +51,21 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'configure_zone':
       return { ...statement, variables: mapZone(statement.variables, plain) };
     case 'create_virtual_cluster': {
-      const { from } = statement;
-      return { ...statement, from: from && { ...from, asOf: from.asOf && plain(from.asOf) } };
+      const { from, replication } = statement;
+      return {
+        ...statement,
+        from: from && { ...from, asOf: from.asOf && plain(from.asOf) },
+        replication: replication && { ...replication, uri: map(replication.uri, 'uri') },
+      };
     }
     case 'alter_virtual_cluster':
-      return { ...statement, action: mapAction(statement.action, plain) };
+      return { ...statement, action: mapAction(statement.action, map) };
+    case 'create_replication_stream':
+      return { ...statement, after: statement.after && plain(statement.after) };
+    case 'report_replication_stream':
+      return { ...statement, streamId: plain(statement.streamId), report: plain(statement.report) };
+    case 'drop_replication_stream':
+      return { ...statement, streamId: plain(statement.streamId) };
     case 'backup':
       return {
         ...statement,
@@ -170,20 +180,24 @@ function mapRoleOption(option: RoleOption, map: ValueMapper): RoleOption {
   return { name, argument: map(argument, POSTGRES_ROLE_OPTIONS[name] === 'secret' ? 'secret' : 'plain') };
 }
 
-function mapAction(
-  action: AlterVirtualClusterAction,
-  map: (value: Value) => Value,
-): AlterVirtualClusterAction {
+function mapAction(action: AlterVirtualClusterAction, map: ValueMapper): AlterVirtualClusterAction {
+  const plain = (value: Value): Value => map(value, 'plain');
   switch (action.kind) {
     case 'set_cluster_setting':
-      return { ...action, value: action.value === 'default' ? 'default' : map(action.value) };
+      return { ...action, value: action.value === 'default' ? 'default' : plain(action.value) };
     case 'reset_data':
-      return { ...action, asOf: map(action.asOf) };
+      return { ...action, asOf: plain(action.asOf) };
+    case 'set_suspend_after':
+      return { ...action, after: plain(action.after) };
     case 'check_timeline':
-      return { ...action, asOf: action.asOf === undefined ? undefined : map(action.asOf) };
+      return { ...action, asOf: action.asOf === undefined ? undefined : plain(action.asOf) };
+    case 'complete_replication':
+      return { ...action, to: action.to === 'latest' ? 'latest' : plain(action.to) };
+    case 'start_replication':
+      return { ...action, uri: map(action.uri, 'uri') };
     case 'grant_capabilities':
     case 'revoke_capabilities':
-      return { ...action, capabilities: mapCapabilities(action.capabilities, map) };
+      return { ...action, capabilities: mapCapabilities(action.capabilities, plain) };
     default:
       return action;
   }

@@ -16,6 +16,7 @@ export {
   PUBLISH_FAULT_POINTS,
   RESET_FAULT_POINTS,
   REWIND_FAULT_POINTS,
+  SUSPEND_FAULT_POINTS,
   faultPoint,
 } from './worker/fault-point.ts';
 export { createCaptureWorker } from './worker/capture-worker.ts';

@@ -70,6 +70,12 @@ export const PUBLISH_FAULT_POINTS = [
   'publish.after_latest',
 ] as const;
 
+/** Of backups of databases and tables; those they share with others are among `BACKUP_FAULT_POINTS`. */
+export const OBJECTS_FAULT_POINTS = ['objects.after_range'] as const;
+
+/** In the daemon, while an idle virtual cluster is suspended or woken. */
+export const SUSPEND_FAULT_POINTS = ['suspend.stopped', 'suspend.recorded', 'wake.started'] as const;
+
 export const VAULT_FAULT_POINTS = [
   'vault.after_slot',
   'vault.after_record',
@@ -93,9 +99,11 @@ export const RETENTION_FAULT_POINTS = [
 ] as const;
 
 export type FaultPoint =
+  | (typeof OBJECTS_FAULT_POINTS)[number]
   | (typeof RETENTION_FAULT_POINTS)[number]
   | (typeof RECEIVE_FAULT_POINTS)[number]
   | (typeof RESET_FAULT_POINTS)[number]
+  | (typeof SUSPEND_FAULT_POINTS)[number]
   | (typeof VAULT_FAULT_POINTS)[number]
   | (typeof BACKUP_FAULT_POINTS)[number]
   | (typeof PUBLISH_FAULT_POINTS)[number]
