@@ -1,6 +1,7 @@
 /**
  * Every cluster setting, declared once: the statements, the defaults, the checks and `docs/reference/settings.md` come from here.
  */
+import { PAUSE_POINTS, PAUSE_POINTS_PATTERN } from './pause-points.ts';
 import { CURRENT_RELEASE } from './releases.ts';
 import type { SettingType } from './setting-value.ts';
 
@@ -49,6 +50,15 @@ const systemOnly = { scope: 'system-only', visibility: 'public' } as const;
 const systemVisible = { scope: 'system-visible', visibility: 'public' } as const;
 const active = { effect: 'active' } as const;
 const stored = { effect: 'stored' } as const;
+
+/** Timeouts that Postgres keeps in milliseconds, in 31 bits. */
+const sessionTimeout = {
+  ...application,
+  ...active,
+  alsoForSystem: true,
+  type: { kind: 'duration', minUs: 0n, maxUs: 2_147_483_647_000n },
+  defaultValue: '0s',
+} as const;
 
 const declared = {
   'admission.disk_bandwidth_tokens.elastic.enabled': {
@@ -197,6 +207,15 @@ const declared = {
     defaultValue: '128 MiB',
     description: 'memory in which a virtual cluster keeps pages, shared by its sessions',
   },
+  'jobs.debug.pausepoints': {
+    ...application,
+    ...active,
+    visibility: 'reserved',
+    alsoForSystem: true,
+    type: { kind: 'string', lengthMax: 1000, pattern: PAUSE_POINTS_PATTERN },
+    defaultValue: '',
+    description: `places, with commas between, at which jobs pause: ${PAUSE_POINTS.join(', ')}`,
+  },
   'jobs.registry.retry.initial_delay': {
     ...application,
     ...active,
@@ -307,6 +326,22 @@ const declared = {
     type: DURATION,
     defaultValue: '5s',
     description: 'the least time between two flushes of replicated changes',
+  },
+  'physical_replication.consumer.retry_window': {
+    ...systemOnly,
+    ...active,
+    type: POSITIVE_DURATION,
+    defaultValue: '3m',
+    description:
+      'how long the source of a replication stream may be out of reach before the stream is given up',
+  },
+  'physical_replication.producer.expiration_window': {
+    ...systemOnly,
+    ...active,
+    type: POSITIVE_DURATION,
+    defaultValue: '24h',
+    description:
+      'how long log is kept for a consumer that is not heard of, before its replication stream is cancelled',
   },
   'schedules.backup.gc_protection.enabled': {
     ...application,
@@ -425,6 +460,45 @@ const declared = {
     type: BOOL,
     defaultValue: 'true',
     description: 'accepted for compatibility: there are no ranges',
+  },
+  'sql.defaults.datestyle': {
+    ...application,
+    ...active,
+    alsoForSystem: true,
+    type: { kind: 'enum', values: ['ISO, MDY', 'ISO, DMY', 'ISO, YMD'] },
+    defaultValue: 'ISO, MDY',
+    description: 'DateStyle that sessions begin with',
+  },
+  'sql.defaults.idle_in_session_timeout': {
+    ...sessionTimeout,
+    description: 'idle_session_timeout that sessions begin with; 0 for none',
+  },
+  'sql.defaults.idle_in_transaction_session_timeout': {
+    ...sessionTimeout,
+    description: 'idle_in_transaction_session_timeout that sessions begin with; 0 for none',
+  },
+  'sql.defaults.intervalstyle': {
+    ...application,
+    ...active,
+    alsoForSystem: true,
+    type: { kind: 'enum', values: ['postgres', 'iso_8601', 'sql_standard'] },
+    defaultValue: 'postgres',
+    description: 'IntervalStyle that sessions begin with',
+  },
+  'sql.defaults.lock_timeout': {
+    ...sessionTimeout,
+    description: 'lock_timeout that sessions begin with; 0 for none',
+  },
+  'sql.defaults.primary_region': {
+    ...application,
+    ...stored,
+    type: TEXT,
+    defaultValue: '',
+    description: 'primary region of databases that are made or restored without one',
+  },
+  'sql.defaults.statement_timeout': {
+    ...sessionTimeout,
+    description: 'statement_timeout that sessions begin with; 0 for none',
   },
   'sql.error_tip_system_interface.enabled': {
     ...systemOnly,

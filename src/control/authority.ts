@@ -13,13 +13,17 @@ import { requireRecord } from './virtual-cluster-lookup.ts';
  */
 export async function authorizeBySystem(
   core: Core,
-  options: { virtualClusterId: VirtualClusterId; user: string; signal: AbortSignal },
+  options: { virtualClusterId: VirtualClusterId; user: string; isStream: boolean; signal: AbortSignal },
 ): Promise<ServedAs> {
-  const { user, signal } = options;
+  const { user, isStream, signal } = options;
   const record = requireRecord(core, options.virtualClusterId);
   const system = requireRecord(core, SYSTEM_VIRTUAL_CLUSTER_ID);
   const asker: Asker = { instance: core.services.instanceOf(system), user, signal };
   await requireEntry(asker);
+  if (isStream) {
+    await requireStreamRight(asker);
+    return { role: AUTHORITY_ROLES.replicator, database: undefined, settings: {} };
+  }
   const served = await rightsOf(asker);
   if (served === undefined) {
     throw new InputError(
@@ -32,6 +36,18 @@ export async function authorizeBySystem(
     `user ${user} of the system virtual cluster entered by its authority, as ${served.role}`,
   );
   return served;
+}
+
+/** Who may follow a virtual cluster of this physical cluster. @throws InputError `insufficient_privilege` */
+export async function requireStreamRight(asker: Asker): Promise<void> {
+  if (await holdsPrivilege(asker, ['REPLICATION', 'REPLICATIONSOURCE'])) return;
+  throw new InputError(
+    'insufficient_privilege',
+    `user ${asker.user} does not have REPLICATION system privilege`,
+    {
+      hint: `an admin of this system virtual cluster can grant it: GRANT SYSTEM REPLICATION TO ${asker.user}`,
+    },
+  );
 }
 
 async function rightsOf(asker: Asker): Promise<ServedAs | undefined> {

@@ -128,6 +128,8 @@ export interface FrontDoorService {
   authorizeBySystem?(options: {
     virtualClusterId: VirtualClusterId;
     user: string;
+    /** To follow it over a physical replication connection: then it is REPLICATION that counts, also in the system VC itself. */
+    isStream: boolean;
     signal: AbortSignal;
   }): Promise<ServedAs>;
   /**

@@ -8,11 +8,11 @@ import {
   writeSetting,
 } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
-import { removeTimelineStore } from '../timeline/index.ts';
 import { findBranchStart, makeBranch } from './branch.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
-import { storeOfTimeline } from './timeline-point.ts';
+import { beginStream, makeFollower } from './replication.ts';
+import { unmake } from './unmake.ts';
 import { type UseCase, done } from './use-case.ts';
 import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
 
@@ -41,13 +41,19 @@ export const createVirtualCluster: UseCase<CreateVirtualCluster> = {
     const model = statement.like === undefined ? undefined : lookupVirtualCluster(core, statement.like);
     // What can be refused is refused before anything of the new one is there.
     const start = await findBranchStart(core, statement, context);
+    const { replication } = statement;
+    const stream = replication && (await beginStream(core, replication, context));
     const record = await core.catalog.add({
       name,
       capabilities: model?.capabilities ?? DEFAULT_CAPABILITIES,
       ...(model === undefined ? {} : { settingOverrides: model.settingOverrides }),
       signal: core.signal,
     });
-    if (start !== undefined) await makeBranch(core, { record, start, context });
+    if (replication !== undefined && stream !== undefined) {
+      await core.locks.run(record.id, () =>
+        makeFollower(core, { record, source: replication, stream, context }),
+      );
+    } else if (start !== undefined) await makeBranch(core, { record, start, context });
     else await core.locks.run(record.id, () => makeVirtualCluster(core, { record, model, context }));
     loggerOf(core, record).info(`virtual cluster created by ${context.session.user}`);
     return done(TAG);
@@ -84,14 +90,6 @@ async function makeVirtualCluster(
     });
     throw error;
   }
-}
-
-/** Takes back what was made of a virtual cluster that nobody has seen yet. May run twice. */
-export async function unmake(core: Core, { id }: Pick<VirtualClusterRecord, 'id'>): Promise<void> {
-  await core.catalog.apply({ id, event: { kind: 'removal_begun' }, signal: core.signal });
-  await core.options.instanceHost.remove({ virtualClusterId: id, signal: core.signal });
-  await removeTimelineStore(storeOfTimeline(core, { id }));
-  await core.catalog.forget({ id, signal: core.signal });
 }
 
 /** What admins of the model have set inside it. The release a virtual cluster is on is not a matter of taste. */

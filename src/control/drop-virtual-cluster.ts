@@ -5,6 +5,7 @@ import type { Statement } from '../sql/index.ts';
 import { type Core, loggerOf } from './core.ts';
 import { isSystem } from './privileges.ts';
 import { removeTimelineStore } from '../timeline/index.ts';
+import { endStream } from './replication.ts';
 import { storeOfTimeline, windowUs } from './timeline-point.ts';
 import { type UseCase, done } from './use-case.ts';
 import { requireManager, requireNoRestore, withVirtualCluster } from './virtual-cluster-lookup.ts';
@@ -33,6 +34,7 @@ export const dropVirtualCluster: UseCase<DropVirtualCluster> = {
       }
       requireOutOfService(record);
       await requireNoRestore(core, record);
+      await endStream(core, record);
       await (statement.immediate ? removeNow(core, record) : drop(core, record));
       loggerOf(core, record).info(
         `virtual cluster dropped${statement.immediate ? ' and removed' : ''} by ${context.session.user}`,

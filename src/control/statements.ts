@@ -23,6 +23,11 @@ import { configureZone } from './configure-zone.ts';
 import type { Core } from './core.ts';
 import { createVirtualCluster } from './create-virtual-cluster.ts';
 import { dropVirtualCluster } from './drop-virtual-cluster.ts';
+import {
+  createReplicationStream,
+  dropReplicationStream,
+  reportReplicationStream,
+} from './replication-producer.ts';
 import { restore } from './restore.ts';
 import { alterDefaultPrivileges, grantOnObject, revokeOnObject } from './object-privileges.ts';
 import { alterRole, createRole, showRoles } from './roles.ts';
@@ -85,6 +90,9 @@ const USE_CASES: UseCases = {
   show_external_connections: showExternalConnections,
   show_create_external_connections: showCreateExternalConnections,
   check_external_connection: checkExternalConnection,
+  create_replication_stream: createReplicationStream,
+  report_replication_stream: reportReplicationStream,
+  drop_replication_stream: dropReplicationStream,
 };
 
 export function describeStatement(

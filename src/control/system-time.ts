@@ -59,6 +59,18 @@ export function systemTime(value: Value, { now }: { readonly now: Timestamp }): 
   return { kind: 'time', time };
 }
 
+/**
+ * The moment of a failover, in every form but a position; `+5h` is a moment to come. @throws InputError `timestamp_malformed`
+ */
+export function failoverTime(value: Value, { now }: { readonly now: Timestamp }): Timestamp {
+  const text = textValue(value, 'SYSTEM TIME').trim();
+  const time = nanosecondsOf(text) ?? intervalBefore(text, now) ?? timeOf(text);
+  if (time !== undefined) return time;
+  throw new InputError('timestamp_malformed', `SYSTEM TIME: not a time: ${JSON.stringify(text)}`, {
+    hint: HINT,
+  });
+}
+
 /** The fraction counts events within one nanosecond, finer than any clock of ours. */
 function nanosecondsOf(text: string): Timestamp | undefined {
   const match = /^(\d{12,19})(?:\.\d{1,10})?$/.exec(text);

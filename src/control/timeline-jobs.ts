@@ -23,8 +23,8 @@ import {
 import { type TimelinePoint, formatBackupSubdirectory, putPin, removePin } from '../timeline/index.ts';
 import { captureSource } from './capture-source.ts';
 import type { ControlOptions, Core } from './core.ts';
-import { unmake } from './create-virtual-cluster.ts';
 import { endOfLife, requireTimeline, resolvePoint, storeOfTimeline, windowUs } from './timeline-point.ts';
+import { unmake } from './unmake.ts';
 import { avoidingDamage, damagedBases } from './verify-timelines.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
@@ -33,28 +33,9 @@ export const JOB_PINNED_US = 24n * 3_600n * 1_000_000n;
 
 /** Nothing on a node that keeps no timelines. */
 export function timelineJobTypes(options: ControlOptions, coreOf: () => Core): readonly JobType[] {
-  const { timeline, instanceHost, clock, cluster } = options;
+  const { timeline } = options;
   if (timeline === undefined) return [];
-  const storeOf = (id: VirtualClusterId) => storeOfTimeline({ options }, { id });
-  const dependencies: PointJobDependencies = {
-    worker: avoidingDamage(coreOf, timeline.worker),
-    reader: timeline.reader,
-    instanceHost,
-    clock,
-    key: cluster.key,
-    storeOf,
-    pin: (job, { virtualClusterId, point }) =>
-      putPin(storeOf(virtualClusterId), {
-        id: pinIdOf(job),
-        owner: `job ${job.id}`,
-        incarnation: point.incarnation,
-        fromLsn: point.lsn,
-        throughLsn: point.lsn,
-        expiresAt: (clock.now() + JOB_PINNED_US) as Timestamp,
-      }),
-    unpin: (job, { virtualClusterId }) => removePin(storeOf(virtualClusterId), pinIdOf(job)),
-    captureFirstBase: (id, rest) => captureFirstBase(coreOf(), { ...rest, id }),
-  };
+  const dependencies = pointDependencies(options, coreOf);
   return [
     branchJobType({
       ...dependencies,
@@ -84,6 +65,32 @@ export function timelineJobTypes(options: ControlOptions, coreOf: () => Core): r
       whileStopped: (id, use) => whileStopped(coreOf(), id, use),
     }),
   ];
+}
+
+/** What every job needs that goes to a point of a timeline. @throws InputError `feature_not_supported` on a node that keeps none */
+export function pointDependencies(options: ControlOptions, coreOf: () => Core): PointJobDependencies {
+  const timeline = requireTimeline({ options });
+  const { instanceHost, clock, cluster } = options;
+  const storeOf = (id: VirtualClusterId) => storeOfTimeline({ options }, { id });
+  return {
+    worker: avoidingDamage(coreOf, timeline.worker),
+    reader: timeline.reader,
+    instanceHost,
+    clock,
+    key: cluster.key,
+    storeOf,
+    pin: (job, { virtualClusterId, point }) =>
+      putPin(storeOf(virtualClusterId), {
+        id: pinIdOf(job),
+        owner: `job ${job.id}`,
+        incarnation: point.incarnation,
+        fromLsn: point.lsn,
+        throughLsn: point.lsn,
+        expiresAt: (clock.now() + JOB_PINNED_US) as Timestamp,
+      }),
+    unpin: (job, { virtualClusterId }) => removePin(storeOf(virtualClusterId), pinIdOf(job)),
+    captureFirstBase: (id, rest) => captureFirstBase(coreOf(), { ...rest, id }),
+  };
 }
 
 /** Of the pin that a job holds on a timeline. */
@@ -139,7 +146,7 @@ function textOf(progress: JsonObject, name: string): string | undefined {
 }
 
 /** What the present life wrote is pinned before another takes its place: that is how a RESET DATA is undone. */
-async function secure(
+export async function secure(
   core: Core,
   id: VirtualClusterId,
   { point, signal }: Parameters<ResetDataJobDependencies['secure']>[1],
@@ -159,7 +166,7 @@ async function secure(
   return end;
 }
 
-async function whileStopped<T>(core: Core, id: VirtualClusterId, use: () => Promise<T>): Promise<T> {
+export async function whileStopped<T>(core: Core, id: VirtualClusterId, use: () => Promise<T>): Promise<T> {
   return core.locks.run(id, async () => {
     const { state, name } = requireRecord(core, id);
     if (state.kind === 'ready' && serviceModeOf(state) === 'none') return use();

@@ -21,6 +21,7 @@ import {
   createBulkWorker,
   createCaptureWorker,
   createCollectionReader,
+  createLogicalWorker,
   createPointWorker,
   createReceiveWorker,
   createTimelineReader,
@@ -105,6 +106,7 @@ export class Node implements AsyncDisposable {
       const control = openControl({
         instanceHost: host,
         bulkWorker: createBulkWorker({ clock, logger }),
+        logicalWorker: createLogicalWorker({ clock, logger }),
         collectionReader: createCollectionReader({ rng }),
         receiver: createReceiveWorker({ clock, logger }),
         timeline: {

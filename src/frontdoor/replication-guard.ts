@@ -17,17 +17,29 @@ const OWN_SLOT = /^atoll_/;
 /** A quoted or plain identifier, or any other character, of the replication grammar; it knows no comments. */
 const TOKEN = /"((?:[^"]|"")*)"|([a-z_\x80-\uffff][a-z0-9_$\x80-\uffff]*)|\S/giu;
 
-/** Guards a replication connection: all passes, but for slots with a plugin that is not on the list, and for the node's own slots. */
+/** What the consumer of a stream may ask. Whatever else there is or will be, as backups to a folder of the server, is refused. */
+const STREAM_COMMAND =
+  /^\s*(?:identify_system|show|timeline_history|read_replication_slot|start_replication|base_backup)(?![a-z0-9_$])/i;
+/** Slots that were made for consumers of streams; a consumer knows the name of its own. */
+const STREAM_SLOT = /^atoll_stream_/;
+
+/**
+ * Guards a replication connection: all passes, but for slots with a plugin that is not on the list, and for the node's own slots. On that
+ * of a stream's consumer nothing passes but what it needs.
+ */
 export class ReplicationGuard implements Interpreter {
   readonly #relay: Relay;
   readonly #logger: Logger;
+  readonly #isStream: boolean;
 
-  constructor(options: { relay: Relay; logger: Logger }) {
+  constructor(options: { relay: Relay; logger: Logger; isStream: boolean }) {
+    this.#isStream = options.isStream;
     this.#relay = options.relay;
     this.#logger = options.logger;
   }
 
   wants(type: number, bytes: Buffer, begin: number, end: number): boolean {
+    if (this.#isStream && (type === FRONTEND.query || type === FRONTEND.parse)) return true;
     return type === FRONTEND.query && COMMAND.test(bytes.toString('latin1', begin + 5, end));
   }
 
@@ -36,11 +48,11 @@ export class ReplicationGuard implements Interpreter {
     return type === FRONTEND.query;
   }
 
-  async handle(_type: number, message: Buffer): Promise<void> {
+  async handle(type: number, message: Buffer): Promise<void> {
     const relay = this.#relay;
     const error = isCut(message)
       ? new AppError('limit_exceeded', 'a query on a replication connection is too long')
-      : refusalOf(decodeQuery(message));
+      : this.#refusalOf(type, message);
     if (error === undefined) {
       relay.passOn(message);
       return;
@@ -50,6 +62,22 @@ export class ReplicationGuard implements Interpreter {
     await relay.failTransaction();
     relay.reply(encodeReadyForQuery(relay.status));
   }
+
+  #refusalOf(type: number, message: Buffer): AppError | undefined {
+    if (!this.#isStream) return refusalOf(decodeQuery(message));
+    if (type === FRONTEND.query) return refusalInStream(decodeQuery(message));
+    return new AppError('feature_not_supported', 'the extended protocol is not spoken on this connection');
+  }
+}
+
+/** On the connection of a stream's consumer. */
+function refusalInStream(text: string): AppError | undefined {
+  const names = Array.from(text.matchAll(TOKEN), ([, quoted, plain]) => quoted ?? plain?.toLowerCase() ?? '');
+  const isOfServer = names[0] === 'base_backup' && names.some((name) => name.toLowerCase() === 'target');
+  const slot = names[0] === 'start_replication' ? (names[1] === 'slot' ? names[2] : undefined) : undefined;
+  const isForeign = names[0] === 'start_replication' && (slot === undefined || !STREAM_SLOT.test(slot));
+  if (STREAM_COMMAND.test(text) && !isOfServer && !isForeign && !text.includes(';')) return undefined;
+  return new AppError('insufficient_privilege', 'this is no command that the consumer of a stream may give');
 }
 
 /** Why a command may not pass; undefined when it may. A CREATE_REPLICATION_SLOT that can't be read may not. */

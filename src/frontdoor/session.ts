@@ -263,18 +263,21 @@ export class Session {
     const { service } = this.#environment;
     const { virtualClusterId } = options.route;
     const { user } = request;
-    if (!hasForeignAuthority(request, options.route)) {
+    if (!request.isStream && !hasForeignAuthority(request, options.route)) {
       await this.#answered(options, (signal) => service.authorize({ virtualClusterId, user, signal }));
       return request;
     }
-    if (service.authorizeBySystem === undefined || request.isReplication) {
+    if (service.authorizeBySystem === undefined || (request.isReplication && !request.isStream)) {
       throw new AppError(
         'feature_not_supported',
         'there is no such session by the authority of the system virtual cluster',
       );
     }
     const authorize = service.authorizeBySystem.bind(service);
-    const served = await this.#answered(options, (signal) => authorize({ virtualClusterId, user, signal }));
+    const { isStream } = request;
+    const served = await this.#answered(options, (signal) =>
+      authorize({ virtualClusterId, user, isStream, signal }),
+    );
     return servedAs(request, served);
   }
 
@@ -326,7 +329,7 @@ export class Session {
     });
     const isScreened = virtualClusterId === SYSTEM_VIRTUAL_CLUSTER_ID && service.screen !== undefined;
     const interpreter = request.isReplication
-      ? new ReplicationGuard({ relay, logger })
+      ? new ReplicationGuard({ relay, logger, isStream: request.isStream })
       : new OwnInterpreter({ relay, execution, service, session, logger, isScreened });
     const unregister =
       upstream.cancelKey === undefined ? () => undefined : cancels.register(upstream.cancelKey, execution);

@@ -24,6 +24,8 @@ export interface SessionRequest {
   readonly hasSystemAuthority: boolean;
   /** A replication connection speaks another language; ours is not spoken there. */
   readonly isReplication: boolean;
+  /** It follows a virtual cluster: credentials and right are those of the system VC, log and files those of the one that is named. */
+  readonly isStream: boolean;
   /** What goes on to the instance, `user`, `database` and the remaining `options` included. */
   readonly parameters: ReadonlyMap<string, string>;
   /** The version to be spoken, of those asked for and known. */
@@ -55,14 +57,17 @@ export function readSessionRequest(message: {
     else passedOn.set(name, value);
   }
   passedOn.set('database', target.database);
+  const replication = readReplication(parameters.get('replication'));
+  const hasSystemAuthority = readAuthority(authority.value);
   if (authority.rest.length > 0) passedOn.set('options', joinStartupOptions(authority.rest));
   else passedOn.delete('options');
   return {
     user,
     ...target,
     applicationName: parameters.get('application_name') ?? '',
-    hasSystemAuthority: readAuthority(authority.value),
-    isReplication: readReplication(parameters.get('replication')) !== 'no',
+    hasSystemAuthority,
+    isReplication: replication !== 'no',
+    isStream: replication === 'physical' && hasSystemAuthority,
     parameters: passedOn,
     ...chooseProtocol({ asked: message.protocol, unknownParameters }),
   };

@@ -188,6 +188,8 @@ export async function writeConfiguration(options: {
   settings: InstanceSettings;
   engine: Engine;
   user: Owner | null;
+  /** On top of everything: those of a follower. */
+  parameters?: Readonly<Record<string, string>>;
 }): Promise<void> {
   const { directory, settings, user } = options;
   checkSettings(settings);
@@ -223,6 +225,7 @@ function postgresqlConf(options: {
   socketDirectory: string;
   settings: InstanceSettings;
   engine: Engine;
+  parameters?: Readonly<Record<string, string>>;
 }): string {
   const { settings, engine } = options;
   const connections = settings.maxConnections + SUPERUSER_CONNECTIONS + READER_CONNECTIONS;
@@ -235,6 +238,7 @@ function postgresqlConf(options: {
     max_connections: String(connections),
     shared_buffers: `${Math.ceil(settings.sharedBuffersBytes / 1024)}kB`,
     ...(engine.extensionControlPath === null ? {} : { extension_control_path: engine.extensionControlPath }),
+    ...options.parameters,
   };
   const lines = Object.entries(parameters).map(([name, value]) => `${name} = ${quoteParameter(value)}`);
   return `# Written by Atoll before every start; changes made here are lost.\n${lines.join('\n')}\n`;

@@ -1,7 +1,7 @@
 /**
  * One Postgres process tree per virtual cluster: what the rest of Atoll may know and ask of it.
  */
-import type { IncarnationId, Lsn, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
+import type { IncarnationId, Lsn, Timestamp, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
 import type { ClusterKey } from '../keys/index.ts';
 
 /** What a virtual cluster's folder says of itself; rebuilt catalogs start from it. Written atomically, checksummed. */
@@ -46,6 +46,31 @@ export interface ProvedIncarnation {
   readonly forkLsn: Lsn;
 }
 
+/** What a follower follows, and how far that has come. */
+export interface Following {
+  /** The life that it is a copy of. It counts only while this is the current one. */
+  readonly incarnation: IncarnationId;
+  /**
+   * `cut_off`: it receives nothing any more, and replays what it has. `promoting`: it becomes an instance of its own, or has become one
+   * already.
+   */
+  readonly phase: 'following' | 'cut_off' | 'promoting';
+  /** The timeline of Postgres that the source writes. */
+  readonly timelineId: number;
+  /** At the source. */
+  readonly slot: string;
+  readonly source: {
+    readonly host: string;
+    readonly port: number;
+    readonly user: string;
+    readonly password: string | null;
+    /** Start-up options that lead to the instance that is meant. */
+    readonly options: string;
+  };
+  /** Replay pauses before the first commit that is later. */
+  readonly stopAt: Timestamp | null;
+}
+
 export type InstanceState =
   | { readonly kind: 'stopped' }
   | { readonly kind: 'starting' }
@@ -64,8 +89,35 @@ export interface InternalClient {
 
 export type StopMode = 'orderly' | 'immediate';
 
+/** What is known of a role that makes a copy: whether the copy is there. */
+export type CopyMark =
+  | { readonly isDone: false }
+  | { readonly isDone: true; readonly rows: bigint; readonly indexEntries: bigint; readonly bytes: bigint };
+
+/** Roles for logical copies: no superusers, one for each copy. A name is used once. */
+export interface CopyRoles {
+  /** May log in to these databases and read all that is in them. */
+  makeReader(options: { role: string; databases: readonly string[]; signal: AbortSignal }): Promise<void>;
+  /** May do in the database what the role may on whose behalf it works, and make things in all of its schemas. */
+  makeMaker(options: {
+    role: string;
+    onBehalfOf: string;
+    database: string;
+    signal: AbortSignal;
+  }): Promise<void>;
+  /** Null when there is no such role. */
+  mark(options: { role: string; signal: AbortSignal }): Promise<CopyMark | null>;
+  /** Everything in the database that is the role's, the database too if it is, becomes the owner's. */
+  giveAll(options: { role: string; database: string; owner: string; signal: AbortSignal }): Promise<void>;
+  /** Takes the role away, with all that it was granted and whatever it still owns. Harmless when gone. */
+  remove(options: { role: string; signal: AbortSignal }): Promise<void>;
+}
+
 export interface Instance {
+  readonly copyRoles: CopyRoles;
   readonly identity: InstanceIdentity;
+  /** Null for an instance of its own. */
+  readonly following: Following | null;
   readonly state: InstanceState;
   /** Rises with every start; a session that remembers an older number has lost its backend. */
   readonly generation: number;
@@ -173,6 +225,44 @@ export interface InstanceHost {
     virtualClusterId: VirtualClusterId;
     incarnation: IncarnationId;
   }): Promise<boolean>;
+  /**
+   * Takes the log away from what was rewound, or filled, that the new source has not written: everything from the fork's segment on. Put there
+   * is the history of the source's timeline, so that replay leaves the former one where the source did. Before `commitFollower`.
+   */
+  fence(options: {
+    virtualClusterId: VirtualClusterId;
+    incarnation: IncarnationId;
+    forkLsn: Lsn;
+    history: { readonly timelineId: number; readonly text: string };
+  }): Promise<void>;
+  /**
+   * Makes an incarnation that was begun and filled the current one, as a follower; not started. Where `forkLsn` is, it left its parent.
+   * Asked again, the same answer.
+   */
+  commitFollower(options: {
+    virtualClusterId: VirtualClusterId;
+    following: Following;
+    parentIncarnation: IncarnationId | null;
+    forkLsn: Lsn | null;
+    signal: AbortSignal;
+  }): Promise<void>;
+  /**
+   * Changes how a follower follows: its phase, its source, where it stops. A server that runs takes up another source or phase at once, and
+   * another place to stop at its next start. @throws AppError `object_state` when it is no follower
+   */
+  setFollowing(options: { virtualClusterId: VirtualClusterId; following: Following }): Promise<void>;
+  /**
+   * Makes a follower an instance of its own, whose life begins where replay has come to; left stopped. `prepare` works in its `system`
+   * database. Asked again, the same answer.
+   */
+  promote(options: {
+    virtualClusterId: VirtualClusterId;
+    incarnation: IncarnationId;
+    prepare: (client: InternalClient) => Promise<void>;
+    /** Told the names of the subscriptions that were disabled. */
+    onDisabledSubscriptions: (names: readonly string[]) => void;
+    signal: AbortSignal;
+  }): Promise<ProvedIncarnation>;
   /** Whether the data directory of the current incarnation is there. */
   isWhole(virtualClusterId: VirtualClusterId): Promise<boolean>;
   /**

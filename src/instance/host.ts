@@ -29,8 +29,10 @@ import { isPresent } from './data-directory.ts';
 import { renameDurably, withDiskFullNamed } from './durable-files.ts';
 import type { Engine, EngineSource } from './engine.ts';
 import { writeIdentity } from './identity.ts';
+import * as follow from './follow.ts';
 import * as incarnations from './incarnations.ts';
 import { type InstanceEnvironment, LocalInstance } from './local-instance.ts';
+import { disableSubscriptions } from './prove-incarnation.ts';
 import { DEFAULT_STOP_LIMITS, type StopLimits } from './postmaster.ts';
 import { prepareEngine, removeOtherEngines } from './prepare-engine.ts';
 import { findRunning } from './process-record.ts';
@@ -286,6 +288,50 @@ class LocalInstanceHost implements OpenInstanceHost {
     return this.#exclusively(options.virtualClusterId, 'abandoning a rewind', () =>
       incarnations.abandonRewind(this.#step(this.#required(options.virtualClusterId), options)),
     );
+  }
+
+  async fence(options: Parameters<InstanceHost['fence']>[0]): Promise<void> {
+    await this.#exclusively(options.virtualClusterId, 'fencing a log', () =>
+      follow.fence({ ...this.#step(this.#required(options.virtualClusterId), options), ...options }),
+    );
+  }
+
+  async commitFollower(options: Parameters<InstanceHost['commitFollower']>[0]): Promise<void> {
+    const { virtualClusterId, following, signal } = options;
+    await this.#exclusively(virtualClusterId, 'committing a follower', () =>
+      follow.commitFollower({
+        ...options,
+        ...this.#step(this.#required(virtualClusterId), { incarnation: following.incarnation, signal }),
+      }),
+    );
+  }
+
+  async setFollowing(options: Parameters<InstanceHost['setFollowing']>[0]): Promise<void> {
+    const { virtualClusterId, following } = options;
+    await this.#exclusively(virtualClusterId, 'changing what a follower follows', async () => {
+      const instance = this.#required(virtualClusterId);
+      if (instance.following === null) {
+        throw new AppError(
+          'object_state',
+          `virtual cluster "${instance.identity.virtualClusterName}" follows nothing`,
+        );
+      }
+      await instance.setFollowing(following);
+      await instance.reload();
+    });
+  }
+
+  async promote(options: Parameters<InstanceHost['promote']>[0]): Promise<ProvedIncarnation> {
+    const { virtualClusterId, incarnation, prepare, onDisabledSubscriptions, signal } = options;
+    return this.#exclusively(virtualClusterId, 'promoting a follower', () => {
+      const instance = this.#required(virtualClusterId);
+      const logger = this.#environment.logger.for(instance.identity);
+      return follow.promote({
+        ...this.#step(instance, { incarnation, signal }),
+        prepare,
+        disableSubscriptions: (client) => disableSubscriptions(client, { logger, onDisabledSubscriptions }),
+      });
+    });
   }
 
   async isWhole(virtualClusterId: VirtualClusterId): Promise<boolean> {

@@ -1,9 +1,13 @@
 /** One instance on this machine: its server under supervision, its sessions, its log. */
 import { join } from 'node:path';
 import { AppError, type Clock, isAppError, type Logger, type LogScope } from '../base/index.ts';
+import type { ControlState } from '../pg/index.ts';
 import { BackgroundTasks } from './background-tasks.ts';
 import { checkSettings, writeConfiguration } from './configuration.ts';
+import { copyRoles } from './copy-roles.ts';
 import type {
+  CopyRoles,
+  Following,
   Instance,
   InstanceIdentity,
   InstanceSettings,
@@ -11,10 +15,22 @@ import type {
   InternalClient,
   StopMode,
 } from './contract.ts';
-import { readControlFile, removeForeignConfiguration, removeRecoverySigns } from './data-directory.ts';
-import type { Owner } from './durable-files.ts';
+import {
+  isPresent,
+  readControlFile,
+  removeForeignConfiguration,
+  removeRecoverySigns,
+} from './data-directory.ts';
+import { type Owner, writeFileDurably } from './durable-files.ts';
 import { ranOutOfDisk } from './disk-space.ts';
 import type { Engine } from './engine.ts';
+import {
+  followerParameters,
+  readFollowing,
+  removeFollowing,
+  writeFollowing,
+  writePasswordFile,
+} from './following.ts';
 import { publicState } from './lifecycle.ts';
 import { readableTail } from './log-lines.ts';
 import { LogForwarder, rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
@@ -32,6 +48,7 @@ import { throwIfCancelled } from './waiting.ts';
 const START_MS_MAX = 120_000;
 /** They name no path: errors travel to clients. */
 const OUT_OF_DISK = 'no space is left on its disk';
+const RELOAD_MS_MAX = 10_000;
 const SEE_LOG = 'the log of the node says why';
 
 /** What an instance shares with the others of its host. */
@@ -62,13 +79,14 @@ export class LocalInstance implements Instance {
   readonly #log: LogForwarder;
   #identity: InstanceIdentity;
   #settings: InstanceSettings;
+  #following: Following | null;
   #sessions: SystemSessions | null = null;
   /** Where the log ended when the present server was launched. */
   #logFrom = 0;
   /** It ended for want of disk, and has not served since. */
   #isOutOfDisk = false;
 
-  private constructor(options: LocalInstanceOptions, log: LogForwarder) {
+  private constructor(options: LocalInstanceOptions, log: LogForwarder, following: Following | null) {
     this.layout = options.layout;
     this.user = options.user;
     this.#environment = options.environment;
@@ -76,6 +94,7 @@ export class LocalInstance implements Instance {
     this.#identity = options.identity;
     this.#settings = options.settings;
     this.#log = log;
+    this.#following = following;
     this.#supervisor = new Supervisor({ ...options.environment, charge: this.#charge() });
   }
 
@@ -83,11 +102,33 @@ export class LocalInstance implements Instance {
     const { layout, environment } = options;
     const logger = environment.logger.for(scopeOf(options.identity));
     const log = await LogForwarder.open({ path: layout.log, clock: environment.clock, logger });
-    return new LocalInstance(options, log);
+    return new LocalInstance(options, log, await readFollowing(layout.configuration));
   }
 
   get identity(): InstanceIdentity {
     return this.#identity;
+  }
+
+  get following(): Following | null {
+    const following = this.#following;
+    return following?.incarnation === this.#identity.incarnation ? following : null;
+  }
+
+  /** Durable when it returns; null ends it. It counts from the next start on, or from `reload`. */
+  async setFollowing(following: Following | null): Promise<void> {
+    const { configuration } = this.layout;
+    if (following === null) await removeFollowing(configuration);
+    else await writeFollowing(configuration, following);
+    this.#following = following;
+  }
+
+  /** Lets a server that runs read its configuration anew. */
+  async reload(): Promise<void> {
+    if (this.state.kind !== 'running') return;
+    await this.writeConfiguration();
+    await this.withSystemClient((client) => client.query('SELECT pg_catalog.pg_reload_conf()'), {
+      signal: AbortSignal.timeout(RELOAD_MS_MAX),
+    });
   }
 
   get state(): InstanceState {
@@ -207,6 +248,16 @@ export class LocalInstance implements Instance {
     });
   }
 
+  get copyRoles(): CopyRoles {
+    return copyRoles({
+      system: (use, signal) => this.withSystemClient(use, { signal }),
+      definer: (options, use) => {
+        const clusterName = this.#identity.virtualClusterName;
+        return withDefinerSession({ ...options, socketDirectory: this.socketDirectory, clusterName }, use);
+      },
+    });
+  }
+
   configure(settings: InstanceSettings): void {
     checkSettings(settings);
     this.#settings = settings;
@@ -220,7 +271,19 @@ export class LocalInstance implements Instance {
 
   /** Writes the node's configuration of the next start. */
   async writeConfiguration(): Promise<void> {
+    const { following, user } = this;
+    const { configuration } = this.layout;
+    if (following !== null) await writePasswordFile(configuration, following, user);
     await writeConfiguration({
+      ...(following === null
+        ? {}
+        : {
+            parameters: followerParameters(following, {
+              configuration,
+              control: await readControlFile(this.dataDirectory),
+              connections: this.#settings.maxConnections,
+            }),
+          }),
       directory: this.layout.configuration,
       clusterName: this.#identity.virtualClusterName,
       socketDirectory: this.layout.sockets,
@@ -331,6 +394,7 @@ export class LocalInstance implements Instance {
     await clearStaleClaim({ dataDirectory, clock, signal });
     await removeForeignConfiguration(dataDirectory);
     await removeRecoverySigns(dataDirectory);
+    await this.#signFollower(control.state);
     await emptySocketDirectory({ path: layout.sockets, user });
     await this.writeConfiguration();
     throwIfCancelled(signal);
@@ -351,6 +415,30 @@ export class LocalInstance implements Instance {
       throw error;
     }
     return postmaster;
+  }
+
+  /**
+   * A directory that was following is never started as an instance of its own but by its promotion: it would go on with the log of its source
+   * as if it were its own. @throws AppError `instance_failed`
+   */
+  async #signFollower(state: ControlState): Promise<void> {
+    const { following, dataDirectory, user } = this;
+    // Of another life: it holds a password, and has no use any more.
+    if (following === null && this.#following !== null) await this.setFollowing(null);
+    const isInRecovery = state === 'in_archive_recovery' || state === 'shut_down_in_recovery';
+    if (following === null) {
+      if (!isInRecovery && !(await isPresent(join(dataDirectory, 'backup_label')))) return;
+      throw new AppError(
+        'instance_failed',
+        `${dataDirectory} is that of a follower, and nothing says what it follows`,
+        {
+          hint: 'drop the virtual cluster and make it again',
+        },
+      );
+    }
+    if (following.phase === 'promoting' && !isInRecovery) return;
+    const path = join(dataDirectory, 'standby.signal');
+    await writeFileDurably({ path, content: '', mode: 0o600, owner: user });
   }
 
   #closeSessions(): void {

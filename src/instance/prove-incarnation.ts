@@ -14,6 +14,7 @@ import type { InternalClient, ProvedIncarnation, RecoveryTarget } from './contra
 import {
   readControlFile,
   readForkLsn,
+  endRestoreProgress,
   removeForeignConfiguration,
   removeRecoverySigns,
 } from './data-directory.ts';
@@ -56,6 +57,7 @@ export async function proveIncarnation(options: ProofOptions): Promise<ProvedInc
   await clearStaleClaim({ dataDirectory, clock, signal });
   await removeForeignConfiguration(dataDirectory);
   await removeRecoverySigns(dataDirectory);
+  await endRestoreProgress(dataDirectory);
   const sign = {
     path: join(dataDirectory, 'recovery.signal'),
     content: '',

@@ -2,8 +2,8 @@
 import type { Clock, Logger } from '../base/index.ts';
 import { assert, Mutex, type Semaphore, type Timestamp, timestampToMs, toError } from '../base/index.ts';
 import { type JobRecord, type JobState, isTerminal } from '../catalog/index.ts';
-import { type JobEvent, nextJobState } from './job-state.ts';
-import { recordError, withDiskFullNamed } from './job-error.ts';
+import { type Failure, type JobEvent, nextJobState } from './job-state.ts';
+import { PausePointError, recordError, withDiskFullNamed } from './job-error.ts';
 import type { JobContext, JobDomain, JobType } from './job-type.ts';
 import { ProgressWriter } from './progress-writer.ts';
 import { type RetryPolicy, failureOf } from './retry.ts';
@@ -107,7 +107,7 @@ export class JobDriver {
   }
 
   async #work(): Promise<void> {
-    const { type, clock } = this.#options;
+    const { type } = this.#options;
     const interrupt = this.#newInterrupt();
     const outcome = await this.#carryOut(interrupt, async (context) => {
       const result = await type.run(context);
@@ -124,14 +124,24 @@ export class JobDriver {
       return this.#apply({ event: outcome.event, change: done });
     }
     const thrown = withDiskFullNamed(outcome.thrown);
+    const failure = this.#failureOf(thrown);
+    this.#log(`attempt ${this.#record.attempt} failed, will ${failure.then}`, thrown);
+    const progress = { ...this.#record.progress, ...recordError(thrown) };
+    await this.#apply({ event: { kind: 'work_failed', failure }, change: { progress, runningStatus: null } });
+  }
+
+  /** What to do about an error of the work, unless an operator holds the job there. */
+  #failureOf(thrown: unknown): Failure {
+    const { type, clock, domain } = this.#options;
+    if (thrown instanceof PausePointError) return { then: 'pause', error: thrown.message };
     const failure = failureOf(thrown, {
       policy: this.#policy(),
       attempt: this.#record.attempt,
       now: clock.now(),
     });
-    this.#log(`attempt ${this.#record.attempt} failed, will ${failure.then}`, thrown);
-    const progress = { ...this.#record.progress, ...recordError(thrown) };
-    await this.#apply({ event: { kind: 'work_failed', failure }, change: { progress, runningStatus: null } });
+    const point = type.pausePointOfFailure;
+    if (failure.then !== 'fail' || point === undefined || !domain.pausePoints().has(point)) return failure;
+    return { then: 'pause', error: `${failure.error} (${new PausePointError(point).message})` };
   }
 
   async #revert(): Promise<void> {
@@ -185,6 +195,9 @@ export class JobDriver {
       signal: options.signal,
       logger,
       report: (shown) => options.progress.report(shown),
+      pauseAt: (point) => {
+        if (domain.pausePoints().has(point)) throw new PausePointError(point);
+      },
       save: async (progress) => {
         await this.#changes.run(() =>
           this.#write({ progress: { ...this.#record.progress, ...progress } }, options.signal),

@@ -1,6 +1,6 @@
 /** What a kind of job has to bring, and what it is given to run. */
 import type { IncarnationId, Logger, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
-import type { JobRecord, JobStore, JsonObject } from '../catalog/index.ts';
+import type { JobRecord, JobStore, JsonObject, PausePoint } from '../catalog/index.ts';
 
 /** The virtual cluster that keeps a job's record: while it serves, its jobs run. */
 export interface JobDomain {
@@ -9,6 +9,8 @@ export interface JobDomain {
   readonly incarnation: IncarnationId;
   readonly store: JobStore;
   /** Read anew for every failure. */
+  /** Where jobs are to pause. Read anew each time. */
+  readonly pausePoints: () => ReadonlySet<PausePoint>;
   readonly retryDelays: () => { readonly initialDelayUs: bigint; readonly maxDelayUs: bigint };
 }
 
@@ -21,6 +23,8 @@ export interface JobContext {
   readonly logger: Logger;
   /** Cheap; what is shown is at most a second old. */
   report(progress: { fraction: number; runningStatus: string }): void;
+  /** Ends the attempt here, as paused, when an operator has asked for that. */
+  pauseAt(point: PausePoint): void;
   /** Durable when it returns: what the next attempt will find, merged over what was there. */
   save(progress: JsonObject): Promise<void>;
 }
@@ -34,6 +38,8 @@ export interface JobType {
   readonly isLasting?: true;
   /** Longest it rests between two attempts, whatever the settings allow, in microseconds: somebody cannot be served meanwhile. */
   readonly retryDelayUsMax?: bigint;
+  /** Where a job that is about to be given up can be held instead, for somebody to look at what it leaves. */
+  readonly pausePointOfFailure?: PausePoint;
   /**
    * Does the work, or the rest of it: an earlier attempt may have ended anywhere. What it returns is merged into the progress
    * together with the final state.

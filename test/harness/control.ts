@@ -26,7 +26,12 @@ import { systemRng } from '../../src/daemon/rng.ts';
 import { type InstanceHost, type OpenInstanceHost, openInstanceHost } from '../../src/instance/index.ts';
 import { clusterKeyOf } from '../../src/keys/index.ts';
 import { parseStatement } from '../../src/sql/index.ts';
-import { type BulkWorker, type CollectionReader, createReceiveWorker } from '../../src/timeline/index.ts';
+import {
+  type BulkWorker,
+  type CollectionReader,
+  createLogicalWorker,
+  createReceiveWorker,
+} from '../../src/timeline/index.ts';
 import { scratchDirectory } from './scratch.ts';
 
 /** Keeps everything that is logged. */
@@ -198,6 +203,7 @@ export class TestControl implements AsyncDisposable {
       instanceHost: this.#options.cuts?.wrap(this.#host) ?? this.#host,
       bulkWorker: this.#options.bulkWorker,
       collectionReader: this.#options.collectionReader,
+      logicalWorker: createLogicalWorker({ clock: systemClock(), logger: this.logger }),
       receiver: createReceiveWorker({ clock: systemClock(), logger: this.logger }),
       clock,
       rng,

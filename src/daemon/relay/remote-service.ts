@@ -49,9 +49,11 @@ export class RemoteService implements SessionService {
     await this.#ask({ method: 'authorize', virtualClusterId, user }, { signal });
   }
 
-  async authorizeBySystem(options: Parameters<SessionService['authorize']>[0]): Promise<ServedAs> {
-    const { virtualClusterId, user, signal } = options;
-    return (await this.#ask({ method: 'authorizeBySystem', virtualClusterId, user }, { signal })) as ServedAs;
+  async authorizeBySystem(
+    options: Parameters<NonNullable<SessionService['authorizeBySystem']>>[0],
+  ): Promise<ServedAs> {
+    const { signal, ...rest } = options;
+    return (await this.#ask({ method: 'authorizeBySystem', ...rest }, { signal })) as ServedAs;
   }
 
   async screen(options: Parameters<NonNullable<SessionService['screen']>>[0]): Promise<void> {

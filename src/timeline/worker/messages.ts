@@ -3,6 +3,7 @@ import type {
   BackupProgress,
   BackupRequest,
   BackupResult,
+  BackupSummary,
   MaterializeRequest,
   MaterializeResult,
 } from '../contract.ts';
@@ -17,6 +18,11 @@ import type {
   PublishResult,
   RewindRequest,
 } from '../store-contract.ts';
+import type {
+  LogicalBackupRequest,
+  RestoreObjectsRequest,
+  RestoreObjectsResult,
+} from '../logical/contract.ts';
 import type {
   CheckDirectoryRequest,
   CheckObjectsRequest,
@@ -33,6 +39,8 @@ export type BulkWork =
   | { readonly kind: 'rewind'; readonly request: RewindRequest }
   | { readonly kind: 'receive_base'; readonly request: ReceiveBaseRequest }
   | { readonly kind: 'publish'; readonly request: PublishRequest }
+  | { readonly kind: 'backup_objects'; readonly request: LogicalBackupRequest }
+  | { readonly kind: 'restore_objects'; readonly request: RestoreObjectsRequest }
   | { readonly kind: 'check_directory'; readonly request: CheckDirectoryRequest }
   | { readonly kind: 'check_objects'; readonly request: CheckObjectsRequest };
 
@@ -49,6 +57,8 @@ export type FromWorker =
   | { readonly kind: 'point_done'; readonly result: PointResult }
   | { readonly kind: 'base_received'; readonly result: ReceiveBaseResult }
   | { readonly kind: 'publish_done'; readonly result: PublishResult }
+  | { readonly kind: 'objects_backed_up'; readonly result: BackupSummary }
+  | { readonly kind: 'objects_restored'; readonly result: RestoreObjectsResult }
   | { readonly kind: 'directory_checked'; readonly result: DirectoryCheck }
   | { readonly kind: 'objects_checked'; readonly result: ObjectsCheck }
   | { readonly kind: 'failed'; readonly error: WireError };

@@ -58,6 +58,14 @@ async function carryOut(work: BulkWork, restCell: RestCell): Promise<FromWorker>
       const { runCaptureBase } = await import('../capture/capture-base.ts');
       return { kind: 'base_done', result: await runCaptureBase(work.request, tools) };
     }
+    case 'backup_objects': {
+      const { runBackupObjects } = await import('../logical/backup-objects.ts');
+      return { kind: 'objects_backed_up', result: await runBackupObjects(work.request, tools) };
+    }
+    case 'restore_objects': {
+      const { runRestoreObjects } = await import('../logical/restore-objects.ts');
+      return { kind: 'objects_restored', result: await runRestoreObjects(work.request, tools) };
+    }
     case 'check_directory': {
       const { checkDirectory } = await import('../verify/check-directory.ts');
       return { kind: 'directory_checked', result: checkDirectory(work.request, tools) };

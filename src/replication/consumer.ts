@@ -1,0 +1,522 @@
+/**
+ * The consumer of a stream, as the body of a job: brings the first image, follows, and fails over when it is told to. What is to be done is
+ * read from the stream's state, which others change; what has been done is looked at, never remembered: it may be begun again anywhere.
+ */
+import {
+  AppError,
+  CancelledError,
+  type Clock,
+  type IncarnationId,
+  isAppError,
+  type Logger,
+  type Lsn,
+  type Timestamp,
+  toError,
+  type VirtualClusterId,
+} from '../base/index.ts';
+import type { Following, Instance, InstanceHost, InternalClient } from '../instance/index.ts';
+import type { ReceiveWorker } from '../timeline/index.ts';
+import { type FollowerSample, sampleFollower } from './follower-sample.ts';
+import { parseSourceUri, type SourceAddress } from './source-address.ts';
+import { SourceConnection } from './source-connection.ts';
+import type { StreamCatalog } from './stream-catalog.ts';
+import type { Divergence, StreamRecord } from './stream-record.ts';
+import { type FailoverCut, isScanned } from './stream-state.ts';
+
+export interface ConsumerDependencies {
+  readonly streams: StreamCatalog;
+  readonly instanceHost: InstanceHost;
+  readonly receiver: ReceiveWorker;
+  readonly clock: Clock;
+  readonly newIncarnation: () => IncarnationId;
+  /** One life-cycle change of a virtual cluster at a time. */
+  readonly exclusively: <T>(id: VirtualClusterId, use: () => Promise<T>) => Promise<T>;
+  /** Lets the vault receive what the follower receives. */
+  readonly followLog: (id: VirtualClusterId) => Promise<void>;
+  readonly unfollowLog: (id: VirtualClusterId) => Promise<void>;
+  /** What must not be kept of the source, in database `system` of what becomes a virtual cluster of its own. */
+  readonly prepare: (
+    client: InternalClient,
+    options: { id: VirtualClusterId; incarnation: IncarnationId },
+  ) => Promise<void>;
+  readonly noteSubscriptions: (id: VirtualClusterId, names: readonly string[]) => void;
+  /** Takes the data back to where the source's history left it; the result is begun and not committed. */
+  readonly rewindToDivergence: (
+    context: ConsumerContext,
+    options: { id: VirtualClusterId; incarnation: IncarnationId; divergence: Divergence },
+  ) => Promise<void>;
+  /** Takes a stopped follower back to a point of its own timeline, as a new life, committed and stopped. */
+  readonly goBack: (
+    context: ConsumerContext,
+    options: { id: VirtualClusterId; cut: FailoverCut },
+  ) => Promise<void>;
+  /** The oldest moment that the timeline leads to; null when there is none yet. */
+  readonly oldestTime: (id: VirtualClusterId) => Promise<Timestamp | null>;
+  /** How long a source may be out of reach before the stream is given up. */
+  readonly patienceMs: (id: VirtualClusterId) => number;
+}
+
+export interface ConsumerContext {
+  readonly signal: AbortSignal;
+  readonly logger: Logger;
+  report(progress: { fraction: number; runningStatus: string }): void;
+}
+
+/** How often a follower is looked at, and its source told. */
+const SAMPLE_MS = 500;
+const RETRY_MS = { first: 250, max: 10_000 } as const;
+/** What a source may take to hear that it need keep nothing more. */
+const FAREWELL_MS_MAX = 5_000;
+const CUT_MS_MAX = 30_000;
+const CUT_POLL_MS = 10;
+/** The oldest time changes with bases, which are captured every now and then. */
+const SAMPLES_PER_OLDEST = 20;
+
+/** Where a server's clients and followers are led to a virtual cluster by the authority of the system VC. */
+export function followedBy(address: SourceAddress, name: string): Following['source'] {
+  const { host, port, user, password, options } = address;
+  const lead = `-ccluster=${name} -cauthority=system`;
+  return { host, port, user, password, options: options === '' ? lead : `${lead} ${options}` };
+}
+
+export class Consumer {
+  readonly #dependencies: ConsumerDependencies;
+
+  constructor(dependencies: ConsumerDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  /** Until the stream is over. @throws AppError why it was given up, which its state tells, too */
+  async run(id: VirtualClusterId, context: ConsumerContext): Promise<void> {
+    const { streams } = this.#dependencies;
+    for (;;) {
+      if (context.signal.aborted) throw new CancelledError('cancelled', { cause: context.signal.reason });
+      const stream = streams.get(id);
+      if (stream === undefined || stream.state.kind === 'completed') return;
+      if (stream.state.kind === 'failing_over') {
+        await this.#failOver(stream, { cut: stream.state.cut, context });
+        return;
+      }
+      if (stream.state.kind === 'paused' || stream.state.kind === 'failed') return;
+      try {
+        if (!isScanned(stream.state)) await this.#scan(stream, context);
+        else await this.#follow(stream, context);
+      } catch (error) {
+        if (context.signal.aborted || isAppError(error, 'cancelled')) throw error;
+        await streams.apply({
+          id,
+          event: { kind: 'failed', reason: toError(error).message },
+          signal: context.signal,
+        });
+        if (streams.get(id)?.state.kind === 'failed') throw error;
+      }
+    }
+  }
+
+  /**
+   * Lets a follower receive nothing more and replay what it has; gives the newest commit that it then holds. From now on the follower stands
+   * still. @throws AppError `cannot_connect_now` when it does not get there in time: then it follows again
+   */
+  async cutHere(id: VirtualClusterId, { signal }: { signal: AbortSignal }): Promise<Timestamp> {
+    const { instanceHost, clock } = this.#dependencies;
+    const instance = this.#require(id);
+    const { following } = instance;
+    if (following === null) throw new AppError('object_state', `virtual cluster ${id} follows nothing`);
+    const known = this.#dependencies.streams.get(id)?.replicatedTime ?? null;
+    await instanceHost.setFollowing({ virtualClusterId: id, following: { ...following, phase: 'cut_off' } });
+    const deadlineMs = clock.monotonicMs() + CUT_MS_MAX;
+    try {
+      await instance.start({ signal });
+      for (let before: Lsn | null = null; ; ) {
+        const sample = await sampleFollower(instance, { signal });
+        const { receivedLsn, replayedLsn } = sample;
+        const isThrough =
+          (receivedLsn ?? 0n) <= (replayedLsn ?? 0n) || (sample.isWaiting && replayedLsn === before);
+        before = replayedLsn;
+        if (!sample.isReceiving && isThrough) return laterOf(sample.time, known) ?? clock.now();
+        if (clock.monotonicMs() > deadlineMs) {
+          throw new AppError(
+            'cannot_connect_now',
+            'the follower has not replayed in time what it has received',
+            {
+              hint: 'it goes on; ask again in a while',
+            },
+          );
+        }
+        await clock.sleep(CUT_POLL_MS, { signal });
+      }
+    } catch (error) {
+      await instanceHost.setFollowing({ virtualClusterId: id, following });
+      throw error;
+    }
+  }
+
+  /** Stops what follows; it stays where it is. Harmless when nothing runs. */
+  async halt(id: VirtualClusterId, { signal }: { signal: AbortSignal }): Promise<void> {
+    await this.#dependencies.unfollowLog(id);
+    await this.#dependencies.instanceHost.get(id)?.stop({ mode: 'orderly', signal });
+  }
+
+  /** The first image, or, at a failback, our own data as it was when the source's history left ours. */
+  async #scan(stream: StreamRecord, context: ConsumerContext): Promise<void> {
+    const { virtualClusterId: id, divergence } = stream;
+    await this.#withPatience(id, context, async () => {
+      if (!this.#isFilled(stream)) {
+        if (divergence === null) await this.#receive(stream, context);
+        else await this.#rewind(stream, { divergence, context });
+      }
+      context.report({ fraction: 0.95, runningStatus: 'waiting for the log that makes the data consistent' });
+      await this.#start(stream, context);
+    });
+    await this.#dependencies.streams.apply({ id, event: { kind: 'scanned' }, signal: context.signal });
+    context.logger.info('the data of the source is here; it is followed from now on');
+  }
+
+  #isFilled({ virtualClusterId, terms }: StreamRecord): boolean {
+    const { following, identity } = this.#require(virtualClusterId);
+    return following !== null && identity.incarnation === terms.lineage[0]?.incarnation;
+  }
+
+  async #receive(stream: StreamRecord, context: ConsumerContext): Promise<void> {
+    const { instanceHost, receiver } = this.#dependencies;
+    const { virtualClusterId, terms } = stream;
+    const following = followingOf(stream);
+    const { incarnation } = following;
+    const begun = await instanceHost.beginIncarnation({ virtualClusterId, incarnation });
+    const { timelineId } = await receiver.receiveBase(
+      { source: following.source, targetDirectory: begun.dataDirectory, uid: begun.uid },
+      {
+        onProgress: ({ fraction, phase }) =>
+          context.report({ fraction: fraction * 0.9, runningStatus: phase }),
+        signal: context.signal,
+      },
+    );
+    if (timelineId !== terms.timelineId) throw replaced();
+    const { parentIncarnation = null, forkLsn = null } = terms.lineage[0] ?? {};
+    await instanceHost.commitFollower({
+      virtualClusterId,
+      following,
+      parentIncarnation,
+      forkLsn,
+      signal: context.signal,
+    });
+  }
+
+  async #rewind(
+    stream: StreamRecord,
+    { divergence, context }: { divergence: Divergence; context: ConsumerContext },
+  ): Promise<void> {
+    const { instanceHost, rewindToDivergence } = this.#dependencies;
+    const { virtualClusterId, terms } = stream;
+    const following = followingOf(stream);
+    const { incarnation } = following;
+    await rewindToDivergence(context, { id: virtualClusterId, incarnation, divergence });
+    const history = { timelineId: terms.timelineId, text: terms.history };
+    await instanceHost.fence({ virtualClusterId, incarnation, forkLsn: divergence.lsn, history });
+    const { parentIncarnation = null, forkLsn = null } = terms.lineage[0] ?? {};
+    await instanceHost.commitFollower({
+      virtualClusterId,
+      following,
+      parentIncarnation,
+      forkLsn,
+      signal: context.signal,
+    });
+  }
+
+  /** Runs, is consistent, and has come to the source's own timeline; its log goes to the vault. */
+  async #start(stream: StreamRecord, context: ConsumerContext): Promise<void> {
+    const { clock, followLog } = this.#dependencies;
+    const { signal } = context;
+    const instance = this.#require(stream.virtualClusterId);
+    await this.#setFollowing(stream, instance);
+    await instance.start({ signal });
+    const ownFromLsn = stream.terms.lineage[0]?.forkLsn ?? null;
+    const deadlineMs = clock.monotonicMs() + this.#dependencies.patienceMs(stream.virtualClusterId);
+    for (;;) {
+      const { replayedLsn } = await sampleFollower(instance, { signal });
+      // What lies before is the log of another life.
+      if (ownFromLsn === null || (replayedLsn ?? 0n) > ownFromLsn) break;
+      if (clock.monotonicMs() > deadlineMs) {
+        throw new AppError(
+          'connection_failure',
+          'the source does not send the log that follows the common history',
+        );
+      }
+      await clock.sleep(SAMPLE_MS / 5, { signal });
+    }
+    await followLog(stream.virtualClusterId);
+  }
+
+  /** Follows until the state says otherwise. @throws AppError when the stream cannot go on */
+  async #follow(stream: StreamRecord, context: ConsumerContext): Promise<void> {
+    const { streams } = this.#dependencies;
+    const { virtualClusterId: id } = stream;
+    await this.#exclusivelyStarted(stream, context);
+    context.report({ fraction: 1, runningStatus: 'following' });
+    const changing = new AbortController();
+    const signal = AbortSignal.any([context.signal, changing.signal]);
+    const changed = streams.whenChanged(id, { signal }).then(() => changing.abort());
+    await using conversation = new Conversation(stream, {
+      clock: this.#dependencies.clock,
+      logger: context.logger,
+    });
+    let oldest: Timestamp | null = stream.retainedTime;
+    try {
+      for (let round = 0; !signal.aborted; round += 1) {
+        const sample = await this.#sample(stream, { signal });
+        if (round % SAMPLES_PER_OLDEST === 0) oldest = await this.#dependencies.oldestTime(id);
+        const before = streams.get(id)?.replicatedTime ?? null;
+        const replicatedTime = laterOf(sample.time, before);
+        if (replicatedTime !== null) {
+          const retainedTime = oldest ?? streams.get(id)?.retainedTime ?? replicatedTime;
+          await streams.noteTimes({ id, retainedTime, replicatedTime, signal });
+        }
+        await this.#reachTarget(stream, { sample, replicatedTime, signal });
+        if (signal.aborted) break;
+        await conversation.tell({ replicatedTime, replicatedLsn: sample.replayedLsn }, { sample, signal });
+        if (conversation.silenceMs > this.#dependencies.patienceMs(id)) throw conversation.givenUp();
+        await this.#dependencies.clock.sleep(SAMPLE_MS, { signal });
+      }
+    } catch (error) {
+      // The state has changed meanwhile: that is why it ended.
+      if (!changing.signal.aborted || context.signal.aborted) throw error;
+    } finally {
+      changing.abort();
+      await changed;
+    }
+  }
+
+  /** Under the lock of the virtual cluster: nobody may be cutting or stopping it meanwhile. */
+  async #exclusivelyStarted(stream: StreamRecord, context: ConsumerContext): Promise<void> {
+    const { exclusively, streams } = this.#dependencies;
+    await exclusively(stream.virtualClusterId, async () => {
+      if (streams.get(stream.virtualClusterId)?.state === stream.state) await this.#start(stream, context);
+    });
+  }
+
+  async #sample(stream: StreamRecord, { signal }: { signal: AbortSignal }): Promise<FollowerSample> {
+    const instance = this.#require(stream.virtualClusterId);
+    // One that has ended is started again by itself; whoever asks waits for it.
+    await instance.whenServing({ timeoutMs: this.#dependencies.patienceMs(stream.virtualClusterId), signal });
+    return sampleFollower(instance, { signal });
+  }
+
+  /** A failover that waits for its time is cut when the follower has come there. */
+  async #reachTarget(
+    stream: StreamRecord,
+    options: { sample: FollowerSample; replicatedTime: Timestamp | null; signal: AbortSignal },
+  ): Promise<void> {
+    const { state, virtualClusterId: id } = stream;
+    if (state.kind !== 'pending_failover') return;
+    const { sample, signal } = options;
+    const { exclusively, streams, newIncarnation } = this.#dependencies;
+    const { target } = state;
+    if (target.kind === 'time' && !sample.isPausedAtTarget) return;
+    await exclusively(id, async () => {
+      if (streams.get(id)?.state !== state) return;
+      const time = target.kind === 'time' ? target.time : await this.cutHere(id, { signal });
+      await streams.apply({
+        id,
+        event: { kind: 'cut', cut: { incarnation: newIncarnation(), time, point: null } },
+        signal,
+      });
+    });
+  }
+
+  async #failOver(
+    stream: StreamRecord,
+    { cut, context }: { cut: FailoverCut; context: ConsumerContext },
+  ): Promise<void> {
+    const { instanceHost, exclusively, streams, prepare, noteSubscriptions } = this.#dependencies;
+    const { virtualClusterId: id } = stream;
+    const { signal } = context;
+    context.report({ fraction: 0.5, runningStatus: 'failing over' });
+    // All that was received is in the vault when this returns.
+    await this.#dependencies.unfollowLog(id);
+    if (cut.point === null) {
+      await exclusively(id, () =>
+        instanceHost.promote({
+          virtualClusterId: id,
+          incarnation: cut.incarnation,
+          prepare: (client) => prepare(client, { id, incarnation: cut.incarnation }),
+          onDisabledSubscriptions: (names) => noteSubscriptions(id, names),
+          signal,
+        }),
+      );
+    } else {
+      await instanceHost.get(id)?.stop({ mode: 'orderly', signal });
+      await this.#dependencies.goBack(context, { id, cut });
+    }
+    await streams.apply({ id, event: { kind: 'promoted' }, signal });
+    context.logger.info('the virtual cluster is one of its own');
+    await this.farewell(stream, { signal, logger: context.logger });
+  }
+
+  /** Tells the source that it need keep nothing more. One that cannot be reached notices by itself. */
+  async farewell(
+    stream: StreamRecord,
+    { signal, logger }: { signal: AbortSignal; logger: Logger },
+  ): Promise<void> {
+    const limit = new AbortController();
+    const bounded = AbortSignal.any([signal, limit.signal]);
+    const late = this.#dependencies.clock.sleep(FAREWELL_MS_MAX, { signal: bounded }).then(
+      () => limit.abort(),
+      () => undefined,
+    );
+    try {
+      const address = parseSourceUri(stream.sourceUri);
+      await using source = await SourceConnection.open(address, { signal: bounded });
+      await source.dropStream(stream.terms.streamId);
+    } catch (error) {
+      logger.info(`the source was not told that the stream is over: ${toError(error).message}`);
+    } finally {
+      limit.abort();
+      await late;
+    }
+  }
+
+  async #setFollowing(stream: StreamRecord, instance: Instance): Promise<void> {
+    const wanted = followingOf(stream);
+    if (JSON.stringify(instance.following, plain) === JSON.stringify(wanted, plain)) return;
+    const isRunning = instance.state.kind !== 'stopped';
+    const isOtherStop = instance.following?.stopAt !== wanted.stopAt;
+    const { instanceHost } = this.#dependencies;
+    // Where to stop is fixed when a server starts.
+    if (isRunning && isOtherStop)
+      await this.halt(stream.virtualClusterId, { signal: AbortSignal.timeout(60_000) });
+    await instanceHost.setFollowing({ virtualClusterId: stream.virtualClusterId, following: wanted });
+  }
+
+  #require(id: VirtualClusterId): Instance {
+    const instance = this.#dependencies.instanceHost.get(id);
+    if (instance !== undefined) return instance;
+    throw new AppError('object_not_found', `virtual cluster ${id} is gone`);
+  }
+
+  /** Tries again what needs the source, until there has been no success for too long. */
+  async #withPatience(
+    id: VirtualClusterId,
+    { signal, logger }: ConsumerContext,
+    attempt: () => Promise<void>,
+  ): Promise<void> {
+    const { clock, patienceMs } = this.#dependencies;
+    const beginMs = clock.monotonicMs();
+    for (let retryMs: number = RETRY_MS.first; ; retryMs = Math.min(retryMs * 2, RETRY_MS.max)) {
+      try {
+        return await attempt();
+      } catch (error) {
+        const isPassing = error instanceof AppError && error.row.retry !== 'never';
+        if (signal.aborted || !isPassing || clock.monotonicMs() - beginMs > patienceMs(id)) throw error;
+        logger.warning(`the initial scan failed, will try again: ${error.message}`, error);
+      }
+      await clock.sleep(retryMs, { signal });
+    }
+  }
+}
+
+/** Reports to the producer, and keeps account of how long nothing has come from it. */
+class Conversation implements AsyncDisposable {
+  readonly #stream: StreamRecord;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  #connection: SourceConnection | null = null;
+  #retryMs: number = RETRY_MS.first;
+  #nextAttemptMs = 0;
+  #goodMs: number;
+  #receivedLsn: Lsn | null = null;
+  #reason = 'it sends nothing';
+
+  constructor(stream: StreamRecord, { clock, logger }: { clock: Clock; logger: Logger }) {
+    this.#stream = stream;
+    this.#clock = clock;
+    this.#logger = logger;
+    this.#goodMs = clock.monotonicMs();
+  }
+
+  /** For so long neither log has come nor an answer. */
+  get silenceMs(): number {
+    return this.#clock.monotonicMs() - this.#goodMs;
+  }
+
+  givenUp(): AppError {
+    return new AppError(
+      'connection_failure',
+      `the source could not be reached for too long: ${this.#reason}`,
+      {
+        hint: 'RESUME REPLICATION tries again; COMPLETE REPLICATION fails over to what there is',
+      },
+    );
+  }
+
+  /** @throws AppError when the producer says that the stream is over, or of other data */
+  async tell(
+    report: { replicatedTime: Timestamp | null; replicatedLsn: Lsn | null },
+    { sample, signal }: { sample: FollowerSample; signal: AbortSignal },
+  ): Promise<void> {
+    const nowMs = this.#clock.monotonicMs();
+    // A follower whose server says that it streams may still have lost its source: what counts is what comes.
+    if (sample.receivedLsn !== this.#receivedLsn) this.#goodMs = nowMs;
+    this.#receivedLsn = sample.receivedLsn;
+    if (nowMs < this.#nextAttemptMs) return;
+    const { terms, sourceUri } = this.#stream;
+    try {
+      this.#connection ??= await SourceConnection.open(parseSourceUri(sourceUri), { signal });
+      const answer = await this.#connection.report(terms.streamId, report);
+      this.#goodMs = this.#clock.monotonicMs();
+      this.#retryMs = RETRY_MS.first;
+      if (answer.incarnation !== terms.lineage[0]?.incarnation) throw replaced();
+    } catch (error) {
+      if (signal.aborted) throw error;
+      await this.#close();
+      if (!(error instanceof AppError) || error.row.retry === 'never') throw error;
+      this.#reason = error.message;
+      this.#logger.warning(`${error.message}; will try again`);
+      this.#nextAttemptMs = this.#clock.monotonicMs() + this.#retryMs;
+      this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MS.max);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
+    const connection = this.#connection;
+    this.#connection = null;
+    await connection?.[Symbol.asyncDispose]();
+  }
+}
+
+/** What the follower of a stream follows, as its state has it. */
+function followingOf({ terms, sourceName, sourceUri, state }: StreamRecord): Following {
+  const [life] = terms.lineage;
+  if (life === undefined) throw new AppError('internal', 'a stream has no life to follow');
+  const stopAt = state.kind === 'pending_failover' && state.target.kind === 'time' ? state.target.time : null;
+  return {
+    incarnation: life.incarnation,
+    phase: 'following',
+    timelineId: terms.timelineId,
+    slot: terms.slot,
+    source: followedBy(parseSourceUri(sourceUri), sourceName),
+    stopAt,
+  };
+}
+
+function replaced(): AppError {
+  return new AppError(
+    'object_state',
+    "the source's data was replaced by another: it cannot be followed any more",
+    {
+      hint: 'drop the virtual cluster and make it again, or fail over to what there is',
+    },
+  );
+}
+
+function laterOf(left: Timestamp | null, right: Timestamp | null): Timestamp | null {
+  if (left === null || right === null) return left ?? right;
+  return left > right ? left : right;
+}
+
+function plain(_name: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? String(value) : value;
+}

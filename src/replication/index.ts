@@ -1,0 +1,15 @@
+export { Consumer, type ConsumerContext, type ConsumerDependencies } from './consumer.ts';
+export { displaySourceUri, parseSourceUri, type SourceAddress } from './source-address.ts';
+export { SourceConnection } from './source-connection.ts';
+export { commonHistory } from './common-history.ts';
+export { StreamCatalog } from './stream-catalog.ts';
+export type { Divergence, StreamRecord } from './stream-record.ts';
+export * from './stream-state.ts';
+export {
+  type StreamAnswer,
+  type StreamLife,
+  type StreamReport,
+  streamReportSchema,
+  type StreamTerms,
+} from './stream-terms.ts';
+export { printStreamAnswer, printStreamTerms } from './stream-record.ts';

@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { TestDaemon } from '../harness/daemon.ts';
+import { assertLedger, Ledger } from '../harness/ledger.ts';
+import { waitFor } from '../harness/wait.ts';
+
+const SYSTEM = { cluster: 'system', database: 'defaultdb' };
+
+interface Refusal {
+  readonly code: string;
+  readonly message: string;
+}
+
+describe('replication of a virtual cluster into another physical cluster', () => {
+  let primary: TestDaemon;
+  let standby: TestDaemon;
+
+  const onStandby = (sql: string) => standby.query(sql, SYSTEM);
+  const onPrimary = (sql: string) => primary.query(sql, SYSTEM);
+  const uriOf = (daemon: TestDaemon, user = 'replicator') => {
+    const query = 'options=-ccluster=system&sslmode=disable';
+    return `postgresql://${user}:s3cret-of-the-stream@127.0.0.1:${daemon.port}/defaultdb?${query}`;
+  };
+  const statusOf = async (daemon: TestDaemon) =>
+    (await daemon.query('SHOW VIRTUAL CLUSTER main WITH REPLICATION STATUS', SYSTEM))[0] ?? {};
+  const whenIn = (daemon: TestDaemon, state: string) =>
+    waitFor(`main to be "${state}"`, async () => {
+      const status = await statusOf(daemon);
+      return status['status'] === state ? status : undefined;
+    });
+  const refusal = (sql: string, daemon = standby): Promise<Refusal> =>
+    daemon.query(sql, SYSTEM).then(
+      () => assert.fail(`${sql} was not refused`),
+      (error: unknown) => error as Refusal, // What node-postgres throws.
+    );
+  /** Everything that was committed on the primary so far has been replayed. */
+  const caughtUp = async (from = primary, to = standby) => {
+    const [now] = await from.query('SELECT clock_timestamp() AS now', { cluster: 'main' });
+    await waitFor('the follower to catch up', async () => {
+      const { replicated_time: time } = await statusOf(to);
+      return time instanceof Date && now?.['now'] instanceof Date && time > now['now'];
+    });
+  };
+
+  before(async () => {
+    primary = await TestDaemon.start();
+    standby = await TestDaemon.start({ flags: ['--virtualized-empty'] });
+    await onPrimary(`CREATE USER replicator WITH PASSWORD 's3cret-of-the-stream'`);
+    await primary.query(`CREATE TABLE diary (id serial PRIMARY KEY, what text); CREATE USER reader`, {
+      cluster: 'main',
+    });
+    await primary.query(`INSERT INTO diary (what) VALUES ('before the stream')`, { cluster: 'main' });
+  });
+
+  after(async () => {
+    await standby?.[Symbol.asyncDispose]();
+    await primary?.[Symbol.asyncDispose]();
+  });
+
+  it('is refused, and changes nothing, where it cannot be', async () => {
+    const create = (uri: string, of = 'main') =>
+      refusal(`CREATE VIRTUAL CLUSTER main FROM REPLICATION OF ${of} ON '${uri}'`);
+    const unprivileged = await create(uriOf(primary));
+    assert.equal(unprivileged.code, '28000');
+    await onPrimary('GRANT SYSTEM VIEWJOB TO replicator');
+    const without = await create(uriOf(primary));
+    assert.equal(without.code, '42501');
+    assert.match(without.message, /REPLICATION/);
+    await onPrimary('GRANT SYSTEM REPLICATION TO replicator');
+    assert.equal((await create(uriOf(primary), 'nobody')).code, '42704');
+    assert.equal((await create(uriOf(primary).replace('-ccluster=system', '-ccluster=main'))).code, '22023');
+    assert.equal((await create('nodelocal://1/a')).code, '22023');
+    assert.equal((await create('nothing')).code, '42704');
+    assert.equal((await create(uriOf(primary).replace('disable', 'verify-full'))).code, '0A000');
+    assert.equal(
+      (await create('postgresql://replicator@127.0.0.1:1?options=-ccluster=system')).code,
+      '08006',
+    );
+    assert.equal((await create(uriOf(standby, 'root'))).code, '42704');
+    assert.deepEqual(
+      (await onStandby('SHOW VIRTUAL CLUSTERS')).map((row) => row['name']),
+      ['system'],
+    );
+    const left = await onPrimary(
+      `SELECT 1 FROM [SHOW JOBS] WHERE job_type LIKE 'REPLICATION%' AND status = 'running'`,
+    );
+    assert.deepEqual(left, []);
+  });
+
+  it('begins with an image, follows, and serves nobody', async () => {
+    await onStandby(`CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${uriOf(primary)}'`);
+    const status = await whenIn(standby, 'replicating');
+    assert.equal(status['source_tenant_name'], 'main');
+    assert.equal(status['source_cluster_uri'], `postgresql://replicator@127.0.0.1:${primary.port}?redacted`);
+    const [shown] = await onStandby(`SELECT * FROM [SHOW VIRTUAL CLUSTERS] WHERE name = 'main'`);
+    assert.deepEqual([shown?.['data_state'], shown?.['service_mode']], ['replicating', 'none']);
+    await assert.rejects(standby.query('SELECT 1', { cluster: 'main' }), { code: '08004' });
+    assert.equal((await refusal('ALTER VIRTUAL CLUSTER main START SERVICE SHARED')).code, '55000');
+    const jobOf = async (daemon: TestDaemon, type: string) =>
+      (await daemon.query(`SELECT status FROM [SHOW JOBS] WHERE job_type = '${type}'`, SYSTEM))[0]?.[
+        'status'
+      ];
+    assert.equal(await jobOf(standby, 'REPLICATION STREAM INGESTION'), 'running');
+    assert.equal(await jobOf(primary, 'REPLICATION STREAM PRODUCER'), 'running');
+  });
+
+  it('lets the replicated time go on, also of an idle source', async () => {
+    await caughtUp();
+    const first = await statusOf(standby);
+    await waitFor('the replicated time to go on', async () => {
+      const { replicated_time: time } = await statusOf(standby);
+      return (time as Date) > (first['replicated_time'] as Date);
+    });
+  });
+
+  it('fails over to the latest, with exactly what was replicated', async () => {
+    await using ledger = await Ledger.start({
+      connect: () => primary.connect({ cluster: 'main' }),
+      writers: 3,
+    });
+    await waitFor('some commits', () => ledger.commits > 100);
+    await caughtUp();
+    const floor = ledger.acknowledged();
+    await waitFor('more commits', () => ledger.commits > 150);
+    const [row] = await onStandby('ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST');
+    const ceiling = ledger.acknowledged();
+    assert.match(String(row?.['failover_time']), /^\d{19}\.0{10}$/);
+    await whenIn(standby, 'ready');
+    await onStandby('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    const client = await standby.connect({ cluster: 'main' });
+    await assertLedger(client, { floor, ceiling });
+    const { rows } = await client.query('SELECT what FROM diary');
+    assert.deepEqual(rows, [{ what: 'before the stream' }]);
+    await client.query(`INSERT INTO diary (what) VALUES ('written at the standby')`);
+    await client.end();
+    await ledger.stop();
+    const [still] = await primary.query('SELECT count(*)::int AS n FROM diary', { cluster: 'main' });
+    assert.equal(still?.['n'], 1);
+    const [producer] = await onPrimary(
+      `SELECT status FROM [SHOW JOBS] WHERE job_type = 'REPLICATION STREAM PRODUCER' ORDER BY job_id DESC LIMIT 1`,
+    );
+    assert.equal(producer?.['status'], 'succeeded');
+  });
+
+  it('tells no secret anywhere', () => {
+    for (const { output } of [primary, standby]) assert.doesNotMatch(output, /s3cret/);
+  });
+});
