@@ -256,6 +256,27 @@ describe('jobs by statement', () => {
     assert.equal(await owner(), 'root');
   });
 
+  it('pause where jobs.debug.pausepoints says', async () => {
+    assert.equal(
+      (await test.refusal("SET CLUSTER SETTING jobs.debug.pausepoints = 'nowhere'")).sqlstate,
+      '22023',
+    );
+    await test.ask("SET CLUSTER SETTING jobs.debug.pausepoints = 'restore.before_flow, backup.before.flow'");
+    const blocked = await test.refusal("BACKUP INTO 'nodelocal://1/c'");
+    assert.equal(blocked.sqlstate, '55000');
+    assert.match(blocked.message, /^job \d+ was paused .* error: pause point "backup.before.flow" hit$/);
+    const [held] = await test.rows('SHOW JOBS');
+    const id = held?.['job_id'] ?? '';
+    assert.deepEqual([held?.['status'], held?.['error']], ['paused', 'pause point "backup.before.flow" hit']);
+    await test.ask(`RESUME JOB ${id}`);
+    await waitFor('the job to be held again', async () => (await status(id)) === 'paused');
+    await test.ask('RESET CLUSTER SETTING jobs.debug.pausepoints');
+    await test.ask(`RESUME JOB ${id}`);
+    await backups.begun;
+    backups.finish();
+    assert.equal((await test.rows(`SHOW JOB WHEN COMPLETE ${id}`))[0]?.['status'], 'succeeded');
+  });
+
   it('of other virtual clusters are not there', async () => {
     const id = await begin();
     assert.equal((await test.refusal(`SHOW JOB ${id}`, SYSTEM)).sqlstate, '42704');

@@ -52,7 +52,7 @@ export async function changeClusterSetting(
     value: stored,
     signal: core.signal,
   });
-  applySettingChange(core, { setting, virtualClusterId: session.virtualClusterId });
+  await applySettingChange(core, { setting, virtualClusterId: session.virtualClusterId });
   if (stored !== undefined) for (const notice of noticesOfChange(setting)) context.onNotice(notice);
   // Values may be secrets: the log has the name only.
   loggerOf(core, { id: session.virtualClusterId, name: session.virtualClusterName }).info(

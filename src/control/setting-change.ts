@@ -4,6 +4,7 @@ import type { Setting } from '../catalog/index.ts';
 import type { Notice } from './contract.ts';
 import type { Core } from './core.ts';
 import { isSystem } from './privileges.ts';
+import { applySessionDefaults, isSessionDefault } from './session-defaults.ts';
 
 /** Nothing is accepted in silence that has no effect, or not yet. */
 export function noticesOfChange(setting: Setting): readonly Notice[] {
@@ -26,11 +27,12 @@ export function noticesOfChange(setting: Setting): readonly Notice[] {
   return notices;
 }
 
-/** Hands new tunables to the instances concerned; every other setting is read where it is used. */
-export function applySettingChange(
+/** Hands new tunables and session defaults to the instances concerned; every other setting is read where it is used. */
+export async function applySettingChange(
   core: Core,
   change: { setting: Setting; virtualClusterId: VirtualClusterId },
-): void {
+): Promise<void> {
+  if (isSessionDefault(change.setting.name)) await changeSessionDefault(core, change.virtualClusterId);
   if (change.setting.name.startsWith('jobs.scheduler.')) core.scheduler.notify(change.virtualClusterId);
   if (change.setting.perVirtualCluster !== true) return;
   const concerned = isSystem(change.virtualClusterId)
@@ -39,4 +41,11 @@ export function applySettingChange(
   for (const id of concerned) {
     core.options.instanceHost.get(id)?.configure(core.services.instanceSettings(id));
   }
+}
+
+/** One that does not serve takes them up when it does. */
+async function changeSessionDefault(core: Core, virtualClusterId: VirtualClusterId): Promise<void> {
+  const instance = core.options.instanceHost.get(virtualClusterId);
+  if (instance?.state.kind !== 'running' || !core.settings.isLoaded(virtualClusterId)) return;
+  await applySessionDefaults(core.settings, { virtualClusterId, instance, signal: core.signal });
 }

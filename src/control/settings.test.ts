@@ -46,6 +46,43 @@ describe('cluster settings by statement', () => {
     assert.deepEqual(await shapeOf('version'), ['version', 'text', '26.2']);
   });
 
+  it('are what sessions begin with, unless somebody asked for something else', async () => {
+    const of = async (parameter: string, role?: string) =>
+      (await test.postgres(`SHOW ${parameter}`, { as: role ?? 'root' }))[0]?.[parameter];
+    await test.ask("SET CLUSTER SETTING sql.defaults.statement_timeout = '1m30s'");
+    await test.ask("SET CLUSTER SETTING sql.defaults.lock_timeout = '0.4ms'");
+    await test.ask("SET CLUSTER SETTING sql.defaults.intervalstyle = 'iso_8601'");
+    assert.deepEqual(
+      [await of('statement_timeout'), await of('lock_timeout'), await of('IntervalStyle')],
+      ['90s', '1ms', 'iso_8601'],
+    );
+    await test.postgres("ALTER ROLE plain SET statement_timeout = '7s'");
+    assert.equal(await of('statement_timeout', 'plain'), '7s');
+    await test.ask(
+      "ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING sql.defaults.statement_timeout = '5s'",
+      SYSTEM,
+    );
+    assert.equal(await of('statement_timeout'), '5s');
+    await test.ask('ALTER VIRTUAL CLUSTER main RESET CLUSTER SETTING sql.defaults.statement_timeout', SYSTEM);
+    assert.equal(await of('statement_timeout'), '90s');
+    for (const name of ['statement_timeout', 'lock_timeout', 'intervalstyle'])
+      await test.ask(`RESET CLUSTER SETTING sql.defaults.${name}`);
+    assert.deepEqual(
+      [await of('statement_timeout'), await of('lock_timeout'), await of('IntervalStyle')],
+      ['0', '0', 'postgres'],
+    );
+    assert.equal(
+      (await test.refusal("SET CLUSTER SETTING sql.defaults.lock_timeout = '25 days'")).sqlstate,
+      '22023',
+    );
+    // What is set while the service is stopped counts when it starts.
+    await test.ask('ALTER VIRTUAL CLUSTER main STOP SERVICE', SYSTEM);
+    await test.ask("ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING sql.defaults.lock_timeout = '2s'", SYSTEM);
+    await test.ask('ALTER VIRTUAL CLUSTER main START SERVICE SHARED', SYSTEM);
+    assert.equal(await of('lock_timeout'), '2s');
+    await test.ask('ALTER VIRTUAL CLUSTER main RESET CLUSTER SETTING sql.defaults.lock_timeout', SYSTEM);
+  });
+
   it('survive the daemon', async () => {
     await test.ask("SET CLUSTER SETTING ui.display_timezone = 'Europe/Vienna'");
     await test.stop();

@@ -1,6 +1,6 @@
 /** The newest error of a job, kept beside its message so that whoever waits for the job gets it under its own code. */
 import { AppError, ERRORS, type ErrorCode, isDiskFull, toError } from '../base/index.ts';
-import type { JsonObject } from '../catalog/index.ts';
+import type { JsonObject, PausePoint } from '../catalog/index.ts';
 
 /** A full disk under its own code, whoever met it; everything else as it was thrown. */
 export function withDiskFullNamed(thrown: unknown): unknown {
@@ -25,4 +25,13 @@ export function readError(progress: JsonObject, message: string): AppError {
     message,
     typeof hint === 'string' ? { hint } : {},
   );
+}
+
+/** Thrown out of a job's work at a place where an operator holds it. */
+export class PausePointError extends AppError<'object_state'> {
+  constructor(point: PausePoint) {
+    super('object_state', `pause point "${point}" hit`, {
+      hint: 'RESET CLUSTER SETTING jobs.debug.pausepoints, then RESUME JOB',
+    });
+  }
 }

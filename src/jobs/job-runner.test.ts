@@ -71,6 +71,7 @@ function setUp(type: JobType, shared: { store?: MemoryJobStore; clock?: ManualCl
     virtualClusterName: 'main' as VirtualClusterName,
     incarnation: INCARNATION,
     store,
+    pausePoints: () => new Set(),
     retryDelays: () => ({ initialDelayUs: 30_000_000n, maxDelayUs: 3_600_000_000n }),
   };
   const create = () =>

@@ -57,18 +57,27 @@ export function restoreJobType(dependencies: RestoreJobDependencies): JobType {
     name: RESTORE_JOB,
     attemptsMax: 3,
     onExhausted: 'pause',
-    run: (context) => runRestore(context, dependencies),
-    revert: (context) => abandon(context, dependencies),
+    pausePointOfFailure: 'restore.after_restore_failure',
+    run: (context) =>
+      isObjectsRestore(context.job)
+        ? restoreObjects(context, dependencies.objects)
+        : runRestore(context, dependencies),
+    revert: (context) =>
+      isObjectsRestore(context.job)
+        ? abandonObjects(context, dependencies.objects)
+        : abandon(context, dependencies),
   };
 }
 
 async function runRestore(context: JobContext, dependencies: RestoreJobDependencies): Promise<JsonObject> {
   const target = targetOf(context.job, dependencies.instanceHost);
   if (target.instance.identity.incarnation === target.incarnation) return {}; // Committed by an earlier attempt.
+  context.pauseAt('restore.before_flow');
   const materialized = await materialize(context, dependencies);
   await context.save(recordTotals(totalsOf(materialized.summary)));
   context.report({ fraction: MATERIALIZED_FRACTION, runningStatus: 'recovering' });
   await prove(context, dependencies, materialized);
+  context.pauseAt('restore.before_publishing_descriptors');
   context.report({ fraction: PROVED_FRACTION, runningStatus: 'taking over' });
   await commit(context, dependencies, materialized);
   return recordTotals(totalsOf(materialized.summary));
