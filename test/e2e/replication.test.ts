@@ -96,6 +96,10 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.deepEqual([shown?.['data_state'], shown?.['service_mode']], ['replicating', 'none']);
     await assert.rejects(standby.query('SELECT 1', { cluster: 'main' }), { code: '08004' });
     assert.equal((await refusal('ALTER VIRTUAL CLUSTER main START SERVICE SHARED')).code, '55000');
+    await waitFor('a base of the primary', async () => {
+      const bases = await onPrimary(`SELECT 1 FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main] WHERE kind = 'base'`);
+      return bases.length > 0;
+    });
     const jobOf = async (daemon: TestDaemon, type: string) =>
       (await daemon.query(`SELECT status FROM [SHOW JOBS] WHERE job_type = '${type}'`, SYSTEM))[0]?.[
         'status'
@@ -140,6 +144,34 @@ describe('replication of a virtual cluster into another physical cluster', () =>
       `SELECT status FROM [SHOW JOBS] WHERE job_type = 'REPLICATION STREAM PRODUCER' ORDER BY job_id DESC LIMIT 1`,
     );
     assert.equal(producer?.['status'], 'succeeded');
+  });
+
+  it('fails back, keeping apart what only the old primary has', async () => {
+    await standby.query([`CREATE USER replicator WITH PASSWORD 's3cret-of-the-stream'`, 'GRANT SYSTEM REPLICATION TO replicator'], SYSTEM);
+    await primary.query(`INSERT INTO diary (what) VALUES ('lost: written at the old primary after the failover')`, {
+      cluster: 'main',
+    });
+    const start = (of = 'main') => `ALTER VIRTUAL CLUSTER main START REPLICATION OF ${of} ON '${uriOf(standby)}'`;
+    assert.equal((await refusal(start(), primary)).code, '55006');
+    await onPrimary('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await onStandby('CREATE VIRTUAL CLUSTER stranger');
+    await onStandby('ALTER VIRTUAL CLUSTER stranger START SERVICE SHARED');
+    assert.equal((await refusal(start('stranger'), primary)).code, '55000');
+    await onPrimary(start());
+    await whenIn(primary, 'replicating');
+    await standby.query(`INSERT INTO diary (what) VALUES ('written at the standby, later')`, { cluster: 'main' });
+    await caughtUp(standby, primary);
+    const [row] = await onPrimary('ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST');
+    assert.match(String(row?.['failover_time']), /^\d{19}\.0{10}$/);
+    await whenIn(primary, 'ready');
+    await onPrimary('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    const read = `SELECT string_agg(what, ', ' ORDER BY id) AS all FROM diary`;
+    const [there] = await standby.query(read, { cluster: 'main' });
+    const [here] = await primary.query(read, { cluster: 'main' });
+    assert.equal(here?.['all'], 'before the stream, written at the standby, written at the standby, later');
+    assert.deepEqual(here, there);
+    const sums = 'SELECT count(*) AS n, sum(seq) AS s FROM ledger';
+    assert.deepEqual(await primary.query(sums, { cluster: 'main' }), await standby.query(sums, { cluster: 'main' }));
   });
 
   it('tells no secret anywhere', () => {
