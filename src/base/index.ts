@@ -5,3 +5,4 @@ export * from './errors.ts';
 export * from './file-lock.ts';
 export * from './logger.ts';
 export * from './mutex.ts';
+export { RESTORE_PROGRESS_FILE } from './restore-progress-file.ts';

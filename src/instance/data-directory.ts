@@ -2,7 +2,7 @@
 import { open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock, Lsn, Rng } from '../base/index.ts';
-import { CorruptError, errnoOf, parseLsn, timestampToMs } from '../base/index.ts';
+import { CorruptError, errnoOf, parseLsn, RESTORE_PROGRESS_FILE, timestampToMs } from '../base/index.ts';
 import {
   type ControlFile,
   MOCK_NONCE_BYTES,
@@ -11,6 +11,7 @@ import {
   withControlFileIdentity,
   withWalSystemIdentifier,
 } from '../pg/index.ts';
+import { syncDirectory } from './durable-files.ts';
 
 /** Configuration is the node's. Files of these names inside a data directory are never read, and deleted. */
 const FOREIGN_CONFIGURATION = ['postgresql.conf', 'postgresql.auto.conf', 'pg_hba.conf', 'pg_ident.conf'];
@@ -44,6 +45,14 @@ export async function removeForeignConfiguration(dataDirectory: string): Promise
 
 export async function removeRecoverySigns(dataDirectory: string): Promise<void> {
   for (const name of RECOVERY_SIGNS) await rm(join(dataDirectory, name), { force: true });
+}
+
+/** From now on the directory is not what was written: nobody may go on with writing it. Durable when it returns. */
+export async function endRestoreProgress(dataDirectory: string): Promise<void> {
+  const path = join(dataDirectory, RESTORE_PROGRESS_FILE);
+  if (!(await isPresent(path))) return;
+  await rm(path);
+  await syncDirectory(dataDirectory);
 }
 
 /** Forgets what was counted so far, as a crash does: copies begin with figures of their own. */

@@ -1,7 +1,7 @@
 /** The steps by which one life of a data directory replaces another. The host lets one through at a time. */
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError, type IncarnationId, type Lsn, type Rng } from '../base/index.ts';
+import { AppError, type IncarnationId, type Lsn, RESTORE_PROGRESS_FILE, type Rng } from '../base/index.ts';
 import type { InstanceIdentity, InternalClient, ProvedIncarnation, RecoveryTarget } from './contract.ts';
 import { isPresent, newSystemIdentifier, readControlFile, reidentify, trimWal } from './data-directory.ts';
 import { makeDirectory, renameDurably } from './durable-files.ts';
@@ -19,20 +19,26 @@ interface Step {
   readonly signal: AbortSignal;
 }
 
-/** Makes an empty data directory beside the current one; those of earlier attempts are deleted. */
+/**
+ * Makes an empty data directory beside the current one; those of earlier attempts are deleted, unless one at this very incarnation tells how
+ * far it was written: then that goes on.
+ */
 export async function begin(step: Step): Promise<string> {
   const { instance, environment, signal } = step;
-  const { directory } = instance.layout;
+  const { layout, identity } = instance;
+  const { directory } = layout;
+  const dataDirectory = layout.begun(step.incarnation);
+  const goesOn = await isPresent(join(dataDirectory, RESTORE_PROGRESS_FILE));
   for (const name of await readdir(directory)) {
-    if (name.endsWith(BEGUN_SUFFIX))
-      await discard(join(directory, name), { clock: environment.clock, signal });
+    const path = join(directory, name);
+    if (!name.endsWith(BEGUN_SUFFIX) || (goesOn && path === dataDirectory)) continue;
+    await discard(path, { clock: environment.clock, signal });
   }
   // Of a commit that was cut off before its record.
-  const { layout, identity } = instance;
   if (identity.incarnation !== step.incarnation) {
     await discard(layout.current(step.incarnation), { clock: environment.clock, signal });
   }
-  const dataDirectory = layout.begun(step.incarnation);
+  if (goesOn) return dataDirectory;
   await makeDirectory({ path: dataDirectory, mode: 0o700, owner: instance.user });
   return dataDirectory;
 }

@@ -103,6 +103,7 @@ async function materialize(
       key,
       targetDirectory: dataDirectory,
       uid,
+      isResumable: true,
     },
     {
       onProgress: ({ fraction, phase }) =>

@@ -122,6 +122,11 @@ export interface MaterializeRequest {
   readonly uid: number | null;
   /** Only what this part needs is read and written; everything when left out. */
   readonly part?: ImagePart;
+  /**
+   * Goes on where an attempt at just this ended in the same directory. Only a failure that nobody can mend by trying again leaves the directory
+   * empty. Of the whole alone.
+   */
+  readonly isResumable?: boolean;
 }
 
 export interface MaterializeResult {
@@ -129,6 +134,8 @@ export interface MaterializeResult {
   readonly writtenBytes: bigint;
   /** Of packs, as they are stored. */
   readonly readBytes: bigint;
+  /** Length of files that an earlier attempt had written. */
+  readonly keptBytes: bigint;
   /** What was written of a part; null when everything was. */
   readonly coverage: ImageCoverage | null;
 }

@@ -166,6 +166,7 @@ export class BackupRig implements AsyncDisposable {
       readonly collection?: CollectionLocation;
       readonly key?: BackupRequest['key'];
       readonly asOf?: Timestamp;
+      readonly isResumable?: boolean;
     },
   ): Promise<MaterializeResult> {
     const { targetDirectory, uid } = target;

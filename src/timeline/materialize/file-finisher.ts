@@ -16,6 +16,7 @@ export class FileFinisher implements AsyncDisposable {
   readonly #files: FileTable;
   /** Targets of each file that are still to be written. */
   readonly #missing: Uint32Array;
+  readonly #onFinished: (path: string) => Promise<void>;
   readonly #queue: { readonly path: string; readonly length: number | null }[] = [];
   readonly #lanes = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | null = null;
@@ -26,10 +27,13 @@ export class FileFinisher implements AsyncDisposable {
     readonly files: FileTable;
     /** Targets of each file that will be written; those of all runs when left out. */
     readonly targets?: Uint32Array;
+    /** Told of every file that is durable. */
+    readonly onFinished?: (path: string) => Promise<void>;
   }) {
     this.#directory = options.directory;
     this.#owner = options.owner;
     this.#files = options.files;
+    this.#onFinished = options.onFinished ?? (() => Promise.resolve());
     this.#missing = (options.targets ?? options.files.runCounts).slice();
   }
 
@@ -88,6 +92,7 @@ export class FileFinisher implements AsyncDisposable {
       if (this.#failure !== null) return;
       try {
         await finishFile(join(this.#directory, file.path), { length: file.length, owner: this.#owner });
+        await this.#onFinished(file.path);
       } catch (error) {
         this.#failure ??= { error };
       }

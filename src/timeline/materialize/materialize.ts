@@ -1,7 +1,7 @@
 /** Writes the data directory of a base, ready to be recovered. Runs in a bulk worker. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError, CorruptError, required, type Rng, type Timestamp } from '../../base/index.ts';
+import { AppError, CorruptError, isAppError, required, type Rng, type Timestamp } from '../../base/index.ts';
 import { type BlobRange, type BlobStore, parseBlobKey, readBlob } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import { formatWalSegmentName, PAGE_BYTES, WAL_PAGE_BYTES } from '../../pg/index.ts';
@@ -29,6 +29,7 @@ import { forEachConcurrently, ThreadPool, threadCount } from '../worker/thread-p
 import { FileFinisher } from './file-finisher.ts';
 import { manifestAt } from './manifest-at.ts';
 import { planMaterialize, type PlannedRange, type PlanOptions } from './plan.ts';
+import { RestoreProgress } from './restore-progress.ts';
 import {
   emptyDirectory,
   foldersOf,
@@ -37,6 +38,7 @@ import {
   type Owner,
   requireRoom,
   takeOver,
+  takeOverInPlace,
 } from './target-directory.ts';
 import type { MaterializeResultOfTask, MaterializeTask, MaterializeThreadData } from './tasks.ts';
 
@@ -69,9 +71,15 @@ export async function runMaterialize(
     return await materialize(request, { tools, onBegin: () => (progress.hasBegun = true) });
   } catch (error) {
     // Nobody writes any more. The first failure is the one to tell.
-    if (progress.hasBegun) await emptyDirectory(targetDirectory).catch(() => undefined);
+    const goesOn = request.isResumable === true && isWorthGoingOn(error);
+    if (progress.hasBegun && !goesOn) await emptyDirectory(targetDirectory).catch(() => undefined);
     throw error;
   }
+}
+
+/** Interrupted, or kept from storage: the next attempt may use what is there. */
+function isWorthGoingOn(error: unknown): boolean {
+  return isAppError(error) && (error.code === 'cancelled' || error.row.retry === 'backoff');
 }
 
 async function materialize(
@@ -84,12 +92,31 @@ async function materialize(
   await using pool = startThreads(request, tools);
   const { manifest, selection } = await openPart(request, { store, signal: tools.signal });
   for (const wal of manifest.wal) await requireObject(wal, { store, signal: tools.signal });
+  const summary = summaryOf(manifest);
+  const isResumable = request.isResumable === true && selection === null;
+  const found = isResumable ? await RestoreProgress.find(targetDirectory, manifest) : null;
+  if (found?.isComplete === true) {
+    return {
+      summary,
+      writtenBytes: 0n,
+      readBytes: 0n,
+      keptBytes: manifest.header.totals.bytes,
+      coverage: null,
+    };
+  }
   onBegin();
-  const owner = await takeOver(targetDirectory, { uid });
+  const take = found === null ? takeOver : takeOverInPlace;
+  const owner = await take(targetDirectory, { uid });
   faultPoint('materialize.after_emptying');
+  const wholeRows = found?.wholeRows ?? new Set<number>();
+  await using progress = isResumable
+    ? await RestoreProgress.begin(targetDirectory, { manifest, wholeRows })
+    : null;
   const log = logOfManifest(manifest, request);
-  const parts = { pool, manifest, selection, owner, log, tools };
-  return { summary: summaryOf(manifest), ...(await writeDirectory(request, parts)) };
+  const parts = { pool, manifest, selection, owner, log, tools, resumed: { progress, wholeRows } };
+  const written = await writeDirectory(request, parts);
+  await progress?.complete();
+  return { summary, ...written };
 }
 
 /** An image, and what of it is wanted: null when all of it is. */
@@ -191,6 +218,8 @@ export interface WrittenDirectory {
   readonly writtenBytes: bigint;
   /** Of packs, as they are stored: the manifest and the log come on top. */
   readonly readBytes: bigint;
+  /** Length of files that were whole already. */
+  readonly keptBytes: bigint;
   /** Null when the whole image was written. */
   readonly coverage: ImageCoverage | null;
 }
@@ -205,24 +234,29 @@ export async function writeDirectory(
     owner: Owner;
     log: LogToWrite;
     tools: MaterializeTools;
+    /** Files that are whole, and where those are told of that become so; left out when the directory is empty and failure empties it. */
+    resumed?: { readonly progress: RestoreProgress | null; readonly wholeRows: ReadonlySet<number> };
   },
 ): Promise<WrittenDirectory> {
   const { targetDirectory, key } = request;
-  const { pool, manifest, selection, owner, log, tools } = parts;
+  const { pool, manifest, selection, owner, log, tools, resumed } = parts;
   const { files, header } = manifest;
-  const total = selection?.bytes ?? header.totals.bytes;
+  const wholeRows = resumed?.wholeRows ?? NO_ROWS;
+  const keptBytes = wholeRows.values().reduce((sum, row) => sum + (files.lengths[row] ?? 0n), 0n);
+  const total = (selection?.bytes ?? header.totals.bytes) - keptBytes;
   await requireRoom(targetDirectory, { bytes: total + log.bytes });
   // Replay must not find that a database is gone because nothing of it is wanted.
   const folders = foldersOf(files.paths);
-  await makeFolders(targetDirectory, { folders, owner });
+  await makeFolders(targetDirectory, { folders, owner, isInPlace: resumed !== undefined });
   faultPoint('materialize.after_folders');
-  const plan = planMaterialize(manifest, selection === null ? { key } : { key, wanted: wantedOf(selection) });
+  const plan = planMaterialize(manifest, { key, ...wantedOf(selection, wholeRows) });
   const isKept = selection?.isKept ?? (() => true);
   await using finisher = new FileFinisher({
     directory: targetDirectory,
     owner,
     files,
     targets: plan.targetCounts(),
+    onFinished: async (path) => resumed?.progress?.add(path),
   });
   finisher.addEmptyFiles(isKept);
   const read = { bytes: 0n };
@@ -241,11 +275,19 @@ export async function writeDirectory(
   await finisher.settle();
   await handOver(targetDirectory, { folders, owner });
   faultPoint('materialize.after_sync');
-  return { writtenBytes: written, readBytes: read.bytes, coverage };
+  return { writtenBytes: written, readBytes: read.bytes, keptBytes, coverage };
 }
 
-function wantedOf({ isKept }: FileSelection): NonNullable<PlanOptions['wanted']> {
-  return ({ file, start, count }) => (isKept(file) ? [{ start, count }] : []);
+const NO_ROWS: ReadonlySet<number> = new Set();
+
+/** Everything but what is whole already, or what is no part of the selection. */
+function wantedOf(
+  selection: FileSelection | null,
+  wholeRows: ReadonlySet<number>,
+): Pick<PlanOptions, 'wanted'> {
+  if (selection === null && wholeRows.size === 0) return {};
+  const isWanted = (file: number) => !wholeRows.has(file) && (selection?.isKept(file) ?? true);
+  return { wanted: ({ file, start, count }) => (isWanted(file) ? [{ start, count }] : []) };
 }
 
 async function coverageOf(
