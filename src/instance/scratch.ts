@@ -132,6 +132,8 @@ async function openCopy(
   await client.query(`CREATE ROLE ${reader} LOGIN BYPASSRLS`);
   await client.query(`GRANT pg_use_reserved_connections TO ${role}, ${reader}`);
   await client.query(`GRANT pg_read_all_data TO ${reader}`);
+  // That role does not say a word of large objects.
+  await client.query(`ALTER ROLE ${reader} SET lo_compat_privileges = on`);
   const rows = await client.query(
     `SELECT datname AS name, pg_catalog.quote_ident(datname) AS quoted FROM pg_catalog.pg_database
       WHERE datconnlimit <> -2 ORDER BY oid`,

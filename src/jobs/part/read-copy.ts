@@ -1,6 +1,7 @@
 /** What the catalogs of a recovered copy say: which databases and relations there are, and in which files they lie. */
 import { required } from '../../base/index.ts';
 import type { InternalClient, Row } from '../../instance/index.ts';
+import type { CopyDatabase } from '../../logical-copy/index.ts';
 import { type MappedRelation, parseRelationMap } from '../../pg/index.ts';
 import type { RelationPattern, WantedFork } from '../../timeline/index.ts';
 
@@ -24,6 +25,28 @@ export async function readDatabaseOid(system: InternalClient, name: string): Pro
     [name],
   );
   return row === undefined ? null : Number(row['oid']);
+}
+
+/** What CREATE DATABASE must be told; what is in the database, and what else is said of it, goes with its objects. */
+export async function readDefinition(system: InternalClient, name: string): Promise<CopyDatabase> {
+  const [row] = await system.query(
+    `SELECT pg_catalog.pg_encoding_to_char(encoding) AS encoding, datlocprovider::text AS provider, datcollate AS collate,
+        datctype AS ctype, datlocale AS locale, daticurules AS rules FROM pg_catalog.pg_database WHERE datname = $1`,
+    [name],
+  );
+  const text = (column: string) => required(row?.[column], `${column} of database ${name}`);
+  return {
+    name,
+    encoding: text('encoding'),
+    provider: text('provider'),
+    collate: text('collate'),
+    ctype: text('ctype'),
+    locale: row?.['locale'] ?? null,
+    icuRules: row?.['rules'] ?? null,
+    hasPublicSchema: true,
+    settings: [],
+    comment: null,
+  };
 }
 
 /** Files of the catalogs without which nobody can log in to the database. @throws CorruptError */
@@ -56,10 +79,6 @@ export async function readAllRelations(
   databaseOid: number,
 ): Promise<readonly CopiedRelation[]> {
   return readRelations(client, { databaseOid, where: 'NOT c.relisshared' });
-}
-
-export async function hasSchema(client: InternalClient, name: string): Promise<boolean> {
-  return (await client.query('SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1', [name])).length > 0;
 }
 
 /** Tables, views and sequences that a pattern names. */

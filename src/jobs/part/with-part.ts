@@ -11,8 +11,7 @@ import {
   isAppError,
   type VirtualClusterId,
 } from '../../base/index.ts';
-import type { InstanceHost, RecoveryTarget, ScratchCopy } from '../../instance/index.ts';
-import type { TablePattern } from '../../sql/index.ts';
+import type { InstanceHost, InternalClient, RecoveryTarget, ScratchCopy } from '../../instance/index.ts';
 import {
   type AddedFiles,
   type ImageCoverage,
@@ -23,10 +22,9 @@ import {
   type RelationPattern,
   type WantedFork,
 } from '../../timeline/index.ts';
-import { type Candidate, candidatesOf, guessPart, type PartTarget, printPattern } from './part-target.ts';
+import { guessPart, type PartTarget, printPattern } from './part-target.ts';
 import {
   type CopiedRelation,
-  hasSchema,
   readAllRelations,
   readCatalogRelations,
   readDatabaseOid,
@@ -46,12 +44,8 @@ export interface ServedPart {
   readonly socketDirectory: string;
   /** A role that is no superuser and may read every row. */
   readonly reader: string;
-  readonly databases: readonly ServedDatabase[];
-}
-
-export interface ServedDatabase {
-  readonly name: string;
-  readonly relations: 'everything' | readonly RelationPattern[];
+  /** The bootstrap superuser, for what databases share: roles. */
+  readonly system: InternalClient;
 }
 
 export interface WrittenPart {
@@ -75,7 +69,7 @@ export interface PartOptions<T> {
 }
 
 /**
- * @throws InputError `database_not_found`, `table_not_found` for what was not there at that moment, `feature_not_supported`
+ * @throws InputError `database_not_found`, `table_not_found` for what was not there at that moment
  * @throws CorruptError when neither image nor log holds what is wanted
  */
 export async function withPart<T>(options: PartOptions<T>): Promise<T> {
@@ -147,94 +141,54 @@ class Missing extends Error {
 }
 
 async function useOrMiss<T>(copy: ScratchCopy, round: Round<T>): Promise<Outcome<T>> {
-  const { socketDirectory, reader } = copy;
-  let databases: readonly ServedDatabase[];
+  const { socketDirectory, reader, system } = copy;
   try {
-    databases = await serve(copy, round);
+    await serve(copy, round);
   } catch (error) {
     if (error instanceof Missing) return { kind: 'again', missing: error.files };
     throw error;
   }
-  return { kind: 'used', result: await round.use({ socketDirectory, reader, databases }) };
+  return { kind: 'used', result: await round.use({ socketDirectory, reader, system }) };
 }
 
-async function serve<T>(copy: ScratchCopy, round: Round<T>): Promise<readonly ServedDatabase[]> {
+async function serve<T>(copy: ScratchCopy, round: Round<T>): Promise<void> {
   const { target } = round;
-  if (target.kind === 'databases') {
-    const served: ServedDatabase[] = [];
-    for (const name of target.names) served.push(await serveDatabase(copy, { round, name }));
-    return served;
-  }
-  return [await serveTables(copy, { round, target })];
+  if (target.kind === 'tables') return serveTables(copy, { round, target });
+  for (const name of target.names) await serveDatabase(copy, { round, name });
 }
 
+/** Nothing of the database is left out; others still hold garbage. */
 async function serveDatabase<T>(
   copy: ScratchCopy,
   { round, name }: { round: Round<T>; name: string },
-): Promise<ServedDatabase> {
+): Promise<void> {
   const databaseOid = await readDatabaseOid(copy.system, name);
   if (databaseOid === null) throw databaseNotFound(name);
   await requireCatalogs(copy, { round, name, databaseOid });
   demand(round, (coverage) => missingDatabase(databaseOid, coverage), name);
   const relations = await copy.withReader(name, (client) => readAllRelations(client, databaseOid));
   requireWhole(round, relations, name);
-  // Nothing of it is garbage; other databases are.
-  return { name, relations: 'everything' };
 }
 
 async function serveTables<T>(
   copy: ScratchCopy,
   { round, target }: { round: Round<T>; target: PartTarget & { kind: 'tables' } },
-): Promise<ServedDatabase> {
-  const found = new Map<string, RelationPattern[]>();
-  for (const pattern of target.patterns) {
-    const { database, relations } = await settle(copy, { round, pattern, target });
-    found.set(database, [...(found.get(database) ?? []), relations]);
-  }
-  const [first, ...others] = found;
-  assert(first !== undefined, 'a statement names a table');
-  if (others.length > 0) {
-    throw new InputError('feature_not_supported', 'one statement names tables of one database', {
-      hint: `write a statement for each of ${[...found.keys()].join(', ')}`,
-    });
-  }
-  const [name, patterns] = first;
+): Promise<void> {
+  const { database: name, relations: patterns } = target;
   const databaseOid = await readDatabaseOid(copy.system, name);
   if (databaseOid === null) throw databaseNotFound(name);
+  await requireCatalogs(copy, { round, name, databaseOid });
   const relations = await copy.withReader(name, async (client) => {
     const oids: string[] = [];
-    for (const pattern of patterns) oids.push(...(await readNamed(client, pattern)));
+    for (const pattern of patterns) {
+      const named = await readNamed(client, pattern);
+      if (named.length === 0) throw tableNotFound(pattern, name);
+      oids.push(...named);
+    }
     return readWithParts(client, { databaseOid, oids });
   });
   requireWhole(round, relations, name);
   await copy.fence(name, { readable: relations.map(({ oid }) => oid) });
-  return { name, relations: patterns };
-}
-
-/** Which relations a pattern means, at that moment. @throws InputError `database_not_found`, `table_not_found` */
-async function settle<T>(
-  copy: ScratchCopy,
-  options: { round: Round<T>; pattern: TablePattern; target: PartTarget & { kind: 'tables' } },
-): Promise<Candidate> {
-  const { round, pattern, target } = options;
-  const candidates = candidatesOf(pattern, target.currentDatabase);
-  for (const [index, candidate] of candidates.entries()) {
-    const { database, relations, needsSchema } = candidate;
-    const databaseOid = await readDatabaseOid(copy.system, database);
-    if (databaseOid === null) {
-      if (index < candidates.length - 1) continue;
-      throw databaseNotFound(database);
-    }
-    await requireCatalogs(copy, { round, name: database, databaseOid });
-    const isThere = await copy.withReader(database, async (client) => {
-      if (needsSchema && !(await hasSchema(client, relations.schema ?? ''))) return null;
-      return (await readNamed(client, relations)).length > 0;
-    });
-    if (isThere === true) return candidate;
-    // The schema is what was meant, and goes before a database of its name.
-    if (isThere === false) throw tableNotFound(pattern, database);
-  }
-  throw tableNotFound(pattern, target.currentDatabase);
 }
 
 /** After this, what the catalogs say can be believed. */
@@ -307,7 +261,7 @@ function databaseNotFound(name: string): InputError {
   });
 }
 
-function tableNotFound(pattern: TablePattern, database: string): InputError {
+function tableNotFound(pattern: RelationPattern, database: string): InputError {
   return new InputError(
     'table_not_found',
     `table "${printPattern(pattern)}" does not exist in database "${database}" of the backup`,
