@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -45,7 +46,6 @@ async function withEcho(
   await new Promise<void>((resolve) => echo.listen(join(directory, 'echo'), resolve));
   await new Promise<void>((resolve) => relay.listen(join(directory, 'relay'), resolve));
   try {
-    const { connect } = await import('node:net');
     await use(() => connect({ path: join(directory, 'relay'), allowHalfOpen: true }), channels);
     await waitFor('all channels to close', () => channels.every((channel) => channel.isClosed));
   } finally {
@@ -117,6 +117,38 @@ test('writing to a closed channel does nothing', async () => {
   });
 });
 
+test('what is written after the end of a channel goes nowhere, whoever has its descriptor now', async () => {
+  await withSockets(async ({ channel, socket, peer }) => {
+    channel.write(Buffer.from('first'));
+    await once(peer, 'data');
+    const descriptor = descriptorOf(socket);
+    const closed = once(socket, 'close');
+    channel.destroy();
+    await closed;
+    const path = join(await mkdtemp(join(tmpdir(), 'atoll-ch-')), 'successor');
+    const opened: number[] = [];
+    while (opened.at(-1) !== descriptor && opened.length < 100) opened.push(openSync(path, 'a'));
+    assert.equal(opened.at(-1), descriptor, 'the system gives the lowest free number');
+    channel.write(Buffer.from('late'));
+    for (const number of opened) closeSync(number);
+    assert.equal(readFileSync(path, 'utf8'), '');
+    await rm(join(path, '..'), { recursive: true });
+  });
+});
+
+test('after its own goodbye a channel writes nothing, and hears on', async () => {
+  await withSockets(async ({ channel, peer, heard }) => {
+    channel.write(Buffer.from('bye'));
+    channel.end();
+    assert.equal(channel.write(Buffer.from('late')), true);
+    let said = '';
+    for await (const bytes of peer) said += (bytes as Buffer).toString();
+    assert.equal(said, 'bye');
+    peer.end('answer');
+    await waitFor('the answer', () => heard() === 'answer');
+  });
+});
+
 test('the last words of a server that has closed are heard, though a write fails before them', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'atoll-ch-'));
   const accepted = Promise.withResolvers<Socket>();
@@ -147,3 +179,44 @@ test('the last words of a server that has closed are heard, though a write fails
   server.close();
   await rm(directory, { recursive: true, force: true });
 });
+
+interface Sockets {
+  readonly channel: Channel;
+  /** The channel's own. */
+  readonly socket: Socket;
+  /** The other end. */
+  readonly peer: Socket;
+  readonly heard: () => string;
+}
+
+/** An accepted channel past the streams and the socket that connected to it. */
+async function withSockets(use: (sockets: Sockets) => Promise<void>): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'atoll-ch-'));
+  const accepted = Promise.withResolvers<Socket>();
+  const server = createServer({ allowHalfOpen: true }, (socket) => accepted.resolve(socket));
+  await new Promise<void>((resolve) => server.listen(join(directory, 'server'), resolve));
+  let heard = '';
+  const peer = connect({ path: join(directory, 'server'), allowHalfOpen: true });
+  const socket = await accepted.promise;
+  const channel = Channel.accepted(socket, {
+    pool: new LanePool(),
+    events: {
+      onData: (bytes) => (heard += bytes.toString()),
+      onEnd: () => undefined,
+      onDrain: () => undefined,
+      onClose: () => undefined,
+    },
+  });
+  try {
+    await use({ channel, socket, peer, heard: () => heard });
+  } finally {
+    channel.destroy();
+    peer.destroy();
+    server.close();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+function descriptorOf(socket: Socket): number {
+  return (socket as Socket & { _handle: { fd: number } })._handle.fd;
+}

@@ -25,6 +25,8 @@ export class Channel {
   #events: ChannelEvents;
   readonly #hasLanes: boolean;
   #lane: FastLane | undefined;
+  /** Nothing waits in the stream any more: all goes by the lane. */
+  #isLaneFree = false;
   #hasEnded = false;
 
   private constructor(socket: Socket, options: ChannelOptions) {
@@ -33,6 +35,7 @@ export class Channel {
     this.#events = options.events;
     socket.on('end', () => {
       this.#hasEnded = true;
+      if (!socket.writable) this.#lane?.stopWriting(); // The socket may have said goodbye by itself.
       this.#events.onEnd();
     });
     socket.on('drain', () => this.#events.onDrain());
@@ -56,27 +59,30 @@ export class Channel {
   }
 
   #open(pool: LanePool | undefined, { hearsLastWords } = { hearsLastWords: false }): void {
-    this.#lane =
-      pool &&
-      FastLane.open(this.#socket, {
-        pool,
-        hearsLastWords,
-        onData: (bytes) => this.#events.onData(bytes),
-        onDrain: () => this.#events.onDrain(),
-      });
+    this.#lane = pool && FastLane.open(this.#socket, { pool, hearsLastWords, events: this.#events });
     if (this.#lane === undefined) this.#socket.on('data', (bytes: Buffer) => this.#events.onData(bytes));
   }
 
   /** Who hears of this channel from now on. */
   set events(events: ChannelEvents) {
     this.#events = events;
+    if (this.#lane !== undefined) this.#lane.events = events;
   }
 
   /** False when bytes wait in memory: the source should pause until `onDrain`. The bytes are needed during the call only. */
   write(bytes: Uint8Array): boolean {
+    return this.#isLaneFree && this.#lane !== undefined
+      ? this.#lane.write(bytes)
+      : this.#writeToStream(bytes);
+  }
+
+  #writeToStream(bytes: Uint8Array): boolean {
     if (!this.#socket.writable) return true;
     // What waits in the stream, from before the connection stood, goes first.
-    if (this.#lane !== undefined && this.#socket.writableLength === 0) return this.#lane.write(bytes);
+    if (this.#lane !== undefined && this.#socket.writableLength === 0) {
+      this.#isLaneFree = true;
+      return this.#lane.write(bytes);
+    }
     // Without lanes every read has a buffer of its own.
     return this.#socket.write(this.#hasLanes ? Buffer.from(bytes) : bytes);
   }
@@ -93,11 +99,13 @@ export class Channel {
 
   /** Says that no more will be written, after all that was. */
   end(): void {
+    this.#lane?.stopWriting();
     this.#socket.end();
   }
 
   /** Writes what waits, then closes. */
   closeGently(): void {
+    this.#lane?.stopWriting();
     this.#socket.destroySoon();
   }
 
