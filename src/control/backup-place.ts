@@ -13,6 +13,7 @@ import type { BackupSelector } from '../sql/index.ts';
 import {
   type BackupSummary,
   type CollectionLocation,
+  type LogicalSelection,
   formatIncrementalSubdirectory,
   normalizeSubdirectory,
 } from '../timeline/index.ts';
@@ -36,6 +37,8 @@ interface Where {
   readonly appendTo: BackupSelector | undefined;
   /** Null for the present state of what runs. */
   readonly moment: PublishedMoment | null;
+  /** Null for the whole virtual cluster. */
+  readonly selection: LogicalSelection | null;
 }
 
 /**
@@ -57,6 +60,7 @@ export async function placeBackup(core: Core, where: Where, context: ExecuteCont
           context,
         );
   const newest = await newestLayer(core, { collection, full, signal });
+  requireSameTargets(newest, where.selection);
   const obstacle = obstacleTo(core, newest, { ...context, moment });
   if (obstacle === undefined) {
     requireNoOther(core, { collection, full }, context);
@@ -76,6 +80,31 @@ export async function placeBackup(core: Core, where: Where, context: ExecuteCont
     message: `this is a full backup: the chain of ${full} cannot be added to, because ${obstacle}`,
   });
   return placeFull(core, where, context);
+}
+
+/** Every backup of a chain holds the same. @throws InputError `object_state` naming what the older one lacks */
+function requireSameTargets(older: BackupSummary, selection: LogicalSelection | null): void {
+  const [had, wanted] = [older.selection, selection].map((each) => JSON.stringify(namesIn(each)));
+  if (had === wanted) return;
+  const lacking = namesIn(selection).find((name) => !namesIn(older.selection).includes(name));
+  throw new InputError(
+    'object_state',
+    lacking === undefined
+      ? `backup ${older.subdirectory} holds more than is asked for: ${namesIn(older.selection).join(', ')}`
+      : `previous backup does not contain ${lacking}`,
+    {
+      hint: 'name the same targets as the full backup, or take a new full backup: BACKUP ... INTO the collection',
+    },
+  );
+}
+
+function namesIn(selection: LogicalSelection | null): readonly string[] {
+  if (selection === null) return ['the whole virtual cluster'];
+  if (selection.kind === 'databases') return selection.names.map((name) => `database "${name}"`).toSorted();
+  const { database, patterns } = selection;
+  return patterns
+    .map(({ schema, name }) => `table "${[database, schema ?? '*', name ?? '*'].join('.')}"`)
+    .toSorted();
 }
 
 async function placeFull(

@@ -10,6 +10,8 @@ import { openCollection, requireKnownOptions } from './collection.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireBackupPrivilege } from './object-decisions.ts';
+import { selectObjects } from './select-objects.ts';
+import { recordedUri } from './storage-location.ts';
 import { requireTimeline } from './timeline-point.ts';
 import { type UseCase, askerOf } from './use-case.ts';
 import { isFlagOn, notAvailable } from './values.ts';
@@ -23,10 +25,14 @@ export const backup: UseCase<Backup> = {
     const { session } = context;
     requireBulkAllowed(context, { statement: 'BACKUP', options: statement.options });
     const collection = await admitBackup(core, statement, context);
-    const moment = await backupMoment(core, statement, context);
+    const selection = await selectObjects(askerOf(core, context), {
+      targets: statement.targets,
+      currentDatabase: session.database,
+    });
+    const moment = selection === null ? await backupMoment(core, statement, context) : null;
     const { job, subdirectory } = await core.backupPaths.choosing.run(async () => {
       const { appendTo } = statement;
-      const place = await placeBackup(core, { collection, appendTo, moment }, context);
+      const place = await placeBackup(core, { collection, appendTo, moment, selection }, context);
       const { onto, ontoLsn } = place;
       const created = await core.runner.create(
         session.virtualClusterId,
@@ -35,13 +41,14 @@ export const backup: UseCase<Backup> = {
           description: describe(statement, place.full),
           user: session.user,
           payload: backupPayload({
-            collectionUri: collection.displayUri,
+            collectionUri: recordedUri(collection),
             subdirectory: place.subdirectory,
             onto,
             ontoLsn,
             moment,
             hasRevisionHistory: isFlagOn(statement.options, 'revision_history'),
             isProved: isFlagOn(statement.options, 'verify'),
+            selection,
           }),
           ...(context.run === undefined ? {} : { schedule: context.run }),
         },
@@ -79,18 +86,23 @@ export async function admitBackup(
 
 /** @throws InputError `feature_not_supported` naming what this release does not offer */
 function requireAvailable(core: Core, statement: Backup): void {
-  if (statement.targets.kind !== 'virtual_cluster') {
-    throw notAvailable(
-      `BACKUP ${statement.targets.kind === 'databases' ? 'DATABASE' : 'TABLE'}`,
-      'back up the whole virtual cluster: BACKUP INTO ...',
-    );
-  }
+  if (statement.targets.kind !== 'virtual_cluster') requireOfObjects(statement);
   requireKnownOptions(statement.options, {
     statement: 'BACKUP',
     known: ['detached', 'revision_history', 'verify'],
   });
   // Before anything is written.
   if (isFlagOn(statement.options, 'verify')) requireTimeline(core);
+}
+
+/** Rows of objects are read from what runs: there is no log in such a backup. @throws InputError `feature_not_supported` */
+function requireOfObjects({ targets, asOf, options }: Backup): void {
+  const what = targets.kind === 'databases' ? 'BACKUP DATABASE' : 'BACKUP TABLE';
+  const hint = 'back up the whole virtual cluster: BACKUP INTO ...';
+  if (asOf !== undefined) throw notAvailable(`${what} with AS OF SYSTEM TIME`, hint);
+  for (const option of ['revision_history', 'verify']) {
+    if (isFlagOn(options, option)) throw notAvailable(`${what} with option "${option}"`, hint);
+  }
 }
 
 /** The statement with the path that was chosen for it. */

@@ -7,13 +7,15 @@ import type { BackupSummary, CollectionLocation } from '../timeline/index.ts';
 import { type RestorableMoment, layerAt, newestLayer } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
 import { openCollection, requireComplete, requireKnownOptions, selectBackup } from './collection.ts';
-import type { ExecuteContext } from './contract.ts';
+import type { ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireEmpty } from './emptiness.ts';
 import { newIncarnation } from './new-incarnation.ts';
 import { requireRestorePrivilege } from './object-decisions.ts';
 import { isSystem } from './privileges.ts';
+import { intoDatabaseOf, OBJECT_OPTIONS, requireObjectOptions, restoreObjects } from './restore-objects.ts';
 import { DRY_RUN, dryRun } from './restore-dry-run.ts';
+import { recordedUri } from './storage-location.ts';
 import { systemTime } from './system-time.ts';
 import { type UseCase, askerOf } from './use-case.ts';
 import { isFlagOn, notAvailable } from './values.ts';
@@ -35,6 +37,9 @@ export const restore: UseCase<Restore> = {
     const { layer: summary, asOf } = moment;
     const { subdirectory } = summary;
     requireRestorable(core, { summary, options: statement.options }, context);
+    if (summary.selection !== null || statement.targets.kind !== 'virtual_cluster') {
+      return restoreParts(core, { statement, collection, full, summary }, context);
+    }
     if (isFlagOn(statement.options, 'dry_run')) {
       await requireTarget(core, context);
       await requireComplete(core, { collection, full, signal });
@@ -49,7 +54,7 @@ export const restore: UseCase<Restore> = {
           description: describe(statement, full),
           user: session.user,
           payload: restorePayload({
-            collectionUri: collection.displayUri,
+            collectionUri: recordedUri(collection),
             subdirectory,
             asOf,
             incarnation: newIncarnation(core),
@@ -88,21 +93,43 @@ async function requireAllowed(core: Core, statement: Restore, context: ExecuteCo
   }
   await requireRestorePrivilege(askerOf(core, context), {
     targets: statement.targets,
-    intoDatabase: session.database,
+    intoDatabase: intoDatabaseOf(statement, session.database),
   });
 }
 
 /** @throws InputError `feature_not_supported` naming what this release does not offer */
 function requireAvailable(statement: Restore): void {
-  if (statement.targets.kind !== 'virtual_cluster') {
-    const what = { databases: 'DATABASE', tables: 'TABLE', system_users: 'SYSTEM USERS' };
-    throw notAvailable(
-      `RESTORE ${what[statement.targets.kind]}`,
-      'restore the whole virtual cluster into a new one: RESTORE FROM ... IN ...',
-    );
+  if (statement.targets.kind === 'databases' || statement.targets.kind === 'tables') {
+    requireObjectOptions(statement);
+    requireKnownOptions(statement.options, { statement: 'RESTORE', known: OBJECT_OPTIONS });
+    return;
   }
   requireMatchingOptions(statement.options);
   requireKnownOptions(statement.options, { statement: 'RESTORE', known: KNOWN_OPTIONS });
+}
+
+/** Databases or tables. @throws InputError `object_missing` when the backup is of another kind than what is asked for */
+async function restoreParts(
+  core: Core,
+  options: { statement: Restore; collection: CollectionLocation; full: string; summary: BackupSummary },
+  context: ExecuteContext,
+): Promise<StatementResult> {
+  const { statement, full, summary } = options;
+  const { kind } = statement.targets;
+  if (kind === 'virtual_cluster' || kind === 'system_users') {
+    throw new InputError(
+      'object_missing',
+      'full cluster RESTORE can only be used on full cluster BACKUP files',
+      { hint: 'restore what the backup holds: RESTORE DATABASE ..., RESTORE TABLE ...' },
+    );
+  }
+  if (summary.selection === null) {
+    throw notAvailable(
+      `RESTORE ${kind === 'databases' ? 'DATABASE' : 'TABLE'} from a backup of the whole virtual cluster`,
+      'restore the whole virtual cluster into a new one: RESTORE FROM ... IN ...',
+    );
+  }
+  return restoreObjects(core, { ...options, description: describe(statement, full) }, context);
 }
 
 /**

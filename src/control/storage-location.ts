@@ -89,7 +89,13 @@ export async function resolveStorage(
     );
   }
   const found = await resolvePlain(options, { ...question, uri: withPath(connection.uri, path) });
-  return { ...found, displayUri: `external://${encodeURIComponent(name)}${path.replace(/\/+$/, '')}` };
+  const displayUri = `external://${encodeURIComponent(name)}${path.replace(/\/+$/, '')}`;
+  return 'service' in found ? { ...found, displayUri, uri: displayUri } : { ...found, displayUri };
+}
+
+/** What a job records to find the location again. It may hold secrets, and is never shown. */
+export function recordedUri(location: CollectionLocation): string {
+  return 'service' in location ? location.uri : location.displayUri;
 }
 
 function resolvePlain(
@@ -113,6 +119,7 @@ function resolveService(
   const timeoutUs = settings.integer(virtualClusterId, 'cloudstorage.timeout');
   return {
     displayUri: serviceDisplayUri(service),
+    uri,
     service,
     timeoutMs: Number(timeoutUs / 1000n),
     azurePartsAtOnce: Number(

@@ -1,6 +1,7 @@
 /** BACKUP of a whole virtual cluster into a subdirectory that was chosen and recorded before the first byte. */
 import type { Lsn, VirtualClusterId } from '../base/index.ts';
 import { AppError, formatLsn, isAppError, toError } from '../base/index.ts';
+import { storageDisplayUri } from '../blob/index.ts';
 import type { JsonObject } from '../catalog/index.ts';
 import type {
   BackupSummary,
@@ -9,7 +10,9 @@ import type {
   ClusterKey,
   CollectionLocation,
   CollectionReader,
+  LogicalSelection,
 } from '../timeline/index.ts';
+import { backupObjects, dropReader, type ObjectsDependencies, selectionOf } from './backup-objects.ts';
 import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
 import { optionalTextField, textField } from './payload.ts';
@@ -25,7 +28,7 @@ import {
 export const BACKUP_JOB = 'BACKUP';
 
 export interface BackupPayload {
-  /** Without secrets: what a URI needs beyond its text is looked up when the job runs. */
+  /** What leads to the collection again; the URI of a service holds secrets, so it is never shown as it is. */
   readonly collectionUri: string;
   readonly subdirectory: string;
   /** The backup that an incremental one builds on; null for a full one. */
@@ -37,6 +40,8 @@ export interface BackupPayload {
   readonly hasRevisionHistory: boolean;
   /** A trial restore decides whether it has succeeded. */
   readonly isProved: boolean;
+  /** Databases or tables; the whole virtual cluster when null. */
+  readonly selection: LogicalSelection | null;
 }
 
 export interface BackupJobDependencies {
@@ -54,15 +59,17 @@ export interface BackupJobDependencies {
   readonly packBytesMax: (virtualClusterId: VirtualClusterId) => number;
   /** Left out on a node that keeps no timelines. */
   readonly publish?: PublishDependencies;
+  readonly objects: ObjectsDependencies;
   /** What checks copies; left out on a node that keeps no timelines. */
   readonly prove?: Omit<ProveDependencies, 'bulkWorker' | 'key'>;
 }
 
-export function backupPayload({ ontoLsn, moment, ...payload }: BackupPayload): JsonObject {
+export function backupPayload({ ontoLsn, moment, selection, ...payload }: BackupPayload): JsonObject {
   return {
     ...payload,
     ontoLsn: ontoLsn === null ? null : formatLsn(ontoLsn),
     moment: recordMoment(moment),
+    selection: selection === null ? null : JSON.stringify(selection),
   };
 }
 
@@ -81,6 +88,7 @@ async function discard(context: JobContext, dependencies: BackupJobDependencies)
   const { job, domain, signal } = context;
   const { virtualClusterId } = domain;
   if (isPublished(job)) await dependencies.publish?.unpin(job, { virtualClusterId });
+  if (selectionOf(job) !== null) await dropReader(context, dependencies.objects.instanceOf(virtualClusterId));
   const subdirectory = textField(job.payload, 'subdirectory');
   const uri = textField(job.payload, 'collectionUri');
   try {
@@ -90,7 +98,7 @@ async function discard(context: JobContext, dependencies: BackupJobDependencies)
   } catch (error) {
     if (isAppError(error, 'cancelled')) throw error;
     // Storage that is gone, or that may not be deleted from, keeps no job from being over.
-    context.logger.warning(`BACKUP job ${job.id} could not tidy ${subdirectory} in ${uri}`, toError(error));
+    context.logger.warning(`BACKUP job ${job.id} could not tidy ${subdirectory} in ${storageDisplayUri(uri)}`, toError(error));
   }
 }
 
@@ -143,16 +151,21 @@ async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
     return (await publishBackup(context, requirePublish(dependencies), { ...common, onProgress: report }))
       .summary;
   }
-  const { summary, fullReason } = await dependencies.bulkWorker.backup(
-    {
-      ...common,
-      source: dependencies.sourceOf(domain.virtualClusterId),
-      onto: optionalTextField(job.payload, 'onto'),
-      jobId: String(job.id),
-      attempt: job.attempt,
-    },
-    { onProgress: report, signal },
-  );
+  const request = {
+    ...common,
+    source: dependencies.sourceOf(domain.virtualClusterId),
+    onto: optionalTextField(job.payload, 'onto'),
+    jobId: String(job.id),
+    attempt: job.attempt,
+  };
+  const selection = selectionOf(job);
+  if (selection !== null) {
+    return backupObjects(context, dependencies.objects, { ...request, selection });
+  }
+  const { summary, fullReason } = await dependencies.bulkWorker.backup(request, {
+    onProgress: report,
+    signal,
+  });
   if (fullReason !== null) context.logger.info(`BACKUP job ${job.id} read everything: ${fullReason}`);
   return summary;
 }
@@ -171,7 +184,7 @@ function requirePublish({ publish }: BackupJobDependencies): PublishDependencies
 export function chainOf(job: { readonly payload: JsonObject }): { collectionUri: string; full: string } {
   const subdirectory = textField(job.payload, 'subdirectory');
   const full = /^incrementals\/(.+)\/\d{8}\/[^/]+$/.exec(subdirectory)?.[1] ?? subdirectory;
-  return { collectionUri: textField(job.payload, 'collectionUri'), full };
+  return { collectionUri: storageDisplayUri(textField(job.payload, 'collectionUri')), full };
 }
 
 /** An earlier attempt may have written its manifest and died before saying so. */

@@ -12,6 +12,12 @@ import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
 import { optionalTextField, textField } from './payload.ts';
 import { prepareRestored } from './prepare-restored.ts';
+import {
+  abandonObjects,
+  isObjectsRestore,
+  restoreObjects,
+  type RestoreObjectsDependencies,
+} from './restore-objects.ts';
 
 export const RESTORE_JOB = 'RESTORE';
 
@@ -29,6 +35,7 @@ export interface RestoreJobDependencies {
   readonly instanceHost: InstanceHost;
   readonly clock: Clock;
   readonly key: ClusterKey;
+  readonly objects: RestoreObjectsDependencies;
   readonly resolveCollection: (
     virtualClusterId: VirtualClusterId,
     uri: string,

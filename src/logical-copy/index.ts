@@ -1,3 +1,4 @@
+export { createDatabaseSql } from './create-database.ts';
 export type * from './contract.ts';
 export { narrow, relationsOf } from './narrow.ts';
 export { SKIP_NOTHING, type SkipMissing } from './plan-restore.ts';

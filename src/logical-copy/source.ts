@@ -4,12 +4,17 @@ import type { CopyDescription, CopyEndpoint, CopyRows, CopySelection, CopyTable 
 import { describeDatabase } from './describe.ts';
 import { dumpSchema } from './dump-schema.ts';
 import { narrow } from './narrow.ts';
+import { readRights } from './rights.ts';
 import { column, CopySession, quoted } from './session.ts';
 
 /** Large objects are read in pieces of this size. */
 const LARGE_OBJECT_PIECE_BYTES = 512 * 1024;
 /** Rows are read in ranges of about this size, so that what fails or is sought is small. */
 export const RANGE_PAGES = 1024;
+
+/** Somebody who changes definitions makes a copy wait, for no longer than this. */
+const LOCK_WAIT_MS_MAX = 30_000;
+const LOCK_ATTEMPTS_MAX = 3;
 
 export interface SourceOptions {
   readonly clock: Clock;
@@ -35,19 +40,17 @@ export class CopySource implements AsyncDisposable, CopyRows {
 
   /**
    * The role must be allowed to read what is to be copied.
-   * @param options.snapshot of another source of the same database; a new one when left out
+   * @param options.lock what will be copied; needs no lock where nobody else works
    * @throws AppError `connection_failure`, `database_not_found`, `insufficient_privilege`, `too_many_connections`
    */
   static async open(
     endpoint: CopyEndpoint,
-    options: SourceOptions & { readonly snapshot?: string },
+    options: SourceOptions & { readonly lock?: CopySelection },
   ): Promise<CopySource> {
     const session = await CopySession.open(endpoint, options);
     try {
       const lsn = await session.one('select pg_current_wal_lsn()::text as lsn');
-      await session.query('begin isolation level repeatable read read only');
-      const { snapshot } = options;
-      if (snapshot !== undefined) await session.query(`set transaction snapshot '${snapshot}'`);
+      await beginLocked(session, options.lock);
       const exported = await session.one('select pg_export_snapshot() as snapshot');
       return new CopySource({
         session,
@@ -93,6 +96,11 @@ export class CopySource implements AsyncDisposable, CopyRows {
     );
   }
 
+  /** Whose everything is and what others were granted of it, by `relation`, `schema`, `type` or `database` and identity. */
+  rights(): Promise<ReadonlyMap<string, { readonly owner: string; readonly privileges: string }>> {
+    return readRights(this.#session);
+  }
+
   async *rowsOf(table: CopyTable): AsyncGenerator<AsyncIterable<Uint8Array>> {
     for (const range of pageRanges(table)) yield this.copyOut(table, range);
   }
@@ -112,6 +120,43 @@ export class CopySource implements AsyncDisposable, CopyRows {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#session[Symbol.asyncDispose]();
   }
+}
+
+/**
+ * Locks tables against TRUNCATE and rewriting before the snapshot is taken: a snapshot that is older than these would see none of the rows.
+ * The lock that reading takes anyway, only sooner.
+ */
+async function beginLocked(session: CopySession, selection: CopySelection | undefined): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    const names = selection === undefined ? [] : await readLockable(session, selection);
+    await session.query('begin isolation level repeatable read read only');
+    if (names.length === 0) return;
+    try {
+      await session.query(`set local lock_timeout = ${LOCK_WAIT_MS_MAX}`);
+      await session.query(`lock table ${names.join(', ')} in access share mode`);
+      return;
+    } catch (error) {
+      await session.query('rollback');
+      // One of them may have been dropped in between.
+      if (attempt === LOCK_ATTEMPTS_MAX) throw error;
+    }
+  }
+}
+
+async function readLockable(session: CopySession, selection: CopySelection): Promise<readonly string[]> {
+  const patterns =
+    selection.kind === 'database' ? [{ schema: undefined, name: undefined }] : selection.patterns;
+  const names = new Set<string>();
+  for (const { schema, name } of patterns) {
+    const rows = await session.query(
+      `select format('%I.%I', n.nspname, c.relname) as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
+          and ($1::text is null or n.nspname = $1) and ($2::text is null or c.relname = $2)`,
+      [schema ?? null, name ?? null],
+    );
+    for (const row of rows) names.add(column(row, 'name'));
+  }
+  return [...names];
 }
 
 /** Ranges that cover a table, on a grid, so that those of different copies are the same. */

@@ -73,8 +73,35 @@ export class CopyTarget implements AsyncDisposable {
       for (const { schema, name } of kept.tables) await this.#run(`analyze ${path(schema, name)}`, name);
     if (options.owner !== null) await this.#giveAway(plan, options.owner);
     options.onProgress({ fraction: 0.98, phase: 'committing' });
+    if (copy.isWholeDatabase) await this.#finishDatabase(copy);
+    await this.#mark({ rows: copied.rows, indexEntries, bytes: copied.bytes });
     await this.#session.query('commit');
     return { rows: copied.rows, bytes: copied.bytes, indexEntries, skipped: plan.skipped };
+  }
+
+  /** What is said of the database itself. */
+  async #finishDatabase({ database }: CopyDescription): Promise<void> {
+    const name = quoted(this.#database);
+    if (!database.hasPublicSchema) await this.#run('drop schema if exists public', 'public');
+    for (const setting of database.settings) {
+      const [parameter = '', value = ''] = splitSetting(setting);
+      // What is a list is kept as one, as Postgres writes it.
+      const isList = parameter.toLowerCase() === 'search_path';
+      await this.#run(
+        `alter database ${name} set ${quoted(parameter)} to ${isList ? value || "''" : literal(value)}`,
+        parameter,
+      );
+    }
+    if (database.comment !== null) {
+      await this.#run(`comment on database ${name} is ${literal(database.comment)}`, this.#database);
+    }
+  }
+
+  /** Together with all the rest, the role says that it is done: whoever asks after a crash knows. */
+  async #mark({ rows, indexEntries, bytes }: Omit<RestoredCopy, 'skipped'>): Promise<void> {
+    await this.#session.query(
+      `alter role current_user set application_name = 'atoll copied ${rows} ${indexEntries} ${bytes}'`,
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -191,6 +218,16 @@ const NOTHING: Copied = { rows: 0n, bytes: 0n, rowsByTable: new Map() };
 
 export function path(schema: string, name: string): string {
   return `${quoted(schema)}.${quoted(name)}`;
+}
+
+/** `name=value`. */
+function splitSetting(setting: string): readonly string[] {
+  const at = setting.indexOf('=');
+  return [setting.slice(0, at), setting.slice(at + 1)];
+}
+
+function literal(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
 }
 
 /** Each index has an entry for each row; partial ones have fewer. */

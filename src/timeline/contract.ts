@@ -4,6 +4,8 @@
  */
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
 import type { ServiceLocation } from '../blob/index.ts';
+import type { CopyDatabase } from '../logical-copy/index.ts';
+import type { ManifestSelection } from './format/manifest.ts';
 import type { ClusterKey } from '../keys/index.ts';
 import type { ImageCoverage, ImagePart } from './part/contract.ts';
 
@@ -36,6 +38,8 @@ export interface FolderLocation {
 export interface ServiceCollection {
   /** The URI as users see it, secrets left out; used in messages. */
   readonly displayUri: string;
+  /** What leads here again, for the record of a job. Holds secrets unless it names an external connection. */
+  readonly uri: string;
   /** Holds secrets; handed to workers over their private channel only. */
   readonly service: ServiceLocation;
   /** How long one operation is tried, in milliseconds: setting `cloudstorage.timeout`. */
@@ -92,7 +96,15 @@ export interface BackupSummary {
   readonly systemIdentifier: bigint;
   readonly engineMajor: number;
   readonly release: string;
+  /** What a logical backup was asked for; null for a whole virtual cluster. */
+  readonly selection: ManifestSelection | null;
   readonly objects: readonly BackupObject[];
+}
+
+export interface BackedUpDatabase {
+  readonly database: CopyDatabase;
+  /** All of it, not only some tables. */
+  readonly isWhole: boolean;
 }
 
 /** A row of SHOW BACKUP. */
@@ -103,6 +115,10 @@ export interface BackupObject {
   readonly kind: 'database' | 'schema' | 'table' | 'type';
   readonly sizeBytes: bigint | null;
   readonly rows: bigint | null;
+  /** In logical backups: what makes it, whose it was, and what of it others were granted, as statements. */
+  readonly definition?: string | undefined;
+  readonly owner?: string | undefined;
+  readonly privileges?: string | undefined;
 }
 
 export interface BackupResult {
@@ -172,6 +188,13 @@ export interface CollectionReader {
     key: ClusterKey;
     signal: AbortSignal;
   }): Promise<BackupSummary>;
+  /** The databases that a logical backup holds, or holds something of; none for a whole virtual cluster. @throws as `summary` */
+  databases(options: {
+    collection: CollectionLocation;
+    subdirectory: string;
+    key: ClusterKey;
+    signal: AbortSignal;
+  }): Promise<readonly BackedUpDatabase[]>;
   /** Removes what a job has written of a backup that never came to be. Harmless when there is nothing, or a finished backup. */
   discardUnfinished(options: {
     collection: CollectionLocation;

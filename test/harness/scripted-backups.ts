@@ -13,6 +13,7 @@ export function noBackups(): { bulkWorker: BulkWorker; collectionReader: Collect
       chain: missing,
       latest: missing,
       summary: missing,
+      databases: missing,
       discardUnfinished: () => Promise.resolve(),
       missingFiles: missing,
     },
@@ -56,6 +57,7 @@ export class ScriptedBackups {
         ? Promise.reject(new AppError('backup_not_found', 'there is no backup'))
         : Promise.resolve(summary);
     },
+    databases: () => Promise.resolve([]),
     discardUnfinished: () => Promise.resolve(),
     missingFiles: () => Promise.resolve([]),
   };
@@ -108,6 +110,7 @@ function summaryOf({ subdirectory, onto, source, release }: BackupRequest): Back
     timelineId: 1,
     logEndLsn: null,
     revisionStart: null,
+    selection: null,
     replayBytes: 0n,
     rows: 5n,
     indexEntries: 6n,

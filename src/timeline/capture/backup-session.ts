@@ -31,6 +31,14 @@ export interface BackupTarget {
   readonly walEndLsn: Lsn;
 }
 
+/** Where an instance is. */
+export interface BackupMoment {
+  readonly engine: EngineFacts;
+  readonly timelineId: number;
+  readonly lsn: Lsn;
+  readonly time: Timestamp;
+}
+
 /** The session that keeps the backup open and the log from being removed. Ending it gives up both. */
 export class BackupSession implements AsyncDisposable {
   readonly #session: Session;
@@ -71,6 +79,22 @@ export class BackupSession implements AsyncDisposable {
       timelineId: Number(tli),
       startTime: BigInt(us ?? '') as Timestamp,
       engine,
+    };
+  }
+
+  /** Checks that this is the instance that is meant, and tells where its log is now. @throws as `start` */
+  async moment(source: CaptureSource): Promise<BackupMoment> {
+    const engine = await this.#requireSource(source);
+    const row = await this.#session.one(
+      `SELECT lsn::text, (pg_split_walfile_name(pg_walfile_name(lsn))).timeline_id::text AS tli,
+              (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text AS us
+         FROM pg_current_wal_insert_lsn() AS lsn`,
+    );
+    return {
+      engine,
+      timelineId: Number(column(row, 'tli')),
+      lsn: parseLsn(column(row, 'lsn')),
+      time: BigInt(column(row, 'us')) as Timestamp,
     };
   }
 

@@ -1,8 +1,8 @@
 import { AppError, type Rng } from '../../base/index.ts';
 import { type BlobStore, parseBlobKey } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
-import type { BackupSummary, CollectionLocation, CollectionReader } from '../contract.ts';
-import { readManifestHead, readManifestObjectList } from '../format/manifest-file.ts';
+import type { BackedUpDatabase, BackupSummary, CollectionLocation, CollectionReader } from '../contract.ts';
+import { readManifestHead, readManifestCopies, readManifestObjectList } from '../format/manifest-file.ts';
 import { discardBackup } from './attempt.ts';
 import {
   INCREMENTAL_LEVELS,
@@ -23,6 +23,7 @@ export function createCollectionReader({ rng }: { readonly rng: Rng }): Collecti
     chain: (options) => readChain(storeOf(options.collection), options),
     latest: (collection, options) => findLatest(storeOf(collection), options),
     summary: (options) => readSummary(storeOf(options.collection), options),
+    databases: ({ collection, ...backup }) => readDatabases(storeOf(collection), backup),
     discardUnfinished: (options) => discardBackup({ ...options, store: storeOf(options.collection) }),
     missingFiles: (options) => findMissing(storeOf(options.collection), options),
   };
@@ -96,6 +97,12 @@ interface BackupName {
 async function readSummary(store: BlobStore, options: BackupName): Promise<BackupSummary> {
   const { chunks, name } = await openManifest(store, options);
   return summaryOf(await readManifestHead(chunks, { key: options.key, name }));
+}
+
+async function readDatabases(store: BlobStore, options: BackupName): Promise<readonly BackedUpDatabase[]> {
+  const { chunks, name } = await openManifest(store, options);
+  const copies = await readManifestCopies(chunks, { key: options.key, name });
+  return copies.map(({ database, isWholeDatabase }) => ({ database, isWhole: isWholeDatabase }));
 }
 
 async function findMissing(store: BlobStore, options: BackupName): Promise<readonly string[]> {

@@ -25,6 +25,7 @@ export function summaryOf({ header, objects, history }: ManifestHead): BackupSum
     systemIdentifier: header.systemIdentifier,
     engineMajor: header.engine.major,
     release: header.release,
+    selection: header.selection ?? null,
     objects,
   };
 }

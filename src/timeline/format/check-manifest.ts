@@ -8,6 +8,7 @@ import {
 } from '../../pg/index.ts';
 import { CONTROL_FILE_PATH, isDataPath } from '../data-directory/rules.ts';
 import { FRAME_HEADER_BYTES, FRAME_PAGES_MAX } from './frame.ts';
+import { copyPaths } from './copy-paths.ts';
 import type { Manifest } from './manifest.ts';
 import { FILE_KIND, NO_SOURCE } from './manifest-tables.ts';
 import { PACK_HEADER_BYTES } from './pack.ts';
@@ -21,6 +22,7 @@ export function checkManifest(manifest: Manifest, name: string): void {
   const fail = (reason: string): never => {
     throw new CorruptError(`${name} is damaged: ${reason}`);
   };
+  if (manifest.copies !== undefined) return checkLogical(manifest, fail);
   checkFiles(manifest, fail);
   checkFrames(manifest, fail);
   checkSources(manifest, fail);
@@ -29,6 +31,25 @@ export function checkManifest(manifest: Manifest, name: string): void {
 }
 
 type Fail = (reason: string) => never;
+
+/** Of a logical backup: every COPY file that its tables name is there, and nothing else. */
+function checkLogical(manifest: Manifest, fail: Fail): void {
+  const { files, copies = [], header, wal, databases } = manifest;
+  if (header.selection === undefined || wal.length > 0 || databases.length > 0) fail('it is of two kinds');
+  const named = copies.flatMap((copy, number) => copyPaths(copy, number)).toSorted(byCodeUnits);
+  if (named.length !== files.paths.length || named.some((path, row) => path !== files.paths[row])) {
+    fail('its files are not those that its tables name');
+  }
+  for (const [row, path] of files.paths.entries()) {
+    if (files.kinds[row] !== FILE_KIND.bytes) fail(`the kind of ${path} is wrong`);
+    checkRuns(manifest, { row, path, isPages: false, fail });
+  }
+  checkFrames(manifest, fail);
+}
+
+function byCodeUnits(left: string, right: string): number {
+  return left < right ? -1 : left > right ? 1 : 0;
+}
 
 function checkFiles(manifest: Manifest, fail: Fail): void {
   const { files } = manifest;

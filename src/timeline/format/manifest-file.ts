@@ -8,8 +8,10 @@ import { decompress } from './frame.ts';
 import {
   databasesSchema,
   headerSchema,
+  copiesSchema,
   historySchema,
   type Manifest,
+  type ManifestCopy,
   type ManifestHeader,
   type ManifestHistory,
   type ManifestObject,
@@ -46,6 +48,7 @@ const SECTION = {
   header: 1,
   objects: 2,
   history: 10,
+  copies: 11,
   databases: 3,
   packs: 4,
   wal: 5,
@@ -115,6 +118,7 @@ export async function readManifest(
       ? { sources: decodeFrameSources(sectionOf(sections, 'sources', name), name) }
       : {}),
     ...historyOf(sections, name),
+    ...(sections.has(SECTION.copies) ? { copies: parseJson(sections, 'copies', copiesSchema, name) } : {}),
   };
 }
 
@@ -156,6 +160,15 @@ export async function readManifestOutline(
     packs: parseJson(sections, 'packs', packsSchema, name),
     wal: parseJson(sections, 'wal', walSchema, name),
   };
+}
+
+/** Reads what a logical backup holds; nothing of another. @throws as `readManifest` */
+export async function readManifestCopies(
+  chunks: AsyncIterable<Uint8Array>,
+  options: ReadOptions,
+): Promise<readonly ManifestCopy[]> {
+  const sections = await readSections(chunks, { ...options, wanted: ['copies'] });
+  return sections.has(SECTION.copies) ? parseJson(sections, 'copies', copiesSchema, options.name) : [];
 }
 
 /** Reads the names and sizes of the objects that the backup needs. @throws as `readManifest` */

@@ -27,6 +27,13 @@ const collationSchema = z.strictObject({
   version: z.string().nullable(),
 });
 
+const patternSchema = z.strictObject({ schema: z.string().nullable(), name: z.string().nullable() });
+
+const selectionSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('databases'), names: z.array(z.string()) }),
+  z.strictObject({ kind: z.literal('tables'), database: z.string(), patterns: z.array(patternSchema) }),
+]);
+
 export const headerSchema = z.strictObject({
   release: z.string(),
   jobId: z.string(),
@@ -75,6 +82,8 @@ export const headerSchema = z.strictObject({
    * must then get at least to here.
    */
   logEndLsn: lsn.optional(),
+  /** What was asked for, of a logical backup; missing in one of a whole virtual cluster. */
+  selection: selectionSchema.optional(),
   totals: z.strictObject({ rows: decimal, indexEntries: decimal, bytes: decimal, storedBytes: decimal }),
 });
 
@@ -86,6 +95,11 @@ export const objectsSchema = z.array(
     kind: z.enum(['database', 'schema', 'table', 'type']),
     sizeBytes: decimal.nullable(),
     rows: decimal.nullable(),
+    /** What makes it, without foreign keys that lead out of the backup. In logical backups. */
+    definition: z.string().optional(),
+    /** Whose it was, and what of it others were granted, as statements. In logical backups. */
+    owner: z.string().optional(),
+    privileges: z.string().optional(),
   }),
 );
 
@@ -143,6 +157,73 @@ export type ManifestDatabase = z.output<typeof databasesSchema>[number];
 export type ManifestRelation = z.output<typeof relationSchema>;
 export type ManifestPack = z.output<typeof packsSchema>[number];
 export type ManifestWal = z.output<typeof walSchema>[number];
+const namedSchema = z.strictObject({
+  type: z.string(),
+  schema: z.string().nullable(),
+  name: z.string().nullable(),
+  identity: z.string(),
+  returns: z.string().nullable(),
+});
+
+/** A logical copy of one database, or of some of it; its rows are files of bytes below `copy/<row of this list>/`. */
+const copySchema = z.strictObject({
+  database: z.strictObject({
+    name: z.string(),
+    hasPublicSchema: z.boolean(),
+    encoding: z.string(),
+    provider: z.string(),
+    collate: z.string(),
+    ctype: z.string(),
+    locale: z.string().nullable(),
+    icuRules: z.string().nullable(),
+    settings: z.array(z.string()),
+    comment: z.string().nullable(),
+  }),
+  isWholeDatabase: z.boolean(),
+  entries: z.array(
+    z.strictObject({
+      id: count,
+      type: z.string(),
+      sql: z.string(),
+      object: namedSchema.nullable(),
+      home: count,
+      needs: z.array(count),
+      external: z.array(namedSchema),
+      fingerprint: z.string().nullable(),
+    }),
+  ),
+  tables: z.array(
+    z.strictObject({
+      entry: count,
+      schema: z.string(),
+      name: z.string(),
+      columns: z.array(z.string()),
+      format: z.enum(['binary', 'text']),
+      pages: count,
+      bytes: count,
+      indexes: count,
+      shape: z.string(),
+      /** First page and number of rows of each range; a COPY file each. */
+      ranges: z.array(z.tuple([count, count])),
+    }),
+  ),
+  sequences: z.array(
+    z.strictObject({
+      entry: count,
+      schema: z.string(),
+      name: z.string(),
+      lastValue: z.string().regex(/^-?\d{1,20}$/),
+      isCalled: z.boolean(),
+    }),
+  ),
+  populated: z.array(count),
+  largeObjects: z.array(count),
+});
+
+export const copiesSchema = z.array(copySchema);
+
+export type ManifestCopy = z.output<typeof copySchema>;
+export type ManifestSelection = z.output<typeof selectionSchema>;
 export type ManifestHistory = z.output<typeof historySchema>;
 
 /** The complete image of a data directory, and the log that makes it consistent. */
@@ -161,4 +242,6 @@ export interface Manifest {
   readonly sources?: FrameSources;
   /** Missing without revision history. */
   readonly history?: ManifestHistory;
+  /** What a logical backup holds: one for each database. Missing in one of a whole virtual cluster. */
+  readonly copies?: readonly ManifestCopy[];
 }

@@ -1,0 +1,262 @@
+/** RESTORE DATABASE a, b | TABLE t, ... FROM LATEST | 'path' IN 'collection' [WITH new_db_name, into_db, schema_only, skip_missing_...] */
+import { InputError } from '../base/index.ts';
+import { RESTORE_JOB, type RestoredObjects, restoreObjectsPayload } from '../jobs/index.ts';
+import { type Option, type Statement, type TablePattern } from '../sql/index.ts';
+import type { BackedUpDatabase, BackupSummary, CollectionLocation } from '../timeline/index.ts';
+import { resultOf } from './bulk-statement.ts';
+import type { ExecuteContext, StatementResult } from './contract.ts';
+import { type Core, loggerOf } from './core.ts';
+import { requireRestorePrivilege } from './object-decisions.ts';
+import { requireDatabases } from './privilege-targets.ts';
+import { recordedUri } from './storage-location.ts';
+import { recordedUri } from './storage-location.ts';
+import { askerOf } from './use-case.ts';
+import { isFlagOn, textValue } from './values.ts';
+
+type Restore = Extract<Statement, { kind: 'restore' }>;
+
+/** What RESTORE of databases and tables knows besides what every RESTORE does. */
+export const OBJECT_OPTIONS: readonly string[] = [
+  'detached',
+  'new_db_name',
+  'into_db',
+  'schema_only',
+  'verify_backup_table_data',
+  'skip_missing_foreign_keys',
+  'skip_missing_sequences',
+  'skip_missing_sequence_owners',
+  'skip_missing_views',
+  'skip_missing_udfs',
+  'skip_localities_check',
+];
+
+/** Options that do not go together. @throws InputError `parameter_invalid` */
+export function requireObjectOptions({ targets, options }: Restore): void {
+  const has = (name: string) => options.some((option) => option.name === name);
+  const refuse = (message: string, hint: string) => {
+    throw new InputError('parameter_invalid', message, { hint });
+  };
+  const isSingle = targets.kind === 'databases' && targets.names.length === 1;
+  if (has('new_db_name') && !isSingle) {
+    refuse(
+      'new_db_name can only be used for RESTORE DATABASE with a single target database',
+      'restore each database by a statement of its own; for tables there is into_db',
+    );
+  }
+  if (has('into_db') && targets.kind !== 'tables') {
+    refuse(
+      'cannot use into_db option when restoring database(s)',
+      'give the database another name with new_db_name',
+    );
+  }
+  if (has('verify_backup_table_data') && !isFlagOn(options, 'schema_only')) {
+    refuse(
+      'to set the verify_backup_table_data option, the schema_only option must be set',
+      'a restore that is not schema_only reads and checks all data anyway',
+    );
+  }
+}
+
+/** The database that tables go into: of the option, or of their names; the session's when neither says. */
+export function intoDatabaseOf({ options }: Restore, fallback: string): string {
+  return textOption(options, 'into_db') ?? fallback;
+}
+
+/** From a backup of databases or tables. */
+export async function restoreObjects(
+  core: Core,
+  options: {
+    readonly statement: Restore;
+    readonly description: string;
+    readonly collection: CollectionLocation;
+    readonly summary: BackupSummary;
+  },
+  context: ExecuteContext,
+): Promise<StatementResult> {
+  const { statement, collection, summary } = options;
+  const { session } = context;
+  const objects = await objectsOf(core, options, context);
+  const isOn = (name: string) => isFlagOn(statement.options, name);
+  const job = await core.runner.create(
+    session.virtualClusterId,
+    {
+      type: RESTORE_JOB,
+      description: options.description,
+      user: session.user,
+      payload: restoreObjectsPayload({
+        collectionUri: recordedUri(collection),
+        subdirectory: summary.subdirectory,
+        objects,
+        schemaOnly: isOn('schema_only'),
+        verifyTableData: isOn('verify_backup_table_data'),
+        skip: {
+          foreignKeys: isOn('skip_missing_foreign_keys'),
+          sequences: isOn('skip_missing_sequences'),
+          sequenceOwners: isOn('skip_missing_sequence_owners'),
+          views: isOn('skip_missing_views'),
+          functions: isOn('skip_missing_udfs'),
+        },
+      }),
+    },
+    { signal: core.signal },
+  );
+  loggerOf(core, { id: session.virtualClusterId, name: session.virtualClusterName }).info(
+    `RESTORE job ${job.id} from ${collection.displayUri}/${summary.subdirectory} begun by ${session.user}`,
+  );
+  const reference = { virtualClusterId: session.virtualClusterId, jobId: job.id };
+  return resultOf(core, { job, reference, options: statement.options, tag: 'RESTORE', context });
+}
+
+async function objectsOf(
+  core: Core,
+  {
+    statement,
+    collection,
+    summary,
+  }: { statement: Restore; collection: CollectionLocation; summary: BackupSummary },
+  context: ExecuteContext,
+): Promise<RestoredObjects> {
+  const { key } = core.options.cluster;
+  const held = await core.options.collectionReader.databases({
+    collection,
+    subdirectory: summary.subdirectory,
+    key,
+    signal: context.signal,
+  });
+  const { targets, options } = statement;
+  if (targets.kind === 'databases') {
+    const renamed = textOption(options, 'new_db_name');
+    const names = [...new Set(targets.names)];
+    const databases = names.map((from) => ({
+      from,
+      to: renamed ?? from,
+      like: requireWhole(held, from, summary),
+    }));
+    await requireNoDatabase(
+      core,
+      databases.map(({ to }) => to),
+      context,
+    );
+    return { kind: 'databases', databases };
+  }
+  const patterns = targets.kind === 'tables' ? targets.patterns : [];
+  const { from, resolved } = resolveInBackup(summary, { patterns, current: context.session.database });
+  const into = intoDatabaseOf(statement, from);
+  await requireInto(core, into, context);
+  // Names in the backup decide where they go, so only now can it be asked.
+  await requireRestorePrivilege(askerOf(core, context), { targets, intoDatabase: into });
+  return { kind: 'tables', from, into, patterns: resolved };
+}
+
+function requireWhole(held: readonly BackedUpDatabase[], name: string, summary: BackupSummary) {
+  const found = held.find(({ database }) => database.name === name);
+  if (found === undefined) {
+    throw new InputError(
+      'database_not_found',
+      `database "${name}" is not in backup ${summary.subdirectory}`,
+      {
+        hint: 'SHOW BACKUP shows what it holds',
+      },
+    );
+  }
+  if (found.isWhole) return found.database;
+  throw new InputError(
+    'object_missing',
+    `backup ${summary.subdirectory} does not hold the complete database "${name}"`,
+    { hint: 'restore its tables: RESTORE TABLE ... WITH into_db = ...' },
+  );
+}
+
+/** @throws InputError `object_exists` */
+async function requireNoDatabase(
+  core: Core,
+  names: readonly string[],
+  context: ExecuteContext,
+): Promise<void> {
+  const asker = askerOf(core, context);
+  for (const name of names) {
+    const rows = await asker.instance.withSystemClient(
+      (client) => client.query('select from pg_catalog.pg_database where datname = $1', [name]),
+      asker,
+    );
+    if (rows.length === 0) continue;
+    throw new InputError('object_exists', `database "${name}" already exists`, {
+      hint: 'drop or rename it, or restore under another name: WITH new_db_name = ...',
+    });
+  }
+}
+
+/** @throws InputError `database_not_found` */
+async function requireInto(core: Core, database: string, context: ExecuteContext): Promise<void> {
+  try {
+    await requireDatabases(askerOf(core, context), [database]);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError('database_not_found', `a database named "${database}" needs to exist`, {
+      cause: error,
+      hint: 'create it first, or name another with into_db',
+    });
+  }
+}
+
+interface Resolved {
+  readonly from: string;
+  readonly resolved: readonly { readonly schema: string | null; readonly name: string | null }[];
+}
+
+/** Names mean what is in the backup: schemas of the session's database first, then databases. */
+function resolveInBackup(
+  summary: BackupSummary,
+  { patterns, current }: { patterns: readonly TablePattern[]; current: string },
+): Resolved {
+  const found = patterns.map((pattern) => resolvePattern(summary, { pattern, current }));
+  const databases = [...new Set(found.map(({ database }) => database))];
+  const [from = current] = databases;
+  if (databases.length > 1) {
+    throw new InputError('feature_not_supported', 'one statement names tables of one database', {
+      hint: `write a statement for each of ${databases.join(', ')}`,
+    });
+  }
+  return { from, resolved: found.map(({ schema, name }) => ({ schema, name })) };
+}
+
+function resolvePattern(
+  { objects, subdirectory }: BackupSummary,
+  { pattern, current }: { pattern: TablePattern; current: string },
+): { database: string; schema: string | null; name: string | null } {
+  const { qualifiers } = pattern;
+  const name = pattern.name ?? null;
+  const [first, second] = qualifiers;
+  const inDefault = name === null ? null : 'public';
+  const candidates =
+    first === undefined
+      ? [{ database: current, schema: inDefault, name }]
+      : second !== undefined
+        ? [{ database: first, schema: second, name }]
+        : [
+            { database: current, schema: first, name },
+            { database: first, schema: inDefault, name },
+          ];
+  const isThere = (wanted: (typeof candidates)[number]) =>
+    objects.some(
+      (object) =>
+        object.kind === 'table' &&
+        object.database === wanted.database &&
+        (wanted.schema === null || object.schema === wanted.schema) &&
+        (wanted.name === null || object.name === wanted.name),
+    );
+  const found = candidates.find(isThere);
+  if (found !== undefined) return found;
+  throw new InputError(
+    'table_not_found',
+    `table "${[...qualifiers, name ?? '*'].join('.')}" is not in backup ${subdirectory}`,
+    { hint: 'SHOW BACKUP shows what it holds' },
+  );
+}
+
+function textOption(options: readonly Option[], name: string): string | undefined {
+  const option = options.find((each) => each.name === name);
+  if (option?.value === undefined) return undefined;
+  const [value] = Array.isArray(option.value) ? option.value : [option.value];
+  return value === undefined ? undefined : textValue(value, `option ${name}`);
+}

@@ -1,0 +1,255 @@
+/** A backup of databases or tables: definitions and rows as of one snapshot of each database. Runs in a bulk worker. */
+import { assert, parseLsn, required } from '../../base/index.ts';
+import type { BlobStore } from '../../blob/index.ts';
+import { type CopyDescription, CopySource, pageRanges } from '../../logical-copy/index.ts';
+import { BackupSession } from '../capture/backup-session.ts';
+import type { CaptureTools } from '../capture/capture.ts';
+import { FrameSink } from '../capture/frame-sink.ts';
+import { abandonAttempt, beginAttempt, markLatest, publishManifest } from '../collection/attempt.ts';
+import { openCollection } from '../collection/open.ts';
+import { claimCollection } from '../collection/owner.ts';
+import { openManifest } from '../collection/reader.ts';
+import { summaryOf } from '../collection/summary.ts';
+import type { BackupSummary } from '../contract.ts';
+import { largeObjectPath, rowsPath } from '../format/copy-paths.ts';
+import type { Manifest, ManifestCopy } from '../format/manifest.ts';
+import { readManifestHead } from '../format/manifest-file.ts';
+import { packTagKey } from '../format/pack.ts';
+import { checkPack } from '../objects/pack-check.ts';
+import { faultPoint } from '../worker/fault-point.ts';
+import type { LogicalBackupRequest, LogicalSelection } from './contract.ts';
+import { describeObjects } from './describe-objects.ts';
+import { framesOfPack } from './frames.ts';
+import { StreamWriter, type WrittenFiles } from './stream-writer.ts';
+
+/** Shares of the work in what is shown as progress. */
+const PROGRESS = { described: 0.05, copied: 0.9 } as const;
+
+/**
+ * Takes the backup and returns when it could be restored: everything written was read again. Asked again for one that an earlier attempt
+ * completed, it answers with that one.
+ * @throws InputError `table_not_found`, `database_not_found`; AppError `copy_failed`, `object_in_use`, ...
+ */
+export async function runBackupObjects(
+  request: LogicalBackupRequest,
+  tools: CaptureTools,
+): Promise<BackupSummary> {
+  const store = openCollection(request.collection, tools);
+  const { source, clusterId, subdirectory, jobId, attempt, key } = request;
+  const { virtualClusterId, virtualClusterName } = source;
+  const { signal } = tools;
+  await claimCollection(store, { owner: { clusterId, virtualClusterId, virtualClusterName }, signal });
+  const attempted = { store, subdirectory, jobId, attempt, key, signal };
+  const head = (await beginAttempt(attempted)) ?? (await publish(request, { tools, store }));
+  if (request.onto === null) await markLatest(attempted);
+  faultPoint('publish.after_latest');
+  return summaryOf(head);
+}
+
+async function publish(
+  request: LogicalBackupRequest,
+  { tools, store }: { tools: CaptureTools; store: BlobStore },
+): Promise<Manifest> {
+  const { subdirectory, jobId, attempt, key } = request;
+  const attempted = { store, subdirectory, jobId, attempt, key };
+  try {
+    const manifest = await write(request, { tools, store });
+    faultPoint('publish.before_manifest');
+    await publishManifest({ ...attempted, signal: tools.signal }, manifest);
+    faultPoint('publish.after_manifest');
+    return manifest;
+  } catch (error) {
+    // Not with the signal of the work, which may be what ended it. The first failure is the one to tell.
+    const { signal } = new AbortController();
+    await abandonAttempt({ ...attempted, signal }).catch(() => undefined);
+    throw error;
+  }
+}
+
+async function write(
+  request: LogicalBackupRequest,
+  { tools, store }: { tools: CaptureTools; store: BlobStore },
+): Promise<Manifest> {
+  await using session = await BackupSession.open(request.source, tools);
+  await using held = new AsyncDisposableStack();
+  const sources: CopySource[] = [];
+  for (const database of databasesOf(request.selection)) {
+    const { socketDirectory } = request.source;
+    const endpoint = { socketDirectory, database, role: request.role };
+    const lock = selectionOf(request.selection);
+    sources.push(held.use(await CopySource.open(endpoint, { ...tools, lock })));
+  }
+  // Every snapshot is taken: what commits later is not in the backup.
+  const moment = await session.moment(request.source);
+  const described: CopyDescription[] = [];
+  for (const source of sources) described.push(await source.describe(selectionOf(request.selection)));
+  tools.onProgress({ fraction: PROGRESS.described, phase: 'copying rows' });
+  await using writer = new StreamWriter(openSink(request, { tools, store }), tools);
+  const copies = await writeCopies(described, { sources, writer, tools });
+  const written = await writer.close();
+  tools.onProgress({ fraction: PROGRESS.copied, phase: 'verifying' });
+  await verify(written, { request, store, tools });
+  const older = request.onto === null ? null : await readOlder(request.onto, { request, store, tools });
+  const objects = [];
+  for (const [number, source] of sources.entries()) {
+    objects.push(...(await describeObjects(source, required(copies[number], 'copy of a database'))));
+  }
+  const lsns = sources.map(({ lsnBefore }) => parseLsn(lsnBefore));
+  const tables = copies.flatMap((copy) => copy.tables);
+  return {
+    header: {
+      release: request.release,
+      jobId: request.jobId,
+      attempt: request.attempt,
+      subdirectory: request.subdirectory,
+      baseSubdirectory: request.onto,
+      clusterId: request.clusterId,
+      virtualClusterId: request.source.virtualClusterId,
+      virtualClusterName: request.source.virtualClusterName,
+      incarnation: request.source.incarnation,
+      parentIncarnation: request.source.parentIncarnation ?? null,
+      systemIdentifier: request.source.systemIdentifier,
+      engine: moment.engine,
+      collations: [],
+      timelineId: moment.timelineId,
+      startLsn: lsns.reduce((least, lsn) => (lsn < least ? lsn : least)),
+      stopLsn: moment.lsn,
+      targetLsn: moment.lsn,
+      walEndLsn: moment.lsn,
+      captureStartTime: moment.time,
+      startTime: older,
+      endTime: moment.time,
+      backupLabel: '',
+      selection: request.selection,
+      totals: {
+        rows: tables.reduce((sum, { ranges }) => sum + rowsIn(ranges), 0n),
+        indexEntries: tables.reduce((sum, { ranges, indexes }) => sum + rowsIn(ranges) * BigInt(indexes), 0n),
+        bytes: written.bytes,
+        storedBytes: written.packs.reduce((sum, { bytes }) => sum + BigInt(bytes), 0n),
+      },
+    },
+    objects,
+    databases: [],
+    packs: written.packs,
+    wal: [],
+    files: written.files,
+    runs: written.runs,
+    frames: written.frames,
+    copies,
+  };
+}
+
+function rowsIn(ranges: ManifestCopy['tables'][number]['ranges']): bigint {
+  return ranges.reduce((sum, [, rows]) => sum + BigInt(rows), 0n);
+}
+
+function databasesOf(selection: LogicalSelection): readonly string[] {
+  return selection.kind === 'databases' ? selection.names : [selection.database];
+}
+
+function selectionOf(selection: LogicalSelection): Parameters<CopySource['describe']>[0] {
+  if (selection.kind === 'databases') return { kind: 'database' };
+  const patterns = selection.patterns.map(({ schema, name }) => ({
+    schema: schema ?? undefined,
+    name: name ?? undefined,
+  }));
+  return { kind: 'tables', patterns };
+}
+
+function openSink(
+  request: LogicalBackupRequest,
+  { tools, store }: { tools: CaptureTools; store: BlobStore },
+): FrameSink {
+  const { key, subdirectory, attempt, packBytesMax } = request;
+  return new FrameSink({ ...tools, store, key, subdirectory, attempt, packBytesMax, sinkNo: 0, sinks: 1 });
+}
+
+async function writeCopies(
+  described: readonly CopyDescription[],
+  options: { sources: readonly CopySource[]; writer: StreamWriter; tools: CaptureTools },
+): Promise<readonly ManifestCopy[]> {
+  const { sources, writer, tools } = options;
+  const total = described.flatMap(({ tables }) => tables).reduce((sum, { bytes }) => sum + bytes + 1, 0);
+  let done = 0;
+  const onTable = (bytes: number) => {
+    done += bytes + 1;
+    const fraction = PROGRESS.described + (PROGRESS.copied - PROGRESS.described) * (done / total);
+    tools.onProgress({ fraction, phase: 'copying rows' });
+  };
+  const copies: ManifestCopy[] = [];
+  for (const [number, description] of described.entries()) {
+    const source = required(sources[number], 'source of a copy');
+    copies.push(await writeCopy(description, { number, source, writer, onTable }));
+  }
+  return copies;
+}
+
+async function writeCopy(
+  description: CopyDescription,
+  options: {
+    number: number;
+    source: CopySource;
+    writer: StreamWriter;
+    onTable: (bytes: number) => void;
+  },
+): Promise<ManifestCopy> {
+  const { number, source, writer, onTable } = options;
+  const tables: ManifestCopy['tables'] = [];
+  for (const table of description.tables) {
+    const ranges: [number, number][] = [];
+    for (const range of pageRanges(table)) {
+      const path = rowsPath({ copy: number, entry: table.entry, from: range.from });
+      const rows = await writer.add(path, source.copyOut(table, range));
+      assert(rows <= BigInt(Number.MAX_SAFE_INTEGER), 'a range has a number of rows');
+      ranges.push([range.from, Number(rows)]);
+      faultPoint('objects.after_range');
+    }
+    onTable(table.bytes);
+    tables.push({ ...table, columns: [...table.columns], ranges });
+  }
+  for (const oid of description.largeObjects) {
+    await writer.add(largeObjectPath({ copy: number, oid }), withoutReturn(source.largeObject(oid)));
+  }
+  return {
+    database: { ...description.database, settings: [...description.database.settings] },
+    isWholeDatabase: description.isWholeDatabase,
+    entries: description.entries.map((entry) => ({
+      ...entry,
+      needs: [...entry.needs],
+      external: entry.external.map((object) => ({ ...object })),
+    })),
+    tables,
+    sequences: description.sequences.map((sequence) => ({ ...sequence })),
+    populated: [...description.populated],
+    largeObjects: [...description.largeObjects],
+  };
+}
+
+async function* withoutReturn(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, null> {
+  yield* content;
+  return null;
+}
+
+/** Reads again, and checks, every byte that was stored. */
+async function verify(
+  written: WrittenFiles,
+  options: { request: LogicalBackupRequest; store: BlobStore; tools: CaptureTools },
+): Promise<void> {
+  const { request, store, tools } = options;
+  for (const [row, pack] of written.numbered.entries()) {
+    const tagKey = packTagKey({ key: request.key, id: pack.id });
+    const frames = framesOfPack(written.frames, row);
+    await checkPack(store, { key: pack.key, id: pack.id, bytes: pack.bytes, tagKey, frames }, tools);
+  }
+}
+
+/** When the backup ended that this one adds to. */
+async function readOlder(
+  onto: string,
+  options: { request: LogicalBackupRequest; store: BlobStore; tools: CaptureTools },
+): Promise<Manifest['header']['endTime']> {
+  const { request, store, tools } = options;
+  const { chunks, name } = await openManifest(store, { subdirectory: onto, signal: tools.signal });
+  const { header } = await readManifestHead(chunks, { key: request.key, name });
+  return header.endTime;
+}

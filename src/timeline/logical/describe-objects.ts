@@ -1,0 +1,95 @@
+/** Rows of SHOW BACKUP for what a logical backup holds. */
+import type { CopyEntry, CopySource } from '../../logical-copy/index.ts';
+import type { ManifestCopy, ManifestObject } from '../format/manifest.ts';
+
+const KINDS: Readonly<Record<string, ManifestObject['kind']>> = {
+  SCHEMA: 'schema',
+  TYPE: 'type',
+  DOMAIN: 'type',
+  TABLE: 'table',
+  VIEW: 'table',
+  'MATERIALIZED VIEW': 'table',
+  'FOREIGN TABLE': 'table',
+  SEQUENCE: 'table',
+};
+
+/** The database, its schemas, types, and all kinds of relations. */
+export async function describeObjects(
+  source: CopySource,
+  copy: ManifestCopy,
+): Promise<readonly ManifestObject[]> {
+  const database = copy.database.name;
+  const rights = await source.rights();
+  const none = { sizeBytes: null, rows: null };
+  const schemas = new Set(
+    copy.entries.flatMap(({ object }) => (isShown(object, 'schema') ? [object.name] : [])),
+  );
+  const first: ManifestObject[] = [
+    {
+      database: null,
+      schema: null,
+      name: database,
+      kind: 'database',
+      ...none,
+      ...rightsOf(rights, `database ${database}`),
+    },
+  ];
+  const usesPublic = copy.entries.some(
+    ({ object, type }) => KINDS[type] !== undefined && object?.schema === 'public',
+  );
+  if (usesPublic && !schemas.has('public')) {
+    first.push({ database, schema: null, name: 'public', kind: 'schema', ...none });
+  }
+  const byHome = Map.groupBy(copy.entries, ({ home }) => home);
+  const sizes = new Map(copy.tables.map((table) => [table.entry, table]));
+  const others = copy.entries.flatMap((entry): ManifestObject[] => {
+    const kind = KINDS[entry.type];
+    const name = entry.object?.name;
+    if (
+      kind === undefined ||
+      entry.object === null ||
+      name === null ||
+      name === undefined ||
+      entry.home !== entry.id
+    )
+      return [];
+    const table = sizes.get(entry.id);
+    const rows = table?.ranges.reduce((sum, [, count]) => sum + BigInt(count), 0n) ?? 0n;
+    return [
+      {
+        database,
+        schema: kind === 'schema' ? null : entry.object.schema,
+        name,
+        kind,
+        sizeBytes: kind === 'table' ? BigInt(table?.bytes ?? 0) : null,
+        rows: kind === 'table' ? rows : null,
+        definition: definitionOf(byHome.get(entry.id) ?? []),
+        ...rightsOf(rights, `${kind === 'table' ? 'relation' : kind} ${entry.object.identity}`),
+      },
+    ];
+  });
+  return [...first, ...others];
+}
+
+function isShown(
+  object: CopyEntry['object'],
+  type: string,
+): object is NonNullable<CopyEntry['object']> & { name: string } {
+  return object !== null && object.type === type && object.name !== null;
+}
+
+/** All that makes it, its indexes and constraints too; a foreign key only if it leads to what the backup holds. */
+function definitionOf(entries: readonly ManifestCopy['entries'][number][]): string {
+  return entries
+    .filter(({ type, external }) => type !== 'FK CONSTRAINT' || external.length === 0)
+    .map(({ sql }) => sql)
+    .join('\n\n');
+}
+
+function rightsOf(
+  rights: ReadonlyMap<string, { readonly owner: string; readonly privileges: string }>,
+  key: string,
+): { owner?: string; privileges?: string } {
+  const found = rights.get(key);
+  return found === undefined ? {} : found;
+}

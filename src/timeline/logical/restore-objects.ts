@@ -1,0 +1,95 @@
+/** Makes chosen objects of a backup, or of another instance, in a database. Runs in a bulk worker. */
+import { InputError, required } from '../../base/index.ts';
+import {
+  type CopyDescription,
+  type CopyRows,
+  type CopySelection,
+  CopySource,
+  CopyTarget,
+  narrow,
+} from '../../logical-copy/index.ts';
+import type { CaptureTools } from '../capture/capture.ts';
+import { openCollection } from '../collection/open.ts';
+import { openManifest } from '../collection/reader.ts';
+import { checkManifest } from '../format/check-manifest.ts';
+import { readManifest } from '../format/manifest-file.ts';
+import { backupRows } from './backup-rows.ts';
+import type { CopyOrigin, RestoreObjectsRequest, RestoreObjectsResult } from './contract.ts';
+
+/**
+ * All of it, or nothing.
+ * @throws InputError `table_not_found`, `table_exists`, `object_exists`, `object_missing`; CorruptError; AppError `copy_failed`, ...
+ */
+export async function runRestoreObjects(
+  request: RestoreObjectsRequest,
+  tools: CaptureTools,
+): Promise<RestoreObjectsResult> {
+  await using held = new AsyncDisposableStack();
+  const { copy, rows } = await openOrigin(request, { tools, held });
+  if (request.schemaOnly && request.verifyTableData) await readAll(copy, rows);
+  const { target, schemaOnly, skip } = request;
+  await using made = await CopyTarget.open(target, tools);
+  return await made.restore(copy, {
+    rows,
+    options: { schemaOnly, skip, owner: target.owner, onProgress: tools.onProgress, signal: tools.signal },
+  });
+}
+
+interface Opened {
+  readonly copy: CopyDescription;
+  readonly rows: CopyRows;
+}
+
+async function openOrigin(
+  request: RestoreObjectsRequest,
+  { tools, held }: { tools: CaptureTools; held: AsyncDisposableStack },
+): Promise<Opened> {
+  const { origin } = request;
+  const selection = selectionOf(request);
+  if (origin.kind === 'backup') return openBackup(origin, { selection, tools });
+  const source = held.use(await CopySource.open(origin, tools));
+  return { copy: await source.describe(selection), rows: source };
+}
+
+function selectionOf({ patterns }: RestoreObjectsRequest): CopySelection {
+  if (patterns === null) return { kind: 'database' };
+  return {
+    kind: 'tables',
+    patterns: patterns.map(({ schema, name }) => ({ schema: schema ?? undefined, name: name ?? undefined })),
+  };
+}
+
+async function openBackup(
+  origin: Extract<CopyOrigin, { kind: 'backup' }>,
+  { selection, tools }: { selection: CopySelection; tools: CaptureTools },
+): Promise<Opened> {
+  const { key, database } = origin;
+  const { signal } = tools;
+  const store = openCollection(origin.collection, tools);
+  const { chunks, name } = await openManifest(store, { ...origin, signal });
+  const manifest = await readManifest(chunks, { key, name });
+  checkManifest(manifest, name);
+  const number = manifest.copies?.findIndex((copy) => copy.database.name === database) ?? -1;
+  if (number < 0) {
+    throw new InputError(
+      'database_not_found',
+      `the backup ${origin.subdirectory} holds nothing of database "${database}"`,
+    );
+  }
+  const whole = required(manifest.copies?.[number], 'copy of a database');
+  return {
+    copy: narrow(whole, selection),
+    rows: backupRows({ manifest, copy: number, store, key, signal }),
+  };
+}
+
+/** What is read is checked. */
+async function readAll(copy: CopyDescription, rows: CopyRows): Promise<void> {
+  for (const table of copy.tables) for await (const file of rows.rowsOf(table)) await drain(file);
+  for (const oid of copy.largeObjects) await drain(rows.largeObject(oid));
+}
+
+async function drain(pieces: AsyncIterable<Uint8Array>): Promise<void> {
+  const iterator = pieces[Symbol.asyncIterator]();
+  while ((await iterator.next()).done !== true);
+}

@@ -1,0 +1,27 @@
+import type { Clock, Logger } from '../../base/index.ts';
+import type { LogicalWorker } from '../logical/contract.ts';
+import { failureOf, runWorker } from './bulk-worker.ts';
+
+/** Backs up and restores databases and tables, each time in a process of its own like those of `createBulkWorker`. */
+export function createLogicalWorker(options: {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Make way when others wait for the CPU; on unless set to false. */
+  readonly isLimited?: boolean;
+}): LogicalWorker {
+  const { clock, logger, isLimited = true } = options;
+  return {
+    async backupObjects(request, rest) {
+      const work = { kind: 'backup_objects', request } as const;
+      const outcome = await runWorker(work, { clock, logger, isLimited, ...rest });
+      if (outcome.kind === 'objects_backed_up') return outcome.result;
+      throw failureOf(outcome);
+    },
+    async restoreObjects(request, rest) {
+      const work = { kind: 'restore_objects', request } as const;
+      const outcome = await runWorker(work, { clock, logger, isLimited, ...rest });
+      if (outcome.kind === 'objects_restored') return outcome.result;
+      throw failureOf(outcome);
+    },
+  };
+}
