@@ -9,7 +9,6 @@ import { type Core, loggerOf } from './core.ts';
 import { requireRestorePrivilege } from './object-decisions.ts';
 import { requireDatabases } from './privilege-targets.ts';
 import { recordedUri } from './storage-location.ts';
-import { recordedUri } from './storage-location.ts';
 import { askerOf } from './use-case.ts';
 import { isFlagOn, textValue } from './values.ts';
 
