@@ -23,6 +23,10 @@ export interface CaptureSource {
   readonly parentIncarnation?: IncarnationId | null;
   readonly systemIdentifier: bigint;
   readonly engineMajor: number;
+  /** It replays the log of an instance elsewhere. */
+  readonly isFollower?: boolean;
+  /** Of a follower: where its present life left the one before. */
+  readonly forkLsn?: Lsn | null;
 }
 
 /** An opened collection: a folder of the node, or of a storage service. */

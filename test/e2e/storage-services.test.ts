@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import {
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectLockConfigurationCommand,
+  CreateBucketCommand,
+} from '@aws-sdk/client-s3';
+import { startAzurite, type StorageServer } from '../harness/azurite.ts';
+import { createCluster, digestCluster, dropCluster } from '../harness/clusters.ts';
+import { TestDaemon } from '../harness/daemon.ts';
+import { skipWithout } from '../harness/programs.ts';
+import { type S3Server, s3Parameters, startRadosGateway } from '../harness/radosgw.ts';
+
+/** Everything somebody can see who may not see the secrets. */
+async function visible(daemon: TestDaemon): Promise<string> {
+  const logs = join(daemon.store, 'logs');
+  const texts = await Promise.all(
+    (await readdir(logs, { recursive: true, withFileTypes: true }))
+      .filter((entry) => entry.isFile())
+      .map((entry) => readFile(join(entry.parentPath, entry.name), 'utf8')),
+  );
+  const rows = await daemon.query('SELECT * FROM [SHOW JOBS]', { cluster: 'main' });
+  const schedules = await daemon.query('SELECT * FROM [SHOW SCHEDULES]', { cluster: 'main' });
+  const connections = await daemon.query('SHOW EXTERNAL CONNECTIONS', { cluster: 'main' });
+  return [...texts, JSON.stringify([rows, schedules, connections])].join('\n');
+}
+
+/** A backup, one on top of it, and a restore into a new virtual cluster. */
+async function roundTrip(daemon: TestDaemon, uri: string): Promise<void> {
+  const main = (sql: string | readonly string[]) => daemon.query(sql, { cluster: 'main' });
+  await main('CREATE TABLE IF NOT EXISTS kept (id bigserial PRIMARY KEY, note text)');
+  await main('INSERT INTO kept (note) SELECT md5(n::text) FROM generate_series(1, 20000) n');
+  await main(`BACKUP INTO '${uri}'`);
+  await main("INSERT INTO kept (note) VALUES ('later')");
+  await main(`BACKUP INTO LATEST IN '${uri}'`);
+  const expected = await digestCluster(daemon, 'main');
+  assert.equal((await main(`SHOW BACKUPS IN '${uri}'`)).length, 1);
+  await createCluster(daemon, 'copy');
+  await daemon.query(`RESTORE FROM LATEST IN '${uri}'`, { cluster: 'copy' });
+  assert.deepEqual(await digestCluster(daemon, 'copy'), expected);
+  await dropCluster(daemon, 'copy');
+}
+
+describe('backups in storage services', () => {
+  let daemon: TestDaemon;
+  let azure: StorageServer;
+  before(async () => {
+    azure = await startAzurite();
+    daemon = await TestDaemon.start();
+  });
+  after(async () => {
+    await daemon[Symbol.asyncDispose]();
+    await azure[Symbol.asyncDispose]();
+  });
+  const main = (sql: string | readonly string[]) => daemon.query(sql, { cluster: 'main' });
+
+  test('go to Azure and come back', async () => {
+    const uri = azure.newUri();
+    await roundTrip(daemon, uri);
+    const secret = new URL(uri).searchParams.get('AZURE_ACCOUNT_KEY') ?? '';
+    const shown = await visible(daemon);
+    assert.ok(!shown.includes(secret) && !shown.includes(encodeURIComponent(secret)));
+    await main(`CREATE EXTERNAL CONNECTION azure AS '${azure.newUri()}'`);
+    await main("BACKUP INTO 'external://azure/app'");
+    assert.equal((await main("SHOW BACKUPS IN 'external://azure/app'")).length, 1);
+    const [check] = await main("CHECK EXTERNAL CONNECTION 'external://azure' WITH transfer = '1MiB'");
+    assert.deepEqual([check?.['ok'], check?.['can_delete'], check?.['error']], [true, true, null]);
+  });
+
+  test('refuse what is wrong, saying why and telling no secret', async () => {
+    const uri = azure.newUri();
+    const secret = encodeURIComponent(Buffer.alloc(32, 7).toString('base64'));
+    const wrongKey = uri.replace(/AZURE_ACCOUNT_KEY=[^&]*/, `AZURE_ACCOUNT_KEY=${secret}`);
+    const table: readonly (readonly [string, string, RegExp])[] = [
+      [wrongKey, '42501', /access was refused/],
+      [uri.replace('//container/', '//absent/'), '58030', /bucket does not exist/],
+      [`${uri}&azure_client_id=x`, '22023', /unknown Azure query parameters: azure_client_id/],
+      [uri.replace('AZURE_ACCOUNT_NAME', 'AZURE_CLIENT_ID'), '22023', /AZURE_ACCOUNT_NAME is missing/],
+      ['http://localhost/x', '0A000', /storage over http cannot hold backups/],
+    ];
+    for (const [wrong, code, message] of table) {
+      for (const sql of [
+        `BACKUP INTO '${wrong}'`,
+        `SHOW BACKUPS IN '${wrong}'`,
+        `CREATE EXTERNAL CONNECTION wrong AS '${wrong}'`,
+      ]) {
+        if (code === '0A000' && sql.startsWith('CREATE')) continue; // Not a scheme that a connection may have at all.
+        await assert.rejects(
+          main(sql),
+          (error: Error & { code?: string; hint?: string; detail?: string }) => {
+            assert.equal(error.code, code, `${sql}: ${error.message}`);
+            assert.match(error.message, message);
+            assert.ok(!`${error.message}${error.hint}${error.detail}`.includes(secret));
+            return true;
+          },
+        );
+      }
+    }
+  });
+
+  test('need a privilege only for rights that are not in the URI', async () => {
+    await main(['CREATE ROLE plain LOGIN', 'GRANT SYSTEM BACKUP TO plain']);
+    const client = await daemon.connect({ cluster: 'main', user: 'plain' });
+    const refused = { code: '42501', message: /EXTERNALIOIMPLICITACCESS/ };
+    await assert.rejects(client.query(`BACKUP INTO '${azure.newUri()}'`), refused); // An address of the user's choice.
+    await assert.rejects(client.query("BACKUP INTO 's3://bucket/x?AUTH=implicit'"), refused);
+    await assert.rejects(client.query("BACKUP INTO 'gs://bucket/x?AUTH=implicit'"), refused);
+    await main('GRANT SYSTEM EXTERNALIOIMPLICITACCESS TO plain');
+    await client.query(`BACKUP INTO '${azure.newUri()}'`);
+    await client.end();
+  });
+
+  describe('of the S3 kind', { skip: skipWithout('radosgw') }, () => {
+    let s3: S3Server;
+    before(async () => {
+      s3 = await startRadosGateway();
+    });
+    after(() => s3[Symbol.asyncDispose]());
+
+    test('go there and come back', async () => {
+      await roundTrip(daemon, s3.newUri());
+      const shown = await visible(daemon);
+      const { secretAccessKey } = s3.keys;
+      for (const secret of [secretAccessKey, encodeURIComponent(secretAccessKey)])
+        assert.ok(!shown.includes(secret));
+    });
+
+    test('keep their storage class in an external connection', async () => {
+      const parameters = s3Parameters(s3.endpoint, { S3_STORAGE_CLASS: 'STANDARD' });
+      await main(`CREATE EXTERNAL CONNECTION classy AS 's3://bucket/classy?${parameters}'`);
+      await main("BACKUP INTO 'external://classy/app'");
+      const { Contents = [] } = await s3
+        .client()
+        .send(new ListObjectsV2Command({ Bucket: 'bucket', Prefix: 'classy/app/' }));
+      assert.ok(Contents.length > 3);
+      for (const { Key } of Contents) {
+        const head = await s3.client().send(new HeadObjectCommand({ Bucket: 'bucket', Key }));
+        assert.equal(head.StorageClass ?? 'STANDARD', 'STANDARD');
+      }
+    });
+
+    test('need no right to delete or to overwrite', async () => {
+      await s3.client().send(new CreateBucketCommand({ Bucket: 'locked', ObjectLockEnabledForBucket: true }));
+      await s3.client().send(
+        new PutObjectLockConfigurationCommand({
+          Bucket: 'locked',
+          ObjectLockConfiguration: {
+            ObjectLockEnabled: 'Enabled',
+            Rule: { DefaultRetention: { Mode: 'COMPLIANCE', Days: 1 } },
+          },
+        }),
+      );
+      await roundTrip(daemon, `s3://locked/backups?${s3Parameters(s3.endpoint)}`);
+    });
+  });
+});
