@@ -1,5 +1,5 @@
 /** SHOW BACKUPS IN 'collection', and SHOW BACKUP [FROM] LATEST | 'path' IN 'collection' [WITH check_files, ...] */
-import type { Option, Statement } from '../sql/index.ts';
+import type { Statement } from '../sql/index.ts';
 import type { BackupObject, BackupSummary } from '../timeline/index.ts';
 import { openCollection, requireComplete, requireKnownOptions, selectBackup } from './collection.ts';
 import { layersOf } from './backup-place.ts';
@@ -25,6 +25,8 @@ const CONTENTS = columnsOf({
   is_full_cluster: 'bool',
   regions: 'text',
 });
+const SCHEMAS = columnsOf({ create_statement: 'text' });
+const RIGHTS = columnsOf({ privileges: 'text', owner: 'text' });
 const FILES = columnsOf({ file_bytes: 'int8' });
 const ESTIMATE = columnsOf({
   restore_bytes: 'int8',
@@ -51,7 +53,7 @@ export const showBackup: UseCase<ShowBackup> = {
   refusedInTransaction: undefined,
   async run(core, statement, context) {
     const { signal } = context;
-    if (statement.variant !== 'default') {
+    if (statement.variant !== 'default' && statement.variant !== 'schemas') {
       throw notAvailable(
         `SHOW BACKUP ${statement.variant.toUpperCase()}`,
         'write SHOW BACKUP FROM ... IN ...',
@@ -62,22 +64,43 @@ export const showBackup: UseCase<ShowBackup> = {
     const collection = await openCollection(core, statement.collection, context);
     const full = await selectBackup(core, { collection, selector: statement.from, signal });
     const layers = await layersOf(core, { collection, full, signal });
+    requireDescribed(statement, layers);
     if (isFlagOn(options, 'check_files')) await requireComplete(core, { collection, full, signal });
     if (isFlagOn(options, 'as_json')) return rowsResult(JSON_COLUMNS, layers.map(jsonCells));
     const cellsOf = (summary: BackupSummary) =>
-      summary.objects.map((object) => objectCells(object, { summary, options }));
+      summary.objects.map((object) => objectCells(object, { summary, statement }));
     return rowsResult(columnsOfBackup(statement), layers.flatMap(cellsOf));
   },
 };
 
-const KNOWN_OPTIONS = ['check_files', 'as_json', 'restore_estimate', 'revision_start_time', 'skip_size'];
+const KNOWN_OPTIONS = [
+  'check_files',
+  'as_json',
+  'privileges',
+  'restore_estimate',
+  'revision_start_time',
+  'skip_size',
+];
 
-function columnsOfBackup({ options }: ShowBackup): readonly Column[] {
+/** An image of a whole virtual cluster tells names; definitions and rights only its catalogs know. @throws InputError `feature_not_supported` */
+function requireDescribed({ variant, options }: ShowBackup, layers: readonly BackupSummary[]): void {
+  const asked = variant === 'schemas' ? 'SCHEMAS' : 'with option "privileges"';
+  const isAsked = variant === 'schemas' || isFlagOn(options, 'privileges');
+  if (!isAsked || layers.every(({ selection }) => selection !== null)) return;
+  throw notAvailable(
+    `SHOW BACKUP ${asked} of a whole virtual cluster`,
+    'restore it into a new virtual cluster and look there',
+  );
+}
+
+function columnsOfBackup({ options, variant }: ShowBackup): readonly Column[] {
   if (isFlagOn(options, 'as_json')) return JSON_COLUMNS;
   const added = (name: string, columns: readonly Column[]) => (isFlagOn(options, name) ? columns : []);
   return [
     ...CONTENTS,
+    ...(variant === 'schemas' ? SCHEMAS : []),
     ...added('check_files', FILES),
+    ...added('privileges', RIGHTS),
     ...added('restore_estimate', ESTIMATE),
     ...added('revision_start_time', REVISION),
   ];
@@ -97,8 +120,9 @@ function jsonCells({ objects, ...summary }: BackupSummary): readonly Cell[] {
 
 function objectCells(
   object: BackupObject,
-  { summary, options }: { summary: BackupSummary; options: readonly Option[] },
+  { summary, statement }: { summary: BackupSummary; statement: ShowBackup },
 ): readonly Cell[] {
+  const { options, variant } = statement;
   const added = (name: string, cells: () => readonly Cell[]) => (isFlagOn(options, name) ? cells() : []);
   return [
     object.kind === 'database' ? null : object.database,
@@ -111,9 +135,11 @@ function objectCells(
     isFlagOn(options, 'skip_size') ? null : countCell(object.sizeBytes),
     // A database's rows are those of its tables, which are listed; one that could not be entered has none listed.
     countCell(object.kind === 'database' ? null : object.rows),
-    boolCell(true),
+    boolCell(summary.selection === null),
     null,
+    ...(variant === 'schemas' ? [object.definition ?? null] : []),
     ...added('check_files', () => [countCell(fileBytes(object, summary))]),
+    ...added('privileges', () => [object.privileges ?? null, object.owner ?? null]),
     ...added('restore_estimate', () => estimateCells(summary)),
     ...added('revision_start_time', () => [timestampCell(summary.revisionStart)]),
   ];

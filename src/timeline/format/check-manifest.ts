@@ -1,4 +1,4 @@
-import { CorruptError } from '../../base/index.ts';
+import { AppError, CorruptError } from '../../base/index.ts';
 import {
   PAGE_BYTES,
   parseBackupLabel,
@@ -28,6 +28,14 @@ export function checkManifest(manifest: Manifest, name: string): void {
   checkSources(manifest, fail);
   checkWal(manifest, fail);
   checkHistory(manifest, fail);
+}
+
+/** @throws AppError `object_state` when it is of databases or tables, which hold no files of a data directory */
+export function requireImage({ copies }: Manifest, name: string): void {
+  if (copies === undefined) return;
+  throw new AppError('object_state', `${name} is of databases or tables, not of a whole virtual cluster`, {
+    hint: 'restore what it holds into a virtual cluster that serves: RESTORE DATABASE ..., RESTORE TABLE ...',
+  });
 }
 
 type Fail = (reason: string) => never;

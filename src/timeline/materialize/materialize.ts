@@ -9,7 +9,7 @@ import { openCollection } from '../collection/open.ts';
 import { openManifest } from '../collection/reader.ts';
 import { summaryOf } from '../collection/summary.ts';
 import type { BackupProgress, MaterializeRequest, MaterializeResult } from '../contract.ts';
-import { checkManifest } from '../format/check-manifest.ts';
+import { checkManifest, requireImage } from '../format/check-manifest.ts';
 import type { Manifest, ManifestHeader, ManifestWal } from '../format/manifest.ts';
 import { readManifest } from '../format/manifest-file.ts';
 import {
@@ -148,6 +148,7 @@ export async function openPart(
   const { chunks, name } = await openManifest(store, { ...request, signal });
   const whole = await readManifest(chunks, { key, name });
   checkManifest(whole, name);
+  requireImage(whole, name);
   const manifest = time === null ? whole : await manifestAt(whole, { time, store, key, signal });
   requireRunnable(manifest.header);
   const selection = request.part === undefined ? null : selectFiles(manifest, request.part);
