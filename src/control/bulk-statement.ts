@@ -1,7 +1,7 @@
 /** What BACKUP and RESTORE share: how they wait for their job, and what they return. */
 import { AppError, InputError } from '../base/index.ts';
 import { type JobRecord, errorOf, isTerminal } from '../catalog/index.ts';
-import { type JobReference, readError, readTotals } from '../jobs/index.ts';
+import { type JobReference, readError, readRemoved, readTotals } from '../jobs/index.ts';
 import type { Option } from '../sql/index.ts';
 import type { Column, ExecuteContext, Notice, StatementResult } from './contract.ts';
 import type { Core } from './core.ts';
@@ -16,6 +16,8 @@ const BLOCKING = columnsOf({
   index_entries: 'int8',
   bytes: 'int8',
 });
+/** How many things that were removed are named. */
+const REMOVED_NAMED_MAX = 20;
 /** How many databases a notice names. */
 const DATABASES_NAMED_MAX = 10;
 const DETACHED = columnsOf({ job_id: 'int8' });
@@ -63,6 +65,7 @@ export async function resultOf(
   if (isFlagOn(options.options, 'detached')) return rowsResult(DETACHED, [[String(job.id)]], tag);
   const ended = await untilSucceeded(core, { job, reference, context });
   const { rows, indexEntries, bytes, uncounted } = readTotals(ended.progress);
+  tellRemoved(readRemoved(ended.progress), context);
   if (uncounted.length > 0) context.onNotice(uncountedNotice(uncounted));
   const cells = [ended.id, 'succeeded', ended.fractionCompleted, rows, indexEntries, bytes].map(String);
   return rowsResult(BLOCKING, [cells], tag);
@@ -104,6 +107,14 @@ function newsFor(
       );
     },
   };
+}
+
+/** What was restored is not served as it was: whoever restores it must know. */
+function tellRemoved(removed: readonly string[], { onNotice }: ExecuteContext): void {
+  const tell = (message: string) => onNotice({ severity: 'WARNING', sqlstate: '01000', message });
+  for (const sentence of removed.slice(0, REMOVED_NAMED_MAX)) tell(sentence);
+  const more = removed.length - REMOVED_NAMED_MAX;
+  if (more > 0) tell(`and ${more} more, which the log names`);
 }
 
 /** Everything is in the backup; only what is shown of it is less. */

@@ -278,6 +278,11 @@ export interface InstanceHost {
     isNewSystem?: boolean;
     /** Told the names of the subscriptions that were disabled. */
     onDisabledSubscriptions?: (names: readonly string[]) => void;
+    /**
+     * Given for data that comes from elsewhere: native functions that no allowed extension brings, login event triggers, and settings that load
+     * libraries are taken away before `prepare`; told what was found, a sentence each.
+     */
+    onForeignCode?: (findings: readonly string[]) => void;
     signal: AbortSignal;
   }): Promise<ProvedIncarnation>;
   /**

@@ -253,7 +253,8 @@ class LocalInstanceHost implements OpenInstanceHost {
       const { recovery, prepare, isNewSystem = false, onDisabledSubscriptions = () => undefined } = options;
       const instance = this.#required(options.virtualClusterId);
       const rng = this.#rng;
-      const how = { rng, recovery, prepare, isNewSystem, onDisabledSubscriptions };
+      const { onForeignCode } = options;
+      const how = { rng, recovery, prepare, isNewSystem, onDisabledSubscriptions, onForeignCode };
       return incarnations.prove({ ...this.#step(instance, options), ...how });
     });
   }

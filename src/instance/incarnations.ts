@@ -51,6 +51,7 @@ export async function prove(
     prepare: (client: InternalClient) => Promise<void>;
     isNewSystem: boolean;
     onDisabledSubscriptions: (names: readonly string[]) => void;
+    onForeignCode?: ((findings: readonly string[]) => void) | undefined;
   },
 ): Promise<ProvedIncarnation> {
   const { instance, environment } = step;
@@ -68,6 +69,7 @@ export async function prove(
     recovery: step.recovery,
     prepare: step.prepare,
     onDisabledSubscriptions: step.onDisabledSubscriptions,
+    onForeignCode: step.onForeignCode,
     logger: environment.logger.for(identity),
     signal: step.signal,
   });

@@ -21,6 +21,7 @@ import {
 import { ranOutOfDisk } from './disk-space.ts';
 import { type Owner, writeFileDurably } from './durable-files.ts';
 import type { Engine } from './engine.ts';
+import { removeForeignCode } from './foreign-code.ts';
 import { rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
 import { readableTail } from './log-lines.ts';
 import { type Postmaster, type StopLimits, spawnPostmaster, stopPostmaster } from './postmaster.ts';
@@ -41,6 +42,8 @@ export interface ProofOptions {
   readonly recovery: RecoveryTarget;
   readonly prepare: (client: InternalClient) => Promise<void>;
   readonly onDisabledSubscriptions: (names: readonly string[]) => void;
+  /** Given for data that comes from elsewhere: told what was found of code that would run as the server, and was taken away. */
+  readonly onForeignCode?: ((findings: readonly string[]) => void) | undefined;
   /** Parameters on top of those of every such start. */
   readonly parameters?: Readonly<Record<string, string>>;
   readonly clock: Clock;
@@ -116,6 +119,7 @@ async function runOnce(options: ProofOptions): Promise<void> {
   try {
     await untilServingOrEnded(postmaster, options);
     await withSystemSession({ ...options, socketDirectory: options.sockets }, async (client) => {
+      await clearForeignCode(client, options);
       await options.prepare(client);
       await disableSubscriptions(client, options);
       await client.query('CHECKPOINT');
@@ -125,6 +129,14 @@ async function runOnce(options: ProofOptions): Promise<void> {
     await stopPostmaster(postmaster, { ...stopping, mode: 'immediate' });
     throw error;
   }
+}
+
+async function clearForeignCode(client: InternalClient, options: ProofOptions): Promise<void> {
+  const { onForeignCode, sockets: socketDirectory } = options;
+  if (onForeignCode === undefined) return;
+  const findings = await removeForeignCode(client, { ...options, socketDirectory });
+  for (const finding of findings) options.logger.warning(`foreign code: ${finding}`);
+  if (findings.length > 0) onForeignCode(findings);
 }
 
 /** Parameters of this start alone. The log that is needed lies in pg_wal, so nothing is ever fetched. */

@@ -10,6 +10,12 @@ import type { Instance, InstanceHost } from '../instance/index.ts';
 import type { BulkWorker, ClusterKey, CollectionLocation, MaterializeResult } from '../timeline/index.ts';
 import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
+import {
+  isImageRestore,
+  isUsersRestore,
+  restoreObjectsOfImage,
+  restoreUsersOfImage,
+} from './part/part-job.ts';
 import { optionalTextField, textField } from './payload.ts';
 import { prepareRestored } from './prepare-restored.ts';
 import {
@@ -65,14 +71,19 @@ export function restoreJobType(dependencies: RestoreJobDependencies): JobType {
     attemptsMax: 3,
     onExhausted: 'pause',
     pausePointOfFailure: 'restore.after_restore_failure',
-    run: (context) =>
-      isObjectsRestore(context.job)
-        ? restoreObjects(context, dependencies.objects)
-        : runRestore(context, dependencies),
-    revert: (context) =>
-      isObjectsRestore(context.job)
-        ? abandonObjects(context, dependencies.objects)
-        : abandon(context, dependencies),
+    run(context) {
+      const { job } = context;
+      if (isUsersRestore(job)) return restoreUsersOfImage(context, dependencies);
+      if (isImageRestore(job)) return restoreObjectsOfImage(context, dependencies);
+      if (isObjectsRestore(job)) return restoreObjects(context, dependencies.objects);
+      return runRestore(context, dependencies);
+    },
+    async revert(context) {
+      // Users come all at once, or not at all.
+      if (isUsersRestore(context.job)) return;
+      if (isObjectsRestore(context.job)) return abandonObjects(context, dependencies.objects);
+      return abandon(context, dependencies);
+    },
   };
 }
 
@@ -133,6 +144,7 @@ async function prove(
   const { job, logger, signal } = context;
   const { instanceHost, clock } = dependencies;
   const { virtualClusterId, incarnation } = targetOf(job, instanceHost);
+  const removed: string[] = [];
   await instanceHost.proveIncarnation({
     virtualClusterId,
     incarnation,
@@ -142,8 +154,15 @@ async function prove(
       for (const finding of findings) logger.warning(`RESTORE job ${job.id}: ${finding}`);
       await insertJob(client, finishedRecord({ job, incarnation, summary, now: clock.now() }));
     },
+    onForeignCode: (findings) => removed.push(...findings),
     signal,
   });
+  await context.save({ removed });
+}
+
+/** What was changed of the data before it served, a sentence each. */
+export function readRemoved({ removed }: JsonObject): readonly string[] {
+  return Array.isArray(removed) ? removed.filter((each) => typeof each === 'string') : [];
 }
 
 async function commit(

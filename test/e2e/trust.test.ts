@@ -1,0 +1,176 @@
+/** What a backup may not bring along: crafted by a superuser, whom no tenant of Atoll is. */
+import assert from 'node:assert/strict';
+import { copyFile, cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import pg from 'pg';
+import { createCluster, dropCluster } from '../harness/clusters.ts';
+import { TestDaemon } from '../harness/daemon.ts';
+import { filesBelow } from '../harness/oracle.ts';
+
+const C = "'nodelocal://1/crafted'";
+
+describe('backups that bring more than data', () => {
+  let daemon: TestDaemon;
+  const heard: string[] = [];
+
+  /** As the bootstrap superuser, over the private socket. */
+  async function asSuperuser(database: string, statements: readonly string[]): Promise<void> {
+    const client = new pg.Client({ host: join(daemon.store, 'run', '3'), user: 'atoll', database });
+    await client.connect();
+    for (const statement of statements) await client.query(statement);
+    await client.end();
+  }
+
+  async function currentDirectory(id: string): Promise<string> {
+    const directory = join(daemon.store, 'vc', id);
+    const current = (await readdir(directory)).find((name) => /^[0-9a-f-]{36}$/.test(name));
+    assert.ok(current !== undefined);
+    return join(directory, current);
+  }
+
+  const extern = (...names: string[]) => join(daemon.store, 'extern', ...names);
+  const restoreInto = (cluster: string, from: string) =>
+    daemon.query(`RESTORE FROM LATEST IN ${from}`, { cluster });
+
+  async function refusal(sql: string, cluster: string): Promise<{ code: string; message: string }> {
+    return daemon.query(sql, { cluster }).then(
+      () => assert.fail(`${sql} was not refused`),
+      (error: unknown) => error as { code: string; message: string }, // What node-postgres throws.
+    );
+  }
+
+  before(async () => {
+    daemon = await TestDaemon.start();
+    await daemon.query('CREATE TABLE kept AS SELECT 1 AS a', { cluster: 'main' });
+    await asSuperuser('defaultdb', [
+      'SET check_function_bodies = off',
+      'CREATE ROLE "Evil One" SUPERUSER LOGIN',
+      'CREATE ROLE victim LOGIN',
+      `ALTER ROLE victim SET session_preload_libraries = '/tmp/evil'`,
+      `ALTER DATABASE postgres SET local_preload_libraries = 'evil'`,
+      `ALTER ROLE root SET work_mem = '8MB'`,
+      `CREATE FUNCTION shell(text) RETURNS int LANGUAGE internal AS 'int4in'`,
+      // The library lies where it came from.
+      `UPDATE pg_proc SET prolang = 13, probin = '/tmp/evil.so', prosrc = 'run' WHERE proname = 'shell'`,
+      `CREATE FUNCTION peek(text) RETURNS text LANGUAGE internal AS 'pg_read_file_all'`,
+      'GRANT EXECUTE ON FUNCTION shell, peek TO PUBLIC',
+      `CREATE FUNCTION greet() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'nobody gets in'; END $$`,
+      'CREATE EVENT TRIGGER greeting ON login EXECUTE FUNCTION greet()',
+      'ALTER EVENT TRIGGER greeting DISABLE',
+      `CREATE VIEW uses AS SELECT peek('/etc/hostname') AS line`,
+    ]);
+    await daemon.query(`BACKUP INTO ${C}`, { cluster: 'main' });
+    await createCluster(daemon, 'heir');
+    const client = await daemon.connect({ cluster: 'heir' });
+    client.on('notice', (notice) => heard.push(String(notice.message)));
+    await client.query(`RESTORE FROM LATEST IN ${C}`);
+    await client.end();
+  });
+  after(async () => {
+    await daemon[Symbol.asyncDispose]();
+  });
+
+  test('lose superusers, native functions, login triggers and libraries to load, and say so', async () => {
+    const heir = (sql: string) => daemon.query(sql, { cluster: 'heir' });
+    for (const expected of [
+      /^role "Evil One" is no superuser any more$/,
+      /^session_preload_libraries of victim in every database was reset$/,
+      /^local_preload_libraries of every role in postgres was reset$/,
+      /^database defaultdb: login event trigger greeting was dropped$/,
+      /^database defaultdb: function public\.shell\(text\), which is code/,
+      /^database defaultdb: function public\.peek\(text\), which is code/,
+    ]) {
+      assert.ok(
+        heard.some((message) => expected.test(message)),
+        `${String(expected)} in ${heard.join(' | ')}`,
+      );
+    }
+    assert.equal(heard.length, 7, 'nothing else, but that the server was replaced');
+    assert.deepEqual(await heir('SELECT a FROM kept'), [{ a: 1 }]);
+    assert.deepEqual(await heir('SELECT rolname FROM pg_roles WHERE rolsuper AND oid <> 10'), []);
+    assert.deepEqual(await heir("SELECT evtname FROM pg_event_trigger WHERE evtevent = 'login'"), []);
+    assert.equal((await refusal(`SELECT peek('/etc/hostname')`, 'heir')).code, '58P01');
+    assert.equal((await refusal('SELECT line FROM uses', 'heir')).code, '58P01');
+    assert.equal((await refusal(`SELECT shell('id')`, 'heir')).code, '58P01');
+    const [settings] = await heir(
+      "SELECT array_to_string(rolconfig, ',') AS kept FROM pg_roles WHERE rolname = 'root'",
+    );
+    assert.match(String(settings?.['kept']), /work_mem=8MB/);
+    await heir('CREATE DATABASE fresh');
+    await heir('CREATE EXTENSION pgcrypto');
+    assert.equal((await heir("SELECT length(gen_salt('md5')) > 0 AS is_native"))[0]?.['is_native'], true);
+  });
+
+  test('are refused when they were sealed by another cluster, or put together of two', async () => {
+    await createCluster(daemon, 'doubtful');
+    await using other = await TestDaemon.start();
+    await other.query('CREATE TABLE theirs AS SELECT 2 AS b', { cluster: 'main' });
+    await other.query("BACKUP INTO 'nodelocal://1/theirs'", { cluster: 'main' });
+    await cp(join(other.store, 'extern', 'theirs'), extern('theirs'), { recursive: true });
+    const theirs = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/theirs'", 'doubtful');
+    assert.equal(theirs.code, '42501');
+    assert.match(theirs.message, /was not written by this cluster/);
+
+    // A sound pack of theirs under the name of one of ours, in a collection of ours.
+    await cp(extern('crafted'), extern('mixed'), { recursive: true });
+    const packsOf = async (name: string) =>
+      (await filesBelow(extern(name)))
+        .filter((file) => file.endsWith('.pack'))
+        .map((file) => extern(name, file));
+    const [ours = ''] = await packsOf('mixed');
+    const [foreign = ''] = await packsOf('theirs');
+    await copyFile(foreign, ours);
+    const mixed = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/mixed'", 'doubtful');
+    assert.ok(['XX001', '42501'].includes(mixed.code), `${mixed.code} ${mixed.message}`);
+
+    // A manifest of ours that says something else.
+    await cp(extern('crafted'), extern('edited'), { recursive: true });
+    const manifest =
+      (await filesBelow(extern('edited'))).find((file) => file.endsWith('BACKUP_MANIFEST')) ?? '';
+    const bytes = await readFile(extern('edited', manifest));
+    bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
+    await writeFile(extern('edited', manifest), bytes);
+    assert.equal((await refusal("RESTORE FROM LATEST IN 'nodelocal://1/edited'", 'doubtful')).code, 'XX001');
+
+    // Half of it is gone.
+    await cp(extern('crafted'), extern('half'), { recursive: true });
+    for (const pack of await packsOf('half')) await rm(pack);
+    const half = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/half'", 'doubtful');
+    assert.match(half.message, /is missing/);
+    const checked = await refusal(
+      "SHOW BACKUP FROM LATEST IN 'nodelocal://1/half' WITH check_files",
+      'doubtful',
+    );
+    assert.match(checked.message, /^The following files are missing from the backup:\n\t/);
+    const dry = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/half' WITH dry_run", 'doubtful');
+    assert.match(dry.message, /^The following files are missing from the backup:\n\t/);
+
+    // Whatever was refused has changed nothing: it is still empty, and a sound backup goes in.
+    await restoreInto('doubtful', C);
+    assert.deepEqual(await daemon.query('SELECT a FROM kept', { cluster: 'doubtful' }), [{ a: 1 }]);
+    await dropCluster(daemon, 'doubtful');
+  });
+
+  test('bring no settings, and no files that are no data', async () => {
+    // Put into the source's folder by somebody; captures take what they know.
+    const data = await currentDirectory('3');
+    for (const name of ['postgresql.auto.conf', 'pg_hba.conf', 'standby.signal', 'evil.so']) {
+      await writeFile(join(data, name), "archive_command = 'touch /tmp/evil'\n");
+    }
+    await daemon.query("BACKUP INTO 'nodelocal://1/settings'", { cluster: 'main' });
+    for (const name of ['postgresql.auto.conf', 'pg_hba.conf', 'standby.signal', 'evil.so'])
+      await rm(join(data, name));
+    await createCluster(daemon, 'plain');
+    await restoreInto('plain', "'nodelocal://1/settings'");
+    const [row] = await daemon.query("SELECT id FROM [SHOW VIRTUAL CLUSTERS] WHERE name = 'plain'", {
+      cluster: 'system',
+    });
+    const files = await filesBelow(await currentDirectory(String(row?.['id'])));
+    assert.deepEqual(
+      files.filter((file) => /(postgresql\.auto\.conf|pg_hba\.conf|standby\.signal|evil\.so)$/.test(file)),
+      [],
+    );
+    await dropCluster(daemon, 'plain');
+  });
+});
