@@ -2,6 +2,7 @@
 import type { Clock, Logger } from '../base/index.ts';
 import { assert, Mutex, type Semaphore, type Timestamp, timestampToMs, toError } from '../base/index.ts';
 import { type JobRecord, type JobState, isTerminal } from '../catalog/index.ts';
+import { failurePoint, faultPoint } from '../timeline/index.ts';
 import { type Failure, type JobEvent, nextJobState } from './job-state.ts';
 import { PausePointError, recordError, withDiskFullNamed } from './job-error.ts';
 import type { JobContext, JobDomain, JobType } from './job-type.ts';
@@ -148,6 +149,7 @@ export class JobDriver {
     const { type, clock } = this.#options;
     this.#revertAttempts += 1;
     const outcome = await this.#carryOut(this.#newInterrupt(), async (context) => {
+      failurePoint('job.clean_up_fails');
       await type.revert(context);
       return { event: { kind: 'revert_done' } as const };
     });
@@ -281,6 +283,7 @@ export class JobDriver {
       finished: isTerminal(state) ? modified : null,
     };
     await domain.store.update(record, { signal });
+    if (record.state.kind !== this.#record.state.kind) faultPoint(`job.${record.state.kind}`);
     const before = this.#record;
     this.#record = record;
     this.#noteWritten();

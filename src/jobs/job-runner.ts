@@ -5,6 +5,7 @@
 import type { Clock, JobId, Logger, VirtualClusterId } from '../base/index.ts';
 import { AppError, CancelledError, InputError, Mutex, Semaphore } from '../base/index.ts';
 import { type JobIdSource, type JobRecord, type JobSpec, isTerminal } from '../catalog/index.ts';
+import { faultPoint } from '../timeline/index.ts';
 import { countTransition, type JobCounts, noJobCounts } from './job-counts.ts';
 import { JobDriver } from './job-driver.ts';
 import { type JobEvent, nextJobState } from './job-state.ts';
@@ -132,6 +133,7 @@ export class JobRunner {
     };
     await attached.control.run(async () => {
       await attached.domain.store.insert(record, wait);
+      faultPoint('job.pending');
       this.#drive(attached, record);
     });
     return record;

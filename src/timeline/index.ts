@@ -17,6 +17,7 @@ export {
   RESET_FAULT_POINTS,
   REWIND_FAULT_POINTS,
   SUSPEND_FAULT_POINTS,
+  failurePoint,
   faultPoint,
 } from './worker/fault-point.ts';
 export { createCaptureWorker } from './worker/capture-worker.ts';

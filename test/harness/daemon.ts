@@ -146,6 +146,11 @@ export class TestDaemon implements AsyncDisposable {
     await waitFor('the daemon to end', () => child.exitCode !== null || child.signalCode !== null);
   }
 
+  /** Waits until it has ended by itself; its instances live on. */
+  async ended(): Promise<void> {
+    if (this.#child !== undefined) await this.#ended(this.#child);
+  }
+
   /** kill -9 of the daemon alone: its instances live on. */
   async kill(): Promise<void> {
     const child = this.#child;

@@ -1,6 +1,8 @@
 /**
- * Places where a test may cut a process off. Active only when the variable names one, which nothing but tests sets.
+ * Places where a test may cut a process off. Active only when the variable names some, with commas between; nothing but tests sets it.
  */
+import { AppError } from '../../base/index.ts';
+
 export const FAULT_POINT_VARIABLE = 'ATOLL_TEST_FAULT_POINT';
 
 export const BACKUP_FAULT_POINTS = [
@@ -98,7 +100,24 @@ export const RETENTION_FAULT_POINTS = [
   'retention.after_log',
 ] as const;
 
+/** Each when the state has become durable. */
+export const JOB_FAULT_POINTS = [
+  'job.pending',
+  'job.running',
+  'job.retry-running',
+  'job.pause-requested',
+  'job.paused',
+  'job.cancel-requested',
+  'job.reverting',
+  'job.retry-reverting',
+  'job.revert-failed',
+  'job.succeeded',
+  'job.failed',
+  'job.canceled',
+] as const;
+
 export type FaultPoint =
+  | (typeof JOB_FAULT_POINTS)[number]
   | (typeof OBJECTS_FAULT_POINTS)[number]
   | (typeof RETENTION_FAULT_POINTS)[number]
   | (typeof RECEIVE_FAULT_POINTS)[number]
@@ -112,5 +131,14 @@ export type FaultPoint =
 
 /** Ends this process here, as a power cut would, when a test asked for it. */
 export function faultPoint(point: FaultPoint): void {
-  if (process.env[FAULT_POINT_VARIABLE] === point) process.kill(process.pid, 'SIGKILL');
+  if (isAskedFor(point)) process.kill(process.pid, 'SIGKILL');
+}
+
+/** Fails here in a way that is worth another try, when a test asked for it. @throws AppError `worker_lost` */
+export function failurePoint(point: 'job.clean_up_fails'): void {
+  if (isAskedFor(point)) throw new AppError('worker_lost', `asked to fail at ${point}`);
+}
+
+function isAskedFor(point: string): boolean {
+  return process.env[FAULT_POINT_VARIABLE]?.split(',').includes(point) === true;
 }
