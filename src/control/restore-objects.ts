@@ -1,12 +1,13 @@
 /** RESTORE DATABASE a, b | TABLE t, ... FROM LATEST | 'path' IN 'collection' [WITH new_db_name, into_db, schema_only, skip_missing_...] */
-import { InputError } from '../base/index.ts';
-import { RESTORE_JOB, type RestoredObjects, restoreObjectsPayload } from '../jobs/index.ts';
+import { InputError, type Timestamp } from '../base/index.ts';
+import { imagePayload, RESTORE_JOB, type RestoredObjects, restoreObjectsPayload } from '../jobs/index.ts';
 import { type Option, type Statement, type TablePattern } from '../sql/index.ts';
 import type { BackedUpDatabase, BackupSummary, CollectionLocation } from '../timeline/index.ts';
 import { resultOf } from './bulk-statement.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireRestorePrivilege } from './object-decisions.ts';
+import type { Asker } from './privileges.ts';
 import { requireDatabases } from './privilege-targets.ts';
 import { recordedUri } from './storage-location.ts';
 import { askerOf } from './use-case.ts';
@@ -61,7 +62,7 @@ export function intoDatabaseOf({ options }: Restore, fallback: string): string {
   return textOption(options, 'into_db') ?? fallback;
 }
 
-/** From a backup of databases or tables. */
+/** From a backup of any kind. */
 export async function restoreObjects(
   core: Core,
   options: {
@@ -69,33 +70,41 @@ export async function restoreObjects(
     readonly description: string;
     readonly collection: CollectionLocation;
     readonly summary: BackupSummary;
+    /** A moment of the backup's revision history; null for its end. */
+    readonly asOf: Timestamp | null;
   },
   context: ExecuteContext,
 ): Promise<StatementResult> {
-  const { statement, collection, summary } = options;
+  const { statement, collection, summary, asOf } = options;
   const { session } = context;
-  const objects = await objectsOf(core, options, context);
+  const isImage = summary.selection === null;
+  const objects = isImage
+    ? await objectsOfImage(core, options, context)
+    : await objectsOf(core, options, context);
   const isOn = (name: string) => isFlagOn(statement.options, name);
+  const place = { collectionUri: recordedUri(collection), subdirectory: summary.subdirectory };
   const job = await core.runner.create(
     session.virtualClusterId,
     {
       type: RESTORE_JOB,
       description: options.description,
       user: session.user,
-      payload: restoreObjectsPayload({
-        collectionUri: recordedUri(collection),
-        subdirectory: summary.subdirectory,
-        objects,
-        schemaOnly: isOn('schema_only'),
-        verifyTableData: isOn('verify_backup_table_data'),
-        skip: {
-          foreignKeys: isOn('skip_missing_foreign_keys'),
-          sequences: isOn('skip_missing_sequences'),
-          sequenceOwners: isOn('skip_missing_sequence_owners'),
-          views: isOn('skip_missing_views'),
-          functions: isOn('skip_missing_udfs'),
-        },
-      }),
+      payload: {
+        ...restoreObjectsPayload({
+          ...place,
+          objects,
+          schemaOnly: isOn('schema_only'),
+          verifyTableData: isOn('verify_backup_table_data'),
+          skip: {
+            foreignKeys: isOn('skip_missing_foreign_keys'),
+            sequences: isOn('skip_missing_sequences'),
+            sequenceOwners: isOn('skip_missing_sequence_owners'),
+            views: isOn('skip_missing_views'),
+            functions: isOn('skip_missing_udfs'),
+          },
+        }),
+        ...(isImage ? imagePayload({ ...place, asOf }) : {}),
+      },
     },
     { signal: core.signal },
   );
@@ -145,6 +154,69 @@ async function objectsOf(
   // Names in the backup decide where they go, so only now can it be asked.
   await requireRestorePrivilege(askerOf(core, context), { targets, intoDatabase: into });
   return { kind: 'tables', from, into, patterns: resolved };
+}
+
+/**
+ * A backup of the whole virtual cluster lists what there was when its base was captured; what there was at the moment that is restored, only
+ * its log tells. So names are not looked for before the job does; the list serves to decide what a name of two parts means.
+ */
+async function objectsOfImage(
+  core: Core,
+  { statement, summary }: { statement: Restore; summary: BackupSummary },
+  context: ExecuteContext,
+): Promise<RestoredObjects> {
+  const { targets, options } = statement;
+  const asker = askerOf(core, context);
+  if (targets.kind === 'databases') {
+    const renamed = textOption(options, 'new_db_name');
+    const names = [...new Set(targets.names)];
+    const databases = names.map((from) => ({ from, to: renamed ?? from, like: null }));
+    await requireNoDatabase(
+      core,
+      databases.map(({ to }) => to),
+      context,
+    );
+    return { kind: 'databases', databases };
+  }
+  const current = context.session.database;
+  const patterns = targets.kind === 'tables' ? targets.patterns : [];
+  const present = await databasesOf(asker);
+  const isDatabase = (name: string) =>
+    present.has(name) || summary.objects.some((object) => object.kind === 'database' && object.name === name);
+  const { from, resolved } = requireOneDatabase(
+    patterns.map((pattern) => resolveInImage(summary, { pattern, current, isDatabase })),
+    current,
+  );
+  const into = intoDatabaseOf(statement, from);
+  await requireInto(core, into, context);
+  await requireRestorePrivilege(asker, { targets, intoDatabase: into });
+  return { kind: 'tables', from, into, patterns: resolved };
+}
+
+async function databasesOf(asker: Asker): Promise<ReadonlySet<string>> {
+  const rows = await asker.instance.withSystemClient(
+    (client) => client.query('select datname from pg_catalog.pg_database'),
+    asker,
+  );
+  return new Set(rows.flatMap(({ datname }) => datname ?? []));
+}
+
+function resolveInImage(
+  { objects }: BackupSummary,
+  options: { pattern: TablePattern; current: string; isDatabase: (name: string) => boolean },
+): ResolvedPattern {
+  const { pattern, current, isDatabase } = options;
+  const name = pattern.name ?? null;
+  const inDefault = name === null ? null : 'public';
+  const [first, second] = pattern.qualifiers;
+  if (first === undefined) return { database: current, schema: inDefault, name };
+  if (second !== undefined) return { database: first, schema: second, name };
+  const isSchema = objects.some(
+    (object) => object.kind === 'schema' && object.database === current && object.name === first,
+  );
+  return isSchema || !isDatabase(first)
+    ? { database: current, schema: first, name }
+    : { database: first, schema: inDefault, name };
 }
 
 function requireWhole(held: readonly BackedUpDatabase[], name: string, summary: BackupSummary) {
@@ -208,7 +280,19 @@ function resolveInBackup(
   summary: BackupSummary,
   { patterns, current }: { patterns: readonly TablePattern[]; current: string },
 ): Resolved {
-  const found = patterns.map((pattern) => resolvePattern(summary, { pattern, current }));
+  return requireOneDatabase(
+    patterns.map((pattern) => resolvePattern(summary, { pattern, current })),
+    current,
+  );
+}
+
+interface ResolvedPattern {
+  readonly database: string;
+  readonly schema: string | null;
+  readonly name: string | null;
+}
+
+function requireOneDatabase(found: readonly ResolvedPattern[], current: string): Resolved {
   const databases = [...new Set(found.map(({ database }) => database))];
   const [from = current] = databases;
   if (databases.length > 1) {
@@ -222,7 +306,7 @@ function resolveInBackup(
 function resolvePattern(
   { objects, subdirectory }: BackupSummary,
   { pattern, current }: { pattern: TablePattern; current: string },
-): { database: string; schema: string | null; name: string | null } {
+): ResolvedPattern {
   const { qualifiers } = pattern;
   const name = pattern.name ?? null;
   const [first, second] = qualifiers;

@@ -15,6 +15,7 @@ import { requireRestorePrivilege } from './object-decisions.ts';
 import { isSystem } from './privileges.ts';
 import { intoDatabaseOf, OBJECT_OPTIONS, requireObjectOptions, restoreObjects } from './restore-objects.ts';
 import { DRY_RUN, dryRun } from './restore-dry-run.ts';
+import { restoreUsers, USERS_OPTIONS } from './restore-users.ts';
 import { recordedUri } from './storage-location.ts';
 import { systemTime } from './system-time.ts';
 import { type UseCase, askerOf } from './use-case.ts';
@@ -38,7 +39,7 @@ export const restore: UseCase<Restore> = {
     const { subdirectory } = summary;
     requireRestorable(core, { summary, options: statement.options }, context);
     if (summary.selection !== null || statement.targets.kind !== 'virtual_cluster') {
-      return restoreParts(core, { statement, collection, full, summary }, context);
+      return restoreParts(core, { statement, collection, full, moment }, context);
     }
     if (isFlagOn(statement.options, 'dry_run')) {
       await requireTarget(core, context);
@@ -91,10 +92,11 @@ async function requireAllowed(core: Core, statement: Restore, context: ExecuteCo
   if (!core.settings.isOn(session.virtualClusterId, 'feature.restore.enabled')) {
     throw new InputError('feature_disabled', 'feature RESTORE was disabled by the database administrator');
   }
-  await requireRestorePrivilege(askerOf(core, context), {
-    targets: statement.targets,
-    intoDatabase: intoDatabaseOf(statement, session.database),
-  });
+  const { targets } = statement;
+  const intoDatabase = intoDatabaseOf(statement, session.database);
+  // The names of tables say where they go, unless an option does: then that is asked for when they are known.
+  const isNamedLater = targets.kind === 'tables' && intoDatabase === session.database;
+  if (!isNamedLater) await requireRestorePrivilege(askerOf(core, context), { targets, intoDatabase });
 }
 
 /** @throws InputError `feature_not_supported` naming what this release does not offer */
@@ -105,17 +107,26 @@ function requireAvailable(statement: Restore): void {
     return;
   }
   requireMatchingOptions(statement.options);
-  requireKnownOptions(statement.options, { statement: 'RESTORE', known: KNOWN_OPTIONS });
+  const known = statement.targets.kind === 'system_users' ? USERS_OPTIONS : KNOWN_OPTIONS;
+  requireKnownOptions(statement.options, { statement: 'RESTORE', known });
 }
 
 /** Databases or tables. @throws InputError `object_missing` when the backup is of another kind than what is asked for */
 async function restoreParts(
   core: Core,
-  options: { statement: Restore; collection: CollectionLocation; full: string; summary: BackupSummary },
+  options: {
+    statement: Restore;
+    collection: CollectionLocation;
+    full: string;
+    moment: RestorableMoment;
+  },
   context: ExecuteContext,
 ): Promise<StatementResult> {
-  const { statement, full, summary } = options;
+  const { statement, collection, full, moment } = options;
+  const { layer: summary, asOf } = moment;
   const { kind } = statement.targets;
+  const parts = { statement, collection, summary, asOf, description: describe(statement, full) };
+  if (kind === 'system_users' && summary.selection === null) return restoreUsers(core, parts, context);
   if (kind === 'virtual_cluster' || kind === 'system_users') {
     throw new InputError(
       'object_missing',
@@ -123,13 +134,7 @@ async function restoreParts(
       { hint: 'restore what the backup holds: RESTORE DATABASE ..., RESTORE TABLE ...' },
     );
   }
-  if (summary.selection === null) {
-    throw notAvailable(
-      `RESTORE ${kind === 'databases' ? 'DATABASE' : 'TABLE'} from a backup of the whole virtual cluster`,
-      'restore the whole virtual cluster into a new one: RESTORE FROM ... IN ...',
-    );
-  }
-  return restoreObjects(core, { ...options, description: describe(statement, full) }, context);
+  return restoreObjects(core, parts, context);
 }
 
 /**

@@ -95,7 +95,7 @@ export async function readNamed(
   return rows.map((row) => required(row['oid'], 'oid of a relation'));
 }
 
-/** Relations with all that belongs to them: partitions, sequences that they own, toast, indexes. */
+/** Relations with all that belongs to them: partitions, toast, indexes. Sequences come all, as they do in the guess. */
 export async function readWithParts(
   client: InternalClient,
   options: { databaseOid: number; oids: readonly string[] },
@@ -108,13 +108,9 @@ export async function readWithParts(
         SELECT oid FROM pg_catalog.pg_class WHERE oid = ANY ($1::oid[])
         UNION SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
           JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid AND p.relispartition
-      ), owned AS (
-        SELECT oid FROM tree UNION SELECT s.oid FROM tree JOIN pg_catalog.pg_depend d
-          ON d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = tree.oid
-            AND d.classid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
-          JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+        UNION SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'S'
       ), whole AS (
-        SELECT oid FROM owned UNION SELECT t.reltoastrelid FROM owned JOIN pg_catalog.pg_class t USING (oid)
+        SELECT oid FROM tree UNION SELECT t.reltoastrelid FROM tree JOIN pg_catalog.pg_class t USING (oid)
           WHERE t.reltoastrelid <> 0
       )`,
     where: `c.oid IN (SELECT oid FROM whole)

@@ -12,7 +12,7 @@ const ROLES = `SELECT a.rolname AS name, pg_catalog.format('CREATE ROLE %I %s %s
   FROM pg_catalog.pg_authid a WHERE ${IS_TENANTS} ORDER BY a.oid`;
 
 const MEMBERSHIPS = `SELECT a.rolname AS role, m.rolname AS member, pg_catalog.format('GRANT %I TO %I WITH ADMIN %s, INHERIT %s, SET %s', a.rolname, m.rolname,
-      g.admin_option, g.inherit_option, g.set_option) AS definition
+      g.admin_option::text, g.inherit_option::text, g.set_option::text) AS definition
   FROM pg_catalog.pg_auth_members g JOIN pg_catalog.pg_authid a ON a.oid = g.roleid JOIN pg_catalog.pg_authid m ON m.oid = g.member
   ORDER BY g.oid`;
 

@@ -113,7 +113,7 @@ describe('the files of a part', () => {
     );
   });
 
-  it('are a table with its toast, its indexes and what looks like its sequence', () => {
+  it('are a table with its toast and its indexes, and all sequences', () => {
     assert.deepEqual(
       keptPaths({ databases: [tables('a', ['public', 'orders'])] }),
       [...SHARED, ...CATALOGS, ...ORDERS].toSorted(),

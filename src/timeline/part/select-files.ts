@@ -97,13 +97,17 @@ function isOwn(oid: number): boolean {
   return oid < FIRST_NORMAL_OID && !TEMPLATE_OIDS.includes(oid);
 }
 
-/** Files of the catalogs, and of the relations that these patterns name today, with their toast and indexes. */
+/**
+ * Files of the catalogs, and of the relations that these patterns name today, with their toast and indexes. Sequences come all: they are a
+ * page each, and whoever describes a table looks at them all.
+ */
 function guess({ relations }: ManifestDatabase, patterns: readonly RelationPattern[]): readonly number[] {
   const matches = (relation: ManifestRelation) => patterns.some((pattern) => isNamed(relation, pattern));
   const oids = new Set<number>();
   for (const relation of relations) {
-    const [oid, , toast] = relation;
-    if (!matches(relation)) continue;
+    const [oid, , toast, , kind] = relation;
+    const isSequence = kind === 'S' && patterns.length > 0;
+    if (!isSequence && !matches(relation)) continue;
     oids.add(oid);
     if (toast !== 0) oids.add(toast);
   }
@@ -113,11 +117,9 @@ function guess({ relations }: ManifestDatabase, patterns: readonly RelationPatte
   });
 }
 
-/** Sequences are guessed to belong to a table by how `serial` and identity columns name them. */
-function isNamed([oid, , , , kind, , schema, name]: ManifestRelation, pattern: RelationPattern): boolean {
+function isNamed([oid, , , , , , schema, name]: ManifestRelation, pattern: RelationPattern): boolean {
   if (oid < FIRST_NORMAL_OID || (pattern.schema !== null && pattern.schema !== schema)) return false;
-  if (pattern.name === null || pattern.name === name) return true;
-  return kind === 'S' && name.startsWith(`${pattern.name}_`);
+  return pattern.name === null || pattern.name === name;
 }
 
 function packsOf({ files, runs, frames }: Manifest, isKept: (row: number) => boolean): readonly number[] {
