@@ -9,6 +9,7 @@ const MAIN = resolve(import.meta.dirname, '../../node_modules/azurite/dist/src/b
 const ACCOUNT = 'atolltest';
 
 export interface StorageServer extends AsyncDisposable {
+  readonly endpoint: string;
   /** A storage URI of a folder that nothing else uses. */
   newUri(): string;
 }
@@ -31,6 +32,7 @@ export async function startAzurite(): Promise<StorageServer> {
   });
   let folders = 0;
   return {
+    endpoint,
     newUri: () =>
       `azure-blob://container/folder-${folders++}?${new URLSearchParams({
         AZURE_ACCOUNT_NAME: ACCOUNT,

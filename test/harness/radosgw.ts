@@ -11,7 +11,6 @@ const KEYS = { accessKeyId: 'atollkey', secretAccessKey: 'atoll+secret/with&sign
 const MEMORY_STORE_BYTES = 2 * 1024 ** 3;
 
 export interface S3Server extends StorageServer {
-  readonly endpoint: string;
   readonly keys: typeof KEYS;
   readonly bucket: string;
   /** Runs `radosgw-admin`; returns its JSON answer. */

@@ -1,6 +1,10 @@
-/** Google Cloud Storage. Source of the facts: Cloud Storage JSON API, "Objects" and "Resumable uploads". */
-import { ApiError, type Bucket, Storage } from '@google-cloud/storage';
+/**
+ * Google Cloud Storage by its JSON API, with Google's library for the rights. Source of the facts: Cloud Storage JSON API,
+ * "Objects" and "Resumable uploads".
+ */
+import { createHash } from 'node:crypto';
 import { type AuthClient, GoogleAuth, Impersonated, JWT } from 'google-auth-library';
+import { z } from 'zod';
 import { AppError, isAppError } from '../../base/index.ts';
 import type { SignalOptions } from '../blob-store.ts';
 import type {
@@ -15,6 +19,7 @@ import { faultWithoutAnswer, type ServiceFault, serviceError } from '../service/
 import type { GsLocation } from './gs-uri.ts';
 import { ResumableUpload } from './resumable-upload.ts';
 
+const GOOGLE = 'https://storage.googleapis.com';
 const TOKEN_METADATA = 'atoll-upload';
 /** A multiple of 256 KiB, as the service demands of all parts but the last. */
 const PART_BYTES = 8 * 1024 * 1024;
@@ -22,22 +27,28 @@ const PART_BYTES = 8 * 1024 * 1024;
 const PARTS_MAX = 600_000;
 const SCOPE = 'https://www.googleapis.com/auth/devstorage.read_write';
 const CLOUD_SCOPE = 'https://www.googleapis.com/auth/cloud-platform';
-const UNUSED = { ifGenerationMatch: 0 };
 const TOKEN_LIFETIME_SECONDS = 3600;
 
+const objectSchema = z.looseObject({
+  name: z.string(),
+  size: z.string().transform(Number),
+  metadata: z.record(z.string(), z.string()).default({}),
+});
+const listSchema = z.looseObject({
+  items: z.array(objectSchema).default([]),
+  prefixes: z.array(z.string()).default([]),
+  nextPageToken: z.string().optional(),
+});
+const failureSchema = z.looseObject({
+  error: z.looseObject({ errors: z.array(z.looseObject({ reason: z.string() })).min(1) }),
+});
+
+/** `authClient` takes the place of the location's credentials. */
 export async function openGs(
   location: GsLocation,
-  { displayUri }: { readonly displayUri: string },
+  { displayUri, authClient }: { readonly displayUri: string; readonly authClient?: AuthClient },
 ): Promise<ObjectService> {
-  const storage = new Storage({
-    projectId: 'unused', // Only calls about projects name one.
-    authClient: await authClientOf(location),
-    retryOptions: { autoRetry: false, maxRetries: 0 }, // Done above, with one limit for all services.
-    ...(location.endpoint === null
-      ? {}
-      : { apiEndpoint: location.endpoint, useAuthWithCustomEndpoint: true }),
-  } as ConstructorParameters<typeof Storage>[0]);
-  return new GsService(storage.bucket(location.bucket), displayUri);
+  return new GsService(location, { displayUri, client: authClient ?? (await authClientOf(location)) });
 }
 
 /** Credentials of a location: its key, or the node's, then the accounts in their order, each by the one before. */
@@ -59,42 +70,64 @@ async function authClientOf({ credentials, roles }: GsLocation): Promise<AuthCli
   return client;
 }
 
+interface GsRequest {
+  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly path: string;
+  readonly parameters?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+}
+
 class GsService implements ObjectService {
   readonly displayUri: string;
   readonly partBytes = PART_BYTES;
   readonly partsAtOnce = 1; // A session takes its parts one after the other.
   readonly partsMax = PARTS_MAX;
-  readonly #bucket: Bucket;
+  readonly #client: AuthClient;
+  readonly #endpoint: string;
+  readonly #objects: string;
 
-  constructor(bucket: Bucket, displayUri: string) {
-    this.#bucket = bucket;
+  constructor(
+    { bucket, endpoint }: GsLocation,
+    { displayUri, client }: { readonly displayUri: string; readonly client: AuthClient },
+  ) {
     this.displayUri = displayUri;
+    this.#client = client;
+    this.#endpoint = endpoint ?? GOOGLE;
+    this.#objects = `/storage/v1/b/${encodeURIComponent(bucket)}/o`;
   }
 
   async putOnce(object: NewObject & { readonly bytes: Uint8Array }, options: SignalOptions): Promise<void> {
     const { name, bytes, token } = object;
-    const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    await this.#asked(name, options, () =>
-      this.#bucket.file(name).save(body, {
-        resumable: false,
-        validation: 'md5',
-        preconditionOpts: UNUSED,
-        metadata: { metadata: { [TOKEN_METADATA]: token } },
-      }),
-    );
+    const md5Hash = createHash('md5').update(bytes).digest('base64');
+    const boundary = `atoll-${token}`;
+    const head = [
+      `--${boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n`,
+      `${JSON.stringify({ metadata: { [TOKEN_METADATA]: token }, md5Hash })}\r\n`,
+      `--${boundary}\r\ncontent-type: application/octet-stream\r\n\r\n`,
+    ].join('');
+    await this.#asked(name, options, {
+      method: 'POST',
+      path: `/upload${this.#objects}`,
+      parameters: { uploadType: 'multipart', name, ifGenerationMatch: '0' },
+      headers: { 'content-type': `multipart/related; boundary=${boundary}` },
+      body: Buffer.concat([Buffer.from(head), bytes, Buffer.from(`\r\n--${boundary}--\r\n`)]),
+    });
   }
 
   async beginParts({ name, token }: NewObject, options: SignalOptions): Promise<PartUpload> {
-    const [sessionUri] = await this.#asked(name, options, () =>
-      this.#bucket.file(name).createResumableUpload({
-        preconditionOpts: UNUSED,
-        metadata: { metadata: { [TOKEN_METADATA]: token } },
-      }),
-    );
+    const answer = await this.#asked(name, options, {
+      method: 'POST',
+      path: `/upload${this.#objects}`,
+      parameters: { uploadType: 'resumable', name, ifGenerationMatch: '0' },
+      headers: { 'content-type': 'application/json; charset=UTF-8' },
+      body: Buffer.from(JSON.stringify({ metadata: { [TOKEN_METADATA]: token } })),
+    });
+    const sessionUri = answer.headers.get('location');
+    if (sessionUri === null) throw this.#failure({ word: 'NoSession', status: answer.status }, name);
     return new ResumableUpload({
       sessionUri,
-      asked: (each, request) => this.#asked(name, each, request),
-      exists: () => this.#exists(name),
+      refused: (fault) => this.#failure(fault, name),
     });
   }
 
@@ -103,16 +136,13 @@ class GsService implements ObjectService {
     options: SignalOptions,
   ): Promise<Uint8Array> {
     try {
-      return await this.#asked(name, options, async () => {
-        const end = range.offset + range.length - 1;
-        const stream = this.#bucket
-          .file(name)
-          .createReadStream({ start: range.offset, end, validation: false, decompress: false });
-        options.signal.addEventListener('abort', () => stream.destroy(new Error('aborted')), { once: true });
-        const chunks: Uint8Array[] = [];
-        for await (const chunk of stream) chunks.push(chunk as Buffer);
-        return Buffer.concat(chunks);
+      const { bytes } = await this.#asked(name, options, {
+        method: 'GET',
+        path: this.#pathOf(name),
+        parameters: { alt: 'media' },
+        headers: { range: `bytes=${range.offset}-${range.offset + range.length - 1}` },
       });
+      return bytes;
     } catch (error) {
       if (error instanceof RangeBehindEnd) return new Uint8Array(0);
       throw error;
@@ -121,9 +151,9 @@ class GsService implements ObjectService {
 
   async describe(name: string, options: SignalOptions): Promise<StoredObject | null> {
     try {
-      const [metadata] = await this.#asked(name, options, () => this.#bucket.file(name).getMetadata());
-      const token = metadata.metadata?.[TOKEN_METADATA];
-      return { sizeBytes: Number(metadata.size ?? 0), token: typeof token === 'string' ? token : null };
+      const { bytes } = await this.#asked(name, options, { method: 'GET', path: this.#pathOf(name) });
+      const { size, metadata } = objectSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+      return { sizeBytes: size, token: metadata[TOKEN_METADATA] ?? null };
     } catch (error) {
       if (isAppError(error, 'blob_not_found')) return null;
       throw error;
@@ -131,25 +161,27 @@ class GsService implements ObjectService {
   }
 
   async listPage({ prefix, shallow, pageToken }: ListRequest, options: SignalOptions): Promise<ListPage> {
-    const query = {
+    const parameters = {
       prefix,
-      autoPaginate: false,
       fields: 'items(name,size),prefixes,nextPageToken',
       ...(shallow ? { delimiter: '/' } : {}),
       ...(pageToken === null ? {} : { pageToken }),
     };
-    const [files, next, answer] = await this.#asked(prefix, options, () => this.#bucket.getFiles(query));
-    const { prefixes = [] } = (answer ?? {}) as { readonly prefixes?: readonly string[] };
-    const { pageToken: nextPageToken = null } = (next ?? {}) as { readonly pageToken?: string };
+    const { bytes } = await this.#asked(prefix, options, { method: 'GET', path: this.#objects, parameters });
+    const page = listSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
     return {
-      objects: files.map(({ name, metadata }) => ({ name, sizeBytes: Number(metadata.size ?? 0) })),
-      folders: prefixes,
-      nextPageToken,
+      objects: page.items.map(({ name, size }) => ({ name, sizeBytes: size })),
+      folders: page.prefixes,
+      nextPageToken: page.nextPageToken ?? null,
     };
   }
 
   async remove(name: string, options: SignalOptions): Promise<void> {
-    await this.#asked(name, options, () => this.#bucket.file(name).delete({ ignoreNotFound: true }));
+    try {
+      await this.#asked(name, options, { method: 'DELETE', path: this.#pathOf(name) });
+    } catch (error) {
+      if (!isAppError(error, 'blob_not_found')) throw error;
+    }
   }
 
   async discardParts(): Promise<void> {
@@ -157,24 +189,49 @@ class GsService implements ObjectService {
   }
 
   close(): void {
-    // The library keeps its connections for all clients of the process.
+    // Connections belong to the runtime.
   }
 
-  #exists(name: string): AppError {
-    return new AppError('blob_exists', `object ${name} already exists in ${this.displayUri}`);
+  #pathOf(name: string): string {
+    return `${this.#objects}/${encodeURIComponent(name)}`;
   }
 
-  /** The library's calls take no signal: when it aborts, their answer is no longer waited for. */
-  async #asked<T>(name: string, { signal }: SignalOptions, request: () => Promise<T>): Promise<T> {
+  /** Does one request. The library adds the token, and renews it; it must not try again by itself. */
+  async #asked(
+    name: string,
+    { signal }: SignalOptions,
+    { method, path, parameters = {}, headers = {}, body }: GsRequest,
+  ): Promise<{ readonly status: number; readonly headers: Headers; readonly bytes: Uint8Array }> {
+    let answer: { status: number; headers: Headers; data: ArrayBuffer };
     try {
-      return await Promise.race([request(), rejectedBy(signal)]);
+      answer = await this.#client.request<ArrayBuffer>({
+        url: `${this.#endpoint}${path}?${new URLSearchParams(parameters)}`,
+        method,
+        headers: { ...headers },
+        ...(body === undefined ? {} : { data: body }),
+        responseType: 'arraybuffer',
+        signal,
+        retry: false,
+        validateStatus: () => true,
+      });
     } catch (error) {
-      if (error instanceof AppError) throw error;
-      const fault = faultOf(error);
-      if (fault.status === 412) throw this.#exists(name);
-      if (fault.status === 416) throw new RangeBehindEnd();
-      throw serviceError(fault, `${name} in ${this.displayUri}`);
+      throw this.#failure(tokenFault(error), name);
     }
+    const bytes = new Uint8Array(answer.data ?? new ArrayBuffer(0));
+    if (answer.status < 300) return { status: answer.status, headers: answer.headers, bytes };
+    throw this.#failure({ status: answer.status, word: reasonOf(bytes) }, name);
+  }
+
+  #failure(fault: ServiceFault, name: string): AppError {
+    if (fault.status === 412) {
+      return new AppError('blob_exists', `object ${name} already exists in ${this.displayUri}`);
+    }
+    if (fault.status === 416) return new RangeBehindEnd();
+    const isBucket = fault.status === 404 && (name === '' || name.endsWith('/'));
+    return serviceError(
+      isBucket ? { ...fault, word: 'NoSuchBucket' } : fault,
+      `${name} in ${this.displayUri}`,
+    );
   }
 }
 
@@ -184,21 +241,20 @@ class RangeBehindEnd extends AppError<'data_corrupt'> {
   }
 }
 
-function rejectedBy(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    const refuse = () => reject(new DOMException('aborted', 'AbortError'));
-    if (signal.aborted) refuse();
-    else signal.addEventListener('abort', refuse, { once: true });
-  });
+/** A failure before the service was asked: no connection, or no token. */
+function tokenFault(error: unknown): ServiceFault {
+  const { status } = (error ?? {}) as { readonly status?: unknown };
+  return typeof status === 'number' && status >= 400
+    ? { word: 'TokenRefused', status }
+    : faultWithoutAnswer(error);
 }
 
-/** The library gives the status as `code`, its token client as `status`. */
-function faultOf(error: unknown): ServiceFault {
-  const { code, status } = (error ?? {}) as { readonly code?: unknown; readonly status?: unknown };
-  const found = [code, status]
-    .map(Number)
-    .find((value) => Number.isInteger(value) && value >= 400 && value < 600);
-  if (found === undefined) return faultWithoutAnswer(error);
-  const reason = error instanceof ApiError ? error.errors?.[0]?.reason : undefined;
-  return { word: reason ?? (found === 404 ? 'notFound' : 'Error'), status: found };
+/** The service's word for a failure. */
+function reasonOf(bytes: Uint8Array): string {
+  try {
+    const { error } = failureSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+    return error.errors[0]?.reason ?? 'Error';
+  } catch {
+    return 'Error';
+  }
 }

@@ -1,6 +1,7 @@
 import { AppError, assert } from '../../base/index.ts';
 import type { SignalOptions } from '../blob-store.ts';
 import type { PartUpload } from '../service/object-service.ts';
+import { faultWithoutAnswer, type ServiceFault } from '../service/service-error.ts';
 
 /** What the service answers while it waits for more. */
 const RESUME_INCOMPLETE = 308;
@@ -17,8 +18,7 @@ interface HeldPart {
  */
 export class ResumableUpload implements PartUpload {
   readonly #sessionUri: string;
-  readonly #asked: <T>(options: SignalOptions, request: () => Promise<T>) => Promise<T>;
-  readonly #exists: () => AppError;
+  readonly #refused: (fault: ServiceFault) => AppError;
   #held: HeldPart | null = null;
   /** Where the part that is held begins in the object. */
   #offset = 0;
@@ -26,12 +26,11 @@ export class ResumableUpload implements PartUpload {
 
   constructor(options: {
     readonly sessionUri: string;
-    readonly asked: <T>(options: SignalOptions, request: () => Promise<T>) => Promise<T>;
-    readonly exists: () => AppError;
+    /** Our error for the service's. */
+    readonly refused: (fault: ServiceFault) => AppError;
   }) {
     this.#sessionUri = options.sessionUri;
-    this.#asked = options.asked;
-    this.#exists = options.exists;
+    this.#refused = options.refused;
   }
 
   async putPart({ index, bytes }: HeldPart, options: SignalOptions): Promise<void> {
@@ -48,10 +47,8 @@ export class ResumableUpload implements PartUpload {
     await this.#send(this.#held.bytes, { isLast: true, options });
   }
 
-  async abort(options: SignalOptions): Promise<void> {
-    await this.#asked(options, () =>
-      fetch(this.#sessionUri, { method: 'DELETE', signal: options.signal, body: '' }),
-    );
+  async abort({ signal }: SignalOptions): Promise<void> {
+    await fetch(this.#sessionUri, { method: 'DELETE', signal, body: '' });
   }
 
   async #send(
@@ -65,7 +62,7 @@ export class ResumableUpload implements PartUpload {
     if (begin === end && !isLast) return;
     const range = begin === end ? '*' : `${begin}-${end - 1}`;
     this.#isUncertain = true;
-    const status = await this.#put(bytes.subarray(begin - this.#offset), {
+    const { status } = await this.#asked(bytes.subarray(begin - this.#offset), {
       range: `bytes ${range}/${isLast ? end : '*'}`,
       options,
     });
@@ -77,39 +74,26 @@ export class ResumableUpload implements PartUpload {
 
   /** How many bytes of the object the service has; null when it has the whole object. */
   async #storedBytes(options: SignalOptions): Promise<number | null> {
-    return this.#asked(options, async () => {
-      const answer = await fetch(this.#sessionUri, {
-        method: 'PUT',
-        headers: { 'Content-Range': 'bytes */*' },
-        body: '',
-        signal: options.signal,
-      });
-      this.#requireSuccess(answer);
-      if (answer.status !== RESUME_INCOMPLETE) return null;
-      const last = /^bytes=0-(\d+)$/.exec(answer.headers.get('range') ?? '')?.[1];
-      return last === undefined ? 0 : Number(last) + 1;
-    });
+    const answer = await this.#asked('', { range: 'bytes */*', options });
+    if (answer.status !== RESUME_INCOMPLETE) return null;
+    const last = /^bytes=0-(\d+)$/.exec(answer.headers.get('range') ?? '')?.[1];
+    return last === undefined ? 0 : Number(last) + 1;
   }
 
-  async #put(
-    bytes: Uint8Array,
+  async #asked(
+    body: Uint8Array | string,
     { range, options }: { readonly range: string; readonly options: SignalOptions },
-  ): Promise<number> {
-    return this.#asked(options, async () => {
-      const answer = await fetch(this.#sessionUri, {
-        method: 'PUT',
-        headers: { 'Content-Range': range },
-        body: bytes,
-        signal: options.signal,
-      });
-      this.#requireSuccess(answer);
-      return answer.status;
-    });
-  }
-
-  #requireSuccess(answer: Response): void {
-    if (answer.ok || answer.status === RESUME_INCOMPLETE) return;
-    if (answer.status === 412) throw this.#exists();
-    throw Object.assign(new Error('refused'), { status: answer.status });
+  ): Promise<Response> {
+    const headers = { 'Content-Range': range };
+    const { signal } = options;
+    let answer: Response;
+    try {
+      answer = await fetch(this.#sessionUri, { method: 'PUT', headers, body, signal });
+      await answer.arrayBuffer();
+    } catch (error) {
+      throw this.#refused(faultWithoutAnswer(error));
+    }
+    if (answer.ok || answer.status === RESUME_INCOMPLETE) return answer;
+    throw this.#refused({ word: 'Error', status: answer.status });
   }
 }
