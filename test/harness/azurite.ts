@@ -33,12 +33,14 @@ export async function startAzurite(): Promise<StorageServer> {
   let folders = 0;
   return {
     endpoint,
-    newUri: () =>
-      `azure-blob://container/folder-${folders++}?${new URLSearchParams({
+    newUri: () => {
+      const parameters = new URLSearchParams({
         AZURE_ACCOUNT_NAME: ACCOUNT,
         AZURE_ACCOUNT_KEY: accountKey,
         AZURE_ENDPOINT: endpoint,
-      })}`,
+      });
+      return `azure-blob://container/folder-${folders++}?${parameters.toString()}`;
+    },
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
 }

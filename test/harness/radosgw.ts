@@ -56,10 +56,8 @@ export async function startRadosGateway(): Promise<S3Server> {
     const text = await ceph('radosgw-admin', ...args);
     return text === '' ? null : (JSON.parse(text) as unknown);
   };
-  await admin(
-    ...['user', 'create', '--uid=atoll', '--display-name=atoll', '--caps=roles=*'],
-    ...[`--access-key=${KEYS.accessKeyId}`, `--secret-key=${KEYS.secretAccessKey}`],
-  );
+  const keys = [`--access-key=${KEYS.accessKeyId}`, `--secret-key=${KEYS.secretAccessKey}`];
+  await admin('user', 'create', '--uid=atoll', '--display-name=atoll', '--caps=roles=*', ...keys);
   const frontend = `beast endpoint=127.0.0.1:${ports.gateway}`;
   const gateway = started.use(
     startProgram('radosgw', [

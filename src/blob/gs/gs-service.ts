@@ -205,7 +205,7 @@ class GsService implements ObjectService {
     let answer: { status: number; headers: Headers; data: ArrayBuffer };
     try {
       answer = await this.#client.request<ArrayBuffer>({
-        url: `${this.#endpoint}${path}?${new URLSearchParams(parameters)}`,
+        url: `${this.#endpoint}${path}?${new URLSearchParams(parameters).toString()}`,
         method,
         headers: { ...headers },
         ...(body === undefined ? {} : { data: body }),
