@@ -89,7 +89,8 @@ export class BareEngine implements AsyncDisposable {
     const { pid } = this.#process;
     await waitFor('the bare engine to accept connections', async () => {
       if (this.#process?.exitCode !== null) throw new Error(`postgres ${pid} ended: ${await this.log()}`);
-      await this.use('postgres', (client) => client.query('SELECT 1'));
+      // Not every data directory has a database `postgres`.
+      await this.use('template1', (client) => client.query('SELECT 1'));
       return true;
     });
   }
