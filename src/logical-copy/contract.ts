@@ -71,6 +71,12 @@ export interface CopyEntry {
 /** A table whose rows are in the copy. */
 export interface CopyTable {
   readonly entry: number;
+  readonly oid: number;
+  /** Where its heap lies. */
+  readonly databaseOid: number;
+  readonly filenode: number;
+  /** Whether the log tells what changes in it. */
+  readonly isLogged: boolean;
   readonly schema: string;
   readonly name: string;
   /** In the order of their values in a row. */

@@ -12,7 +12,8 @@ type EntryIds = ReadonlyMap<ObjectKey, number>;
 export async function readTables(session: CopySession, entries: EntryIds): Promise<readonly CopyTable[]> {
   const isBinary = await readBinaryTypes(session);
   const rows = await session.query(
-    `select c.oid::text as oid, n.nspname, c.relname, c.relfilenode::text as filenode,
+    `select c.oid::text as oid, n.nspname, c.relname, c.relfilenode::text as filenode, c.relpersistence::text as persistence,
+        (select d.oid from pg_database d where d.datname = current_database())::text as database,
         (pg_relation_size(c.oid) / current_setting('block_size')::int8)::text as pages,
         pg_table_size(c.oid)::text as bytes, (select count(*) from pg_index i where i.indrelid = c.oid)::text as indexes,
         coalesce((select jsonb_agg(jsonb_build_array(a.attname, a.atttypid::int8, a.attnum, a.atttypmod, a.attmissingval::text)
@@ -35,6 +36,10 @@ function tableOf(row: SqlRow, options: { entry: number; isBinary: (type: number)
   const columns = JSON.parse(text) as readonly Column[]; // Made by the query.
   return {
     entry: options.entry,
+    oid: numberColumn(row, 'oid'),
+    databaseOid: numberColumn(row, 'database'),
+    filenode: numberColumn(row, 'filenode'),
+    isLogged: column(row, 'persistence') === 'p',
     schema: column(row, 'nspname'),
     name: column(row, 'relname'),
     columns: columns.map(([name]) => name),

@@ -1,5 +1,5 @@
 /** Takes a logical copy out of a running database: everything as of one snapshot. */
-import type { Clock, Rng } from '../base/index.ts';
+import type { Clock, Rng, Timestamp } from '../base/index.ts';
 import type { CopyDescription, CopyEndpoint, CopyRows, CopySelection, CopyTable } from './contract.ts';
 import { describeDatabase } from './describe.ts';
 import { dumpSchema } from './dump-schema.ts';
@@ -10,7 +10,7 @@ import { column, CopySession, quoted } from './session.ts';
 /** Large objects are read in pieces of this size. */
 const LARGE_OBJECT_PIECE_BYTES = 512 * 1024;
 /** Rows are read in ranges of about this size, so that what fails or is sought is small. */
-export const RANGE_PAGES = 1024;
+export const RANGE_PAGES = 256;
 
 /** Somebody who changes definitions makes a copy wait, for no longer than this. */
 const LOCK_WAIT_MS_MAX = 30_000;
@@ -35,8 +35,14 @@ export class CopySource implements AsyncDisposable, CopyRows {
   readonly #options: SourceOptions;
   /** Position of the log just before the snapshot: what it sees was written before or soon after. */
   readonly lsnBefore: string;
+  /**
+   * OIDs of tables that transactions may have written to which were open at `lsnBefore`: what they wrote before it and commit later is not to
+   * be found in the log after it.
+   */
+  readonly written: ReadonlySet<number>;
   /** By which further sessions of the same database see the same. */
   readonly snapshot: string;
+  readonly takenAt: Timestamp;
 
   /**
    * The role must be allowed to read what is to be copied.
@@ -50,14 +56,19 @@ export class CopySource implements AsyncDisposable, CopyRows {
     const session = await CopySession.open(endpoint, options);
     try {
       const lsn = await session.one('select pg_current_wal_lsn()::text as lsn');
+      const written = await readWritten(session);
       await beginLocked(session, options.lock);
-      const exported = await session.one('select pg_export_snapshot() as snapshot');
+      const exported = await session.one(
+        `select pg_export_snapshot() as snapshot, (extract(epoch from clock_timestamp()) * 1000000)::int8::text as us`,
+      );
       return new CopySource({
         session,
         endpoint,
         options,
         lsnBefore: column(lsn, 'lsn'),
+        written,
         snapshot: column(exported, 'snapshot'),
+        takenAt: BigInt(column(exported, 'us')) as Timestamp,
       });
     } catch (error) {
       await session[Symbol.asyncDispose]();
@@ -70,13 +81,17 @@ export class CopySource implements AsyncDisposable, CopyRows {
     endpoint: CopyEndpoint;
     options: SourceOptions;
     lsnBefore: string;
+    written: ReadonlySet<number>;
     snapshot: string;
+    takenAt: Timestamp;
   }) {
     this.#session = parts.session;
     this.#endpoint = parts.endpoint;
     this.#options = parts.options;
     this.lsnBefore = parts.lsnBefore;
+    this.written = parts.written;
     this.snapshot = parts.snapshot;
+    this.takenAt = parts.takenAt;
   }
 
   /** What is selected, as of the snapshot. @throws AppError `table_not_found` for a name that nothing has */
@@ -120,6 +135,16 @@ export class CopySource implements AsyncDisposable, CopyRows {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#session[Symbol.asyncDispose]();
   }
+}
+
+/** Who writes holds a lock on the table until its transaction is over, prepared ones too. */
+async function readWritten(session: CopySession): Promise<ReadonlySet<number>> {
+  const rows = await session.query(
+    `select distinct relation::text as relation from pg_locks where locktype = 'relation' and pid is distinct from pg_backend_pid()
+      and database = (select oid from pg_database where datname = current_database())
+      and mode not in ('AccessShareLock', 'RowShareLock')`,
+  );
+  return new Set(rows.map((row) => Number(column(row, 'relation'))));
 }
 
 /**

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { after, before, describe, test } from 'node:test';
 import { EVERYTHING, FINGERPRINT_OF_ROWS } from '../../src/logical-copy/testing-everything.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 import { filesBelow } from '../harness/oracle.ts';
+import { waitFor } from '../harness/wait.ts';
 
 const SECRETS = ['password-of-somebody', 'somebody_else', 'row-of-another-table', 'another_table'];
 
@@ -158,11 +159,7 @@ describe('backups of databases and tables', () => {
       ],
       [`RESTORE DATABASE a, b ${from} WITH new_db_name = 'x'`, '22023', /single target database/],
       [`RESTORE DATABASE nowhere ${from}`, '3D000', /database "nowhere" is not in backup/],
-      [
-        `RESTORE TABLE origin.app.owner ${from} WITH into_db = 'nowhere'`,
-        '3D000',
-        /"nowhere"/,
-      ],
+      [`RESTORE TABLE origin.app.owner ${from} WITH into_db = 'nowhere'`, '3D000', /"nowhere"/],
       [`RESTORE TABLE origin.app.nothing ${from}`, '42P01', /table "origin.app.nothing" is not in backup/],
       [
         `RESTORE DATABASE origin ${from} WITH verify_backup_table_data`,
@@ -286,6 +283,121 @@ describe('backups of databases and tables', () => {
     );
     assert.deepEqual(functions, []);
     assert.deepEqual(await sql('SELECT id, note FROM fn', 'alone'), [{ id: 2, note: 'one' }]);
+    assert.deepEqual(await leftOvers(), []);
+  });
+
+  test('read again only what has changed', async () => {
+    await sql(['CREATE DATABASE growing']);
+    await sql(
+      [
+        'CREATE TABLE big (id int PRIMARY KEY, note text)',
+        'INSERT INTO big SELECT n, repeat(md5(n::text), 8) FROM generate_series(1, 60000) n',
+        'CREATE TABLE open_ended (id int)',
+        "CREATE TYPE mood AS ENUM ('low', 'high')",
+        'CREATE TABLE moods (mood mood)',
+        "INSERT INTO moods VALUES ('low')",
+        'CREATE UNLOGGED TABLE quick (id int)',
+      ],
+      'growing',
+    );
+    // Written before the backup begins, and committed after it: the log of later does not tell of it.
+    const writer = await daemon.connect({ cluster: 'main', database: 'growing' });
+    await writer.query('BEGIN');
+    await writer.query('INSERT INTO open_ended SELECT generate_series(1, 10)');
+    await sql(`BACKUP DATABASE growing INTO 'nodelocal://1/growing'`);
+    await writer.query('COMMIT');
+    await writer.end();
+    const states: unknown[] = [];
+    const digest = async (database: string) =>
+      sql(
+        `SELECT (SELECT md5(string_agg(b::text, ',' ORDER BY id)) FROM big b) AS big, (SELECT count(*) FROM big) AS n,
+          (SELECT count(*) FROM open_ended) AS open_ended, (SELECT string_agg(mood::text, ',') FROM moods) AS moods,
+          (SELECT count(*) FROM quick) AS quick`,
+        database,
+      );
+    const changes = [
+      ['UPDATE big SET note = note || 1 WHERE id = 5', 'INSERT INTO quick SELECT generate_series(1, 5)'],
+      ['DELETE FROM big WHERE id > 59990', "ALTER TYPE mood RENAME VALUE 'low' TO 'deep'"],
+      ['INSERT INTO big SELECT n FROM generate_series(70000, 70010) n'],
+      ['VACUUM FULL big', 'TRUNCATE open_ended'],
+    ];
+    const ends: unknown[] = [];
+    for (const statements of changes) {
+      await sql(statements, 'growing');
+      const [backup] = await sql(`BACKUP DATABASE growing INTO LATEST IN 'nodelocal://1/growing'`);
+      states.push(await digest('growing'));
+      const [last] = await sql(
+        `SELECT max(end_time)::text AS at FROM [SHOW BACKUP FROM LATEST IN 'nodelocal://1/growing']`,
+      );
+      ends.push(last?.['at']);
+      assert.equal(backup?.['status'], 'succeeded');
+    }
+    const sizes = await packBytes('growing');
+    const shares = sizes.map((bytes) => bytes / (sizes[0] ?? 0));
+    assert.ok((shares[1] ?? 1) < 0.3, `a changed row: ${shares.join()}`);
+    assert.ok((shares[2] ?? 0) > 0.9, `another label, which all rows may hold: ${shares.join()}`);
+    assert.ok((shares[3] ?? 1) < 0.3, `appended rows: ${shares.join()}`);
+    for (const [index, at] of ends.entries()) {
+      await sql(
+        `RESTORE DATABASE growing FROM LATEST IN 'nodelocal://1/growing' AS OF SYSTEM TIME '${String(at)}' WITH new_db_name = 'grown_${index}'`,
+      );
+      assert.deepEqual(await digest(`grown_${index}`), states[index], `state ${index}`);
+    }
+  });
+
+  /** Of the packs of each backup of a chain, the full one's first. */
+  async function packBytes(collection: string): Promise<readonly number[]> {
+    const folder = join(daemon.store, 'extern', collection);
+    const sizes = new Map<string, number>();
+    for (const name of (await filesBelow(folder)).toSorted()) {
+      const backup = /^(.+)\/data\/[^/]+\.pack$/.exec(name)?.[1];
+      if (backup === undefined) continue;
+      sizes.set(backup, (sizes.get(backup) ?? 0) + (await stat(join(folder, name))).size);
+    }
+    return [...sizes].toSorted(([left], [right]) => (left < right ? -1 : 1)).map(([, bytes]) => bytes);
+  }
+
+  test('leave nothing of a restore that is cancelled, and end one that was cut off', async () => {
+    await sql(['CREATE DATABASE gated']);
+    await sql(
+      [
+        `CREATE FUNCTION gate(n int) RETURNS bool LANGUAGE plpgsql AS
+          'BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN true; END'`,
+        'CREATE SCHEMA made',
+        'CREATE TABLE made.gated (id int CHECK (public.gate(id)))',
+        'INSERT INTO made.gated SELECT generate_series(1, 500)',
+      ],
+      'gated',
+    );
+    await sql(`BACKUP TABLE made.gated INTO 'nodelocal://1/gated'`, 'gated');
+    await sql(['DROP SCHEMA made CASCADE'], 'gated');
+    const begin = async () => {
+      const holder = await daemon.connect({ cluster: 'main', database: 'gated' });
+      await holder.query('SELECT pg_advisory_lock(42)');
+      const [{ job_id: id } = {}] = await sql(
+        `RESTORE TABLE made.gated FROM LATEST IN 'nodelocal://1/gated' WITH detached`,
+        'gated',
+      );
+      await waitFor('the restore to wait for the gate', async () => {
+        const waiting = await sql(`SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`);
+        return waiting.length > 0;
+      });
+      return { holder, id: String(id) };
+    };
+    const cancelled = await begin();
+    await sql(`CANCEL JOB ${cancelled.id}`);
+    await sql(`SELECT * FROM [SHOW JOB WHEN COMPLETE ${cancelled.id}]`);
+    await cancelled.holder.end();
+    assert.deepEqual(await sql(`SELECT nspname FROM pg_namespace WHERE nspname = 'made'`, 'gated'), []);
+    assert.deepEqual(await leftOvers(), []);
+
+    const cut = await begin();
+    await daemon.kill();
+    await cut.holder.end().catch(() => undefined);
+    await daemon.startAgain();
+    const [job] = await sql(`SELECT status FROM [SHOW JOB WHEN COMPLETE ${cut.id}]`);
+    assert.equal(job?.['status'], 'succeeded');
+    assert.deepEqual(await sql('SELECT count(*)::int AS n FROM made.gated', 'gated'), [{ n: 500 }]);
     assert.deepEqual(await leftOvers(), []);
   });
 

@@ -8,6 +8,9 @@ import { column, Session } from './session.ts';
 
 const FLUSH_WAIT_MS_MAX = 60_000;
 const FLUSH_POLL_MS = 5;
+const FOLLOWER_POLL_MS = 50;
+const REPLAYED_US =
+  '(extract(epoch FROM coalesce(pg_last_xact_replay_timestamp(), clock_timestamp())) * 1000000)::int8::text';
 
 export type EngineFacts = ManifestHeader['engine'];
 
@@ -31,17 +34,11 @@ export interface BackupTarget {
   readonly walEndLsn: Lsn;
 }
 
-/** Where an instance is. */
-export interface BackupMoment {
-  readonly engine: EngineFacts;
-  readonly timelineId: number;
-  readonly lsn: Lsn;
-  readonly time: Timestamp;
-}
-
 /** The session that keeps the backup open and the log from being removed. Ending it gives up both. */
 export class BackupSession implements AsyncDisposable {
   readonly #session: Session;
+  /** Nothing can be written then, and time is that of what was replayed. */
+  #isFollower = false;
 
   static async open(
     source: CaptureSource,
@@ -67,13 +64,16 @@ export class BackupSession implements AsyncDisposable {
       slotName(label),
     ]);
     faultPoint('capture.after_slot');
-    const { lsn, tli, us } = await this.#session.one(
-      `SELECT lsn::text, (pg_split_walfile_name(pg_walfile_name(lsn))).timeline_id::text AS tli,
+    const { lsn, tli, us } = this.#isFollower
+      ? await this.#startOfFollower(label)
+      : await this.#session.one(
+          `SELECT lsn::text, (pg_split_walfile_name(pg_walfile_name(lsn))).timeline_id::text AS tli,
               (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text AS us
          FROM pg_backup_start($1, true) AS lsn`,
-      [label],
-    );
+          [label],
+        );
     faultPoint('capture.after_start');
+    requireOwnLog(source, parseLsn(lsn ?? ''));
     return {
       startLsn: parseLsn(lsn ?? ''),
       timelineId: Number(tli),
@@ -82,20 +82,22 @@ export class BackupSession implements AsyncDisposable {
     };
   }
 
-  /** Checks that this is the instance that is meant, and tells where its log is now. @throws as `start` */
-  async moment(source: CaptureSource): Promise<BackupMoment> {
-    const engine = await this.#requireSource(source);
+  /** A backup of a follower begins at its last restart point, which its control file tells. */
+  async #startOfFollower(label: string): Promise<Readonly<Record<string, string | null>>> {
+    const { lsn } = await this.#session.one('SELECT lsn::text FROM pg_backup_start($1, true) AS lsn', [
+      label,
+    ]);
     const row = await this.#session.one(
-      `SELECT lsn::text, (pg_split_walfile_name(pg_walfile_name(lsn))).timeline_id::text AS tli,
-              (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text AS us
-         FROM pg_current_wal_insert_lsn() AS lsn`,
+      `SELECT timeline_id::text AS tli, ${REPLAYED_US} AS us FROM pg_control_checkpoint()`,
     );
-    return {
-      engine,
-      timelineId: Number(column(row, 'tli')),
-      lsn: parseLsn(column(row, 'lsn')),
-      time: BigInt(column(row, 'us')) as Timestamp,
-    };
+    return { ...row, lsn: lsn ?? null };
+  }
+
+  /** Checks that this is the instance that is meant, and tells which timeline of Postgres it writes. @throws as `start` */
+  async present(source: CaptureSource): Promise<Pick<BackupStart, 'engine' | 'timelineId'>> {
+    const engine = await this.#requireSource(source);
+    const { tli } = await this.#session.one('SELECT timeline_id::text AS tli FROM pg_control_checkpoint()');
+    return { engine, timelineId: Number(tli) };
   }
 
   async stop(): Promise<BackupStop> {
@@ -112,6 +114,7 @@ export class BackupSession implements AsyncDisposable {
 
   /** Chooses the moment that is restored, and waits until the log that ends recovery there is durable. */
   async target(options: { readonly clock: Clock; readonly signal: AbortSignal }): Promise<BackupTarget> {
+    if (this.#isFollower) return this.#targetOfFollower(options);
     const { clock, signal } = options;
     const moment = await this.#session.one(
       `SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8::text AS us,
@@ -134,6 +137,30 @@ export class BackupSession implements AsyncDisposable {
       endTime: BigInt(column(moment, 'us')) as Timestamp,
       walEndLsn,
     };
+  }
+
+  /** The newest commit that was replayed, once something was received behind it: a source has at least its heartbeat to send. */
+  async #targetOfFollower({
+    clock,
+    signal,
+  }: {
+    readonly clock: Clock;
+    readonly signal: AbortSignal;
+  }): Promise<BackupTarget> {
+    const moment = await this.#session.one(
+      `SELECT ${REPLAYED_US} AS us, pg_last_wal_replay_lsn()::text AS lsn`,
+    );
+    const targetLsn = parseLsn(column(moment, 'lsn'));
+    const deadlineMs = clock.monotonicMs() + FLUSH_WAIT_MS_MAX;
+    for (;;) {
+      const { lsn } = await this.#session.one('SELECT pg_last_wal_replay_lsn()::text AS lsn');
+      const walEndLsn = parseLsn(lsn ?? '');
+      if (walEndLsn > targetLsn) {
+        return { targetLsn, endTime: BigInt(column(moment, 'us')) as Timestamp, walEndLsn };
+      }
+      if (clock.monotonicMs() > deadlineMs) throw new AppError('timed_out', 'the source sends no log');
+      await clock.sleep(FOLLOWER_POLL_MS, { signal });
+    }
   }
 
   /** Databases whose relations are worth a place in the map: those that tenants use, templates of their own included. */
@@ -208,7 +235,10 @@ export class BackupSession implements AsyncDisposable {
         'restart the node, and look for a second one on this store',
       );
     }
-    if (row.recovering === 'true') throw refuse('it is in recovery', 'back up its primary');
+    this.#isFollower = row.recovering === 'true';
+    if (this.#isFollower && source.isFollower !== true) {
+      throw refuse('it is in recovery', 'back up its primary');
+    }
     if (row.checksums !== 'on') throw refuse('it has no data checksums', 'enable them with pg_checksums');
     return {
       major,
@@ -221,6 +251,18 @@ export class BackupSession implements AsyncDisposable {
       walSegmentBytes: Number(row.wal_segment),
     };
   }
+}
+
+/** A follower may still have its last restart point in the log of the life before. @throws AppError `object_state` */
+function requireOwnLog({ isFollower, forkLsn, virtualClusterName }: CaptureSource, startLsn: Lsn): void {
+  if (isFollower !== true || forkLsn == null || startLsn >= forkLsn) return;
+  throw new AppError(
+    'object_state',
+    `virtual cluster "${virtualClusterName}" has no checkpoint of its present life yet`,
+    {
+      hint: 'its source makes one before long',
+    },
+  );
 }
 
 /** A slot's name has lower-case letters, digits and underscores. It is temporary: it ends with the session. */

@@ -195,6 +195,12 @@ const copySchema = z.strictObject({
   tables: z.array(
     z.strictObject({
       entry: count,
+      oid: count,
+      databaseOid: count,
+      filenode: count,
+      isLogged: z.boolean(),
+      /** No open transaction had written to it: what changed since `startLsn`, the log after it tells. */
+      isSettled: z.boolean(),
       schema: z.string(),
       name: z.string(),
       columns: z.array(z.string()),

@@ -1,25 +1,27 @@
 /** A backup of databases or tables: definitions and rows as of one snapshot of each database. Runs in a bulk worker. */
-import { assert, parseLsn, required } from '../../base/index.ts';
+import { assert, type Lsn, parseLsn, required, type Timestamp } from '../../base/index.ts';
 import type { BlobStore } from '../../blob/index.ts';
 import { type CopyDescription, CopySource, pageRanges } from '../../logical-copy/index.ts';
 import { BackupSession } from '../capture/backup-session.ts';
 import type { CaptureTools } from '../capture/capture.ts';
 import { FrameSink } from '../capture/frame-sink.ts';
+import type { PageChanges } from '../capture/plan-incremental.ts';
+import { changesAlong } from '../capture/read-changes.ts';
 import { abandonAttempt, beginAttempt, markLatest, publishManifest } from '../collection/attempt.ts';
 import { openCollection } from '../collection/open.ts';
 import { claimCollection } from '../collection/owner.ts';
-import { openManifest } from '../collection/reader.ts';
 import { summaryOf } from '../collection/summary.ts';
 import type { BackupSummary } from '../contract.ts';
 import { largeObjectPath, rowsPath } from '../format/copy-paths.ts';
 import type { Manifest, ManifestCopy } from '../format/manifest.ts';
-import { readManifestHead } from '../format/manifest-file.ts';
 import { packTagKey } from '../format/pack.ts';
 import { checkPack } from '../objects/pack-check.ts';
+import { requireObject } from '../objects/require-object.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import type { LogicalBackupRequest, LogicalSelection } from './contract.ts';
 import { describeObjects } from './describe-objects.ts';
 import { framesOfPack } from './frames.ts';
+import { OlderCopies } from './older-copies.ts';
 import { StreamWriter, type WrittenFiles } from './stream-writer.ts';
 
 /** Shares of the work in what is shown as progress. */
@@ -79,17 +81,24 @@ async function write(
     const lock = selectionOf(request.selection);
     sources.push(held.use(await CopySource.open(endpoint, { ...tools, lock })));
   }
-  // Every snapshot is taken: what commits later is not in the backup.
-  const moment = await session.moment(request.source);
+  // Every snapshot is taken; what the log says up to here is more than they see.
+  const { engine, timelineId } = await session.present(request.source);
+  const { targetLsn } = await session.target(tools);
+  const endTime = sources.reduce<Timestamp>(
+    (last, { takenAt }) => (takenAt > last ? takenAt : last),
+    0n as Timestamp,
+  );
+  const older =
+    request.onto === null ? null : await OlderCopies.open(request.onto, { request, store, tools });
+  const changes = await readLaterChanges(older, { request, engine, timelineId, endLsn: targetLsn, tools });
   const described: CopyDescription[] = [];
   for (const source of sources) described.push(await source.describe(selectionOf(request.selection)));
   tools.onProgress({ fraction: PROGRESS.described, phase: 'copying rows' });
   await using writer = new StreamWriter(openSink(request, { tools, store }), tools);
-  const copies = await writeCopies(described, { sources, writer, tools });
+  const copies = await writeCopies(described, { sources, writer, tools, unchanged: { older, changes } });
   const written = await writer.close();
   tools.onProgress({ fraction: PROGRESS.copied, phase: 'verifying' });
   await verify(written, { request, store, tools });
-  const older = request.onto === null ? null : await readOlder(request.onto, { request, store, tools });
   const objects = [];
   for (const [number, source] of sources.entries()) {
     objects.push(...(await describeObjects(source, required(copies[number], 'copy of a database'))));
@@ -109,23 +118,23 @@ async function write(
       incarnation: request.source.incarnation,
       parentIncarnation: request.source.parentIncarnation ?? null,
       systemIdentifier: request.source.systemIdentifier,
-      engine: moment.engine,
+      engine,
       collations: [],
-      timelineId: moment.timelineId,
+      timelineId,
       startLsn: lsns.reduce((least, lsn) => (lsn < least ? lsn : least)),
-      stopLsn: moment.lsn,
-      targetLsn: moment.lsn,
-      walEndLsn: moment.lsn,
-      captureStartTime: moment.time,
-      startTime: older,
-      endTime: moment.time,
+      stopLsn: targetLsn,
+      targetLsn,
+      walEndLsn: targetLsn,
+      captureStartTime: endTime,
+      startTime: older?.header.endTime ?? null,
+      endTime,
       backupLabel: '',
       selection: request.selection,
       totals: {
         rows: tables.reduce((sum, { ranges }) => sum + rowsIn(ranges), 0n),
         indexEntries: tables.reduce((sum, { ranges, indexes }) => sum + rowsIn(ranges) * BigInt(indexes), 0n),
         bytes: written.bytes,
-        storedBytes: written.packs.reduce((sum, { bytes }) => sum + BigInt(bytes), 0n),
+        storedBytes: written.numbered.reduce((sum, { bytes }) => sum + BigInt(bytes), 0n),
       },
     },
     objects,
@@ -164,11 +173,59 @@ function openSink(
   return new FrameSink({ ...tools, store, key, subdirectory, attempt, packBytesMax, sinkNo: 0, sinks: 1 });
 }
 
+/** What an older backup has that need not be read again. */
+interface Unchanged {
+  readonly older: OlderCopies | null;
+  /** Null when nobody knows. */
+  readonly changes: PageChanges | null;
+}
+
+/** Pages that changed since the older backup looked at them. */
+async function readLaterChanges(
+  older: OlderCopies | null,
+  options: {
+    request: LogicalBackupRequest;
+    engine: Manifest['header']['engine'];
+    timelineId: number;
+    endLsn: Lsn;
+    tools: CaptureTools;
+  },
+): Promise<PageChanges | null> {
+  const { request, engine, timelineId, endLsn, tools } = options;
+  const { source } = request;
+  const isSameLife =
+    older?.header.incarnation === source.incarnation && older.header.timelineId === timelineId;
+  if (older === null || !isSameLife) return null;
+  const found = await changesAlong({
+    source,
+    incarnations: [],
+    stretches: [
+      {
+        incarnation: source.incarnation,
+        systemIdentifier: source.systemIdentifier,
+        engineMajor: source.engineMajor,
+        timelineId,
+        beginLsn: older.header.startLsn,
+        endLsn,
+      },
+    ],
+    fromLsn: older.header.startLsn,
+    segmentBytes: engine.walSegmentBytes,
+    signal: tools.signal,
+  });
+  return found.kind === 'known' ? found.pages : null;
+}
+
 async function writeCopies(
   described: readonly CopyDescription[],
-  options: { sources: readonly CopySource[]; writer: StreamWriter; tools: CaptureTools },
+  options: {
+    sources: readonly CopySource[];
+    writer: StreamWriter;
+    tools: CaptureTools;
+    unchanged: Unchanged;
+  },
 ): Promise<readonly ManifestCopy[]> {
-  const { sources, writer, tools } = options;
+  const { sources, writer, tools, unchanged } = options;
   const total = described.flatMap(({ tables }) => tables).reduce((sum, { bytes }) => sum + bytes + 1, 0);
   let done = 0;
   const onTable = (bytes: number) => {
@@ -179,7 +236,7 @@ async function writeCopies(
   const copies: ManifestCopy[] = [];
   for (const [number, description] of described.entries()) {
     const source = required(sources[number], 'source of a copy');
-    copies.push(await writeCopy(description, { number, source, writer, onTable }));
+    copies.push(await writeCopy(description, { number, source, writer, onTable, unchanged }));
   }
   return copies;
 }
@@ -191,21 +248,34 @@ async function writeCopy(
     source: CopySource;
     writer: StreamWriter;
     onTable: (bytes: number) => void;
+    unchanged: Unchanged;
   },
 ): Promise<ManifestCopy> {
-  const { number, source, writer, onTable } = options;
+  const { number, source, writer, onTable, unchanged } = options;
+  const kept = unchanged.older?.keeper(description, unchanged.changes);
   const tables: ManifestCopy['tables'] = [];
   for (const table of description.tables) {
     const ranges: [number, number][] = [];
     for (const range of pageRanges(table)) {
       const path = rowsPath({ copy: number, entry: table.entry, from: range.from });
+      const same = kept?.(table, range);
+      if (same !== undefined) {
+        writer.reuse(path, same.frames);
+        ranges.push([range.from, same.rows]);
+        continue;
+      }
       const rows = await writer.add(path, source.copyOut(table, range));
       assert(rows <= BigInt(Number.MAX_SAFE_INTEGER), 'a range has a number of rows');
       ranges.push([range.from, Number(rows)]);
       faultPoint('objects.after_range');
     }
     onTable(table.bytes);
-    tables.push({ ...table, columns: [...table.columns], ranges });
+    tables.push({
+      ...table,
+      columns: [...table.columns],
+      isSettled: !source.written.has(table.oid),
+      ranges,
+    });
   }
   for (const oid of description.largeObjects) {
     await writer.add(largeObjectPath({ copy: number, oid }), withoutReturn(source.largeObject(oid)));
@@ -241,15 +311,6 @@ async function verify(
     const frames = framesOfPack(written.frames, row);
     await checkPack(store, { key: pack.key, id: pack.id, bytes: pack.bytes, tagKey, frames }, tools);
   }
-}
-
-/** When the backup ended that this one adds to. */
-async function readOlder(
-  onto: string,
-  options: { request: LogicalBackupRequest; store: BlobStore; tools: CaptureTools },
-): Promise<Manifest['header']['endTime']> {
-  const { request, store, tools } = options;
-  const { chunks, name } = await openManifest(store, { subdirectory: onto, signal: tools.signal });
-  const { header } = await readManifestHead(chunks, { key: request.key, name });
-  return header.endTime;
+  // Nothing is published that names what is not there.
+  for (const pack of written.packs.slice(written.numbered.length)) await requireObject(store, pack, tools);
 }

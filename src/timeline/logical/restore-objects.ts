@@ -14,6 +14,7 @@ import { openManifest } from '../collection/reader.ts';
 import { checkManifest } from '../format/check-manifest.ts';
 import { readManifest } from '../format/manifest-file.ts';
 import { backupRows } from './backup-rows.ts';
+import { faultPoint } from '../worker/fault-point.ts';
 import type { CopyOrigin, RestoreObjectsRequest, RestoreObjectsResult } from './contract.ts';
 
 /**
@@ -29,10 +30,12 @@ export async function runRestoreObjects(
   if (request.schemaOnly && request.verifyTableData) await readAll(copy, rows);
   const { target, schemaOnly, skip } = request;
   await using made = await CopyTarget.open(target, tools);
-  return await made.restore(copy, {
+  const restored = await made.restore(copy, {
     rows,
     options: { schemaOnly, skip, owner: target.owner, onProgress: tools.onProgress, signal: tools.signal },
   });
+  faultPoint('objects.committed');
+  return restored;
 }
 
 interface Opened {

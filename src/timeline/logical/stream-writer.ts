@@ -27,6 +27,17 @@ export interface WrittenFiles {
   readonly bytes: bigint;
 }
 
+/** A frame that another backup of the collection holds. */
+export interface StoredFrame {
+  /** Bytes in it, expanded. */
+  readonly bytes: number;
+  readonly pack: ManifestPack;
+  readonly offset: number;
+  readonly length: number;
+  readonly crc: number;
+  readonly tag: Uint8Array;
+}
+
 /** One file at a time. What is under way when it is disposed of is given up. */
 export class StreamWriter implements AsyncDisposable {
   readonly #sink: FrameSink;
@@ -35,6 +46,8 @@ export class StreamWriter implements AsyncDisposable {
   readonly #fields: number[] = [];
   readonly #tags: Uint8Array[] = [];
   readonly #buffer = Buffer.alloc(FRAME_BYTES_MAX);
+  /** Packs of other backups, by path; frames name them by numbers below zero. */
+  readonly #older = new Map<string, { readonly number: number; readonly pack: ManifestPack }>();
   #filled = 0;
   #frames = 0;
 
@@ -59,23 +72,44 @@ export class StreamWriter implements AsyncDisposable {
     }
   }
 
-  /** Ends the packs. */
+  /** The file is as another backup has it. */
+  reuse(path: string, stored: readonly StoredFrame[]): void {
+    for (const { pack, offset, length, crc, tag } of stored) {
+      const known = this.#older.get(pack.path) ?? { number: -1 - this.#older.size, pack };
+      this.#older.set(pack.path, known);
+      this.#fields.push(known.number, offset, length, crc);
+      this.#tags.push(tag);
+    }
+    const bytes = stored.reduce((sum, frame) => sum + frame.bytes, 0);
+    this.#files.push({ path, bytes, firstFrame: this.#frames, counts: stored.map((frame) => frame.bytes) });
+    this.#frames += stored.length;
+  }
+
+  /** Ends the packs. Own packs come first. */
   async close(): Promise<WrittenFiles> {
     const packs = await this.#sink.close();
     const order = new Map(packs.map(({ number }, row) => [number, row]));
     const fields = this.#fields;
+    const fieldOf = (frame: number, field: number) => fields[frame * FRAME_FIELDS + field] ?? 0;
     const columnOf = (field: number) =>
-      Uint32Array.from({ length: this.#frames }, (_, frame) => fields[frame * FRAME_FIELDS + field] ?? 0);
+      Uint32Array.from({ length: this.#frames }, (_, frame) => fieldOf(frame, field));
+    const rowOf = (number: number) =>
+      number < 0 ? packs.length - 1 - number : required(order.get(number), `pack ${number}`);
+    const own = packs.map(({ key, id, bytes }) => ({
+      path: key,
+      id: Buffer.from(id).toString('hex'),
+      bytes,
+    }));
     return {
       ...tablesOf(this.#files),
       frames: {
-        packs: columnOf(0).map((number) => required(order.get(number), `pack ${number}`)),
+        packs: Uint32Array.from({ length: this.#frames }, (_, frame) => rowOf(fieldOf(frame, 0))),
         offsets: columnOf(1),
         lengths: columnOf(2),
         crcs: columnOf(3),
         tags: Buffer.concat(this.#tags, this.#frames * FRAME_TAG_BYTES),
       },
-      packs: packs.map(({ key, id, bytes }) => ({ path: key, id: Buffer.from(id).toString('hex'), bytes })),
+      packs: [...own, ...[...this.#older.values()].map(({ pack }) => pack)],
       numbered: packs,
       bytes: this.#files.reduce((sum, { bytes }) => sum + BigInt(bytes), 0n),
     };
