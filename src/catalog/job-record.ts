@@ -82,3 +82,8 @@ export function errorOf(state: JobState): string | undefined {
   if ('outcome' in state && state.outcome.kind === 'failed') return state.outcome.error;
   return undefined;
 }
+
+/** When a record is written next: never at the moment of what it replaces or before, whatever the clock says. */
+export function modifiedNext(record: Pick<JobRecord, 'modified'>, now: Timestamp): Timestamp {
+  return now > record.modified ? now : ((record.modified + 1n) as Timestamp);
+}

@@ -35,7 +35,7 @@ export interface JobListOptions {
 export interface JobStore {
   /** Harmless when a record of that number is there already. */
   insert(job: JobRecord, wait: JobStoreWait): Promise<void>;
-  /** Writes what may change of a record. */
+  /** Writes what may change of a record, unless a record that was modified later is there. */
   update(job: JobRecord, wait: JobStoreWait): Promise<void>;
   read(id: JobId, wait: JobStoreWait): Promise<JobRecord | undefined>;
   /** Those that are not over, oldest first. */
@@ -96,14 +96,17 @@ export async function insertJob(client: SqlClient, job: JobRecord): Promise<void
   );
 }
 
-/** Writes what may change of a record. */
+/**
+ * Writes what may change of a record, unless a later one is there: a write that was given up as too slow may still arrive, after those that
+ * came in its place.
+ */
 export async function writeJob(client: SqlClient, job: JobRecord): Promise<void> {
   await client.query(
     `update public.jobs set status = $2, running_status = $3, started = $4::timestamptz,
         finished = $5::timestamptz, modified = $6::timestamptz, fraction_completed = $7, error = $8,
         coordinator_id = $9, progress = $10::jsonb, attempt = $11, revert_outcome = $12,
         retry_at = $13::timestamptz, pause_reason = $14, user_name = $15
-      where job_id = $1`,
+      where job_id = $1 and modified <= $6::timestamptz`,
     [String(job.id), ...mutableColumns(job), job.user],
   );
 }

@@ -1,7 +1,15 @@
 /** Takes one job from where its record says it is to where it rests: paused or over. */
 import type { Clock, Logger } from '../base/index.ts';
-import { assert, Mutex, type Semaphore, type Timestamp, timestampToMs, toError } from '../base/index.ts';
-import { type JobRecord, type JobState, isTerminal } from '../catalog/index.ts';
+import {
+  AppError,
+  assert,
+  Mutex,
+  type Semaphore,
+  type Timestamp,
+  timestampToMs,
+  toError,
+} from '../base/index.ts';
+import { type JobRecord, type JobState, isTerminal, modifiedNext } from '../catalog/index.ts';
 import { failurePoint, faultPoint } from '../timeline/index.ts';
 import { type Failure, type JobEvent, nextJobState } from './job-state.ts';
 import { PausePointError, recordError, withDiskFullNamed } from './job-error.ts';
@@ -17,6 +25,8 @@ const REVERT_ATTEMPTS_MAX = 5;
  */
 const PERSIST_RETRY_MS = 1000;
 const PERSIST_RETRY_MS_MAX = 15_000;
+/** How long one try to write it may take. */
+const WRITE_MS_MAX = 30_000;
 
 export interface JobDriverOptions {
   readonly record: JobRecord;
@@ -274,7 +284,7 @@ export class JobDriver {
 
   async #write(change: Partial<JobRecord>, signal: AbortSignal): Promise<void> {
     const { domain, clock, onChange } = this.#options;
-    const modified = clock.now();
+    const modified = modifiedNext(this.#record, clock.now());
     const state = change.state ?? this.#record.state;
     const record: JobRecord = {
       ...this.#record,
@@ -282,12 +292,35 @@ export class JobDriver {
       modified,
       finished: isTerminal(state) ? modified : null,
     };
-    await domain.store.update(record, { signal });
+    await this.#inTime(signal, (wait) => domain.store.update(record, wait));
     if (record.state.kind !== this.#record.state.kind) faultPoint(`job.${record.state.kind}`);
     const before = this.#record;
     this.#record = record;
     this.#noteWritten();
     onChange(record, before);
+  }
+
+  /** A server that hangs is no better than one that is away: it is given up, and asked again by who must. @throws AppError `timed_out` */
+  async #inTime(signal: AbortSignal, write: (wait: { signal: AbortSignal }) => Promise<void>): Promise<void> {
+    const { clock } = this.#options;
+    const written = new AbortController();
+    const late = new AbortController();
+    const timer = clock.sleep(WRITE_MS_MAX, { signal: written.signal }).then(
+      () => late.abort(),
+      () => undefined,
+    );
+    try {
+      await write({ signal: AbortSignal.any([signal, late.signal]) });
+    } catch (error) {
+      if (!late.signal.aborted || signal.aborted) throw error;
+      const seconds = WRITE_MS_MAX / 1000;
+      throw new AppError('timed_out', `the database of the virtual cluster did not answer for ${seconds} s`, {
+        cause: error,
+      });
+    } finally {
+      written.abort();
+      await timer;
+    }
   }
 
   /** False when interrupted before. */

@@ -385,7 +385,10 @@ describe('the job runner', () => {
       clock.advance(3_600_000);
     }
     const over = await until(job, isOver);
-    assert.deepEqual(over.state, { kind: 'revert-failed', error: 'away' });
+    assert.deepEqual(over.state, {
+      kind: 'revert-failed',
+      error: 'checksum mismatch; what it left was not taken back: away',
+    });
     assert.equal(tries, 5);
     await runner.shutdown();
   });

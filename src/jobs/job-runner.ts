@@ -4,7 +4,13 @@
  */
 import type { Clock, JobId, Logger, VirtualClusterId } from '../base/index.ts';
 import { AppError, CancelledError, InputError, Mutex, Semaphore } from '../base/index.ts';
-import { type JobIdSource, type JobRecord, type JobSpec, isTerminal } from '../catalog/index.ts';
+import {
+  type JobIdSource,
+  type JobRecord,
+  type JobSpec,
+  isTerminal,
+  modifiedNext,
+} from '../catalog/index.ts';
 import { faultPoint } from '../timeline/index.ts';
 import { countTransition, type JobCounts, noJobCounts } from './job-counts.ts';
 import { JobDriver } from './job-driver.ts';
@@ -166,7 +172,8 @@ export class JobRunner {
       if (running !== undefined) return running.changeOwner(user, wait);
       const record = await attached.domain.store.read(reference.jobId, wait);
       if (record === undefined) throw jobNotFound(reference.jobId);
-      await attached.domain.store.update({ ...record, user, modified: this.#clock.now() }, wait);
+      const modified = modifiedNext(record, this.#clock.now());
+      await attached.domain.store.update({ ...record, user, modified }, wait);
     });
   }
 
@@ -295,7 +302,7 @@ export class JobRunner {
     wait: { signal: AbortSignal },
   ): Promise<JobRecord> {
     const state = nextJobState(record.state, event);
-    const modified = this.#clock.now();
+    const modified = modifiedNext(record, this.#clock.now());
     const next = { ...record, state, modified, finished: isTerminal(state) ? modified : null };
     await attached.domain.store.update(next, wait);
     this.#announce(attached, next, record);

@@ -7,6 +7,7 @@ import {
   type SqlClient,
   inTransaction,
   migrate,
+  modifiedNext,
   textOf,
   unfinishedJobs,
   writeJob,
@@ -47,7 +48,12 @@ async function closeJobs(
   for (const job of await unfinishedJobs(client)) {
     if (job.incarnation === options.incarnation) continue;
     const state = nextJobState(job.state, { kind: 'closed', error: UNFINISHED_AT_BACKUP });
-    await writeJob(client, { ...job, state, finished: options.now, modified: options.now });
+    await writeJob(client, {
+      ...job,
+      state,
+      finished: options.now,
+      modified: modifiedNext(job, options.now),
+    });
     closed.push(`job ${job.id} (${job.type}) of the backup's time is closed`);
   }
   return closed;
