@@ -18,6 +18,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/init.ts')).initCommand,
   },
   {
+    name: 'cert',
+    summary: 'make the certificates of nodes and users',
+    load: async () => (await import('./commands/cert.ts')).certCommand,
+  },
+  {
     name: 'sql',
     summary: 'open a SQL shell, or run statements',
     load: async () => (await import('./commands/sql.ts')).sqlCommand,

@@ -1,1 +1,2 @@
 export * from './cluster-key.ts';
+export * from './node-certificates.ts';

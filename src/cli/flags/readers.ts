@@ -65,3 +65,17 @@ export function readLocality(text: string): readonly LocalityTier[] {
     throw new InputError('usage', `a tier is named twice: ${JSON.stringify(text)}`);
   return tiers;
 }
+
+const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+/** A hundred years and a bit. */
+const DURATION_MS_MAX = 36_600 * 86_400_000;
+
+/** Reads `8760h`, `1h30m`, `90d`. @throws InputError `usage` */
+export function readDurationMs(text: string): number {
+  const parts = [...text.matchAll(/(\d{1,9})([smhd])/g)];
+  const ms = parts.reduce((sum, [, count, unit]) => sum + Number(count) * (UNIT_MS[unit ?? ''] ?? 0), 0);
+  if (/^(?:\d{1,9}[smhd])+$/.test(text) && ms > 0 && ms <= DURATION_MS_MAX) return ms;
+  throw new InputError('usage', `not a duration: ${JSON.stringify(text)}`, {
+    hint: 'write a number with a unit, e.g. 8760h or 365d',
+  });
+}
