@@ -572,7 +572,15 @@ const declared = {
     type: SIZE,
     defaultValue: '1 GiB',
     description:
-      'room on the disk of the store below which no base is captured; below twice as much, windows of timelines become shorter',
+      'room on the disk of the store below which no base is captured; below three times as much, slots of tenants that keep log are given up, below twice as much, windows of timelines become shorter, and below half of it the virtual cluster that grows most becomes read-only',
+  },
+  'timeline.disk.ballast': {
+    ...systemOnly,
+    ...active,
+    type: SIZE,
+    defaultValue: '64 MiB',
+    description:
+      'room on the disk of the store that is taken to be given back when fewer bytes than an eighth of timeline.disk.free_min are free; 0 for none',
   },
   'timeline.enabled': {
     ...systemOnly,

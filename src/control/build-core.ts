@@ -14,6 +14,7 @@ import { StreamCatalog } from '../replication/index.ts';
 import { captureSource } from './capture-source.ts';
 import { BackupPaths } from './collection.ts';
 import type { ControlOptions, Core } from './core.ts';
+import { createDiskGuard } from './guard-disk.ts';
 import { scheduleHistory } from './schedule-history.ts';
 import { startScheduledBackup } from './scheduled-backup.ts';
 import { ServiceGates } from './service-gate.ts';
@@ -114,6 +115,7 @@ export async function buildCore(
     gates,
     services,
     suspender: new Suspender(() => core),
+    diskGuard: createDiskGuard(options, () => core),
     locks,
     signal: stopping,
     resolveCollection,

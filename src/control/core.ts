@@ -2,7 +2,7 @@
 import type { Clock, KeyedMutex, Logger, Rng, VirtualClusterId } from '../base/index.ts';
 import type { JobIdSource, VirtualClusterCatalog, VirtualClusterRecord } from '../catalog/index.ts';
 import type { InstanceHost } from '../instance/index.ts';
-import type { JobRunner, Scheduler } from '../jobs/index.ts';
+import type { DiskGuard, JobRunner, Scheduler } from '../jobs/index.ts';
 import type {
   BulkWorker,
   ClusterKey,
@@ -65,6 +65,7 @@ export interface Core {
   readonly gates: ServiceGates;
   readonly services: Services;
   readonly suspender: Suspender;
+  readonly diskGuard: DiskGuard;
   /** One life-cycle change of a virtual cluster at a time. */
   readonly locks: KeyedMutex<VirtualClusterId>;
   /** Aborts when the daemon stops. What has been begun is ended under it, not under a client's signal. */

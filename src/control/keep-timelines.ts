@@ -33,7 +33,9 @@ function keptTimeline(core: Core, record: VirtualClusterRecord): readonly KeptTi
   const { settings, options, gates } = core;
   const { id, name } = record;
   const isRunning = options.instanceHost.get(id)?.state.kind === 'running';
-  const isServing = gates.isOpen(id) && isRunning;
+  const stream = core.streams.active(id)?.state.kind;
+  const isFollowing = stream === 'replicating' || stream === 'pending_failover';
+  const isServing = (gates.isOpen(id) || isFollowing) && isRunning;
   const isAsleep = asleepOf(record) !== undefined && settings.isLoaded(id);
   if ((!isServing && !isAsleep) || !settings.isOn(id, 'timeline.enabled')) return [];
   const { storeDirectory } = options.instanceHost;
@@ -54,7 +56,8 @@ function keptTimeline(core: Core, record: VirtualClusterRecord): readonly KeptTi
   ];
 }
 
-async function roomOf({ options, settings }: Core) {
+/** Of the disk of the stores. */
+export async function roomOf({ options, settings }: Pick<Core, 'options' | 'settings'>) {
   const { bavail, bsize } = await statfs(options.instanceHost.storeDirectory, { bigint: true });
   const freeBytesMin = settings.integer(SYSTEM_VIRTUAL_CLUSTER_ID, 'timeline.disk.free_min');
   return { freeBytes: bavail * bsize, freeBytesMin };

@@ -72,6 +72,7 @@ class LocalControl implements Control {
   #housekeeping: Promise<void> | undefined;
   #keeping: Promise<void> | undefined;
   #suspending: Promise<void> | undefined;
+  #guarding: Promise<void> | undefined;
   #scheduling: Promise<void> | undefined;
 
   constructor(options: ControlOptions) {
@@ -155,7 +156,14 @@ class LocalControl implements Control {
     const jobsEnded = core?.runner.shutdown();
     this.#stopping.abort();
     for (const { id } of core?.catalog.list() ?? []) core?.gates.close(id);
-    await Promise.all([jobsEnded, this.#housekeeping, this.#scheduling, this.#keeping, this.#suspending]);
+    await Promise.all([
+      jobsEnded,
+      this.#housekeeping,
+      this.#scheduling,
+      this.#keeping,
+      this.#suspending,
+      this.#guarding,
+    ]);
     if (options.instances === 'stop') await this.#stopInstances(options.signal);
   }
 
@@ -183,6 +191,7 @@ class LocalControl implements Control {
     this.#housekeeping ??= keepHouse(core);
     this.#keeping ??= keepTimelines(core);
     this.#suspending ??= core.suspender.run();
+    this.#guarding ??= core.diskGuard.run(core);
     await carryOnStreams(core);
     this.#scheduling ??= core.scheduler.run({ signal: core.signal });
   }

@@ -72,6 +72,16 @@ export class Services {
     await this.#options.vault?.follow(this.#vaultSourceOf(record, this.instanceOf(record)));
   }
 
+  /** Starts it anew so that it can only be read, or may write again. Its jobs and schedules rest while it is read-only. */
+  async setReadOnly(
+    record: VirtualClusterRecord,
+    options: { isReadOnly: boolean; signal: AbortSignal },
+  ): Promise<void> {
+    await this.suspend(record, options);
+    await this.instanceOf(record).setReadOnly(options.isReadOnly);
+    await this.open(record, options);
+  }
+
   /** Sends clients away, ends the work of jobs, stops the instance. May run twice. */
   async close(record: VirtualClusterRecord, wait: { signal: AbortSignal }): Promise<void> {
     await this.suspend(record, wait);
@@ -123,6 +133,10 @@ export class Services {
     const { settings, runner, scheduler, gates, clock, logger } = this.#options;
     // First of all: nothing that is written from now on may be recycled before the vault has it.
     await this.#options.vault?.follow(this.#vaultSourceOf(record, instance));
+    if (instance.isReadOnly) {
+      await settings.load(record.id, { database: instance, ...wait });
+      return gates.open(record.id);
+    }
     const now = clock.now();
     const healed = await instance.withSystemClient(async (client) => {
       await migrate(client, { set: 'virtual_cluster', now });

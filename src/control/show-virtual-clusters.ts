@@ -113,9 +113,12 @@ function suspensionCells(record: VirtualClusterRecord): readonly Cell[] {
   ];
 }
 
-/** The service of one that is suspended is shared, and would be started for who comes. */
-function serviceCell(record: VirtualClusterRecord): Cell {
-  return asleepOf(record) === undefined ? serviceModeOf(record.state) : 'suspended';
+/** The service of one that is suspended is shared, and would be started for who comes; of one that is read-only it is, for readers. */
+function serviceCell(core: Core, record: VirtualClusterRecord): Cell {
+  if (asleepOf(record) !== undefined) return 'suspended';
+  const mode = serviceModeOf(record.state);
+  const isReadOnly = core.options.instanceHost.get(record.id)?.isReadOnly === true;
+  return mode === 'shared' && isReadOnly ? 'read-only' : mode;
 }
 
 function stateCell(core: Core, { id, state }: VirtualClusterRecord): Cell {
@@ -127,7 +130,7 @@ function stateCell(core: Core, { id, state }: VirtualClusterRecord): Cell {
 }
 
 function plainCells(core: Core, record: VirtualClusterRecord): readonly Cell[] {
-  return [String(record.id), record.name, stateCell(core, record), serviceCell(record)];
+  return [String(record.id), record.name, stateCell(core, record), serviceCell(core, record)];
 }
 
 /** Without a stream there is nothing to tell but the state. */

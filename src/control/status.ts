@@ -3,6 +3,7 @@ import { Semaphore, type VirtualClusterId } from '../base/index.ts';
 import { type VirtualClusterRecord, dataStateText, serviceModeOf } from '../catalog/index.ts';
 import { answersClients, type InstanceState } from '../instance/index.ts';
 import type { Core } from './core.ts';
+import { diskFamilies } from './guard-disk.ts';
 import { jobFamilies } from './job-metrics.ts';
 import { inTime } from './in-time.ts';
 import { asleepOf } from './suspender.ts';
@@ -118,6 +119,7 @@ export async function metricFamilies(
     ...jobFamilies(core, serving),
     ...vaultFamilies(core),
     ...core.suspender.families(),
+    ...(await diskFamilies(core)),
     ...(await verifyFamilies(core, options)),
   ];
 }

@@ -157,6 +157,10 @@ export interface Instance {
    * superuser does it, and does nothing else there. @throws AppError `object_not_found`
    */
   installPrivilegeStore(options: { database: string; signal: AbortSignal }): Promise<void>;
+  /** It can only be read, whoever asks: `setReadOnly`. */
+  readonly isReadOnly: boolean;
+  /** Durable when it returns, and kept through restarts of the daemon; it counts from the next start on. Unlogged tables are emptied. */
+  setReadOnly(isReadOnly: boolean): Promise<void>;
   /** Changes what applies from the next start on. */
   configure(settings: InstanceSettings): void;
 }
@@ -226,13 +230,14 @@ export interface InstanceHost {
     incarnation: IncarnationId;
   }): Promise<boolean>;
   /**
-   * Takes the log away from what was rewound, or filled, that the new source has not written: everything from the fork's segment on. Put there
-   * is the history of the source's timeline, so that replay leaves the former one where the source did. Before `commitFollower`.
+   * Takes the log away from what was rewound that the new source has not written: everything from the fork's segment on; nothing when there
+   * is no fork. Put there is the history of the source's timeline, without which Postgres does not go there, and by which it leaves the
+   * former one where the source did. Before `commitFollower`.
    */
   fence(options: {
     virtualClusterId: VirtualClusterId;
     incarnation: IncarnationId;
-    forkLsn: Lsn;
+    forkLsn: Lsn | null;
     history: { readonly timelineId: number; readonly text: string };
   }): Promise<void>;
   /**

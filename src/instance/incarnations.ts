@@ -129,7 +129,9 @@ async function startIfWanted({ instance, start, signal }: Step & { start: 'now' 
 export async function lastRecordLsn(instance: LocalInstance): Promise<Lsn> {
   const { dataDirectory, identity } = instance;
   const { state, checkpointLsn } = await readControlFile(dataDirectory);
-  if (instance.state.kind === 'stopped' && state === 'shut_down') return checkpointLsn;
+  // What could only be read has written nothing since.
+  const isReadOnly = state === 'shut_down_in_recovery' && instance.isReadOnly;
+  if (instance.state.kind === 'stopped' && (state === 'shut_down' || isReadOnly)) return checkpointLsn;
   throw new AppError(
     'object_state',
     `virtual cluster "${identity.virtualClusterName}" was not stopped in order: ${state}`,

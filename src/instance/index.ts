@@ -1,4 +1,5 @@
 export { answersClients } from './answers-clients.ts';
+export { Ballast } from './ballast.ts';
 export { DEFAULT_INSTANCE_SETTINGS } from './configuration.ts';
 export type * from './contract.ts';
 export { type EngineSource, findBundledEngine } from './engine.ts';

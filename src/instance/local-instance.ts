@@ -36,6 +36,7 @@ import { readableTail } from './log-lines.ts';
 import { LogForwarder, rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
 import { type Postmaster, type StopLimits, spawnPostmaster } from './postmaster.ts';
 import { clearStaleClaim, findRunning, recordProcess } from './process-record.ts';
+import { type ReadOnlyRecord, readOnlyParameters, readReadOnly, writeReadOnly } from './read-only.ts';
 import { untilServing } from './readiness.ts';
 import { privilegeStoreStatements } from './privilege-store-sql.ts';
 import { SystemSessions, withDefinerSession, withReaderSession, withRoleSession } from './sessions.ts';
@@ -80,13 +81,18 @@ export class LocalInstance implements Instance {
   #identity: InstanceIdentity;
   #settings: InstanceSettings;
   #following: Following | null;
+  #readOnly: ReadOnlyRecord | null;
   #sessions: SystemSessions | null = null;
   /** Where the log ended when the present server was launched. */
   #logFrom = 0;
   /** It ended for want of disk, and has not served since. */
   #isOutOfDisk = false;
 
-  private constructor(options: LocalInstanceOptions, log: LogForwarder, following: Following | null) {
+  private constructor(
+    options: LocalInstanceOptions,
+    log: LogForwarder,
+    records: { following: Following | null; readOnly: ReadOnlyRecord | null },
+  ) {
     this.layout = options.layout;
     this.user = options.user;
     this.#environment = options.environment;
@@ -94,7 +100,8 @@ export class LocalInstance implements Instance {
     this.#identity = options.identity;
     this.#settings = options.settings;
     this.#log = log;
-    this.#following = following;
+    this.#following = records.following;
+    this.#readOnly = records.readOnly;
     this.#supervisor = new Supervisor({ ...options.environment, charge: this.#charge() });
   }
 
@@ -102,7 +109,9 @@ export class LocalInstance implements Instance {
     const { layout, environment } = options;
     const logger = environment.logger.for(scopeOf(options.identity));
     const log = await LogForwarder.open({ path: layout.log, clock: environment.clock, logger });
-    return new LocalInstance(options, log, await readFollowing(layout.configuration));
+    const following = await readFollowing(layout.configuration);
+    const readOnly = await readReadOnly(layout.configuration);
+    return new LocalInstance(options, log, { following, readOnly });
   }
 
   get identity(): InstanceIdentity {
@@ -120,6 +129,25 @@ export class LocalInstance implements Instance {
     if (following === null) await removeFollowing(configuration);
     else await writeFollowing(configuration, following);
     this.#following = following;
+  }
+
+  get isReadOnly(): boolean {
+    return this.#ownReadOnly?.phase === 'on';
+  }
+
+  get #ownReadOnly(): ReadOnlyRecord | null {
+    return this.#readOnly?.incarnation === this.#identity.incarnation ? this.#readOnly : null;
+  }
+
+  async setReadOnly(isReadOnly: boolean): Promise<void> {
+    const { incarnation } = this.#identity;
+    if (isReadOnly) return this.#recordReadOnly({ incarnation, phase: 'on' });
+    if (this.#ownReadOnly !== null) await this.#recordReadOnly({ incarnation, phase: 'leaving' });
+  }
+
+  async #recordReadOnly(record: ReadOnlyRecord | null): Promise<void> {
+    await writeReadOnly(this.layout.configuration, record);
+    this.#readOnly = record;
   }
 
   /** Lets a server that runs read its configuration anew. */
@@ -275,6 +303,14 @@ export class LocalInstance implements Instance {
     const { configuration } = this.layout;
     if (following !== null) await writePasswordFile(configuration, following, user);
     await writeConfiguration({
+      ...(this.isReadOnly
+        ? {
+            parameters: readOnlyParameters({
+              control: await readControlFile(this.dataDirectory),
+              connections: this.#settings.maxConnections,
+            }),
+          }
+        : {}),
       ...(following === null
         ? {}
         : {
@@ -426,6 +462,7 @@ export class LocalInstance implements Instance {
     // Of another life: it holds a password, and has no use any more.
     if (following === null && this.#following !== null) await this.setFollowing(null);
     const isInRecovery = state === 'in_archive_recovery' || state === 'shut_down_in_recovery';
+    if (following === null && this.#readOnly !== null) return this.#signReadOnly(isInRecovery);
     if (following === null) {
       if (!isInRecovery && !(await isPresent(join(dataDirectory, 'backup_label')))) return;
       throw new AppError(
@@ -439,6 +476,15 @@ export class LocalInstance implements Instance {
     if (following.phase === 'promoting' && !isInRecovery) return;
     const path = join(dataDirectory, 'standby.signal');
     await writeFileDurably({ path, content: '', mode: 0o600, owner: user });
+  }
+
+  /** One that has left the recovery in which it could not write needs no word of it any more, nor does another life. */
+  async #signReadOnly(isInRecovery: boolean): Promise<void> {
+    const own = this.#ownReadOnly;
+    const path = join(this.dataDirectory, 'standby.signal');
+    if (own?.phase === 'on') return writeFileDurably({ path, content: '', mode: 0o600, owner: this.user });
+    if (own === null || !isInRecovery) await this.#recordReadOnly(null);
+    if (own === null) await this.#signFollower((await readControlFile(this.dataDirectory)).state);
   }
 
   #closeSessions(): void {

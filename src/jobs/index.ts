@@ -24,3 +24,5 @@ export {
 } from './timeline-check/verifier.ts';
 export { type KeptTimeline, TimelineKeeper, type TimelineKeeperOptions } from './timeline-keeper/keeper.ts';
 export type { BasePolicy } from './timeline-keeper/policy.ts';
+export { DiskGuard, type DiskGuardOptions, type GuardedCluster } from './disk-guard/disk-guard.ts';
+export { type DiskRoom, PRESSURE_LEVELS } from './disk-guard/pressure.ts';
