@@ -3,8 +3,15 @@
  * there, and takes over in one atomic step: whenever the daemon dies, either the old state serves or the new one. The number of the new
  * incarnation is part of the job's record, so a later attempt can tell how far an earlier one came.
  */
-import type { Clock, IncarnationId, Timestamp, VirtualClusterId } from '../base/index.ts';
-import { AppError, CorruptError, parseIncarnationId } from '../base/index.ts';
+import type { Clock, IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
+import {
+  AppError,
+  CorruptError,
+  formatLsn,
+  isAppError,
+  parseIncarnationId,
+  parseLsn,
+} from '../base/index.ts';
 import { type JobRecord, type JsonObject, insertJob } from '../catalog/index.ts';
 import type { Instance, InstanceHost } from '../instance/index.ts';
 import type { BulkWorker, ClusterKey, CollectionLocation, MaterializeResult } from '../timeline/index.ts';
@@ -90,15 +97,36 @@ export function restoreJobType(dependencies: RestoreJobDependencies): JobType {
 async function runRestore(context: JobContext, dependencies: RestoreJobDependencies): Promise<JsonObject> {
   const target = targetOf(context.job, dependencies.instanceHost);
   if (target.instance.identity.incarnation === target.incarnation) return {}; // Committed by an earlier attempt.
+  if (await commitProved(context, dependencies)) return {};
   context.pauseAt('restore.before_flow');
   const materialized = await materialize(context, dependencies);
   await context.save(recordTotals(totalsOf(materialized.summary)));
   context.report({ fraction: MATERIALIZED_FRACTION, runningStatus: 'recovering' });
   await prove(context, dependencies, materialized);
+  const { incarnation: parentIncarnation, targetLsn: forkLsn } = materialized.summary;
+  await context.save({ proved: { parentIncarnation, forkLsn: formatLsn(forkLsn) } });
   context.pauseAt('restore.before_publishing_descriptors');
   context.report({ fraction: PROVED_FRACTION, runningStatus: 'taking over' });
-  await commit(context, dependencies, materialized);
+  await commit(context, dependencies, { parentIncarnation, forkLsn });
   return recordTotals(totalsOf(materialized.summary));
+}
+
+/** What an earlier attempt has recovered and prepared needs nothing of the collection any more. False when there is no such thing. */
+async function commitProved(context: JobContext, dependencies: RestoreJobDependencies): Promise<boolean> {
+  const { proved } = context.job.progress;
+  if (typeof proved !== 'object' || proved === null) return false;
+  const record = proved as JsonObject;
+  try {
+    await commit(context, dependencies, {
+      parentIncarnation: parseIncarnationId(textField(record, 'parentIncarnation')),
+      forkLsn: parseLsn(textField(record, 'forkLsn')),
+    });
+    return true;
+  } catch (error) {
+    // Its directory is gone: it is made anew.
+    if (isAppError(error, 'object_not_found')) return false;
+    throw error;
+  }
 }
 
 async function materialize(
@@ -168,7 +196,7 @@ export function readRemoved({ removed }: JsonObject): readonly string[] {
 async function commit(
   context: JobContext,
   dependencies: RestoreJobDependencies,
-  { summary }: MaterializeResult,
+  fork: { readonly parentIncarnation: IncarnationId; readonly forkLsn: Lsn },
 ): Promise<void> {
   const { job, signal } = context;
   const { instanceHost, takeOver } = dependencies;
@@ -179,8 +207,7 @@ async function commit(
       instanceHost.commitIncarnation({
         virtualClusterId,
         incarnation,
-        parentIncarnation: summary.incarnation,
-        forkLsn: summary.targetLsn,
+        ...fork,
         signal,
       }),
     signal,

@@ -187,6 +187,26 @@ describe('backups of a moment', () => {
     await dropCluster(daemon, 'dry');
   });
 
+  test('are restored from where a job was paused, and need nothing again that was done', async () => {
+    const system = (sql: string) => daemon.query(sql, { cluster: 'system', database: 'defaultdb' });
+    await main("BACKUP INTO 'nodelocal://1/paused'");
+    await createCluster(daemon, 'slow');
+    await system("SET CLUSTER SETTING jobs.debug.pausepoints = 'restore.before_publishing_descriptors'");
+    const paused = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/paused'", 'slow');
+    assert.equal(paused.code, '55000', paused.message);
+    const id = /^job (\d+) was paused/.exec(paused.message)?.[1];
+    assert.ok(id !== undefined, paused.message);
+    await system('RESET CLUSTER SETTING jobs.debug.pausepoints');
+    await rm(join(daemon.store, 'extern', 'paused'), { recursive: true });
+    await system(`RESUME JOB ${id}`);
+    await waitFor('the restore to end', async () => {
+      const [job] = await system(`SELECT status FROM [SHOW JOB ${id}]`);
+      return ['succeeded', 'failed'].includes(String(job?.['status'])) && job;
+    });
+    assert.equal(await notesOf('slow'), await notesOf('main'));
+    await dropCluster(daemon, 'slow');
+  });
+
   test('become data directories of an ordinary PostgreSQL, without a cluster', async () => {
     await using engine = await BareEngine.open();
     const to = join(engine.directory, 'restored');
