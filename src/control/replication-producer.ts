@@ -2,6 +2,8 @@
 import {
   AppError,
   InputError,
+  KeyedMutex,
+  isAppError,
   type JobId,
   type Lsn,
   SYSTEM_VIRTUAL_CLUSTER_ID,
@@ -50,6 +52,8 @@ const FORK_SLOT = 'atoll_fork';
 
 /** What is known in memory of the streams that run. */
 export class Producers {
+  /** Its slot is made once, by whoever needs it first. */
+  readonly slots = new KeyedMutex<JobId>();
   readonly #heard = new Map<JobId, number>();
   readonly #over = new Map<JobId, () => void>();
 
@@ -180,8 +184,7 @@ async function produce(core: Core, context: JobContext): Promise<JsonObject> {
     if (instance.identity.incarnation !== job.payload['incarnation']) {
       throw new InputError('object_state', 'the data of the virtual cluster was replaced by another');
     }
-    if (instance.state.kind === 'running')
-      idleLsn = await beat(instance, { job, idleLsn, signal: context.signal });
+    if (instance.state.kind === 'running') idleLsn = await tryToBeat(core, { instance, context, idleLsn });
     context.report({ fraction: 0, runningStatus: 'keeping log for its consumer' });
     await giveUpIfSilent(core, context);
     await clock.sleep(BEAT_MS, { signal }).catch((error: unknown) => {
@@ -206,14 +209,30 @@ async function giveUpIfSilent(core: Core, { job, logger }: JobContext): Promise<
   await cancel(core, job.id);
 }
 
+/** One that is just being stopped, or has crashed, is asked again by the next beat. */
+async function tryToBeat(
+  core: Core,
+  options: { instance: Instance; context: JobContext; idleLsn: Lsn | null },
+): Promise<Lsn | null> {
+  const { context } = options;
+  try {
+    return await beat(core, { ...options, job: context.job, signal: context.signal });
+  } catch (error) {
+    if (context.signal.aborted || isAppError(error, 'object_state', 'internal')) throw error;
+    context.logger.info(`replication stream ${context.job.id}: ${toError(error).message}`);
+    return null;
+  }
+}
+
 /** Sees that log is still kept, and that time goes on where nothing else is written. Gives the end of the log when that is so. */
 async function beat(
-  instance: Instance,
-  { job, idleLsn, signal }: { job: JobRecord; idleLsn: Lsn | null; signal: AbortSignal },
+  core: Core,
+  options: { instance: Instance; job: JobRecord; idleLsn: Lsn | null; signal: AbortSignal },
 ): Promise<Lsn> {
+  const { instance, job, idleLsn, signal } = options;
   return instance.withSystemClient(
     async (client) => {
-      await ensureSlot(client, job);
+      await core.producers.slots.run(job.id, () => ensureSlot(client, job));
       const lsn = await insertLsn(client);
       if (lsn !== idleLsn) return lsn;
       await client.query('select pg_catalog.pg_current_xact_id()');
@@ -287,7 +306,7 @@ async function termsOf(
   const { identity } = instance;
   const { reservedLsn, timelineId } = await instance.withSystemClient(
     async (client) => {
-      const lsn = await ensureSlot(client, job);
+      const lsn = await core.producers.slots.run(job.id, () => ensureSlot(client, job));
       const [row] = await client.query(
         'select timeline_id::text as id from pg_catalog.pg_control_checkpoint()',
       );

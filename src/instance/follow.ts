@@ -25,7 +25,7 @@ const PROMOTE_SECONDS_MAX = 600;
 export async function fence(
   step: Step & {
     incarnation: IncarnationId;
-    forkLsn: Lsn;
+    forkLsn: Lsn | null;
     history: { readonly timelineId: number; readonly text: string };
   },
 ): Promise<void> {
@@ -33,13 +33,16 @@ export async function fence(
   const dataDirectory = instance.layout.begun(incarnation);
   const { walSegmentBytes } = await readControlFile(dataDirectory);
   const log = join(dataDirectory, 'pg_wal');
-  const forkSegment = walSegmentNoOf({ lsn: forkLsn, segmentBytes: walSegmentBytes });
+  const forkSegment =
+    forkLsn === null ? null : walSegmentNoOf({ lsn: forkLsn, segmentBytes: walSegmentBytes });
   for (const name of await readdir(log)) {
     const segmentNo = segmentNoOf(name, walSegmentBytes);
-    if (segmentNo !== null && segmentNo >= forkSegment) await rm(join(log, name));
+    if (segmentNo !== null && forkSegment !== null && segmentNo >= forkSegment) await rm(join(log, name));
     if (name.endsWith('.history')) await rm(join(log, name));
   }
   await syncDirectory(log);
+  // The first timeline has none.
+  if (history.timelineId === 1) return;
   const path = join(log, formatTimelineHistoryName(history.timelineId));
   await writeFileDurably({ path, content: history.text, mode: 0o600, owner: instance.user });
 }

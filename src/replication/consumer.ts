@@ -6,6 +6,7 @@ import {
   AppError,
   CancelledError,
   type Clock,
+  errnoOf,
   type IncarnationId,
   isAppError,
   type Logger,
@@ -89,28 +90,48 @@ export class Consumer {
   /** Until the stream is over. @throws AppError why it was given up, which its state tells, too */
   async run(id: VirtualClusterId, context: ConsumerContext): Promise<void> {
     const { streams } = this.#dependencies;
+    const troubles = new Troubles(this.#dependencies.clock);
     for (;;) {
       if (context.signal.aborted) throw new CancelledError('cancelled', { cause: context.signal.reason });
       const stream = streams.get(id);
       if (stream === undefined || stream.state.kind === 'completed') return;
-      if (stream.state.kind === 'failing_over') {
-        await this.#failOver(stream, { cut: stream.state.cut, context });
-        return;
-      }
       if (stream.state.kind === 'paused' || stream.state.kind === 'failed') return;
       try {
-        if (!isScanned(stream.state)) await this.#scan(stream, context);
-        else await this.#follow(stream, context);
+        await this.#step(stream, { context, troubles });
       } catch (error) {
         if (context.signal.aborted || isAppError(error, 'cancelled')) throw error;
-        await streams.apply({
-          id,
-          event: { kind: 'failed', reason: toError(error).message },
-          signal: context.signal,
-        });
-        if (streams.get(id)?.state.kind === 'failed') throw error;
+        await this.#afterTrouble(id, { error, context, troubles });
       }
     }
+  }
+
+  async #step(
+    stream: StreamRecord,
+    { context, troubles }: { context: ConsumerContext; troubles: Troubles },
+  ): Promise<void> {
+    const { state } = stream;
+    if (state.kind === 'failing_over') return this.#failOver(stream, { cut: state.cut, context });
+    if (isScanned(state)) return this.#follow(stream, { context, onGood: () => troubles.forget() });
+    return this.#scan(stream, context);
+  }
+
+  /** Trouble that may pass is waited out; any other, and any for too long, ends the stream, unless it is failing over: that is tried for ever. */
+  async #afterTrouble(
+    id: VirtualClusterId,
+    options: { error: unknown; context: ConsumerContext; troubles: Troubles },
+  ): Promise<void> {
+    const { error, context, troubles } = options;
+    const { streams, clock, patienceMs } = this.#dependencies;
+    const { message } = toError(error);
+    troubles.note();
+    const isFailingOver = streams.get(id)?.state.kind === 'failing_over';
+    if (isFailingOver || (isPassing(error) && troubles.sinceMs < patienceMs(id))) {
+      context.logger.warning(`the replication stream met trouble, will try again: ${message}`, error);
+      await clock.sleep(troubles.retryMs, { signal: context.signal });
+      return;
+    }
+    await streams.apply({ id, event: { kind: 'failed', reason: message }, signal: context.signal });
+    throw error;
   }
 
   /**
@@ -160,14 +181,12 @@ export class Consumer {
   /** The first image, or, at a failback, our own data as it was when the source's history left ours. */
   async #scan(stream: StreamRecord, context: ConsumerContext): Promise<void> {
     const { virtualClusterId: id, divergence } = stream;
-    await this.#withPatience(id, context, async () => {
-      if (!this.#isFilled(stream)) {
-        if (divergence === null) await this.#receive(stream, context);
-        else await this.#rewind(stream, { divergence, context });
-      }
-      context.report({ fraction: 0.95, runningStatus: 'waiting for the log that makes the data consistent' });
-      await this.#start(stream, context);
-    });
+    if (!this.#isFilled(stream)) {
+      if (divergence === null) await this.#receive(stream, context);
+      else await this.#rewind(stream, { divergence, context });
+    }
+    context.report({ fraction: 0.95, runningStatus: 'waiting for the log that makes the data consistent' });
+    await this.#start(stream, context);
     await this.#dependencies.streams.apply({ id, event: { kind: 'scanned' }, signal: context.signal });
     context.logger.info('the data of the source is here; it is followed from now on');
   }
@@ -192,6 +211,8 @@ export class Consumer {
       },
     );
     if (timelineId !== terms.timelineId) throw replaced();
+    const history = { timelineId, text: terms.history };
+    await instanceHost.fence({ virtualClusterId, incarnation, forkLsn: null, history });
     const { parentIncarnation = null, forkLsn = null } = terms.lineage[0] ?? {};
     await instanceHost.commitFollower({
       virtualClusterId,
@@ -248,7 +269,10 @@ export class Consumer {
   }
 
   /** Follows until the state says otherwise. @throws AppError when the stream cannot go on */
-  async #follow(stream: StreamRecord, context: ConsumerContext): Promise<void> {
+  async #follow(
+    stream: StreamRecord,
+    { context, onGood }: { context: ConsumerContext; onGood: () => void },
+  ): Promise<void> {
     const { streams } = this.#dependencies;
     const { virtualClusterId: id } = stream;
     await this.#exclusivelyStarted(stream, context);
@@ -275,6 +299,7 @@ export class Consumer {
         if (signal.aborted) break;
         await conversation.tell({ replicatedTime, replicatedLsn: sample.replayedLsn }, { sample, signal });
         if (conversation.silenceMs > this.#dependencies.patienceMs(id)) throw conversation.givenUp();
+        onGood();
         await this.#dependencies.clock.sleep(SAMPLE_MS, { signal });
       }
     } catch (error) {
@@ -392,26 +417,6 @@ export class Consumer {
     if (instance !== undefined) return instance;
     throw new AppError('object_not_found', `virtual cluster ${id} is gone`);
   }
-
-  /** Tries again what needs the source, until there has been no success for too long. */
-  async #withPatience(
-    id: VirtualClusterId,
-    { signal, logger }: ConsumerContext,
-    attempt: () => Promise<void>,
-  ): Promise<void> {
-    const { clock, patienceMs } = this.#dependencies;
-    const beginMs = clock.monotonicMs();
-    for (let retryMs: number = RETRY_MS.first; ; retryMs = Math.min(retryMs * 2, RETRY_MS.max)) {
-      try {
-        return await attempt();
-      } catch (error) {
-        const isPassing = error instanceof AppError && error.row.retry !== 'never';
-        if (signal.aborted || !isPassing || clock.monotonicMs() - beginMs > patienceMs(id)) throw error;
-        logger.warning(`the initial scan failed, will try again: ${error.message}`, error);
-      }
-      await clock.sleep(retryMs, { signal });
-    }
-  }
 }
 
 /** Reports to the producer, and keeps account of how long nothing has come from it. */
@@ -500,6 +505,40 @@ function followingOf({ terms, sourceName, sourceUri, state }: StreamRecord): Fol
     source: followedBy(parseSourceUri(sourceUri), sourceName),
     stopAt,
   };
+}
+
+/** How long something has not gone well, and how long to wait before it is tried again. */
+class Troubles {
+  readonly #clock: Clock;
+  #beginMs: number | null = null;
+  #retryMs: number = RETRY_MS.first;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  get sinceMs(): number {
+    return this.#beginMs === null ? 0 : this.#clock.monotonicMs() - this.#beginMs;
+  }
+
+  get retryMs(): number {
+    return this.#retryMs;
+  }
+
+  note(): void {
+    this.#retryMs = this.#beginMs === null ? RETRY_MS.first : Math.min(this.#retryMs * 2, RETRY_MS.max);
+    this.#beginMs ??= this.#clock.monotonicMs();
+  }
+
+  forget(): void {
+    this.#beginMs = null;
+  }
+}
+
+/** Connections that are lost, and servers that end or begin; ours say so by their codes, Postgres and the system by theirs. */
+function isPassing(error: unknown): boolean {
+  if (error instanceof AppError) return error.row.retry !== 'never';
+  return /^(?:57P0|08|53300|E[A-Z]{3,})/.test(errnoOf(error) ?? '');
 }
 
 function replaced(): AppError {
