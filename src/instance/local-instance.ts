@@ -153,7 +153,7 @@ export class LocalInstance implements Instance {
   /** Lets a server that runs read its configuration anew. */
   async reload(): Promise<void> {
     if (this.state.kind !== 'running') return;
-    await this.writeConfiguration();
+    await this.writeConfiguration('itself');
     await this.withSystemClient((client) => client.query('SELECT pg_catalog.pg_reload_conf()'), {
       signal: AbortSignal.timeout(RELOAD_MS_MAX),
     });
@@ -297,9 +297,10 @@ export class LocalInstance implements Instance {
     this.#log.useLogger(this.#logger);
   }
 
-  /** Writes the node's configuration of the next start. */
-  async writeConfiguration(): Promise<void> {
-    const { following, user } = this;
+  /** Writes the node's configuration of the next start: of the instance itself, or of another life of its data beside it. */
+  async writeConfiguration(of: 'itself' | 'another' = 'another'): Promise<void> {
+    const { user } = this;
+    const following = of === 'itself' ? this.following : null;
     const { configuration } = this.layout;
     if (following !== null) await writePasswordFile(configuration, following, user);
     await writeConfiguration({
@@ -432,7 +433,7 @@ export class LocalInstance implements Instance {
     await removeRecoverySigns(dataDirectory);
     await this.#signFollower(control.state);
     await emptySocketDirectory({ path: layout.sockets, user });
-    await this.writeConfiguration();
+    await this.writeConfiguration('itself');
     throwIfCancelled(signal);
     const postmaster = await spawnPostmaster({
       postgres: engine.postgres,
