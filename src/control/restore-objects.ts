@@ -58,7 +58,7 @@ export function requireObjectOptions({ targets, options }: Restore): void {
 }
 
 /** The database that tables go into: of the option, or of their names; the session's when neither says. */
-export function intoDatabaseOf({ options }: Restore, fallback: string): string {
+function intoDatabaseOf({ options }: Restore, fallback: string): string {
   return textOption(options, 'into_db') ?? fallback;
 }
 

@@ -13,7 +13,7 @@ import { requireEmpty } from './emptiness.ts';
 import { newIncarnation } from './new-incarnation.ts';
 import { requireRestorePrivilege } from './object-decisions.ts';
 import { isSystem } from './privileges.ts';
-import { intoDatabaseOf, OBJECT_OPTIONS, requireObjectOptions, restoreObjects } from './restore-objects.ts';
+import { OBJECT_OPTIONS, requireObjectOptions, restoreObjects } from './restore-objects.ts';
 import { DRY_RUN, dryRun } from './restore-dry-run.ts';
 import { restoreUsers, USERS_OPTIONS } from './restore-users.ts';
 import { recordedUri } from './storage-location.ts';
@@ -32,7 +32,7 @@ export const restore: UseCase<Restore> = {
     requireBulkAllowed(context, { statement: 'RESTORE', options: statement.options });
     requireAvailable(statement);
     await requireAllowed(core, statement, context);
-    const collection = await openCollection(core, statement.source, context);
+    const collection = await openCollection(core, statement.source, context, statement);
     const full = await selectBackup(core, { collection, selector: statement.from, signal });
     const moment = await selectLayer(core, { statement, collection, full, signal });
     const { layer: summary, asOf } = moment;
@@ -93,10 +93,9 @@ async function requireAllowed(core: Core, statement: Restore, context: ExecuteCo
     throw new InputError('feature_disabled', 'feature RESTORE was disabled by the database administrator');
   }
   const { targets } = statement;
-  const intoDatabase = intoDatabaseOf(statement, session.database);
-  // The names of tables say where they go, unless an option does: then that is asked for when they are known.
-  const isNamedLater = targets.kind === 'tables' && intoDatabase === session.database;
-  if (!isNamedLater) await requireRestorePrivilege(askerOf(core, context), { targets, intoDatabase });
+  // The names of tables say where they go: that is asked for when it is known what they mean.
+  if (targets.kind === 'tables') return;
+  await requireRestorePrivilege(askerOf(core, context), { targets, intoDatabase: session.database });
 }
 
 /** @throws InputError `feature_not_supported` naming what this release does not offer */
@@ -144,6 +143,7 @@ async function restoreParts(
 const KNOWN_OPTIONS = [
   'detached',
   'dry_run',
+  'incremental_location',
   'skip_localities_check',
   'skip_missing_foreign_keys',
   'skip_missing_sequences',

@@ -186,6 +186,8 @@ export interface ScratchCopy {
    * files hold; definitions stay as they are. Catalogs stay readable, without large objects unless they are among these.
    */
   fence(database: string, options: { readonly readable: readonly string[] }): Promise<void>;
+  /** Rolls back what was prepared and never decided: its locks would keep readers waiting for ever. */
+  rollBackPrepared(database: string): Promise<void>;
 }
 
 /** All instances of a store: one per virtual cluster. */

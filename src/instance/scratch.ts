@@ -113,6 +113,13 @@ async function disarm(client: InternalClient): Promise<void> {
 const FENCE = `UPDATE pg_catalog.pg_class SET relfilenode = ${NO_FILENODE}
   WHERE relfilenode <> 0 AND (oid >= ${FIRST_NORMAL_OID} OR oid IN (${LARGE_OBJECT_OIDS})) AND NOT (oid = ANY ($1::oid[]))`;
 
+async function rollBackPrepared(definer: InternalClient): Promise<void> {
+  const prepared = await definer.query(
+    'SELECT pg_catalog.quote_literal(gid) AS gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()',
+  );
+  for (const { gid } of prepared) await definer.query(`ROLLBACK PREPARED ${gid}`);
+}
+
 interface Sessions {
   readonly socketDirectory: string;
   readonly clusterName: string;
@@ -154,6 +161,7 @@ async function openCopy(
       withDefinerSession({ ...sessions, database }, async (definer) => {
         await definer.query(FENCE, [`{${readable.join(',')}}`]);
       }),
+    rollBackPrepared: (database) => withDefinerSession({ ...sessions, database }, rollBackPrepared),
   };
 }
 

@@ -105,10 +105,9 @@ export async function readWithParts(
     databaseOid,
     parameters: [`{${oids.join(',')}}`],
     with: `WITH RECURSIVE tree AS (
-        SELECT oid FROM pg_catalog.pg_class WHERE oid = ANY ($1::oid[])
+        SELECT oid FROM pg_catalog.pg_class WHERE oid = ANY ($1::oid[]) OR relkind = 'S'
         UNION SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
           JOIN pg_catalog.pg_class p ON p.oid = i.inhrelid AND p.relispartition
-        UNION SELECT oid FROM pg_catalog.pg_class WHERE relkind = 'S'
       ), whole AS (
         SELECT oid FROM tree UNION SELECT t.reltoastrelid FROM tree JOIN pg_catalog.pg_class t USING (oid)
           WHERE t.reltoastrelid <> 0

@@ -168,6 +168,7 @@ async function serveDatabase<T>(
   demand(round, (coverage) => missingDatabase(databaseOid, coverage), name);
   const relations = await copy.withReader(name, (client) => readAllRelations(client, databaseOid));
   requireWhole(round, relations, name);
+  await copy.rollBackPrepared(name);
 }
 
 async function serveTables<T>(
@@ -188,6 +189,7 @@ async function serveTables<T>(
     return readWithParts(client, { databaseOid, oids });
   });
   requireWhole(round, relations, name);
+  await copy.rollBackPrepared(name);
   await copy.fence(name, { readable: relations.map(({ oid }) => oid) });
 }
 
