@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { BareEngine } from '../../test/harness/bare-engine.ts';
 import { systemClock } from '../daemon/clock.ts';
 import { CopySource, CopyTarget, SKIP_NOTHING } from './index.ts';
-import type { CopyDescription } from './contract.ts';
+import type { CopyDescription, CopyPattern, CopyRows } from './contract.ts';
 import { EVERYTHING, FINGERPRINT_OF_ROWS } from './testing-everything.ts';
 
 const { signal } = new AbortController();
@@ -39,11 +40,150 @@ describe('a logical copy', () => {
     assert.deepEqual(await definitionsOf('again'), await definitionsOf('origin'));
   });
 
+  /** Schemas of real software, with what their own functions put into them. */
+  const SOFTWARE: Readonly<
+    Record<string, { readonly fill: string; readonly tables: readonly string[]; readonly one: CopyPattern }>
+  > = {
+    'pg-boss': {
+      fill: `select pgboss.create_queue('mail', '{"policy": "standard"}'::json);
+        insert into pgboss.job (name, data) select 'mail', jsonb_build_object('n', n) from generate_series(1, 50) n`,
+      tables: ['pgboss.job', 'pgboss.queue', 'pgboss.version', 'pgboss.schedule'],
+      one: { schema: 'pgboss', name: 'job' },
+    },
+    'graphile-worker': {
+      fill: `select graphile_worker.add_job('task', json_build_object('n', n), queue_name := 'q' || n % 3) from generate_series(1, 30) n`,
+      tables: [
+        'graphile_worker._private_jobs',
+        'graphile_worker._private_job_queues',
+        'graphile_worker._private_tasks',
+      ],
+      one: { schema: 'graphile_worker', name: '_private_job_queues' },
+    },
+  };
+
+  for (const [software, { fill, tables, one }] of Object.entries(SOFTWARE)) {
+    test(`of ${software} is the same, whole and by table`, async () => {
+      const schema = await readFile(
+        new URL(`../../test/fixtures/schemas/${software}.sql`, import.meta.url),
+        'utf8',
+      );
+      await makeDatabases(`${software} origin`, `${software} whole`, `${software} table`);
+      await engine.use(`${software} origin`, (client) => client.query(schema));
+      await engine.use(`${software} origin`, (client) => client.query(fill));
+      await using source = await openSource(`${software} origin`);
+      await restoreInto(`${software} whole`, await source.describe({ kind: 'database' }), source);
+      const digest = (database: string) => digestOf(database, digestSql(tables));
+      assert.deepEqual(await digest(`${software} whole`), await digest(`${software} origin`));
+      const names = (all: readonly string[]) => all.map(withoutNamesOfNotNull);
+      assert.deepEqual(
+        names(await definitionsOf(`${software} whole`)),
+        names(await definitionsOf(`${software} origin`)),
+      );
+
+      const table = await source.describe({ kind: 'tables', patterns: [one] });
+      const skip = { ...SKIP_NOTHING, foreignKeys: true, functions: true };
+      const restored = await restoreInto(`${software} table`, table, source, { skip });
+      assert.ok(restored.rows > 0n, 'rows were copied');
+      const sql = digestSql([`${one.schema}.${one.name}`]);
+      assert.deepEqual(await digestOf(`${software} table`, sql), await digestOf(`${software} origin`, sql));
+    });
+  }
+
+  test('of tables brings their types, partitions and sequences, and nothing else', async () => {
+    await using source = await openSource('origin');
+    const patterns = [
+      { schema: 'app', name: 'event' },
+      { schema: 'app', name: 'item' },
+      // Values of `regclass` name it, and can be made only where it is.
+      { schema: 'app', name: 'owner' },
+    ];
+    const copy = await source.describe({ kind: 'tables', patterns });
+    const made = copy.entries.flatMap(({ object, home, id }) =>
+      object !== null && home === id ? [object.identity] : [],
+    );
+    assert.deepEqual(made.toSorted(), [
+      'app',
+      'app.event',
+      'app.event_2024',
+      'app.event_rest',
+      'app.event_rest_other',
+      'app.event_rest_x',
+      'app.item',
+      'app.item_id_seq',
+      'app.mood',
+      'app.owner',
+      'app.owner_id_seq',
+      'app.pair',
+      'app.positive',
+      'app.span',
+      'hstore',
+      'pg_trgm',
+    ]);
+    await makeDatabases('some tables');
+    const skip = { ...SKIP_NOTHING, sequences: true, functions: true };
+    await assert.rejects(restoreInto('some tables', copy, source), { code: 'object_missing' });
+    const restored = await restoreInto('some tables', copy, source, { skip });
+    assert.equal(restored.rows, 455n);
+    const sql = digestSql(['app.event', 'app.item', 'app.owner']);
+    assert.deepEqual(await digestOf('some tables', sql), await digestOf('origin', sql));
+    const again = await engine.use('some tables', (client) =>
+      client.query('select number from app.item where number is null'),
+    );
+    assert.equal(again.rowCount, 0, 'values stay when the default that made them goes');
+  });
+
+  test('meets types of the same name: equal ones are used, others refused', async () => {
+    await using source = await openSource('origin');
+    const copy = await source.describe({ kind: 'tables', patterns: [{ schema: 'app', name: 'typed' }] });
+    await makeDatabases('equal types', 'other types');
+    const types = (labels: string) =>
+      `create schema app authorization maker; create type app.mood as enum (${labels}); alter type app.mood owner to maker`;
+    await engine.use('equal types', (client) => client.query(types(`'sad', 'it''s "fine"', 'happy'`)));
+    await engine.use('other types', (client) => client.query(types(`'happy', 'sad'`)));
+    await restoreInto('equal types', copy, source);
+    await assert.rejects(restoreInto('other types', copy, source), {
+      code: 'object_exists',
+      message: /type "app.mood" in database "other types" is not compatible/,
+    });
+    await assert.rejects(restoreInto('equal types', copy, source), {
+      code: 'table_exists',
+      message: 'relation "app.typed" already exists in database "equal types"',
+    });
+  });
+
+  test('that fails leaves nothing', async () => {
+    await using source = await openSource('origin');
+    const copy = await source.describe({ kind: 'tables', patterns: [{ schema: 'app', name: 'typed' }] });
+    await makeDatabases('nothing');
+    const broken = {
+      ...source,
+      async *rowsOf() {
+        yield (async function* () {
+          yield Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1');
+        })();
+      },
+      largeObject: () => source.largeObject(0),
+    };
+    await assert.rejects(restoreInto('nothing', copy, broken), { code: 'data_corrupt' });
+    const { rows } = await engine.use('nothing', (client) =>
+      client.query("select from pg_namespace where nspname = 'app'"),
+    );
+    assert.deepEqual(rows, []);
+  });
+
+  async function makeDatabases(...names: string[]): Promise<void> {
+    for (const name of names) {
+      await engine.use('postgres', (client) =>
+        client.query(`create database "${name}" template template0 owner maker`),
+      );
+    }
+  }
+
   async function openSource(database: string): Promise<CopySource> {
     return CopySource.open({ socketDirectory: engine.directory, database, role: 'reader' }, options);
   }
 
-  async function restoreInto(database: string, copy: CopyDescription, source: CopySource, changes = {}) {
+  async function restoreInto(database: string, copy: CopyDescription, source: CopyRows, changes = {}) {
     await using target = await CopyTarget.open(
       { socketDirectory: engine.directory, database, role: 'maker' },
       { signal },
@@ -67,7 +207,25 @@ describe('a logical copy', () => {
     return entries.map(({ sql }) => sql);
   }
 
-  async function digestOf(database: string): Promise<readonly unknown[]> {
-    return engine.use(database, async (client) => (await client.query<object>(FINGERPRINT_OF_ROWS)).rows);
+  async function digestOf(database: string, sql = FINGERPRINT_OF_ROWS): Promise<readonly unknown[]> {
+    return engine.use(database, async (client) => (await client.query<object>(sql)).rows);
   }
 });
+
+/**
+ * pg_dump leaves out the name of a NOT NULL when it is the one that Postgres would choose. Postgres chooses another when a table made before
+ * has that name already.
+ */
+function withoutNamesOfNotNull(sql: string): string {
+  return sql.replaceAll(/ CONSTRAINT \S+ NOT NULL/g, ' NOT NULL');
+}
+
+/** Count and content of each table. */
+function digestSql(tables: readonly string[]): string {
+  return tables
+    .map(
+      (table) =>
+        `select '${table}' as name, count(*), md5(string_agg(r::text, chr(10) order by r::text)) from ${table} r`,
+    )
+    .join(' union all ');
+}

@@ -136,11 +136,17 @@ export class CopySession implements AsyncDisposable {
     const stream = this.#client.query(copyFrom(sql));
     const failed = Promise.withResolvers<never>();
     failed.promise.catch(() => undefined);
-    stream.on('error', failed.reject);
+    const refusals: Error[] = [];
+    stream.on('error', (error) => {
+      refusals.push(error);
+      failed.reject(error);
+    });
     const finished = new Promise<void>((resolve) => stream.once('finish', resolve));
     try {
       for await (const chunk of chunks) {
         if (this.#signal.aborted) throw new CancelledError('cancelled', { cause: this.#signal.reason });
+        const [refusal] = refusals;
+        if (refusal !== undefined) throw refusal;
         if (stream.write(chunk)) continue;
         await Promise.race([new Promise((resolve) => stream.once('drain', resolve)), failed.promise]);
       }
@@ -150,7 +156,8 @@ export class CopySession implements AsyncDisposable {
     } catch (error) {
       // Without its end the copy would wait for ever; Postgres undoes what it did.
       if (!stream.destroyed) stream.destroy(toError(error));
-      throw this.#translated(error, what);
+      // Where Postgres refused, whatever else failed failed for that.
+      throw this.#translated(refusals[0] ?? error, what);
     }
   }
 

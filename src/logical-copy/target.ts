@@ -1,5 +1,12 @@
 /** Makes a logical copy in a database, in one transaction: all of it is there afterwards, or nothing. */
-import type { CopyDescription, CopyEndpoint, CopyRows, CopyTable, ObjectName } from './contract.ts';
+import type {
+  CopyDescription,
+  CopyEndpoint,
+  CopyEntry,
+  CopyRows,
+  CopyTable,
+  ObjectName,
+} from './contract.ts';
 import { joinCopyFiles } from './copy-files.ts';
 import { planRestore, type Present, presentKey, type RestorePlan, type SkipMissing } from './plan-restore.ts';
 import { readFingerprints } from './fingerprints.ts';
@@ -53,10 +60,7 @@ export class CopyTarget implements AsyncDisposable {
   ): Promise<RestoredCopy> {
     await this.#session.query('begin');
     const plan = await this.plan(copy, options);
-    for (const stub of plan.stubs) await this.#makeStub(stub);
-    for (const entry of plan.before)
-      await this.#run(entry.sql, entry.object?.identity ?? entry.type.toLowerCase());
-    for (const stub of plan.stubs) await this.#dropStub(stub);
+    await this.#makeDefinitions(plan);
     const made = new Set(plan.before.map(({ id }) => id));
     const kept = {
       ...copy,
@@ -65,8 +69,7 @@ export class CopyTarget implements AsyncDisposable {
     };
     const copied = options.schemaOnly ? NOTHING : await this.#copyRows(kept, { rows, options });
     options.onProgress({ fraction: 0.8, phase: 'building indexes and constraints' });
-    for (const entry of plan.after)
-      await this.#run(entry.sql, entry.object?.identity ?? entry.type.toLowerCase());
+    for (const entry of plan.after) await this.#make(entry);
     if (!options.schemaOnly) await this.#refresh(copy, plan);
     const indexEntries = options.schemaOnly ? 0n : indexEntriesOf(kept, copied.rowsByTable);
     if (!options.schemaOnly)
@@ -106,6 +109,22 @@ export class CopyTarget implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#session[Symbol.asyncDispose]();
+  }
+
+  /** What is missing is there for as long as something is made that names it, and takes that with it. */
+  async #makeDefinitions({ before, stubs }: RestorePlan): Promise<void> {
+    const early = before.findIndex(({ type }) => !MADE_FIRST.has(type));
+    const tables = early < 0 ? before.length : early;
+    for (const entry of before.slice(0, tables)) await this.#make(entry);
+    const schemas = [];
+    for (const stub of stubs) schemas.push(...(await this.#makeStub(stub)));
+    for (const entry of before.slice(tables)) await this.#make(entry);
+    for (const { type, identity } of stubs) await this.#run(`drop ${type} ${identity} cascade`, identity);
+    for (const schema of schemas) await this.#run(`drop schema ${quoted(schema)}`, schema);
+  }
+
+  #make({ sql, object, type }: CopyEntry): Promise<void> {
+    return this.#run(sql, object?.identity ?? type.toLowerCase());
   }
 
   #run(sql: string, what: string): Promise<void> {
@@ -194,19 +213,21 @@ export class CopyTarget implements AsyncDisposable {
     if (made.length > 0) await this.#run(`revoke create on database ${database} from ${to}`, owner);
   }
 
-  async #makeStub({ type, identity, returns }: ObjectName): Promise<void> {
-    if (type === 'sequence') return this.#run(`create sequence ${identity}`, identity);
-    await this.#run(
-      `create ${type === 'procedure' ? 'procedure' : 'function'} ${identity}${type === 'procedure' ? '' : ` returns ${returns ?? 'void'}`} language plpgsql immutable as 'begin return null; end'`,
-      identity,
-    );
-  }
-
-  /** Defaults and checks that name it go with it. */
-  #dropStub({ type, identity }: ObjectName): Promise<void> {
-    return this.#run(`drop ${type} ${identity} cascade`, identity);
+  /** Gives the schema that had to be made for it. */
+  async #makeStub({ type, identity, schema, returns }: ObjectName): Promise<readonly string[]> {
+    const found = await this.#session.query('select from pg_namespace where nspname = $1', [schema]);
+    const isMade = schema !== null && found.length === 0;
+    if (isMade) await this.#run(`create schema ${quoted(schema)}`, schema);
+    const result = type === 'function' ? ` returns ${returns ?? 'void'}` : '';
+    const body =
+      type === 'sequence' ? '' : `${result} language plpgsql immutable as 'begin return null; end'`;
+    await this.#run(`create ${type} ${identity}${body}`, identity);
+    return isMade ? [schema] : [];
   }
 }
+
+/** Types and what they lie in, which stand at the beginning. */
+const MADE_FIRST = new Set(['SCHEMA', 'EXTENSION', 'SHELL TYPE', 'TYPE', 'DOMAIN', 'COMMENT']);
 
 interface Copied {
   readonly rows: bigint;

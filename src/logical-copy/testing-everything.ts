@@ -59,6 +59,7 @@ insert into app.parent values (1); insert into app.child values (2, 3); insert i
 insert into app.event values ('2024-06-01', 'in'), ('2023-01-01', 'x'), ('2026-01-01', 'other');
 refresh materialized view app.sizes; refresh materialized view app.larger;
 select lo_create(4711); select lo_put(4711, 0, decode(repeat('ab', 700000), 'hex')); select lo_create(4712);
+create table app.typed (mood app.mood); insert into app.typed values ('happy');
 alter table app.owner add column later int default 7; alter table app.owner drop column born;
 `;
 
