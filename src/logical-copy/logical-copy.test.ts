@@ -155,8 +155,7 @@ describe('a logical copy', () => {
     await using source = await openSource('origin');
     const copy = await source.describe({ kind: 'tables', patterns: [{ schema: 'app', name: 'typed' }] });
     await makeDatabases('nothing');
-    const broken = {
-      ...source,
+    const broken: CopyRows = {
       async *rowsOf() {
         yield (async function* () {
           yield Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1');

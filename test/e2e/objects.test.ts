@@ -401,11 +401,85 @@ describe('backups of databases and tables', () => {
     assert.deepEqual(await leftOvers(), []);
   });
 
+  test('ask for the privileges of the documents, and run nothing with more', async () => {
+    await sql([
+      'CREATE DATABASE granted',
+      'CREATE ROLE clerk LOGIN',
+      'GRANT SYSTEM EXTERNALIOIMPLICITACCESS TO clerk',
+      'REVOKE CREATE ON DATABASE granted FROM PUBLIC',
+    ]);
+    await sql(
+      [
+        'CREATE SCHEMA kept',
+        'CREATE TABLE kept.theirs (secret text)',
+        `INSERT INTO kept.theirs VALUES ('unread')`,
+        // Tries, when it is restored, to read what only root may.
+        `CREATE FUNCTION kept.peek(n int) RETURNS bool LANGUAGE plpgsql AS
+          'BEGIN IF has_table_privilege(''kept.theirs'', ''SELECT'') THEN RAISE ''peeked''; END IF; RETURN true; END'`,
+        'CREATE TABLE kept.ours (id int)',
+        'INSERT INTO kept.ours SELECT generate_series(1, 10)',
+        'ALTER TABLE kept.ours ADD CHECK (kept.peek(id)) NOT VALID',
+      ],
+      'granted',
+    );
+    const clerk = (text: string) =>
+      daemon.query(text, { cluster: 'main', database: 'granted', user: 'clerk' });
+    const take = `BACKUP TABLE kept.ours INTO 'nodelocal://1/granted'`;
+    await assert.rejects(clerk(take), { code: '42501' });
+    await sql(['GRANT BACKUP ON TABLE kept.ours TO clerk'], 'granted');
+    await clerk(take);
+    await assert.rejects(clerk(`BACKUP TABLE kept.theirs INTO 'nodelocal://1/granted-not'`), {
+      code: '42501',
+    });
+    await assert.rejects(clerk(`BACKUP DATABASE granted INTO 'nodelocal://1/granted-not'`), {
+      code: '42501',
+    });
+
+    await sql(['DROP TABLE kept.ours'], 'granted');
+    const give = `RESTORE TABLE kept.ours FROM LATEST IN 'nodelocal://1/granted'`;
+    await assert.rejects(clerk(give), { code: '42501' });
+    await sql(['GRANT RESTORE ON DATABASE granted TO clerk'], 'granted');
+    const [restored] = await clerk(give);
+    assert.equal(Number(restored?.['rows']), 10);
+    const [owner] = await sql(
+      `SELECT tableowner, has_schema_privilege('clerk', 'kept', 'CREATE') AS schema, has_database_privilege('clerk', 'granted', 'CREATE') AS database
+        FROM pg_tables WHERE tablename = 'ours'`,
+      'granted',
+    );
+    assert.deepEqual(owner, { tableowner: 'clerk', schema: false, database: false });
+    await assert.rejects(
+      clerk(`RESTORE DATABASE granted FROM LATEST IN 'nodelocal://1/database' WITH new_db_name = 'x'`),
+      {
+        code: '42501',
+      },
+    );
+    assert.deepEqual(await leftOvers(), []);
+  });
+
   /** Roles and databases that only a copy under way may have. */
   async function leftOvers() {
     return sql(`SELECT rolname AS name FROM pg_roles WHERE rolname LIKE 'atoll_copy%'
       UNION ALL SELECT datname FROM pg_database WHERE datname LIKE 'atoll_restore%'`);
   }
+});
+
+describe('a restore of tables whose worker dies when all is made', () => {
+  test('finds that out, and is done', async () => {
+    await using daemon = await TestDaemon.start({
+      environment: { ATOLL_TEST_FAULT_POINT: 'objects.committed' },
+    });
+    const sql = (text: string | readonly string[]) => daemon.query(text, { cluster: 'main' });
+    await sql([
+      `SET CLUSTER SETTING jobs.registry.retry.initial_delay = '10ms'`,
+      'CREATE TABLE t AS SELECT generate_series(1, 100) AS id',
+      `BACKUP TABLE t INTO 'nodelocal://1/t'`,
+      'DROP TABLE t',
+    ]);
+    const [restored] = await sql(`RESTORE TABLE t FROM LATEST IN 'nodelocal://1/t'`);
+    assert.deepEqual([restored?.['status'], Number(restored?.['rows'])], ['succeeded', 100]);
+    assert.deepEqual(await sql('SELECT count(*)::int AS n FROM t'), [{ n: 100 }]);
+    assert.deepEqual(await sql(`SELECT rolname FROM pg_roles WHERE rolname LIKE 'atoll_copy%'`), []);
+  });
 });
 
 const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
