@@ -77,7 +77,7 @@ const declared = {
   },
   'bulkio.backup.deprecated_full_backup_with_subdir.enabled': {
     ...application,
-    ...stored,
+    ...active,
     type: BOOL,
     defaultValue: 'false',
     description: 'whether BACKUP INTO a subdirectory that holds no backup makes a full backup there',

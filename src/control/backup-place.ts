@@ -15,7 +15,7 @@ import {
   type CollectionLocation,
   type LogicalSelection,
   formatIncrementalSubdirectory,
-  normalizeSubdirectory,
+  normalizeFullFolder,
 } from '../timeline/index.ts';
 import { requireAfter } from './backup-moment.ts';
 import { type CollectionCore, readSummary } from './collection.ts';
@@ -51,14 +51,13 @@ export async function placeBackup(core: Core, where: Where, context: ExecuteCont
   if (appendTo === undefined) return placeFull(core, where, context);
   const { signal } = context;
   const { collectionReader } = core.options;
+  const path = appendTo.kind === 'latest' ? null : textValue(appendTo.path, 'the path of a backup');
+  const named = path === null ? null : await placeNamed(core, { collection, path }, context);
+  if (named !== null) return named;
   const full =
-    appendTo.kind === 'latest'
+    path === null
       ? await collectionReader.latest(collection, { signal })
-      : await requireFull(
-          core,
-          { collection, path: textValue(appendTo.path, 'the path of a backup') },
-          context,
-        );
+      : await requireFull(core, { collection, path }, context);
   const newest = await newestLayer(core, { collection, full, signal });
   requireSameTargets(newest, where.selection);
   const obstacle = obstacleTo(core, newest, { ...context, moment });
@@ -117,6 +116,33 @@ async function placeFull(
   return { subdirectory, full: subdirectory, onto: null, ontoLsn: null };
 }
 
+/**
+ * A full backup under a name of the user's own, as old versions made it where there is none of this name; null where there is, or where
+ * `bulkio.backup.deprecated_full_backup_with_subdir.enabled` is off.
+ */
+async function placeNamed(
+  core: Core,
+  { collection, path }: { collection: CollectionLocation; path: string },
+  { session, signal, onNotice }: ExecuteContext,
+): Promise<BackupPlace | null> {
+  const setting = 'bulkio.backup.deprecated_full_backup_with_subdir.enabled';
+  if (!core.settings.isOn(session.virtualClusterId, setting)) return null;
+  const subdirectory = normalizeFullFolder(path);
+  try {
+    await core.options.collectionReader.chain({ collection, subdirectory, signal });
+    return null;
+  } catch (error) {
+    if (!isAppError(error, 'backup_not_found')) throw error;
+  }
+  onNotice({
+    severity: 'WARNING',
+    sqlstate: '01000',
+    message: `this is a full backup: there is none in "${path}" to add to. SHOW BACKUPS does not list it`,
+    hint: `write BACKUP INTO the collection without a subdirectory; ${setting} allows this form`,
+  });
+  return { subdirectory, full: subdirectory, onto: null, ontoLsn: null };
+}
+
 /** @throws InputError `backup_not_found`, told as users know it */
 async function requireFull(
   core: Core,
@@ -124,7 +150,7 @@ async function requireFull(
   { signal }: ExecuteContext,
 ): Promise<string> {
   try {
-    const subdirectory = normalizeSubdirectory(path);
+    const subdirectory = normalizeFullFolder(path);
     await core.options.collectionReader.chain({ collection, subdirectory, signal });
     return subdirectory;
   } catch (error) {

@@ -267,14 +267,10 @@ describe('BACKUP and RESTORE of a virtual cluster', () => {
 
   it('refuse what this release does not offer, by name', async () => {
     const refused = [
-      "BACKUP DATABASE bank INTO 'nodelocal://1/x'",
-      "BACKUP TABLE t INTO 'nodelocal://1/x'",
       "BACKUP INTO 'nodelocal://1/x' AS OF SYSTEM TIME '-10s'",
       "BACKUP INTO 'nodelocal://1/x' WITH revision_history",
       "BACKUP INTO 'nodelocal://1/x' WITH encryption_passphrase = 'p'",
       "BACKUP INTO ('nodelocal://1/x', 'nodelocal://1/y')",
-      "RESTORE DATABASE bank FROM LATEST IN 'nodelocal://1/main'",
-      "RESTORE SYSTEM USERS FROM LATEST IN 'nodelocal://1/main'",
       "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH schema_only",
       "SHOW BACKUP SCHEMAS FROM LATEST IN 'nodelocal://1/main'",
       "SHOW BACKUP FROM LATEST IN 'nodelocal://1/main' WITH privileges",
@@ -308,6 +304,33 @@ describe('BACKUP and RESTORE of a virtual cluster', () => {
       assert.deepEqual([error.sqlstate, error.message], ['22023', message]);
     });
   }
+
+  it('go under a name of the user’s own where that is allowed, and are not listed', async () => {
+    const into = (path: string) => `BACKUP INTO '${path}' IN 'nodelocal://1/named'`;
+    const absent = await test.refusal(into('/weekly/monday'));
+    assert.equal(absent.sqlstate, '42704');
+    assert.match(
+      absent.message,
+      /^No full backup exists in "\/weekly\/monday" to append an incremental backup to\./,
+    );
+    await test.ask('SET CLUSTER SETTING bulkio.backup.deprecated_full_backup_with_subdir.enabled = true');
+    const taken = await test.ask(into('/weekly/monday'));
+    assert.equal(taken.rows[0]?.['status'], 'succeeded');
+    assert.match(taken.notices.map(({ message }) => message).join(), /SHOW BACKUPS does not list it/);
+    assert.deepEqual(await test.rows("SHOW BACKUPS IN 'nodelocal://1/named'"), []);
+    assert.equal((await test.refusal("SHOW BACKUP FROM LATEST IN 'nodelocal://1/named'")).sqlstate, '42704');
+    const shown = await test.rows("SHOW BACKUP FROM 'weekly/monday' IN 'nodelocal://1/named'");
+    assert.ok(shown.some((row) => row['object_name'] === 't' && row['backup_type'] === 'full'));
+    for (const path of ['metadata/x', 'incrementals', '../x', '2024/13/40-250745.00', 'a//b']) {
+      assert.equal((await test.refusal(into(path))).sqlstate, '22023', path);
+    }
+    await test.ask('RESET CLUSTER SETTING bulkio.backup.deprecated_full_backup_with_subdir.enabled');
+    await make(test, 'of-name');
+    await test.ask("RESTORE FROM '/weekly/monday/' IN 'nodelocal://1/named'", { in: 'of-name' });
+    assert.deepEqual(await test.postgres('SELECT count(*)::text AS n FROM t', { in: 'of-name' }), [
+      { n: '5000' },
+    ]);
+  });
 
   it('keep to the rules of transactions', async () => {
     const inside = { transaction: 'in_transaction' } as const;

@@ -6,7 +6,7 @@ import {
   type BackupSummary,
   type CollectionLocation,
   formatBackupSubdirectory,
-  normalizeSubdirectory,
+  normalizeFullFolder,
 } from '../timeline/index.ts';
 import { requireConnectionPrivilege } from './connection-access.ts';
 import type { ExecuteContext } from './contract.ts';
@@ -111,7 +111,7 @@ export async function selectBackup(
 ): Promise<string> {
   const { collection, selector, signal } = options;
   if (selector.kind === 'latest') return core.options.collectionReader.latest(collection, { signal });
-  return normalizeSubdirectory(textValue(selector.path, 'the path of a backup'));
+  return normalizeFullFolder(textValue(selector.path, 'the path of a backup'));
 }
 
 /** @throws AppError `backup_not_found`, `data_corrupt`, `backup_untrusted`, `format_unsupported` */

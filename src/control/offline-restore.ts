@@ -13,7 +13,7 @@ import type {
   CollectionLocation,
   CollectionReader,
 } from '../timeline/index.ts';
-import { normalizeSubdirectory } from '../timeline/index.ts';
+import { normalizeFullFolder } from '../timeline/index.ts';
 import { type RestorableMoment, layerAt, newestLayer } from './backup-place.ts';
 import { type RestoreEstimate, estimateRestore } from './restore-estimate.ts';
 import { systemTime } from './system-time.ts';
@@ -64,7 +64,7 @@ export async function planOfflineRestore(
   const full =
     restore.backup === null
       ? await collectionReader.latest(collection, { signal })
-      : normalizeSubdirectory(restore.backup);
+      : normalizeFullFolder(restore.backup);
   const chain = { collection, full, signal };
   const time = restore.asOf === null ? null : momentOf(restore.asOf, clock.now());
   const moment =

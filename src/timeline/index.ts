@@ -1,7 +1,7 @@
 export {
   formatBackupSubdirectory,
   formatIncrementalSubdirectory,
-  normalizeSubdirectory,
+  normalizeFullFolder,
 } from './collection/layout.ts';
 export { openCollection as openCollectionStore } from './collection/open.ts';
 export { createCollectionReader } from './collection/reader.ts';

@@ -14,6 +14,7 @@ import {
   attemptFolders,
   attemptOf,
   checkpointFolder,
+  isListedFolder,
   jobIdOfLock,
   latestMarkerKey,
   lockKey,
@@ -73,8 +74,12 @@ export async function publishManifest(attempt: Attempt, manifest: Manifest): Pro
   checkManifest(await readManifest(store.get(name, { signal }), { key, name }), name);
 }
 
-/** Points at the completed backup. Harmless when done before; a crash before it only leaves the pointer out. */
+/**
+ * Points at the completed backup, unless it is one that only its name finds. Harmless when done before; a crash before it only leaves the
+ * pointer out.
+ */
 export async function markLatest(attempt: Attempt): Promise<void> {
+  if (!isListedFolder(attempt.subdirectory)) return;
   await putUnlessThere(attempt, latestMarkerKey(attempt.subdirectory), `${attempt.subdirectory}\n`);
 }
 

@@ -33,6 +33,27 @@ export function normalizeSubdirectory(text: string): string {
   return path;
 }
 
+/** Folders of a collection that hold no backups themselves, and years, below which only backups named after their time lie. */
+const NO_NAME_OF_BACKUP = /^(?:metadata|incrementals|\d{4})(?:\/|$)/;
+const NAMED_FOLDER = /^[A-Za-z0-9_][A-Za-z0-9_.-]*(?:\/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,7}$/;
+const NAMED_FOLDER_CHARACTERS_MAX = 200;
+
+/**
+ * The folder of a full backup as people write it: named after its time, or by a name of theirs, as old versions allowed. Those are
+ * found only by who knows their name. @throws InputError `parameter_invalid`
+ */
+export function normalizeFullFolder(text: string): string {
+  const path = text.replace(/^\/+|\/+$/g, '');
+  const isNamed = NAMED_FOLDER.test(path) && !NO_NAME_OF_BACKUP.test(path);
+  if (isNamed && path.length <= NAMED_FOLDER_CHARACTERS_MAX) return path;
+  return normalizeSubdirectory(text);
+}
+
+/** Whether it is named after its time, and so listed among the backups of its collection. */
+export function isListedFolder(fullFolder: string): boolean {
+  return NO_NAME_OF_BACKUP.test(fullFolder);
+}
+
 /** Parts of a subdirectory, by which a collection is searched. */
 export const SUBDIRECTORY_LEVELS: readonly RegExp[] = [/^\d{4}$/, /^\d\d$/, /^\d\d-\d{6}\.\d\d$/];
 
@@ -41,7 +62,12 @@ export const INCREMENTAL_LEVELS: readonly RegExp[] = [/^\d{8}$/, /^\d{6}\.\d\d$/
 
 /** Where the incremental backups on a full one are. */
 export function incrementalsFolder(fullSubdirectory: string): string {
-  return `incrementals/${normalizeSubdirectory(fullSubdirectory)}`;
+  return `incrementals/${normalizeFullFolder(fullSubdirectory)}`;
+}
+
+/** True for what belongs to an incremental backup. */
+export function isIncremental(key: BlobKey): boolean {
+  return key.startsWith('incrementals/');
 }
 
 /** `incrementals/2024/04/18-100745.00/20240419/031500.00`: the folder of an incremental backup begun at this time. */
@@ -54,7 +80,7 @@ export function formatIncrementalSubdirectory(time: Timestamp, options: { full: 
 /** The folder of any backup, as we write it ourselves. @throws InputError `parameter_invalid` */
 export function requireBackupFolder(path: string): string {
   const [, full, day = '', clock = ''] = /^incrementals\/(.+)\/(\d{8})\/(\d{6}\.\d\d)$/.exec(path) ?? [];
-  if (full === undefined) return normalizeSubdirectory(path);
+  if (full === undefined) return normalizeFullFolder(path);
   // The same digits as in the name of a full backup, cut elsewhere.
   normalizeSubdirectory(`${day.slice(0, 4)}/${day.slice(4, 6)}/${day.slice(6)}-${clock}`);
   return `${incrementalsFolder(full)}/${day}/${clock}`;
