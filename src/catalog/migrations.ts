@@ -218,6 +218,17 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
         `alter role ${AUTHORITY_ROLES.replicator} replication`,
       ],
     },
+    {
+      version: 8,
+      name: 'observers read no secrets of jobs and settings',
+      sql: [
+        // Payloads name storage with its credentials, and a licence is a setting: system.jobs and system.settings show what may be seen.
+        `revoke select on public.settings, public.jobs from ${AUTHORITY_ROLES.observer}`,
+        `grant select (name, modified) on public.settings to ${AUTHORITY_ROLES.observer}`,
+        `grant select (job_id, job_type, description, user_name, status, running_status, created, started, finished, modified,
+          fraction_completed, error, coordinator_id, attempt, schedule_id, scheduled_for) on public.jobs to ${AUTHORITY_ROLES.observer}`,
+      ],
+    },
   ],
   control_plane: [
     {

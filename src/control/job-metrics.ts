@@ -104,6 +104,12 @@ export function jobFamilies(core: Core, serving: readonly VirtualClusterRecord[]
       }),
     })),
     ...protectionFamilies(core, serving),
+    {
+      name: 'backup_last_failed_time_kms_inaccessible',
+      help: 'Seconds since 1970 of the newest backup that failed because its key could not be reached: always 0, for keys are not kept elsewhere',
+      type: 'gauge' as const,
+      samples: serving.map(({ name }) => ({ labels: { tenant: name }, value: 0 })),
+    },
     ...[BACKUP_JOB, RESTORE_JOB].flatMap((type) => familiesOfType(core, { type, serving })),
   ];
 }

@@ -578,6 +578,8 @@ describe('the authority of the system virtual cluster', () => {
       ['GRANT SYSTEM VIEWJOB TO nobody', '42501'],
       ["BACKUP INTO 'nodelocal://1/mine'", '42501'],
       ['SELECT uri FROM public.external_connections', '42501'],
+      ['SELECT payload FROM public.jobs', '42501'],
+      ['SELECT value FROM public.settings', '42501'],
       ["UPDATE public.settings SET value = ''", '25006'],
       ['SET transaction_read_only = off; DELETE FROM public.jobs', '42501'],
     ] as const) {
