@@ -9,8 +9,10 @@ import type { Manifest } from '../format/manifest.ts';
 import { requireObject } from '../objects/require-object.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import type { RestCell } from '../worker/limiter.ts';
+import { OwnThread } from '../worker/own-thread.ts';
 import { forEachConcurrently, ThreadPool, threadCount } from '../worker/thread-pool.ts';
 import { BackupSession, type BackupStart, type BackupStop, type BackupTarget } from './backup-session.ts';
+import { CaptureTasks } from './capture-tasks.ts';
 import { type CapturePool, copyControlFile, copyFiles } from './copy-files.ts';
 import { copyWal } from './copy-wal.ts';
 import { type Image, ImageBuilder } from './image-builder.ts';
@@ -41,8 +43,16 @@ export interface CaptureRequest {
   readonly release: string;
 }
 
-/** What a capture builds on: asked once the position is known where the new base begins. */
-export type Planner = (
+/** Finds out what a capture builds on. */
+export interface Planner {
+  /** It is known beforehand that everything is read. */
+  readonly readsAll: boolean;
+  /** What can be done while Postgres makes its checkpoint. */
+  prepare(options: { readonly signal: AbortSignal }): Promise<PreparedPlanner>;
+}
+
+/** Asked once the position is known where the new base begins. */
+export type PreparedPlanner = (
   start: BackupStart,
   options: { readonly session: BackupSession; readonly signal: AbortSignal },
 ) => Promise<CapturePlan>;
@@ -65,6 +75,9 @@ export const FULL_CAPTURE: CapturePlan = {
   planFiles: (files) => files.map((file) => ({ ...file, changed: null })),
 };
 
+/** So much is copied in about the time in which threads start. */
+const OWN_THREAD_BYTES_MAX = 64 * 1024 * 1024;
+
 /** Shares of the work in what is shown as progress. */
 const PROGRESS = { copied: 0.85, logged: 0.9, verified: 0.99 } as const;
 
@@ -85,14 +98,18 @@ export async function capture(
   { tools, store, plan }: { tools: CaptureTools; store: BlobStore; plan: Planner },
 ): Promise<CaptureOutcome> {
   const { source, subdirectory, attempt, key } = request;
+  await using owned = new AsyncDisposableStack();
   // Threads take their time to start, and so does the checkpoint.
-  await using pool = startThreads(request, tools);
-  await using session = await BackupSession.open(source, tools);
-  const start = await session.start(source, { label: `atoll_backup_${request.jobId}_${attempt}` });
-  await pool.runOnEach({ kind: 'begin', startLsn: start.startLsn });
-  const planned = await plan(start, { session, signal: tools.signal });
+  const threads = plan.readsAll ? owned.use(startThreads(request, tools)) : null;
+  const session = owned.use(await BackupSession.open(source, tools));
+  const label = `atoll_backup_${request.jobId}_${attempt}`;
+  const [start, complete] = await Promise.all([session.start(source, { label }), plan.prepare(tools)]);
+  const planned = await complete(start, { session, signal: tools.signal });
+  const files = planned.planFiles(listDataFiles(source.dataDirectory));
   faultPoint('capture.after_plan');
-  const image = await captureFiles({ source, planned, tools, pool });
+  const pool = threads ?? owned.use(startPool(files, { request, tools }));
+  await pool.runOnEach({ kind: 'begin', startLsn: start.startLsn });
+  const image = await captureFiles({ source, files, older: planned.older, tools, pool });
   faultPoint('capture.before_stop');
   const contents = await readContents(session, { image, source, signal: tools.signal });
   const collations = await session.collations();
@@ -121,15 +138,15 @@ export async function capture(
 
 async function captureFiles(options: {
   source: CaptureSource;
-  planned: CapturePlan;
+  files: readonly PlannedFile[];
+  older: OlderBase | null;
   tools: CaptureTools;
   pool: CapturePool;
 }): Promise<ImageBuilder> {
-  const { planned, tools, pool } = options;
+  const { files, tools, pool } = options;
   const { dataDirectory } = options.source;
-  const files = planned.planFiles(listDataFiles(dataDirectory));
-  const total = files.reduce((sum, file) => sum + bytesToRead(file), 0);
-  const image = new ImageBuilder(files, planned);
+  const total = totalToRead(files);
+  const image = new ImageBuilder(files, options);
   let copied = 0;
   await copyFiles({
     pool,
@@ -146,27 +163,37 @@ async function captureFiles(options: {
   return image;
 }
 
+/** For little, threads would only cost: each loads its code before it does anything. */
+function startPool(
+  files: readonly PlannedFile[],
+  { request, tools }: { request: CaptureRequest; tools: CaptureTools },
+): CapturePool {
+  if (totalToRead(files) > OWN_THREAD_BYTES_MAX) return startThreads(request, tools);
+  const tasks = new CaptureTasks({ ...threadData(request, tools), threads: 1, threadNo: 0 });
+  return new OwnThread(tasks, tools);
+}
+
 function startThreads(request: CaptureRequest, tools: CaptureTools): CapturePool {
-  const { collection, subdirectory, attempt, key, packBytesMax, source } = request;
   const threads = threadCount();
-  const { restCell, signal } = tools;
-  const { dataDirectory } = source;
-  const shared = {
-    threads,
-    dataDirectory,
-    collection,
-    subdirectory,
-    attempt,
-    key,
-    packBytesMax,
-    restCell,
-  };
+  const shared = { ...threadData(request, tools), threads };
   return new ThreadPool<CaptureTask, CaptureResult>({
     script: new URL('./capture-thread.ts', import.meta.url),
     threads,
     dataOf: (threadNo) => ({ ...shared, threadNo }) satisfies CaptureThreadData,
-    signal,
+    signal: tools.signal,
   });
+}
+
+function threadData(
+  { collection, subdirectory, attempt, key, packBytesMax, source }: CaptureRequest,
+  { restCell }: CaptureTools,
+): Omit<CaptureThreadData, 'threads' | 'threadNo'> {
+  const { dataDirectory } = source;
+  return { dataDirectory, collection, subdirectory, attempt, key, packBytesMax, restCell };
+}
+
+function totalToRead(files: readonly PlannedFile[]): number {
+  return files.reduce((sum, file) => sum + bytesToRead(file), 0);
 }
 
 async function closePacks(pool: CapturePool): Promise<readonly NumberedPack[]> {

@@ -4,7 +4,7 @@ import { assert, type Clock, isAppError } from '../../base/index.ts';
 import { PAGE_BYTES, parseControlFile } from '../../pg/index.ts';
 import { CONTROL_FILE_PATH } from '../data-directory/rules.ts';
 import { faultPoint } from '../worker/fault-point.ts';
-import { forEachConcurrently, type ThreadPool } from '../worker/thread-pool.ts';
+import { forEachConcurrently, type TaskPool } from '../worker/thread-pool.ts';
 import type { ImageBuilder } from './image-builder.ts';
 import { countPages } from './page-ranges.ts';
 import { type PlannedFile, planCopy } from './slices.ts';
@@ -16,7 +16,7 @@ const TASKS_AHEAD = 2;
 const CONTROL_READS_MAX = 20;
 const CONTROL_READ_WAIT_MS = 5;
 
-export type CapturePool = ThreadPool<CaptureTask, CaptureResult>;
+export type CapturePool = TaskPool<CaptureTask, CaptureResult>;
 
 /** Copies all files but the control file. Reports bytes as they are done. */
 export async function copyFiles(options: {

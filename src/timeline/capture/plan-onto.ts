@@ -10,7 +10,7 @@ import { readManifest } from '../format/manifest-file.ts';
 import type { IncarnationRecord, TimelineStoreLocation } from '../store-contract.ts';
 import { isOnTheWay, type LogStretch, stretchesTo } from '../store/lineage.ts';
 import type { BackupStart } from './backup-session.ts';
-import { type CaptureTools, FULL_CAPTURE, type Planner } from './capture.ts';
+import { type CaptureTools, FULL_CAPTURE, type Planner, type PreparedPlanner } from './capture.ts';
 import { OlderBase } from './older-base.ts';
 import { planIncremental } from './plan-incremental.ts';
 import { readChanges } from './read-changes.ts';
@@ -51,10 +51,27 @@ export function planOnto(
   },
 ): Planner {
   const { onto } = request;
-  const { tools, store, rules, onFull } = options;
-  if (onto === null) return () => Promise.resolve(FULL_CAPTURE);
-  return async (start, { session, signal }) => {
-    const older = await readOlderBase(request, { store, onto, signal });
+  if (onto === null) {
+    return { readsAll: true, prepare: () => Promise.resolve(() => Promise.resolve(FULL_CAPTURE)) };
+  }
+  return {
+    readsAll: false,
+    prepare: async ({ signal }) =>
+      planOver(await readOlderBase(request, { ...options, onto, signal }), { request, ...options }),
+  };
+}
+
+function planOver(
+  older: OlderBase,
+  options: {
+    request: OntoRequest;
+    tools: CaptureTools;
+    rules: IncrementalRules;
+    onFull: (reason: string) => void;
+  },
+): PreparedPlanner {
+  const { request, tools, rules, onFull } = options;
+  return async (start, { session }) => {
     const stretches = requireAncestor(older.header, { request, start });
     const changes = await rules.readChanges(session, {
       ...request,

@@ -26,8 +26,8 @@ const AT = {
   reserved: 24,
   crc: 28,
 };
-/** `ZSTD_compressBound` of less than 128 KiB asks for 64 bytes more; nothing is lost by always giving them. */
-const COMPRESSED_MARGIN_BYTES = 64;
+/** What is compressed arrives in pieces of this size: smaller ones cost calls, larger ones the garbage collector. */
+const PIECE_BYTES = 64 * 1024;
 const LEVEL = { [constants.ZSTD_c_compressionLevel]: 1 };
 
 export type FrameContent =
@@ -155,10 +155,8 @@ function writeFrame(frame: {
   return length;
 }
 
-/** With room for any outcome at once the library compresses in one go, without copies of its own. */
 function compress(raw: Uint8Array): Uint8Array {
-  const chunkSize = raw.length + (raw.length >>> 8) + COMPRESSED_MARGIN_BYTES;
-  return zstdCompressSync(raw, { params: LEVEL, chunkSize });
+  return zstdCompressSync(raw, { params: LEVEL, chunkSize: Math.min(PIECE_BYTES, raw.length + 64) });
 }
 
 function computedChecksum(frame: Uint8Array): number {

@@ -17,17 +17,23 @@ export type FromThread =
   | { readonly id: number; readonly result: unknown }
   | { readonly id: number; readonly error: WireError };
 
+/** Does tasks; the caller bounds how many are under way, for they are held in memory. */
+export interface TaskPool<Task, Result> extends AsyncDisposable {
+  /** How many tasks are worked on at the same time. */
+  readonly size: number;
+  run(task: Task, transfer?: readonly Transferable[]): Promise<Result>;
+  /** Gives every thread the same task; the results come in the order of threads. */
+  runOnEach(task: Task): Promise<Result[]>;
+}
+
 interface Thread {
   readonly worker: Worker;
   /** Tasks it was given and has not answered; it works on them in order. */
   readonly waiting: Map<number, PromiseWithResolvers<unknown>>;
 }
 
-/**
- * Threads that do CPU-bound work one task at a time each. The caller bounds how many tasks are under way: they are held in
- * memory. The first thread that dies takes the pool with it.
- */
-export class ThreadPool<Task, Result> implements AsyncDisposable {
+/** Threads that do CPU-bound work one task at a time each. The first thread that dies takes the pool with it. */
+export class ThreadPool<Task, Result> implements TaskPool<Task, Result> {
   readonly #threads: Thread[];
   readonly #signal: AbortSignal;
   readonly #onAbort: () => void;
@@ -64,7 +70,6 @@ export class ThreadPool<Task, Result> implements AsyncDisposable {
     return this.#send(idlest, task, transfer);
   }
 
-  /** Gives every thread the same task; the results come in the order of threads. */
   runOnEach(task: Task): Promise<Result[]> {
     return Promise.all(this.#threads.map((thread) => this.#send(thread, task, [])));
   }
