@@ -7,7 +7,7 @@ import { encodeStartup, joinStartupOptions } from '../pg/index.ts';
 import type { CopyEndpoint, SchemaEntry } from './contract.ts';
 import type { DumpThreadData, FromDumpThread, ToDumpThread } from './dump-messages.ts';
 import { parseDump } from './parse-dump.ts';
-import { COPY_OPTIONS } from './session.ts';
+import { codeOf, COPY_OPTIONS } from './session.ts';
 
 const PROTOCOL = 0x0003_0000;
 const READY_FOR_QUERY = 0x5a;
@@ -16,13 +16,15 @@ const HEADER_BYTES = 5;
 const SOCKET_FILE = '.s.PGSQL.5432';
 /** A dump holds locks on all that it dumps: it may not wait for ever, not even for a slow server. */
 const SILENCE_MS_MAX = 120_000;
-/** pg_dump locks what it dumps against changes of definition; where somebody changes them, the dump is tried again later. */
-const LOCK_WAIT_MS_MAX = 30_000;
 const MEMORY_MIB_MAX = 1024;
+/** Characters of what pg_dump says that are passed on. */
+const SAID_MAX = 2000;
 
 export interface DumpOptions {
   /** An exported snapshot of a session in the same database: the definitions of that moment. */
   readonly snapshot: string;
+  /** pg_dump locks what it dumps against changes of definition: where somebody changes them, it gives up after this long. */
+  readonly lockWaitMsMax: number;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly signal: AbortSignal;
@@ -47,7 +49,7 @@ export async function dumpSchema(
     '--no-subscriptions',
     '--no-statistics',
     `--restrict-key=${restrictKey}`,
-    `--lock-wait-timeout=${LOCK_WAIT_MS_MAX}`,
+    `--lock-wait-timeout=${options.lockWaitMsMax}`,
     `--snapshot=${options.snapshot}`,
   ];
   return parseDump(await runDump(endpoint, { ...options, parameters }), { restrictKey });
@@ -86,7 +88,9 @@ async function runDump(
   thread.on('message', (message: FromDumpThread) => {
     watch.seen();
     if (message.kind === 'done') finished.resolve(message.text);
-    else if (message.kind === 'failed') finished.reject(refusal(endpoint, message.message));
+    else if (message.kind === 'failed') {
+      finished.reject(refusal(endpoint, { output: message.message, sqlstate: server.lastSqlstate }));
+    }
     // Its own start-up packet speaks of other names than ours.
     else socket.write(hasStarted ? message.bytes : startupOf(endpoint));
     hasStarted = true;
@@ -125,6 +129,8 @@ class ServerSide {
   readonly #socket: Socket;
   readonly #onReply: (bytes: Uint8Array) => void;
   #chunks: Buffer[] = [];
+  /** Of the last error that the server told; empty before there is one. */
+  lastSqlstate = '';
   #isReady = false;
   #isClosed = false;
 
@@ -137,7 +143,8 @@ class ServerSide {
     const gatherer = new MessageScanner();
     socket.on('data', (chunk) => {
       this.#chunks.push(chunk);
-      for (const type of gatherer.add(chunk)) {
+      for (const { type, sqlstate } of gatherer.add(chunk)) {
+        if (sqlstate !== null) this.lastSqlstate = sqlstate;
         // Before it was ever ready an error is the last that it says.
         if (type !== READY_FOR_QUERY && (type !== ERROR_RESPONSE || this.#isReady)) continue;
         this.#isReady ||= type === READY_FOR_QUERY;
@@ -159,12 +166,20 @@ class ServerSide {
   }
 }
 
-/** The types of messages, as their last byte arrives. */
+interface ScannedMessage {
+  readonly type: number;
+  /** Of an error, else null. */
+  readonly sqlstate: string | null;
+}
+
+/** Messages, as their last byte arrives. */
 class MessageScanner {
   #header = Buffer.alloc(0);
   #bodyBytesLeft: number | null = null;
+  /** Kept of errors alone. */
+  #body: Buffer[] = [];
 
-  *add(chunk: Buffer): Generator<number> {
+  *add(chunk: Buffer): Generator<ScannedMessage> {
     for (let at = 0; at < chunk.length; ) {
       if (this.#bodyBytesLeft === null) {
         const piece = chunk.subarray(at, at + HEADER_BYTES - this.#header.length);
@@ -174,14 +189,23 @@ class MessageScanner {
         this.#bodyBytesLeft = this.#header.readUInt32BE(1) - (HEADER_BYTES - 1);
       }
       const taken = Math.min(this.#bodyBytesLeft, chunk.length - at);
+      const type = this.#header.readUInt8(0);
+      if (type === ERROR_RESPONSE) this.#body.push(chunk.subarray(at, at + taken));
       this.#bodyBytesLeft -= taken;
       at += taken;
       if (this.#bodyBytesLeft > 0) return;
-      yield this.#header.readUInt8(0);
+      yield { type, sqlstate: type === ERROR_RESPONSE ? sqlstateOf(Buffer.concat(this.#body)) : null };
+      this.#body = [];
       this.#header = Buffer.alloc(0);
       this.#bodyBytesLeft = null;
     }
   }
+}
+
+/** Fields of an error: a letter, text, a zero byte; a zero byte more at the end. */
+function sqlstateOf(body: Buffer): string {
+  const fields = body.toString('latin1').split('\0');
+  return fields.find((field) => field.startsWith('C'))?.slice(1) ?? '';
 }
 
 /** Ends a dump in which nothing happens. */
@@ -214,13 +238,19 @@ function watchSilence(
   };
 }
 
-/** Of all that it says of its progress, what it ended with. */
-function refusal({ database }: CopyEndpoint, output: string): AppError {
-  const at = output.search(/error: /);
-  const said = at < 0 ? output.slice(-2000) : output.slice(at + 'error: '.length, at + 2000);
-  return new AppError('copy_failed', `cannot dump the schema of database "${database}": ${said.trim()}`, {
-    hint: 'the copy is consistent or not made at all; try again when no other session changes definitions',
-  });
+/** Of all that it says of its progress, what it ended with, without the query, which names every table. */
+function refusal(
+  { database }: CopyEndpoint,
+  { output, sqlstate }: { output: string; sqlstate: string },
+): AppError {
+  const [, said = output.slice(-SAID_MAX)] = /error: ([^]*?)(?:\S+: detail: |$)/.exec(output) ?? [];
+  return new AppError(
+    codeOf(sqlstate),
+    `cannot dump the schema of database "${database}": ${said.slice(0, SAID_MAX).trim()}`,
+    {
+      hint: 'the copy is consistent or not made at all; try again when no other session changes definitions',
+    },
+  );
 }
 
 function lost({ database }: CopyEndpoint, cause: unknown): AppError {

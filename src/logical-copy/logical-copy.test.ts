@@ -170,6 +170,18 @@ describe('a logical copy', () => {
     assert.deepEqual(rows, []);
   });
 
+  test('whose tables somebody changes is tried again later, not waited for without end', async () => {
+    await using source = await openSource('origin', { lockWaitMsMax: 100 });
+    await engine.use('origin', async (client) => {
+      await client.query('begin');
+      await client.query('lock table app.owner in access exclusive mode');
+      await assert.rejects(source.describe({ kind: 'database' }), { code: 'timed_out' });
+      await client.query('rollback');
+    });
+    const copy = await source.describe({ kind: 'database' });
+    assert.ok(copy.tables.some(({ name }) => name === 'owner'));
+  });
+
   async function makeDatabases(...names: string[]): Promise<void> {
     for (const name of names) {
       await engine.use('postgres', (client) =>
@@ -178,8 +190,9 @@ describe('a logical copy', () => {
     }
   }
 
-  async function openSource(database: string): Promise<CopySource> {
-    return CopySource.open({ socketDirectory: engine.directory, database, role: 'reader' }, options);
+  async function openSource(database: string, more = {}): Promise<CopySource> {
+    const endpoint = { socketDirectory: engine.directory, database, role: 'reader' };
+    return CopySource.open(endpoint, { ...options, ...more });
   }
 
   async function restoreInto(database: string, copy: CopyDescription, source: CopyRows, changes = {}) {

@@ -45,7 +45,11 @@ const SQLSTATES: Readonly<Record<string, ErrorCode>> = {
   '42501': 'insufficient_privilege',
   '53100': 'disk_full',
   '53300': 'too_many_connections',
-  '57014': 'cancelled',
+  // Somebody changes definitions, or the two of us wait for each other: not for ever.
+  '40P01': 'timed_out',
+  '55P03': 'timed_out',
+  // By a time-out, or by somebody who ends sessions: not by whom we work for.
+  '57014': 'timed_out',
 };
 
 export type SqlRow = Readonly<Record<string, string | null>>;
@@ -197,7 +201,7 @@ export class CopySession implements AsyncDisposable {
 }
 
 /** Errors of a statement itself do not go away by trying again. */
-function codeOf(sqlstate: string): ErrorCode {
+export function codeOf(sqlstate: string): ErrorCode {
   if (sqlstate.startsWith('57P')) return 'connection_failure';
   return SQLSTATES[sqlstate] ?? 'copy_failed';
 }

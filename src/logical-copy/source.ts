@@ -20,6 +20,8 @@ export interface SourceOptions {
   readonly clock: Clock;
   readonly rng: Rng;
   readonly signal: AbortSignal;
+  /** How long a lock is waited for that somebody holds who changes definitions, in milliseconds. */
+  readonly lockWaitMsMax?: number;
 }
 
 /** Pages `from` up to and without `to`; to the end of the table when `to` is null. */
@@ -57,7 +59,7 @@ export class CopySource implements AsyncDisposable, CopyRows {
     try {
       const lsn = await session.one('select pg_current_wal_lsn()::text as lsn');
       const written = await readWritten(session);
-      await beginLocked(session, options.lock);
+      await beginLocked(session, options);
       const exported = await session.one(
         `select pg_export_snapshot() as snapshot, (extract(epoch from clock_timestamp()) * 1000000)::int8::text as us`,
       );
@@ -96,7 +98,11 @@ export class CopySource implements AsyncDisposable, CopyRows {
 
   /** What is selected, as of the snapshot. @throws AppError `table_not_found` for a name that nothing has */
   async describe(selection: CopySelection): Promise<CopyDescription> {
-    const entries = await dumpSchema(this.#endpoint, { ...this.#options, snapshot: this.snapshot });
+    const entries = await dumpSchema(this.#endpoint, {
+      lockWaitMsMax: LOCK_WAIT_MS_MAX,
+      ...this.#options,
+      snapshot: this.snapshot,
+    });
     return narrow(await describeDatabase(this.#session, entries), selection);
   }
 
@@ -151,13 +157,16 @@ async function readWritten(session: CopySession): Promise<ReadonlySet<number>> {
  * Locks tables against TRUNCATE and rewriting before the snapshot is taken: a snapshot that is older than these would see none of the rows.
  * The lock that reading takes anyway, only sooner.
  */
-async function beginLocked(session: CopySession, selection: CopySelection | undefined): Promise<void> {
+async function beginLocked(
+  session: CopySession,
+  { lock: selection, lockWaitMsMax = LOCK_WAIT_MS_MAX }: SourceOptions & { readonly lock?: CopySelection },
+): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     const names = selection === undefined ? [] : await readLockable(session, selection);
     await session.query('begin isolation level repeatable read read only');
     if (names.length === 0) return;
     try {
-      await session.query(`set local lock_timeout = ${LOCK_WAIT_MS_MAX}`);
+      await session.query(`set local lock_timeout = ${lockWaitMsMax}`);
       await session.query(`lock table ${names.join(', ')} in access share mode`);
       return;
     } catch (error) {
