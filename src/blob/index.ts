@@ -5,5 +5,8 @@ export { memoryBlobStore } from './memory.ts';
 export { nodelocalBlobStore } from './nodelocal.ts';
 export * from './nodelocal-uri.ts';
 export { readBlob, throwIfAborted } from './read.ts';
+export { placedBlobStore } from './placed.ts';
 export * from './service-location.ts';
+export * from './storage-locality.ts';
+export * from './storage-record.ts';
 export type { Patience } from './service/patience.ts';

@@ -46,7 +46,6 @@ test('refuses everything else, saying what is possible', async () => {
     'nodelocal://1/%zz': ['parameter_invalid', /escape/],
     'nodelocal://1/a#b': ['parameter_invalid', /fragment/],
     'nodelocal://1/a?AUTH=implicit': ['parameter_invalid', /unknown nodelocal query parameters: AUTH/],
-    'nodelocal://1/a?COCKROACH_LOCALITY=region%3Deast': ['parameter_invalid', /default/],
     'nodelocal://1/out/x': ['parameter_invalid', /symbolic link/],
     'nodelocal://1/out': ['parameter_invalid', /symbolic link/],
     '/tmp/x': ['parameter_invalid', /not a URI/],

@@ -64,14 +64,11 @@ function requireThisNode(host: string, nodeId: number): void {
 
 function requireKnownParameters(query: string): void {
   for (const parameter of query.split('&').filter((text) => text !== '')) {
-    const [name = '', value = ''] = parameter.split('=', 2).map(decode);
+    const [name = ''] = parameter.split('=', 1).map(decode);
     if (name !== 'COCKROACH_LOCALITY') {
       throw new InputError('parameter_invalid', `unknown nodelocal query parameters: ${name}`, {
-        hint: 'nodelocal takes none but COCKROACH_LOCALITY=default',
+        hint: 'nodelocal takes none but COCKROACH_LOCALITY',
       });
-    }
-    if (value !== 'default') {
-      throw new InputError('parameter_invalid', 'COCKROACH_LOCALITY of a single location must be "default"');
     }
   }
 }

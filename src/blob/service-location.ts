@@ -48,12 +48,6 @@ export function serviceDisplayUri(location: ServiceLocation): string {
   }
 }
 
-/** A storage URI as it may be shown: that of a service without its secrets, any other as it is. */
-export function storageDisplayUri(uri: string): string {
-  const service = parseServiceUri(uri);
-  return service === undefined ? uri : serviceDisplayUri(service);
-}
-
 /** True when it is reached with the node's own rights, or at an address the user chose: both need a privilege. */
 export function usesImplicitRights(location: ServiceLocation): boolean {
   switch (location.kind) {

@@ -81,7 +81,10 @@ export async function admitBackup(
     targets: statement.targets,
     currentDatabase: context.session.database,
   });
-  return openCollection(core, statement.destination, context);
+  return openCollection(core, statement.destination, context, {
+    isWriting: true,
+    options: statement.options,
+  });
 }
 
 /** @throws InputError `feature_not_supported` naming what this release does not offer */
@@ -89,7 +92,7 @@ function requireAvailable(core: Core, statement: Backup): void {
   if (statement.targets.kind !== 'virtual_cluster') requireOfObjects(statement);
   requireKnownOptions(statement.options, {
     statement: 'BACKUP',
-    known: ['detached', 'revision_history', 'verify'],
+    known: ['detached', 'incremental_location', 'revision_history', 'verify'],
   });
   // Before anything is written.
   if (isFlagOn(statement.options, 'verify')) requireTimeline(core);

@@ -23,7 +23,7 @@ import { Producers, producerJobType } from './replication-producer.ts';
 import { Services } from './services.ts';
 import { Settings } from './settings.ts';
 import { executeStatement } from './statements.ts';
-import { resolveStorage } from './storage-location.ts';
+import { resolvePlace, resolveStorage, type StorageQuestion } from './storage-location.ts';
 import { Suspender } from './suspender.ts';
 import { timelineJobTypes } from './timeline-jobs.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
@@ -51,14 +51,17 @@ export async function buildCore(
   await settings.load(SYSTEM_VIRTUAL_CLUSTER_ID, { database: system, signal });
   const gates = new ServiceGates({ clock });
   const locks = new KeyedMutex<VirtualClusterId>();
+  const storageQuestion = (virtualClusterId: VirtualClusterId, uri: string): StorageQuestion => ({
+    database: services.instanceOf(requireRecord({ catalog }, virtualClusterId)),
+    uri,
+    virtualClusterId,
+    settings,
+    signal: stopping,
+  });
   const resolveCollection: Core['resolveCollection'] = (virtualClusterId, uri) =>
-    resolveStorage(options, {
-      database: services.instanceOf(requireRecord({ catalog }, virtualClusterId)),
-      uri,
-      virtualClusterId,
-      settings,
-      signal: stopping,
-    });
+    resolveStorage(options, storageQuestion(virtualClusterId, uri));
+  const resolvePlaceOf: Core['resolvePlace'] = (virtualClusterId, uri) =>
+    resolvePlace(options, storageQuestion(virtualClusterId, uri));
   // Job types and services need each other: a restore takes a service over, a service takes up jobs.
   const types = [
     producerJobType(() => core),
@@ -119,6 +122,7 @@ export async function buildCore(
     locks,
     signal: stopping,
     resolveCollection,
+    resolvePlace: resolvePlaceOf,
     backupPaths: new BackupPaths(),
     streams,
     consumer: createConsumer(options, streams, () => core),

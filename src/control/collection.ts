@@ -1,10 +1,17 @@
 /** What BACKUP, RESTORE and SHOW BACKUP share: the URI, who may use it, and what is in it. */
 import { CorruptError, InputError, Mutex, type Timestamp } from '../base/index.ts';
-import { usesImplicitRights } from '../blob/index.ts';
+import {
+  encodeStorageRecord,
+  type LocalityTier,
+  placeForNode,
+  uriLocality,
+  usesImplicitRights,
+} from '../blob/index.ts';
 import type { BackupSelector, Option, Value } from '../sql/index.ts';
 import {
   type BackupSummary,
   type CollectionLocation,
+  type Place,
   formatBackupSubdirectory,
   normalizeFullFolder,
 } from '../timeline/index.ts';
@@ -18,23 +25,63 @@ import { notAvailable, textValue } from './values.ts';
 
 const HUNDREDTH_US = 10_000n;
 
+/** Where a statement works, and whether it may write there. */
+export interface OpenOptions {
+  /** Writing needs to know which location is for which nodes; reading finds things wherever they are. */
+  readonly isWriting?: boolean;
+  readonly options?: readonly Option[];
+}
+
 /**
- * Opens the one location of a statement, for who may use it.
- * @throws InputError for lists, other schemes, and what is malformed; `insufficient_privilege`
+ * Opens the location of a statement, or its list of locations, for who may use them.
+ * @throws InputError for unknown schemes, localities that do not fit, and what is malformed; `insufficient_privilege`
  */
 export async function openCollection(
   core: Core,
   locations: readonly Value[],
   context: ExecuteContext,
+  { isWriting = false, options = [] }: OpenOptions = {},
 ): Promise<CollectionLocation> {
-  const [first, ...others] = locations;
-  if (first === undefined || others.length > 0) {
-    throw notAvailable('a list of locations', 'give the collection as one URI');
+  const uris = locations.map((value) => textValue(value, 'the URI of a collection'));
+  const incrementals = incrementalLocation(options);
+  for (const uri of [...uris, ...(incrementals === null ? [] : [incrementals])]) {
+    const place = await core.resolvePlace(context.session.virtualClusterId, uri);
+    await requireStorageAccess(core, { context, uri, place });
   }
-  const uri = textValue(first, 'the URI of a collection');
-  const collection = await core.resolveCollection(context.session.virtualClusterId, uri);
-  await requireStorageAccess(core, { context, uri, collection });
-  return collection;
+  const places = isWriting ? placesToWrite(uris, core.options.locality) : placesToRead(uris);
+  const record = encodeStorageRecord({ locations: uris, ...places, incrementals });
+  return core.resolveCollection(context.session.virtualClusterId, record);
+}
+
+/** @throws InputError `parameter_invalid` */
+function placesToWrite(
+  uris: readonly string[],
+  node: readonly LocalityTier[],
+): { readonly home: number; readonly bulk: number } {
+  const localities = uris.map(uriLocality);
+  const [only] = localities;
+  if (uris.length > 1) return placeForNode(localities, node);
+  if (only === null || only === 'default') return { home: 0, bulk: 0 };
+  throw new InputError('parameter_invalid', 'COCKROACH_LOCALITY of a single location must be "default"', {
+    hint: 'leave it out, or give a list of locations of which one is the default',
+  });
+}
+
+/** The default is first unless it is named. */
+function placesToRead(uris: readonly string[]): { readonly home: number; readonly bulk: number } {
+  const home = Math.max(0, uris.map(uriLocality).indexOf('default'));
+  return { home, bulk: home };
+}
+
+/** @throws InputError `feature_not_supported` for a list */
+function incrementalLocation(options: readonly Option[]): string | null {
+  const value = options.find(({ name }) => name === 'incremental_location')?.value;
+  if (value === undefined) return null;
+  const [uri, ...others] = Array.isArray(value) ? (value as readonly Value[]) : [value as Value];
+  if (uri === undefined || others.length > 0) {
+    throw notAvailable('a list of incremental locations', 'give one location for the incremental backups');
+  }
+  return textValue(uri, 'incremental_location');
 }
 
 /**
@@ -43,11 +90,11 @@ export async function openCollection(
  */
 async function requireStorageAccess(
   core: Core,
-  { context, uri, collection }: { context: ExecuteContext; uri: string; collection: CollectionLocation },
+  { context, uri, place }: { context: ExecuteContext; uri: string; place: Place },
 ): Promise<void> {
   const reference = parseExternalUri(uri);
-  if (reference === undefined) return requireLocationAccess(core, context, collection);
-  if (!('service' in collection)) requireNodelocalCapability(core, context);
+  if (reference === undefined) return requireLocationAccess(core, context, place);
+  if (!('service' in place)) requireNodelocalCapability(core, context);
   await requireConnectionPrivilege(askerOf(core, context), { name: reference.name, privilege: 'USAGE' });
 }
 
@@ -58,7 +105,7 @@ async function requireStorageAccess(
 export async function requireLocationAccess(
   core: Core,
   context: ExecuteContext,
-  location: CollectionLocation,
+  location: Place,
 ): Promise<void> {
   if (!('service' in location)) return requireNodelocal(core, context);
   if (!usesImplicitRights(location.service)) return;

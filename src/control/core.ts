@@ -1,4 +1,5 @@
 /** What every use case works with, once the system VC serves. */
+import type { LocalityTier } from '../blob/index.ts';
 import type { Clock, KeyedMutex, Logger, Rng, VirtualClusterId } from '../base/index.ts';
 import type { JobIdSource, VirtualClusterCatalog, VirtualClusterRecord } from '../catalog/index.ts';
 import type { InstanceHost } from '../instance/index.ts';
@@ -7,6 +8,7 @@ import type {
   BulkWorker,
   ClusterKey,
   CollectionLocation,
+  Place,
   CollectionReader,
   LogicalWorker,
   ReceiveWorker,
@@ -52,6 +54,8 @@ export interface ControlOptions {
   readonly externalDirectory: string | null;
   /** True when storage may not be reached with the node's own credentials. */
   readonly implicitCredentialsDisabled: boolean;
+  /** Of this node, from broad to narrow. */
+  readonly locality: readonly LocalityTier[];
 }
 
 export interface Core {
@@ -71,6 +75,8 @@ export interface Core {
   /** Aborts when the daemon stops. What has been begun is ended under it, not under a client's signal. */
   readonly signal: AbortSignal;
   /** Where a URI leads that was written in this virtual cluster, whose external connections it may name. */
+  /** The place of one storage URI. */
+  readonly resolvePlace: (virtualClusterId: VirtualClusterId, uri: string) => Promise<Place>;
   readonly resolveCollection: (
     virtualClusterId: VirtualClusterId,
     uri: string,

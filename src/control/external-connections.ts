@@ -172,7 +172,7 @@ async function admitUri(
   const uri = textValue(value, 'the URI of an external connection');
   const { driver, type } = parseConnectionUri(uri);
   if (driver === 'nodelocal' || driver === 'service') {
-    const location = await core.resolveCollection(context.session.virtualClusterId, uri);
+    const location = await core.resolvePlace(context.session.virtualClusterId, uri);
     await requireLocationAccess(core, context, location);
     await probeStorage(core, location, context);
   }

@@ -15,6 +15,7 @@ import { requireRestorePrivilege } from './object-decisions.ts';
 import { isSystem } from './privileges.ts';
 import { OBJECT_OPTIONS, requireObjectOptions, restoreObjects } from './restore-objects.ts';
 import { DRY_RUN, dryRun } from './restore-dry-run.ts';
+import { restoreSystemTables, systemTablesOf } from './restore-system-tables.ts';
 import { restoreUsers, USERS_OPTIONS } from './restore-users.ts';
 import { recordedUri } from './storage-location.ts';
 import { systemTime } from './system-time.ts';
@@ -126,6 +127,8 @@ async function restoreParts(
   const { kind } = statement.targets;
   const parts = { statement, collection, summary, asOf, description: describe(statement, full) };
   if (kind === 'system_users' && summary.selection === null) return restoreUsers(core, parts, context);
+  const ours = systemTablesOf(statement, { summary, current: context.session.database });
+  if (ours !== undefined) return restoreSystemTables(core, { ...parts, ...ours }, context);
   if (kind === 'virtual_cluster' || kind === 'system_users') {
     throw new InputError(
       'object_missing',

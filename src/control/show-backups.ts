@@ -61,7 +61,7 @@ export const showBackup: UseCase<ShowBackup> = {
     }
     const { options } = statement;
     requireKnownOptions(options, { statement: 'SHOW BACKUP', known: KNOWN_OPTIONS });
-    const collection = await openCollection(core, statement.collection, context);
+    const collection = await openCollection(core, statement.collection, context, { options });
     const full = await selectBackup(core, { collection, selector: statement.from, signal });
     const layers = await layersOf(core, { collection, full, signal });
     requireDescribed(statement, layers);
@@ -75,6 +75,7 @@ export const showBackup: UseCase<ShowBackup> = {
 
 const KNOWN_OPTIONS = [
   'check_files',
+  'incremental_location',
   'as_json',
   'privileges',
   'restore_estimate',

@@ -1,13 +1,14 @@
 /** Where a storage URI leads: to a folder of this node or of a service, directly or by the name of an external connection. */
-import { InputError, type VirtualClusterId } from '../base/index.ts';
+import { assert, InputError, type VirtualClusterId } from '../base/index.ts';
 import {
+  decodeStorageRecord,
   parseServiceUri,
   resolveNodelocalUri,
   serviceDisplayUri,
   usesNodeCredentials,
 } from '../blob/index.ts';
 import { type SystemDatabase, readConnection } from '../catalog/index.ts';
-import type { CollectionLocation, FolderLocation, ServiceCollection } from '../timeline/index.ts';
+import type { CollectionLocation, FolderLocation, Place, ServiceCollection } from '../timeline/index.ts';
 import type { ControlOptions } from './core.ts';
 import { parseConnectionUri } from './connection-uri.ts';
 import type { Settings } from './settings.ts';
@@ -22,7 +23,7 @@ export interface ConnectionReference {
 /** Reads `external://name/path`; undefined for other URIs. @throws InputError `parameter_invalid` */
 export function parseExternalUri(uri: string): ConnectionReference | undefined {
   if (!/^external:/i.test(uri)) return undefined;
-  const match = /^external:\/\/([^/?#]+)(\/[^?#]*)?$/i.exec(uri);
+  const match = /^external:\/\/([^/?#]+)(\/[^?#]*)?(?:\?COCKROACH_LOCALITY=[^&#]*)?$/i.exec(uri);
   const name = match === null ? undefined : decoded(match[1] ?? '');
   if (match === null || name === undefined) {
     throw new InputError('parameter_invalid', 'invalid storage URI: not an external connection', {
@@ -64,13 +65,11 @@ export interface StorageQuestion {
 }
 
 /**
+ * The place of one URI.
  * @throws InputError `object_not_found` for an external connection that is not there, `parameter_invalid`,
  * `feature_not_supported`
  */
-export async function resolveStorage(
-  options: StorageOptions,
-  question: StorageQuestion,
-): Promise<CollectionLocation> {
+export async function resolvePlace(options: StorageOptions, question: StorageQuestion): Promise<Place> {
   const { database, uri, signal } = question;
   const reference = parseExternalUri(uri);
   if (reference === undefined) return resolvePlain(options, question);
@@ -93,15 +92,41 @@ export async function resolveStorage(
   return 'service' in found ? { ...found, displayUri, uri: displayUri } : { ...found, displayUri };
 }
 
-/** What a job records to find the location again. It may hold secrets, and is never shown. */
-export function recordedUri(location: CollectionLocation): string {
-  return 'service' in location ? location.uri : location.displayUri;
-}
-
-function resolvePlain(
+/**
+ * The collection that a job's record names: one place, or several.
+ * @throws CorruptError, and what each place is refused for
+ */
+export async function resolveStorage(
   options: StorageOptions,
   question: StorageQuestion,
-): Promise<CollectionLocation> | CollectionLocation {
+): Promise<CollectionLocation> {
+  const record = decodeStorageRecord(question.uri);
+  const { locations, home, bulk, incrementals } = record;
+  // The place of the manifests first.
+  const order = [home, ...locations.keys().filter((index) => index !== home)];
+  const uris = order.map((index) => locations[index] ?? '');
+  const [first, ...others] = await Promise.all(
+    [...uris, ...(incrementals === null ? [] : [incrementals])].map((uri) =>
+      resolvePlace(options, { ...question, uri }),
+    ),
+  );
+  assert(first !== undefined, 'a record names at least one place');
+  if (others.length === 0) return first;
+  return {
+    displayUri: first.displayUri,
+    uri: question.uri,
+    places: [first, ...others],
+    bulk: order.indexOf(bulk),
+    incrementals: incrementals === null ? null : others.length,
+  };
+}
+
+/** What a job records to find the location again. It may hold secrets, and is never shown. */
+export function recordedUri(location: CollectionLocation): string {
+  return 'uri' in location ? location.uri : location.displayUri;
+}
+
+function resolvePlain(options: StorageOptions, question: StorageQuestion): Promise<Place> | Place {
   return resolveService(options, question) ?? resolveNodelocal(options, question.uri);
 }
 

@@ -122,6 +122,7 @@ export class Node implements AsyncDisposable {
         cluster: { id: host.clusterId, key: host.clusterKey },
         externalDirectory: await openExternalDirectory(host.storeDirectory, config),
         implicitCredentialsDisabled: config.implicitCredentialsDisabled,
+        locality: config.locality,
       });
       const node = new Node(environment, { host, control, vault });
       await node.#listen();

@@ -29,8 +29,24 @@ export interface CaptureSource {
   readonly forkLsn?: Lsn | null;
 }
 
-/** An opened collection: a folder of the node, or of a storage service. */
-export type CollectionLocation = FolderLocation | ServiceCollection;
+/** An opened collection: a folder of the node or of a storage service, or several of them. */
+export type CollectionLocation = Place | PlacedCollection;
+
+export type Place = FolderLocation | ServiceCollection;
+
+/** One collection in several places. */
+export interface PlacedCollection {
+  /** That of the place of the manifests. */
+  readonly displayUri: string;
+  /** What leads here again, for the record of a job. Holds secrets. */
+  readonly uri: string;
+  /** The first holds manifests and markers. */
+  readonly places: readonly [Place, ...Place[]];
+  /** Of `places`: where this node puts packs and log. */
+  readonly bulk: number;
+  /** Of `places`: where all of the incremental backups is put; null when it goes where that of full ones goes. */
+  readonly incrementals: number | null;
+}
 
 export interface FolderLocation {
   /** The URI as users see it, secrets redacted; used in messages. */

@@ -212,6 +212,7 @@ export class TestControl implements AsyncDisposable {
       cluster: { id: this.#host.clusterId, key: clusterKeyOf(this.#host.clusterKey.secret) },
       externalDirectory: this.externalDirectory,
       implicitCredentialsDisabled: false,
+      locality: [],
     });
     await this.#control.start({ signal: NEVER });
   }

@@ -1,18 +1,34 @@
 import type { Clock, Rng } from '../../base/index.ts';
-import { type BlobStore, nodelocalBlobStore, serviceStore } from '../../blob/index.ts';
-import type { CollectionLocation } from '../contract.ts';
+import { type BlobStore, nodelocalBlobStore, placedBlobStore, serviceStore } from '../../blob/index.ts';
+import type { CollectionLocation, Place } from '../contract.ts';
 import { workerClock } from '../worker/worker-environment.ts';
+import { attemptOf, isIncremental } from './layout.ts';
 
 /** A request to a service that has got no answer for so long is made again. */
 const ATTEMPT_MS_MAX = 120_000;
 
+interface OpenTools {
+  readonly rng: Rng;
+  readonly clock?: Clock;
+}
+
 /** The objects of a collection. */
-export function openCollection(
-  collection: CollectionLocation,
-  { rng, clock = workerClock }: { readonly rng: Rng; readonly clock?: Clock },
-): BlobStore {
-  if (!('service' in collection)) return nodelocalBlobStore({ ...collection, rng });
-  const { displayUri, service, timeoutMs, azurePartsAtOnce } = collection;
+export function openCollection(collection: CollectionLocation, tools: OpenTools): BlobStore {
+  if (!('places' in collection)) return openPlace(collection, tools);
+  const [first, ...others] = collection.places;
+  const { bulk, incrementals } = collection;
+  return placedBlobStore({
+    places: [openPlace(first, tools), ...others.map((place) => openPlace(place, tools))],
+    placeOf: (key) => {
+      if (incrementals !== null && isIncremental(key)) return incrementals;
+      return attemptOf(key) === null ? 0 : bulk;
+    },
+  });
+}
+
+function openPlace(place: Place, { rng, clock = workerClock }: OpenTools): BlobStore {
+  if (!('service' in place)) return nodelocalBlobStore({ ...place, rng });
+  const { displayUri, service, timeoutMs, azurePartsAtOnce } = place;
   const patience = { clock, rng, operationMs: timeoutMs, attemptMs: Math.min(ATTEMPT_MS_MAX, timeoutMs) };
   return serviceStore(service, { displayUri, patience, azurePartsAtOnce });
 }

@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { cp, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { createCluster, digestCluster, dropCluster } from '../harness/clusters.ts';
+import { TestDaemon } from '../harness/daemon.ts';
+import { filesBelow } from '../harness/oracle.ts';
+
+const PLACES =
+  "('nodelocal://1/home?COCKROACH_LOCALITY=default', 'nodelocal://1/eu?COCKROACH_LOCALITY=region%3Deu', 'nodelocal://1/us?COCKROACH_LOCALITY=region%3Dus')";
+
+describe('a collection in several places', () => {
+  let daemon: TestDaemon;
+  const main = (sql: string | readonly string[]) => daemon.query(sql, { cluster: 'main' });
+  const place = (name: string) => join(daemon.store, 'extern', name);
+
+  before(async () => {
+    daemon = await TestDaemon.start({ flags: ['--locality', 'region=eu,zone=a'] });
+    await main('CREATE TABLE kept AS SELECT n AS id, md5(n::text) AS note FROM generate_series(1, 10000) n');
+  });
+  after(() => daemon[Symbol.asyncDispose]());
+
+  async function requireRestorable(from: string): Promise<void> {
+    const expected = await digestCluster(daemon, 'main');
+    await createCluster(daemon, 'copy');
+    await daemon.query(`RESTORE FROM LATEST IN ${from}`, { cluster: 'copy' });
+    assert.deepEqual(await digestCluster(daemon, 'copy'), expected);
+    await dropCluster(daemon, 'copy');
+  }
+
+  test('holds data where this node writes, and the rest at the default', async () => {
+    await main(`BACKUP INTO ${PLACES}`);
+    await main("INSERT INTO kept VALUES (0, 'later')");
+    await main(`BACKUP INTO LATEST IN ${PLACES}`);
+    const isData = (file: string) => /\.(?:pack|wal)$/.test(file);
+    const files = { home: await filesBelow(place('home')), eu: await filesBelow(place('eu')) };
+    assert.ok(files.home.some((file) => file.endsWith('BACKUP_MANIFEST')) && !files.home.some(isData));
+    assert.ok(files.eu.length > 2 && files.eu.every(isData));
+    await assert.rejects(filesBelow(place('us')));
+    assert.equal((await main("SHOW BACKUPS IN 'nodelocal://1/home'")).length, 1);
+    await main("SHOW BACKUP FROM LATEST IN ('nodelocal://1/home', 'nodelocal://1/eu') WITH check_files");
+    await requireRestorable("('nodelocal://1/home', 'nodelocal://1/us', 'nodelocal://1/eu')");
+  });
+
+  test('is restored from all its places, or from what was moved into one', async () => {
+    await assert.rejects(main("SHOW BACKUP FROM LATEST IN 'nodelocal://1/home' WITH check_files"));
+    await createCluster(daemon, 'copy');
+    await assert.rejects(daemon.query("RESTORE FROM LATEST IN 'nodelocal://1/home'", { cluster: 'copy' }), {
+      message: /no object .*pack|missing/,
+    });
+    await dropCluster(daemon, 'copy');
+    await cp(place('home'), place('moved'), { recursive: true });
+    await cp(place('eu'), place('moved'), { recursive: true });
+    await requireRestorable("'nodelocal://1/moved'");
+  });
+
+  test('has its incremental backups elsewhere when told so', async () => {
+    const elsewhere = "WITH incremental_location = 'nodelocal://1/increments'";
+    await main("BACKUP INTO 'nodelocal://1/fulls'");
+    await main("INSERT INTO kept VALUES (-1, 'more')");
+    await main(`BACKUP INTO LATEST IN 'nodelocal://1/fulls' ${elsewhere}`);
+    assert.ok(!(await filesBelow(place('fulls'))).some((file) => file.startsWith('incrementals/')));
+    assert.ok((await filesBelow(place('increments'))).every((file) => file.startsWith('incrementals/')));
+    assert.equal(
+      (
+        await main(
+          `SELECT * FROM [SHOW BACKUP FROM LATEST IN 'nodelocal://1/fulls' ${elsewhere}] WHERE backup_type = 'incremental'`,
+        )
+      ).length > 0,
+      true,
+    );
+    await requireRestorable(`'nodelocal://1/fulls' ${elsewhere}`);
+    await rename(place('increments'), place('gone'));
+  });
+
+  test('is refused when its places do not fit', async () => {
+    const table: readonly (readonly [string, RegExp])[] = [
+      [
+        "('nodelocal://1/a', 'nodelocal://1/b?COCKROACH_LOCALITY=region%3Deu')",
+        /no location of the list is the default/,
+      ],
+      [
+        "('nodelocal://1/a?COCKROACH_LOCALITY=default', 'nodelocal://1/b?COCKROACH_LOCALITY=region%3Deu%2Czone%3Da')",
+        /tier must be in the form "key=value"/,
+      ],
+      [
+        "'nodelocal://1/a?COCKROACH_LOCALITY=region%3Deu'",
+        /COCKROACH_LOCALITY of a single location must be "default"/,
+      ],
+    ];
+    for (const [uris, message] of table) {
+      await assert.rejects(main(`BACKUP INTO ${uris}`), { code: '22023', message });
+    }
+  });
+});
