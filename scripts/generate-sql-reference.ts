@@ -23,7 +23,9 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
       'show_virtual_clusters',
       'show_timeline',
       'show_timeline_checks',
+      'show_timeline_retention',
       'show_virtual_cluster_name',
+      'show_salvage',
       'create_replication_stream',
       'report_replication_stream',
       'drop_replication_stream',
@@ -38,6 +40,7 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
       'show_cluster_setting',
       'show_cluster_settings',
       'configure_zone',
+      'show_zone_configuration',
     ],
   },
   { title: 'Backup and restore', kinds: ['backup', 'restore', 'show_backups', 'show_backup'] },
@@ -128,7 +131,15 @@ written \`system.\` or \`SYSTEM.\`, unless the database has a table of that name
 \`system.jobs\` goes back as far as records of jobs are kept (\`jobs.retention_time\`). The rows are those of the moment at which the query
 begins, or is bound; the tables are changed by the statements on this page only.`,
   create_virtual_cluster: `A branch is made by a job of type \`BRANCH\`; the statement waits for it, and it goes on when the client does not. More in
-[the time machine](../operations/time-machine.md).`,
+[the time machine](../operations/time-machine.md). A follower returns at once; its data arrives by a job of type \`REPLICATION STREAM INGESTION\`:
+[replication](../operations/replication.md).`,
+  show_salvage: `| Column | Meaning |
+|---|---|
+| \`incarnation\` | the life of the data that was left |
+| \`from_lsn\`, \`through_lsn\` | where the common history ended, and how far that life went |
+| \`kept_until\` | it is not removed before |
+| \`open_with\` | a statement that makes a virtual cluster of it, as it was in the end |`,
+  create_replication_stream: `Not for people: see [the protocol](../formats/replication-stream.md). The same holds for the next two.`,
   alter_virtual_cluster: `RESET DATA and UNDROP: [the time machine](../operations/time-machine.md). RESET DATA runs as a job of type \`RESET DATA\`.
 CHECK TIMELINE runs as a job of type \`TIMELINE CHECK\`, without AS OF SYSTEM TIME at a random moment of the window, and fails with \`XX001\`
 when what it restored is damaged: [verify](../operations/time-machine.md#verify).`,

@@ -26,6 +26,7 @@ import {
   isReplicationAction,
   requireNoStream,
 } from './replication.ts';
+import { rememberWindow } from './timeline-point.ts';
 import { type UseCase, done } from './use-case.ts';
 import { settingInput, textValue } from './values.ts';
 import { resetData } from './reset-data.ts';
@@ -164,6 +165,7 @@ async function startService(core: Core, record: VirtualClusterRecord): Promise<v
 
 async function stopService(core: Core, record: VirtualClusterRecord): Promise<void> {
   const { signal } = core;
+  await rememberWindow(core, record.id);
   const stopped = await core.catalog.apply({ id: record.id, event: { kind: 'service_stopped' }, signal });
   await core.services.close(stopped, { signal });
 }

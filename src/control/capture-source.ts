@@ -14,7 +14,7 @@ export function captureSource(
   if (instance?.state.kind !== 'running') {
     throw new AppError('cannot_connect_now', `virtual cluster "${record.name}" does not run`);
   }
-  const { incarnation, systemIdentifier, engineMajor } = instance.identity;
+  const { incarnation, systemIdentifier, engineMajor, forkLsn } = instance.identity;
   return {
     dataDirectory: instance.dataDirectory,
     socketDirectory: instance.socketDirectory,
@@ -23,5 +23,6 @@ export function captureSource(
     incarnation,
     systemIdentifier,
     engineMajor,
+    ...(instance.following === null ? {} : { isFollower: true, forkLsn }),
   };
 }

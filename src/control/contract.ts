@@ -119,6 +119,8 @@ export interface FrontDoorService {
   authorize(options: {
     virtualClusterId: VirtualClusterId;
     user: string;
+    /** For a session that streams log or changes, of which a server has few. */
+    isReplication?: boolean;
     signal: AbortSignal;
   }): Promise<void>;
   /**

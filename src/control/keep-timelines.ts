@@ -16,7 +16,7 @@ export async function keepTimelines(core: Core): Promise<void> {
   const keeper = new TimelineKeeper({
     ...timeline,
     damage: (id) => verifier.damage(id),
-    retention: createTimelineRetention({ rng }),
+    retention: createTimelineRetention({ rng, clock }),
     clusterId: cluster.id,
     key: cluster.key,
     release: CURRENT_RELEASE,

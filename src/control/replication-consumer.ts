@@ -33,6 +33,9 @@ import { requireTimeline, resolveTarget, storeOfTimeline, windowUs } from './tim
 import { damagedBases } from './verify-timelines.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
+/** Of pins on what a failback has cut off. */
+export const SALVAGE_PREFIX = 'salvage-';
+
 export const INGESTION_JOB = 'REPLICATION STREAM INGESTION';
 
 export function createConsumer(
@@ -255,14 +258,18 @@ async function keepSalvage(
   options: { record: { id: VirtualClusterId }; current: TimelinePoint; divergence: Divergence },
 ): Promise<void> {
   const { record, current, divergence } = options;
-  await putPin(storeOfTimeline(core, record), {
-    id: `salvage-${current.incarnation}`,
-    owner: 'salvage of a failback',
-    incarnation: current.incarnation,
-    fromLsn: divergence.incarnation === current.incarnation ? divergence.lsn : current.lsn,
-    throughLsn: current.lsn,
-    expiresAt: (core.options.clock.now() + windowUs(core, record.id)) as Timestamp,
-  });
+  await putPin(
+    storeOfTimeline(core, record),
+    {
+      id: `${SALVAGE_PREFIX}${current.incarnation}`,
+      owner: 'salvage of a failback',
+      incarnation: current.incarnation,
+      fromLsn: divergence.incarnation === current.incarnation ? divergence.lsn : current.lsn,
+      throughLsn: current.lsn,
+      expiresAt: (core.options.clock.now() + windowUs(core, record.id)) as Timestamp,
+    },
+    core.options,
+  );
 }
 
 /** By the way that RESET DATA goes: in place if that can be, proved, committed, stopped. */

@@ -146,7 +146,16 @@ export async function alterReplication(
 /** A virtual cluster that replicates serves nobody. @throws InputError `object_state` */
 export function requireNoStream(core: Core, record: VirtualClusterRecord, what: string): void {
   const stream = core.streams.active(record.id);
-  if (stream === undefined) return;
+  if (stream === undefined) {
+    if (core.options.instanceHost.get(record.id)?.following == null) return;
+    throw new InputError(
+      'object_state',
+      `virtual cluster "${record.name}" is a follower whose stream was ended`,
+      {
+        hint: 'make it anew: DROP VIRTUAL CLUSTER ... IMMEDIATE, then CREATE VIRTUAL CLUSTER ... FROM REPLICATION',
+      },
+    );
+  }
   throw new InputError('object_state', `virtual cluster "${record.name}" replicates, it cannot ${what}`, {
     hint: `fail over first: ALTER VIRTUAL CLUSTER ${record.name} COMPLETE REPLICATION TO LATEST`,
   });

@@ -19,7 +19,7 @@ import {
   showExternalConnections,
 } from './external-connections.ts';
 import { showCreateSchedule, showSchedule, showSchedules } from './show-schedules.ts';
-import { configureZone } from './configure-zone.ts';
+import { configureZone, showZoneConfiguration } from './configure-zone.ts';
 import type { Core } from './core.ts';
 import { createVirtualCluster } from './create-virtual-cluster.ts';
 import { dropVirtualCluster } from './drop-virtual-cluster.ts';
@@ -38,7 +38,9 @@ import { showBackup, showBackups } from './show-backups.ts';
 import { showClusterSetting, showClusterSettings } from './show-cluster-settings.ts';
 import { showJob, showJobs } from './show-jobs.ts';
 import { showSystemTable } from './system-tables.ts';
+import { showSalvage } from './show-salvage.ts';
 import { showTimelineChecks } from './show-timeline-checks.ts';
+import { showTimelineRetention } from './show-timeline-retention.ts';
 import { showTimeline } from './show-timeline.ts';
 import { showVirtualClusterName, showVirtualClusters } from './show-virtual-clusters.ts';
 import { type UseCase, requireNoTransaction } from './use-case.ts';
@@ -54,6 +56,9 @@ const USE_CASES: UseCases = {
   show_system_table: showSystemTable,
   show_timeline: showTimeline,
   show_timeline_checks: showTimelineChecks,
+  show_timeline_retention: showTimelineRetention,
+  show_zone_configuration: showZoneConfiguration,
+  show_salvage: showSalvage,
   configure_zone: configureZone,
   set_cluster_setting: setClusterSetting,
   reset_cluster_setting: resetClusterSetting,

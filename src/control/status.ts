@@ -8,6 +8,7 @@ import { jobFamilies } from './job-metrics.ts';
 import { inTime } from './in-time.ts';
 import { asleepOf } from './suspender.ts';
 import { vaultFamilies } from './vault-metrics.ts';
+import { replicationFamilies } from './replication-metrics.ts';
 import { verifyFamilies } from './verify-metrics.ts';
 
 export interface VirtualClusterStatus {
@@ -118,6 +119,7 @@ export async function metricFamilies(
     family('sql_conns', 'gauge', 'Open SQL sessions', (of) => of.sessions),
     ...jobFamilies(core, serving),
     ...vaultFamilies(core),
+    ...replicationFamilies(core),
     ...core.suspender.families(),
     ...(await diskFamilies(core)),
     ...(await verifyFamilies(core, options)),

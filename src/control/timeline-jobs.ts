@@ -80,14 +80,18 @@ export function pointDependencies(options: ControlOptions, coreOf: () => Core): 
     key: cluster.key,
     storeOf,
     pin: (job, { virtualClusterId, point }) =>
-      putPin(storeOf(virtualClusterId), {
-        id: pinIdOf(job),
-        owner: `job ${job.id}`,
-        incarnation: point.incarnation,
-        fromLsn: point.lsn,
-        throughLsn: point.lsn,
-        expiresAt: (clock.now() + JOB_PINNED_US) as Timestamp,
-      }),
+      putPin(
+        storeOf(virtualClusterId),
+        {
+          id: pinIdOf(job),
+          owner: `job ${job.id}`,
+          incarnation: point.incarnation,
+          fromLsn: point.lsn,
+          throughLsn: point.lsn,
+          expiresAt: (clock.now() + JOB_PINNED_US) as Timestamp,
+        },
+        { clock },
+      ),
     unpin: (job, { virtualClusterId }) => removePin(storeOf(virtualClusterId), pinIdOf(job)),
     captureFirstBase: (id, rest) => captureFirstBase(coreOf(), { ...rest, id }),
   };
@@ -155,14 +159,18 @@ export async function secure(
   const { identity } = core.services.instanceOf(record);
   const end = await endOfLife(core, { record, signal });
   const isOwn = point.incarnation === end.incarnation;
-  await putPin(storeOfTimeline(core, record), {
-    id: `undo-${end.incarnation}`,
-    owner: 'undo of RESET DATA',
-    incarnation: end.incarnation,
-    fromLsn: isOwn && point.lsn < end.lsn ? point.lsn : (identity.forkLsn ?? end.lsn),
-    throughLsn: end.lsn,
-    expiresAt: (core.options.clock.now() + windowUs(core, id)) as Timestamp,
-  });
+  await putPin(
+    storeOfTimeline(core, record),
+    {
+      id: `undo-${end.incarnation}`,
+      owner: 'undo of RESET DATA',
+      incarnation: end.incarnation,
+      fromLsn: isOwn && point.lsn < end.lsn ? point.lsn : (identity.forkLsn ?? end.lsn),
+      throughLsn: end.lsn,
+      expiresAt: (core.options.clock.now() + windowUs(core, id)) as Timestamp,
+    },
+    core.options,
+  );
   return end;
 }
 

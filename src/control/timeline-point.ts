@@ -25,6 +25,7 @@ import { notAvailable } from './values.ts';
 
 /** What the newest log may take to become durable before a client is told that it does not. */
 const DURABLE_MS_MAX = 30_000;
+const WINDOW_SETTING = 'gc.ttlseconds';
 
 /** @throws InputError `feature_not_supported` on a node that keeps no timelines */
 export function requireTimeline(core: Pick<Core, 'options'>): TimelineParts {
@@ -41,9 +42,27 @@ export function storeOfTimeline(
   return timelineStoreLocation({ storeDirectory, virtualClusterId: id });
 }
 
-/** How far back a timeline reaches, and how long what was dropped or left behind can be had back, in microseconds. */
+/**
+ * How far back a timeline reaches, and how long what was dropped or left behind can be had back, in microseconds. Of one that is out of
+ * service what it was when it served last.
+ */
 export function windowUs(core: Core, virtualClusterId: VirtualClusterId): bigint {
-  return core.settings.integer(virtualClusterId, 'gc.ttlseconds') * 1_000_000n;
+  const { settings, catalog } = core;
+  const isOverridden = catalog.get(virtualClusterId)?.settingOverrides.has(WINDOW_SETTING) === true;
+  const remembered = catalog.fact(`window_seconds/${virtualClusterId}`);
+  const isKnown = isOverridden || settings.isLoaded(virtualClusterId) || remembered === undefined;
+  const seconds = isKnown ? settings.integer(virtualClusterId, WINDOW_SETTING) : BigInt(remembered);
+  return seconds * 1_000_000n;
+}
+
+/** What its own window is, is recorded before it is asked no more. */
+export async function rememberWindow(core: Core, virtualClusterId: VirtualClusterId): Promise<void> {
+  const { settings, catalog, signal } = core;
+  if (!settings.isLoaded(virtualClusterId)) return;
+  const own = settings.ownValues(virtualClusterId).get(WINDOW_SETTING);
+  const name = `window_seconds/${virtualClusterId}` as const;
+  const value = own ?? String(settings.integer(virtualClusterId, WINDOW_SETTING));
+  if (catalog.fact(name) !== value) await catalog.setFact({ name, value, signal });
 }
 
 /**
@@ -60,6 +79,10 @@ export async function resolvePoint(
   const instance = core.services.instanceOf(record);
   // The moment is that of the statement, not that when its log has become durable.
   const target = asOf === undefined ? undefined : systemTime(asOf, { now: core.options.clock.now() });
+  // What a follower has received is all there is; nothing of its own is written behind it.
+  if (instance.following !== null) {
+    return resolveTarget(core, { record, target: target ?? { kind: 'latest' }, signal });
+  }
   const nowLsn = await catchUp(core, { record, instance, signal });
   if (nowLsn === null) return resolveStopped(core, { record, target, signal });
   const { incarnation } = instance.identity;

@@ -3,10 +3,12 @@ import {
   AppError,
   type Clock,
   errnoOf,
+  InputError,
   isAppError,
   type Logger,
   type Rng,
   SYSTEM_VIRTUAL_CLUSTER_ID,
+  toError,
 } from '../base/index.ts';
 import type { Route, SessionIdentity } from '../control/index.ts';
 import {
@@ -31,6 +33,7 @@ import { type Backend, Relay } from './relay.ts';
 import { ReplicationGuard } from './replication-guard.ts';
 import type { SessionService } from './service.ts';
 import { readSessionRequest, servedAs, type SessionRequest } from './startup.ts';
+import { allowsUser, peerOf, type PrincipalMap, type ServerTls, type TlsPeer } from './tls.ts';
 import { logIn } from './upstream.ts';
 
 /** Longest answer to an authentication request. */
@@ -40,16 +43,33 @@ const AHEAD_BYTES_MAX = 65_536;
 /** An instance's death is noticed within milliseconds where it is our child, within a second where it was adopted. */
 const ENTER_ATTEMPTS_MAX = 20;
 const ENTER_RETRY_MS = 100;
-/** The answer that no encryption is offered here. */
+/** The answers to a request for encryption: none is offered here; go ahead. */
 const NOT_OFFERED = Buffer.from('N');
+const GO_AHEAD = Buffer.from('S');
 
 /** `trusted`: whoever can open the socket file may be any role. */
 export type Authentication = 'insecure' | 'scram' | 'trusted';
+
+/** How a front door deals with encryption. */
+export interface Encryption {
+  /** As new connections are encrypted; undefined when they can't be. */
+  readonly current: ServerTls | undefined;
+  /** Lets clients in that do not encrypt. */
+  readonly acceptsPlain: boolean;
+  readonly principals: PrincipalMap;
+}
+
+/** How a client's connection is encrypted. */
+interface SecuredBy {
+  readonly tls: ServerTls;
+  readonly peer: TlsPeer;
+}
 
 /** What all sessions of a front door share. */
 export interface SessionEnvironment {
   readonly service: SessionService;
   readonly authentication: Authentication;
+  readonly encryption: Encryption;
   readonly authenticationTimeoutMs: number;
   readonly answerTimeoutMs: number;
   readonly cancels: CancelRegistry;
@@ -77,6 +97,7 @@ export class Session {
   readonly #reader = new PacketReader({ lengthOf: (bytes) => this.#lengthOf(bytes) });
   readonly #abort = new AbortController();
   #hasStarted = false;
+  #securedBy: SecuredBy | undefined;
   #relay: Relay | undefined;
   readonly #closed = Promise.withResolvers<void>();
 
@@ -176,9 +197,9 @@ export class Session {
       switch (packet.kind) {
         case 'ssl_request':
         case 'gssenc_request':
-          // Here an encrypted listener takes the socket over. Each may be asked for once.
+          // Each may be asked for once.
           if (requests >= 2) throw protocolViolation('too many requests for encryption');
-          this.#client.write(NOT_OFFERED);
+          await this.#answerEncryption(packet.kind);
           break;
         case 'cancel_request':
           this.#environment.counters.cancelRequests += 1;
@@ -192,6 +213,34 @@ export class Session {
     }
   }
 
+  /** On the operator's socket the kernel keeps others out, and nothing is encrypted. */
+  async #answerEncryption(kind: 'ssl_request' | 'gssenc_request'): Promise<void> {
+    const { encryption, authentication } = this.#environment;
+    if (this.#securedBy !== undefined) throw protocolViolation('the connection is encrypted already');
+    const tls = authentication === 'trusted' ? undefined : encryption.current;
+    if (kind === 'gssenc_request' || tls === undefined) {
+      this.#client.write(NOT_OFFERED);
+      return;
+    }
+    if (this.#reader.bufferedBytes > 0) {
+      // They would be taken for something that came encrypted.
+      throw protocolViolation('received unencrypted data after SSL request');
+    }
+    const { signal } = this.#abort;
+    const cut = (): void => this.#client.destroy();
+    signal.addEventListener('abort', cut, { once: true });
+    try {
+      this.#client.write(GO_AHEAD);
+      const socket = await this.#client.secure(tls.socketOptions);
+      this.#securedBy = { tls, peer: peerOf(socket) };
+    } catch (error) {
+      this.#environment.logger.info(`refused a client: ${toError(error).message}`);
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', cut);
+    }
+  }
+
   async #logIn(startup: Extract<StartupPacket, { kind: 'startup' }>): Promise<Admission | undefined> {
     const { service, authentication, mockKey, rng } = this.#environment;
     const { signal } = this.#abort;
@@ -202,7 +251,7 @@ export class Session {
     };
     if (negotiation !== undefined) send(encodeNegotiateProtocolVersion({ protocol, ...negotiation }));
     const route = await service.route({ name: request.virtualClusterName, signal });
-    if (authentication === 'scram') {
+    if (authentication === 'scram' && !this.#isCertified(user)) {
       const answering: Pick<SessionService, 'credential'> = {
         credential: (options) =>
           this.#answered({ route, signal }, (limited) => service.credential({ ...options, signal: limited })),
@@ -219,6 +268,7 @@ export class Session {
         rng,
         reader,
         send,
+        channelBinding: this.#securedBy?.tls.channelBinding,
         signal,
       });
     }
@@ -229,6 +279,40 @@ export class Session {
       return undefined;
     }
     return { request: served, route, backend };
+  }
+
+  /**
+   * Whether the client has shown by a certificate that it is `user`. Who shows one that does not do is refused, and not asked for a
+   * password: it would never be noticed. @throws InputError `authorization_invalid`
+   */
+  #isCertified(user: string): boolean {
+    const { encryption } = this.#environment;
+    if (this.#securedBy === undefined) {
+      if (encryption.current === undefined || encryption.acceptsPlain) return false;
+      throw new InputError('authorization_invalid', 'this node takes encrypted connections only', {
+        hint: 'connect with sslmode=verify-full',
+      });
+    }
+    const { peer } = this.#securedBy;
+    switch (peer.kind) {
+      case 'anonymous':
+        return false;
+      case 'invalid':
+        throw new InputError(
+          'authorization_invalid',
+          `the client's certificate is not accepted: ${peer.reason}`,
+          {
+            hint: "it must be signed by the cluster's CA and be valid now: atoll cert list, atoll cert create-client",
+          },
+        );
+      case 'certified':
+        if (allowsUser(encryption.principals, { name: peer.name, user })) return true;
+        throw new InputError(
+          'authorization_invalid',
+          `the client's certificate is that of "${peer.name}", not of "${user}"`,
+          { hint: 'connect as that user, with another certificate, or without one to log in by password' },
+        );
+    }
   }
 
   /**
@@ -264,7 +348,10 @@ export class Session {
     const { virtualClusterId } = options.route;
     const { user } = request;
     if (!request.isStream && !hasForeignAuthority(request, options.route)) {
-      await this.#answered(options, (signal) => service.authorize({ virtualClusterId, user, signal }));
+      const { isReplication } = request;
+      await this.#answered(options, (signal) =>
+        service.authorize({ virtualClusterId, user, isReplication, signal }),
+      );
       return request;
     }
     if (service.authorizeBySystem === undefined || (request.isReplication && !request.isStream)) {

@@ -7,7 +7,6 @@ import type { Following, InternalClient, ProvedIncarnation } from './contract.ts
 import { isPresent, readControlFile } from './data-directory.ts';
 import { renameDurably, syncDirectory, writeFileDurably } from './durable-files.ts';
 import { writeIdentity } from './identity.ts';
-import { commit } from './incarnations.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
 
 interface Step {
@@ -96,28 +95,32 @@ export async function promote(
   },
 ): Promise<ProvedIncarnation> {
   const { instance, incarnation, signal } = step;
-  const { layout } = instance;
-  const { identity: before } = instance;
-  if (before.incarnation === incarnation) {
-    assert(before.forkLsn !== null, 'a promoted life knows where it left its parent');
-    const { timelineId } = await readControlFile(instance.dataDirectory);
-    return { timelineId, forkLsn: before.forkLsn };
+  const { layout, identity: before, following } = instance;
+  // Of this name it is left alone by whoever starts after a crash.
+  const apart = layout.rewinding(incarnation);
+  if (before.incarnation !== incarnation) {
+    if (following === null) {
+      throw new AppError('object_state', `virtual cluster "${before.virtualClusterName}" follows nothing`);
+    }
+    if (!(await isPresent(apart))) {
+      await promoteInPlace(step);
+      await instance.stop({ mode: 'orderly', signal });
+      await renameDurably({ from: layout.current(before.incarnation), to: apart });
+    }
+    const { state, timelineId } = await readControlFile(apart);
+    if (state !== 'shut_down') {
+      throw new AppError('instance_failed', `${apart} was not stopped cleanly but is ${state}`);
+    }
+    const forkLsn = await leftAt(apart, { timelineId, parentTimelineId: following.timelineId });
+    const identity = { ...before, incarnation, parentIncarnation: before.incarnation, forkLsn };
+    await writeIdentity(layout.directory, identity);
+    instance.replaceIdentity(identity);
   }
-  const { following } = instance;
-  if (following === null) {
-    throw new AppError('object_state', `virtual cluster "${before.virtualClusterName}" follows nothing`);
-  }
-  const begun = layout.begun(incarnation);
-  if (!(await isPresent(begun))) {
-    await promoteInPlace(step);
-    await instance.stop({ mode: 'orderly', signal });
-    await renameDurably({ from: layout.current(before.incarnation), to: begun });
-  }
-  const { timelineId } = await readControlFile(begun);
-  const forkLsn = await leftAt(begun, { timelineId, parentTimelineId: following.timelineId });
-  const parentIncarnation = before.incarnation;
-  await commit({ ...step, parentIncarnation, forkLsn, start: 'later' });
+  if (await isPresent(apart)) await renameDurably({ from: apart, to: layout.current(incarnation) });
   await instance.setFollowing(null);
+  const { forkLsn } = instance.identity;
+  assert(forkLsn !== null, 'a promoted life knows where it left its parent');
+  const { timelineId } = await readControlFile(instance.dataDirectory);
   return { timelineId, forkLsn };
 }
 

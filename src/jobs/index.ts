@@ -9,7 +9,12 @@ export * from './backup-totals.ts';
 export type { PublishDependencies, PublishedMoment } from './publish-backup.ts';
 export { prepareRestored } from './prepare-restored.ts';
 export * from './restore-job.ts';
-export { type ImagePayload, imagePayload, usersPayload } from './part/part-job.ts';
+export { type ImagePayload, imagePayload, systemTablesPayload, usersPayload } from './part/part-job.ts';
+export {
+  isRestorableSystemTable,
+  RESTORABLE_SYSTEM_TABLES,
+  type RestorableSystemTable,
+} from './part/restore-system-tables.ts';
 export * from './restore-objects.ts';
 export { type ObjectsDependencies, selectionOf } from './backup-objects.ts';
 export * from './crontab.ts';

@@ -444,7 +444,7 @@ class Conversation implements AsyncDisposable {
   }
 
   givenUp(): AppError {
-    return new AppError(
+    return new GivenUpError(
       'connection_failure',
       `the source could not be reached for too long: ${this.#reason}`,
       {
@@ -535,9 +535,12 @@ class Troubles {
   }
 }
 
+/** What was waited for long enough. */
+class GivenUpError extends AppError {}
+
 /** Connections that are lost, and servers that end or begin; ours say so by their codes, Postgres and the system by theirs. */
 function isPassing(error: unknown): boolean {
-  if (error instanceof AppError) return error.row.retry !== 'never';
+  if (error instanceof AppError) return error.row.retry !== 'never' && !(error instanceof GivenUpError);
   return /^(?:57P0|08|53300|E[A-Z]{3,})/.test(errnoOf(error) ?? '');
 }
 

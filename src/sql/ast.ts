@@ -154,6 +154,10 @@ export type Statement =
     }
   | { readonly kind: 'show_timeline'; readonly name: string }
   | { readonly kind: 'show_timeline_checks'; readonly name: string }
+  | { readonly kind: 'show_timeline_retention'; readonly name: string }
+  | { readonly kind: 'show_zone_configuration'; readonly range: string }
+  /** What failbacks have cut off and is still kept. */
+  | { readonly kind: 'show_salvage'; readonly name: string }
   | { readonly kind: 'show_virtual_cluster_name' }
   | { readonly kind: 'set_cluster_setting'; readonly name: string; readonly value: Value | 'default' }
   | { readonly kind: 'reset_cluster_setting'; readonly name: string }

@@ -50,6 +50,11 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     summary:
       'start, stop, rename or configure a virtual cluster, fail it over and back, take its data back in time, or undo its removal',
   },
+  show_salvage: {
+    name: 'SHOW SALVAGE',
+    synopsis: ['SHOW SALVAGE FOR VIRTUAL CLUSTER name'],
+    summary: 'what failbacks have cut off from a virtual cluster, and how to look at it',
+  },
   create_replication_stream: {
     name: 'CREATE REPLICATION STREAM',
     synopsis: ["CREATE REPLICATION STREAM OF VIRTUAL CLUSTER name [ AFTER 'incarnation@position' ]"],
@@ -83,6 +88,16 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     name: 'SHOW TIMELINE',
     synopsis: ['SHOW TIMELINE FOR VIRTUAL CLUSTER name'],
     summary: 'what a virtual cluster can be taken back to: the window, the lives of its data, its bases',
+  },
+  show_timeline_retention: {
+    name: 'SHOW TIMELINE RETENTION',
+    synopsis: ['SHOW TIMELINE RETENTION FOR VIRTUAL CLUSTER name'],
+    summary: 'what of a timeline would be removed now, what stays, and why',
+  },
+  show_zone_configuration: {
+    name: 'SHOW ZONE CONFIGURATION',
+    synopsis: ['SHOW ZONE CONFIGURATION FOR RANGE default'],
+    summary: 'how far back the virtual cluster can be taken, as ALTER RANGE ... CONFIGURE ZONE sets it',
   },
   show_timeline_checks: {
     name: 'SHOW TIMELINE CHECKS',

@@ -33,12 +33,26 @@ export const VIRTUAL_CLUSTER_RULES: readonly Rule[] = [
     kind: 'show_timeline',
     name: stream.hyphenatedName(),
   })),
+  ...['virtual cluster', 'tenant'].map((words) =>
+    rule(`show timeline retention for ${words}`, 'show_timeline_retention', (stream) => ({
+      kind: 'show_timeline_retention',
+      name: stream.hyphenatedName(),
+    })),
+  ),
   rule('show timeline checks for virtual cluster', 'show_timeline_checks', (stream) => ({
     kind: 'show_timeline_checks',
     name: stream.hyphenatedName(),
   })),
   rule('show timeline checks for tenant', 'show_timeline_checks', (stream) => ({
     kind: 'show_timeline_checks',
+    name: stream.hyphenatedName(),
+  })),
+  rule('show salvage for virtual cluster', 'show_salvage', (stream) => ({
+    kind: 'show_salvage',
+    name: stream.hyphenatedName(),
+  })),
+  rule('show salvage for tenant', 'show_salvage', (stream) => ({
+    kind: 'show_salvage',
     name: stream.hyphenatedName(),
   })),
   rule('create replication stream of virtual cluster', 'create_replication_stream', (stream) => ({

@@ -199,6 +199,13 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
     'SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER dest-system',
     { kind: 'show_timeline_checks', name: 'dest-system' },
   ],
+  [
+    'SHOW TIMELINE RETENTION FOR VIRTUAL CLUSTER dest-system',
+    { kind: 'show_timeline_retention', name: 'dest-system' },
+  ],
+  ['show timeline retention for tenant main', { kind: 'show_timeline_retention', name: 'main' }],
+  ['SHOW ZONE CONFIGURATION FOR RANGE default', { kind: 'show_zone_configuration', range: 'default' }],
+  ['show zone configuration from range "x"', { kind: 'show_zone_configuration', range: 'x' }],
   ['SHOW virtual_cluster_name', { kind: 'show_virtual_cluster_name' }],
   ['table System . jobs;', { kind: 'show_system_table', table: 'jobs' }],
   [

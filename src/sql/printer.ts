@@ -60,6 +60,12 @@ function print(statement: Statement): string {
       return printShowVirtualClusters(statement);
     case 'show_timeline':
       return `SHOW TIMELINE FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
+    case 'show_salvage':
+      return `SHOW SALVAGE FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
+    case 'show_timeline_retention':
+      return `SHOW TIMELINE RETENTION FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
+    case 'show_zone_configuration':
+      return `SHOW ZONE CONFIGURATION FOR RANGE ${printRange(statement.range)}`;
     case 'show_timeline_checks':
       return `SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
     case 'show_virtual_cluster_name':
@@ -205,7 +211,11 @@ function printCapabilities(list: CapabilityList): string {
 
 function printZone({ range, variables }: Extract<Statement, { kind: 'configure_zone' }>): string {
   const how = variables === 'discard' ? 'DISCARD' : `USING ${variables.map(printAssignment).join(', ')}`;
-  return `ALTER RANGE ${range === 'default' ? range : quoteName(range)} CONFIGURE ZONE ${how}`;
+  return `ALTER RANGE ${printRange(range)} CONFIGURE ZONE ${how}`;
+}
+
+function printRange(range: string): string {
+  return range === 'default' ? range : quoteName(range);
 }
 
 function printAssignment(assignment: { readonly name: string; readonly value: Value | 'default' }): string {

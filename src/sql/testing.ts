@@ -268,6 +268,12 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     withSuspension: fc.boolean(),
   }),
   show_timeline: record({ kind: kind('show_timeline'), name: nameArbitrary }),
+  show_salvage: record({ kind: kind('show_salvage'), name: nameArbitrary }),
+  show_timeline_retention: record({ kind: kind('show_timeline_retention'), name: nameArbitrary }),
+  show_zone_configuration: record({
+    kind: kind('show_zone_configuration'),
+    range: fc.oneof(fc.constant('default'), nameArbitrary),
+  }),
   show_timeline_checks: record({ kind: kind('show_timeline_checks'), name: nameArbitrary }),
   show_virtual_cluster_name: record({ kind: kind('show_virtual_cluster_name') }),
   set_cluster_setting: record({

@@ -146,6 +146,9 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'show_virtual_clusters':
     case 'show_timeline':
     case 'show_timeline_checks':
+    case 'show_timeline_retention':
+    case 'show_zone_configuration':
+    case 'show_salvage':
     case 'show_virtual_cluster_name':
     case 'reset_cluster_setting':
     case 'show_cluster_setting':

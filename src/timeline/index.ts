@@ -30,7 +30,7 @@ export { createReceiveWorker } from './worker/receive-worker.ts';
 export { createPointWorker } from './worker/point-worker.ts';
 export { openVaultHost } from './vault/vault-host.ts';
 export { newestBaseFor, newestSharedBase } from './store/lineage.ts';
-export { putPin, removePin } from './retention/pins.ts';
+export { putPin, readPins, removePin } from './retention/pins.ts';
 export { createTimelineReader } from './store/reader.ts';
 export { VAULT_FAULT_POINTS } from './worker/fault-point.ts';
 export { removeTimelineStore } from './store/remove-store.ts';

@@ -42,6 +42,17 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     });
   };
 
+  let hasFailed = false;
+  /** Each builds on the one before. */
+  const step = (name: string, run: () => Promise<void> | void): void => {
+    void it(name, async (t) => {
+      if (hasFailed) return t.skip('an earlier step failed');
+      hasFailed = true;
+      await run();
+      hasFailed = false;
+    });
+  };
+
   before(async () => {
     primary = await TestDaemon.start();
     standby = await TestDaemon.start({ flags: ['--virtualized-empty'] });
@@ -57,7 +68,7 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     await primary?.[Symbol.asyncDispose]();
   });
 
-  it('is refused, and changes nothing, where it cannot be', async () => {
+  step('is refused, and changes nothing, where it cannot be', async () => {
     const create = (uri: string, of = 'main') =>
       refusal(`CREATE VIRTUAL CLUSTER main FROM REPLICATION OF ${of} ON '${uri}'`);
     const unprivileged = await create(uriOf(primary));
@@ -87,7 +98,7 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.deepEqual(left, []);
   });
 
-  it('begins with an image, follows, and serves nobody', async () => {
+  step('begins with an image, follows, and serves nobody', async () => {
     await onStandby(`CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${uriOf(primary)}'`);
     const status = await whenIn(standby, 'replicating');
     assert.equal(status['source_tenant_name'], 'main');
@@ -97,7 +108,9 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     await assert.rejects(standby.query('SELECT 1', { cluster: 'main' }), { code: '08004' });
     assert.equal((await refusal('ALTER VIRTUAL CLUSTER main START SERVICE SHARED')).code, '55000');
     await waitFor('a base of the primary', async () => {
-      const bases = await onPrimary(`SELECT 1 FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main] WHERE kind = 'base'`);
+      const bases = await onPrimary(
+        `SELECT 1 FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main] WHERE kind = 'base'`,
+      );
       return bases.length > 0;
     });
     const jobOf = async (daemon: TestDaemon, type: string) =>
@@ -108,7 +121,7 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.equal(await jobOf(primary, 'REPLICATION STREAM PRODUCER'), 'running');
   });
 
-  it('lets the replicated time go on, also of an idle source', async () => {
+  step('lets the replicated time go on, also of an idle source', async () => {
     await caughtUp();
     const first = await statusOf(standby);
     await waitFor('the replicated time to go on', async () => {
@@ -117,7 +130,7 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     });
   });
 
-  it('fails over to the latest, with exactly what was replicated', async () => {
+  step('fails over to the latest, with exactly what was replicated', async () => {
     await using ledger = await Ledger.start({
       connect: () => primary.connect({ cluster: 'main' }),
       writers: 3,
@@ -146,12 +159,22 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.equal(producer?.['status'], 'succeeded');
   });
 
-  it('fails back, keeping apart what only the old primary has', async () => {
-    await standby.query([`CREATE USER replicator WITH PASSWORD 's3cret-of-the-stream'`, 'GRANT SYSTEM REPLICATION TO replicator'], SYSTEM);
-    await primary.query(`INSERT INTO diary (what) VALUES ('lost: written at the old primary after the failover')`, {
-      cluster: 'main',
-    });
-    const start = (of = 'main') => `ALTER VIRTUAL CLUSTER main START REPLICATION OF ${of} ON '${uriOf(standby)}'`;
+  step('fails back, keeping apart what only the old primary has', async () => {
+    await standby.query(
+      [
+        `CREATE USER replicator WITH PASSWORD 's3cret-of-the-stream'`,
+        'GRANT SYSTEM REPLICATION TO replicator',
+      ],
+      SYSTEM,
+    );
+    await primary.query(
+      `INSERT INTO diary (what) VALUES ('lost: written at the old primary after the failover')`,
+      {
+        cluster: 'main',
+      },
+    );
+    const start = (of = 'main') =>
+      `ALTER VIRTUAL CLUSTER main START REPLICATION OF ${of} ON '${uriOf(standby)}'`;
     assert.equal((await refusal(start(), primary)).code, '55006');
     await onPrimary('ALTER VIRTUAL CLUSTER main STOP SERVICE');
     await onStandby('CREATE VIRTUAL CLUSTER stranger');
@@ -159,7 +182,9 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.equal((await refusal(start('stranger'), primary)).code, '55000');
     await onPrimary(start());
     await whenIn(primary, 'replicating');
-    await standby.query(`INSERT INTO diary (what) VALUES ('written at the standby, later')`, { cluster: 'main' });
+    await standby.query(`INSERT INTO diary (what) VALUES ('written at the standby, later')`, {
+      cluster: 'main',
+    });
     await caughtUp(standby, primary);
     const [row] = await onPrimary('ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST');
     assert.match(String(row?.['failover_time']), /^\d{19}\.0{10}$/);
@@ -171,10 +196,115 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.equal(here?.['all'], 'before the stream, written at the standby, written at the standby, later');
     assert.deepEqual(here, there);
     const sums = 'SELECT count(*) AS n, sum(seq) AS s FROM ledger';
-    assert.deepEqual(await primary.query(sums, { cluster: 'main' }), await standby.query(sums, { cluster: 'main' }));
+    assert.deepEqual(
+      await primary.query(sums, { cluster: 'main' }),
+      await standby.query(sums, { cluster: 'main' }),
+    );
   });
 
-  it('tells no secret anywhere', () => {
+  step('goes to and fro: the standby follows its old primary again', async () => {
+    await onStandby('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await onStandby(`ALTER VIRTUAL CLUSTER main START REPLICATION OF main ON '${uriOf(primary)}'`);
+    await whenIn(standby, 'replicating');
+    await caughtUp();
+  });
+
+  step('stands still while it is paused, and loses nothing', async () => {
+    await onStandby('ALTER VIRTUAL CLUSTER main PAUSE REPLICATION');
+    const paused = await whenIn(standby, 'replication paused');
+    await primary.query(`INSERT INTO diary (what) VALUES ('while paused')`, { cluster: 'main' });
+    const later = await statusOf(standby);
+    assert.deepEqual(later['replicated_time'], paused['replicated_time']);
+    await onStandby('ALTER VIRTUAL CLUSTER main RESUME REPLICATION');
+    await whenIn(standby, 'replicating');
+    await caughtUp();
+  });
+
+  step('goes on after either daemon, or the follower, was killed', async () => {
+    await standby.kill();
+    await standby.startAgain();
+    await whenIn(standby, 'replicating');
+    await caughtUp();
+    await primary.kill();
+    await primary.startAgain();
+    await waitFor('the primary to serve', () => primary.query('SELECT 1', { cluster: 'main' }));
+    await caughtUp();
+    const pid = (await standby.postmasters()).get(3);
+    assert.ok(pid !== undefined);
+    process.kill(pid, 'SIGKILL');
+    await caughtUp();
+  });
+
+  step('fails over to a moment that is still to come, exactly', async () => {
+    const insert = (what: string) =>
+      primary.query(`INSERT INTO diary (what) VALUES ('${what}')`, { cluster: 'main' });
+    const [row] = await onStandby(`ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '+1h'`);
+    assert.match(String(row?.['failover_time']), /^\d{19}/);
+    const pending = await whenIn(standby, 'replication pending failover');
+    assert.equal(pending['failover_time'], row?.['failover_time']);
+    const [at] = await primary.query(`SELECT (clock_timestamp() + interval '4s')::text AS at`, {
+      cluster: 'main',
+    });
+    await onStandby(`ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '${String(at?.['at'])}'`);
+    await insert('before the moment');
+    await waitFor('the moment', async () => {
+      const [now] = await primary.query(`SELECT clock_timestamp() > '${String(at?.['at'])}' AS past`, {
+        cluster: 'main',
+      });
+      return now?.['past'] === true;
+    });
+    await insert('after the moment');
+    await whenIn(standby, 'ready');
+    await onStandby('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    const rows = await standby.query('SELECT what FROM diary ORDER BY id DESC LIMIT 2', { cluster: 'main' });
+    assert.deepEqual(rows, [{ what: 'before the moment' }, { what: 'while paused' }]);
+    await onStandby('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+  });
+
+  step('fails over to a moment that has passed, exactly', async () => {
+    await onStandby(`DROP VIRTUAL CLUSTER main IMMEDIATE`);
+    await onStandby(`CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${uriOf(primary)}'`);
+    await whenIn(standby, 'replicating');
+    const retained = await waitFor('a base of the follower', async () => {
+      const bases = await onStandby(
+        `SELECT 1 FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main] WHERE kind = 'base'`,
+      );
+      return bases.length > 0;
+    });
+    assert.ok(retained);
+    await primary.query(`INSERT INTO diary (what) VALUES ('still wanted')`, { cluster: 'main' });
+    const [at] = await primary.query(`SELECT clock_timestamp()::text AS at`, { cluster: 'main' });
+    await primary.query(`INSERT INTO diary (what) VALUES ('a mistake')`, { cluster: 'main' });
+    await caughtUp();
+    assert.equal(
+      (await refusal(`ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '-3h'`)).code,
+      '22023',
+    );
+    await onStandby(`ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '${String(at?.['at'])}'`);
+    await whenIn(standby, 'ready');
+    await onStandby('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    const rows = await standby.query('SELECT what FROM diary ORDER BY id DESC LIMIT 1', { cluster: 'main' });
+    assert.deepEqual(rows, [{ what: 'still wanted' }]);
+    await onStandby('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+  });
+
+  step('gives up a source that is gone, and fails over to what there is', async () => {
+    await onStandby(`SET CLUSTER SETTING physical_replication.consumer.retry_window = '2s'`);
+    await onStandby(`DROP VIRTUAL CLUSTER main IMMEDIATE`);
+    await onStandby(`CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${uriOf(primary)}'`);
+    await whenIn(standby, 'replicating');
+    await primary.query(`INSERT INTO diary (what) VALUES ('the last')`, { cluster: 'main' });
+    await caughtUp();
+    await primary.stop();
+    await whenIn(standby, 'replication error');
+    await onStandby('ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST');
+    await whenIn(standby, 'ready');
+    await onStandby('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    const rows = await standby.query('SELECT what FROM diary ORDER BY id DESC LIMIT 1', { cluster: 'main' });
+    assert.deepEqual(rows, [{ what: 'the last' }]);
+  });
+
+  step('tells no secret anywhere', () => {
     for (const { output } of [primary, standby]) assert.doesNotMatch(output, /s3cret/);
   });
 });

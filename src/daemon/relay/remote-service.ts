@@ -45,8 +45,8 @@ export class RemoteService implements SessionService {
   }
 
   async authorize(options: Parameters<SessionService['authorize']>[0]): Promise<void> {
-    const { virtualClusterId, user, signal } = options;
-    await this.#ask({ method: 'authorize', virtualClusterId, user }, { signal });
+    const { signal, ...rest } = options;
+    await this.#ask({ method: 'authorize', ...rest }, { signal });
   }
 
   async authorizeBySystem(
