@@ -23,7 +23,11 @@ import { type VirtualClusterEvent, nextVirtualClusterState, serviceModeOf } from
 export const VIRTUAL_CLUSTERS_MAX = 1000;
 
 /** Facts about the physical cluster that are no setting. */
-export type ControlPlaneFact = 'virtualized' | 'initialized';
+export type ControlPlaneFact =
+  | 'virtualized'
+  | 'initialized'
+  /** `gc.ttlseconds` of a virtual cluster when it served last: while it does not, nobody can ask it. */
+  | `window_seconds/${number}`;
 
 export interface CatalogWait {
   readonly signal: AbortSignal;
@@ -211,6 +215,9 @@ export class PostgresVirtualClusterCatalog implements VirtualClusterCatalog {
   async forget(options: CatalogChange): Promise<void> {
     await this.#change(options, async (client) => {
       await client.query('delete from public.virtual_clusters where id = $1', [String(options.id)]);
+      await client.query('delete from public.control_plane where name = $1', [
+        `window_seconds/${options.id}`,
+      ]);
     });
   }
 

@@ -74,3 +74,24 @@ export async function requireRoom(asker: Asker, sessionsMax: bigint): Promise<vo
     hint: 'close sessions that are not needed; an admin can raise server.max_connections_per_gateway',
   });
 }
+
+/** Of the twelve that a server has, these are left to the vault, scans and streams. */
+const TENANTS_WALSENDERS_MAX = 8;
+
+/** Keeps tenants who may replicate from using up what the vault needs. @throws AppError `too_many_connections` */
+export async function requireReplicationRoom(asker: Asker): Promise<void> {
+  const [row] = await asker.instance.withSystemClient(
+    (client) =>
+      client.query(
+        `select count(*)::text as sessions from pg_catalog.pg_stat_activity
+          where backend_type = 'walsender'
+            and exists (select from pg_catalog.pg_authid where oid = usesysid and not ${INTERNAL_ROLES})`,
+      ),
+    asker,
+  );
+  if (Number(row?.['sessions'] ?? 0) < TENANTS_WALSENDERS_MAX) return;
+  throw new AppError('too_many_connections', 'sorry, too many replication sessions already', {
+    detail: `${TENANTS_WALSENDERS_MAX} replication sessions are admitted`,
+    hint: 'close those that are not needed',
+  });
+}

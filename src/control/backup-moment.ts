@@ -80,14 +80,18 @@ export function publishDependencies(
       },
     },
     pin: (job, { virtualClusterId, point, fromLsn }) =>
-      putPin(storeOf(virtualClusterId), {
-        id: pinIdOf(job),
-        owner: `job ${job.id}`,
-        incarnation: point.incarnation,
-        fromLsn,
-        throughLsn: point.lsn,
-        expiresAt: (clock.now() + JOB_PINNED_US) as Timestamp,
-      }),
+      putPin(
+        storeOf(virtualClusterId),
+        {
+          id: pinIdOf(job),
+          owner: `job ${job.id}`,
+          incarnation: point.incarnation,
+          fromLsn,
+          throughLsn: point.lsn,
+          expiresAt: (clock.now() + JOB_PINNED_US) as Timestamp,
+        },
+        { clock },
+      ),
     unpin: (job, { virtualClusterId }) => removePin(storeOf(virtualClusterId), pinIdOf(job)),
     captureFirstBase: (id, rest) => captureFirstBase(coreOf(), { ...rest, id }),
   };

@@ -30,6 +30,19 @@ describe('ALTER RANGE default CONFIGURE ZONE', () => {
     assert.equal(await ttl(), '14400');
   });
 
+  it('is shown as it is set', async () => {
+    await test.ask('ALTER RANGE default CONFIGURE ZONE USING gc.ttlseconds = 7200');
+    assert.deepEqual(await test.rows('SHOW ZONE CONFIGURATION FOR RANGE default'), [
+      {
+        target: 'RANGE default',
+        raw_config_sql: 'ALTER RANGE default CONFIGURE ZONE USING\n\tgc.ttlseconds = 7200',
+      },
+    ]);
+    await test.ask('ALTER RANGE default CONFIGURE ZONE DISCARD');
+    const other = await test.refusal('SHOW ZONE CONFIGURATION FOR RANGE meta');
+    assert.equal(other.code, 'feature_not_supported');
+  });
+
   it('refuses what does not act on a virtual cluster, and changes nothing then', async () => {
     const refused = async (rest: string, code: string) => {
       const error = await test.refusal(`ALTER RANGE ${rest}`);
@@ -53,5 +66,7 @@ describe('ALTER RANGE default CONFIGURE ZONE', () => {
     await test.postgres('CREATE ROLE nobody LOGIN');
     const error = await test.refusal('ALTER RANGE default CONFIGURE ZONE DISCARD', { as: 'nobody' });
     assert.equal(error.code, 'insufficient_privilege');
+    const shown = await test.refusal('SHOW ZONE CONFIGURATION FOR RANGE default', { as: 'nobody' });
+    assert.equal(shown.code, 'insufficient_privilege');
   });
 });

@@ -1,6 +1,6 @@
 /** The answers a SQL front door gets, once there is a core to give them. */
 import { SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
-import { readCredential, requireEntry, requireRoom } from './access.ts';
+import { readCredential, requireEntry, requireReplicationRoom, requireRoom } from './access.ts';
 import { authorizeBySystem } from './authority.ts';
 import type { FrontDoorService } from './contract.ts';
 import type { Core } from './core.ts';
@@ -28,6 +28,7 @@ export function frontDoorService(
     credential: async (options) => readCredential(asker(options)),
     authorize: async (options) => {
       await requireEntry(asker(options));
+      if (options.isReplication === true) await requireReplicationRoom(asker(options));
       const { settings } = requireCore();
       const sessionsMax = settings.integer(options.virtualClusterId, 'server.max_connections_per_gateway');
       if (sessionsMax >= 0n) await requireRoom(asker(options), sessionsMax);

@@ -16,14 +16,18 @@ export function scheduleHistory(coreOf: () => Core): HistoryKeeper {
       try {
         const target = { kind: 'time', time: since } as const;
         const point = await resolveTarget(core, { record, target, signal });
-        await putPin(storeOfTimeline(core, record), {
-          id: pinIdOf(scheduleId),
-          owner: `schedule ${scheduleId}`,
-          incarnation: point.incarnation,
-          fromLsn: point.lsn,
-          throughLsn: null,
-          expiresAt,
-        });
+        await putPin(
+          storeOfTimeline(core, record),
+          {
+            id: pinIdOf(scheduleId),
+            owner: `schedule ${scheduleId}`,
+            incarnation: point.incarnation,
+            fromLsn: point.lsn,
+            throughLsn: null,
+            expiresAt,
+          },
+          core.options,
+        );
         return true;
       } catch (error) {
         if (!isAppError(error)) throw error;

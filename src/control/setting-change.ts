@@ -35,6 +35,7 @@ export async function applySettingChange(
   if (isSessionDefault(change.setting.name)) await changeSessionDefault(core, change.virtualClusterId);
   if (change.setting.name.startsWith('jobs.scheduler.')) core.scheduler.notify(change.virtualClusterId);
   if (change.setting.perVirtualCluster !== true) return;
+  await changeLogLimit(core, change);
   const concerned = isSystem(change.virtualClusterId)
     ? core.catalog.list().map((record) => record.id)
     : [change.virtualClusterId];
@@ -48,4 +49,16 @@ async function changeSessionDefault(core: Core, virtualClusterId: VirtualCluster
   const instance = core.options.instanceHost.get(virtualClusterId);
   if (instance?.state.kind !== 'running' || !core.settings.isLoaded(virtualClusterId)) return;
   await applySessionDefaults(core.settings, { virtualClusterId, instance, signal: core.signal });
+}
+
+/** The vault is told again what to follow, with the limit there is now. */
+async function changeLogLimit(
+  core: Core,
+  { setting, virtualClusterId }: { setting: Setting; virtualClusterId: VirtualClusterId },
+): Promise<void> {
+  if (setting.name !== 'timeline.size_max') return;
+  const isConcerned = (id: VirtualClusterId) => isSystem(virtualClusterId) || id === virtualClusterId;
+  for (const record of core.catalog.list()) {
+    if (isConcerned(record.id) && core.gates.isOpen(record.id)) await core.services.followLog(record);
+  }
 }

@@ -20,6 +20,13 @@ export const SETTING_RULES: readonly Rule[] = [
     stream.expectWords('configure', 'zone');
     return { kind: 'configure_zone', range, variables: parseZoneVariables(stream) };
   }),
+  // FROM is the older spelling.
+  ...['for', 'from'].map((word) =>
+    rule(`show zone configuration ${word} range`, 'show_zone_configuration', (stream) => ({
+      kind: 'show_zone_configuration',
+      range: stream.anyName(),
+    })),
+  ),
   rule('show cluster setting', 'show_cluster_setting', (stream) => ({
     kind: 'show_cluster_setting',
     name: parseSettingName(stream),

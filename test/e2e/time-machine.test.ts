@@ -182,6 +182,13 @@ describe('the time machine', () => {
     const [window] = rows;
     assert.ok(window?.['start_time'] instanceof Date && window['end_time'] instanceof Date);
     assert.ok(window['start_time'] <= window['end_time'], JSON.stringify(rows, null, 1));
+    const retention = await system('SHOW TIMELINE RETENTION FOR VIRTUAL CLUSTER main');
+    const [shownWindow, ...heldByWhat] = retention;
+    assert.deepEqual([shownWindow?.['action'], shownWindow?.['kind']], ['keep', 'window']);
+    assert.match(String(shownWindow?.['reason']), /^moments since .* stay restorable$/);
+    assert.ok(
+      heldByWhat.some((row) => row['action'] === 'keep' && row['kind'] === 'base' && row['reason'] !== ''),
+    );
     const received = rows.find((row) => row['kind'] === 'log' && row['id'] === window['id']);
     assert.equal(received?.['state'], 'receiving');
   });
@@ -203,6 +210,7 @@ describe('the time machine', () => {
   });
 
   it('keeps what was dropped, and gives it back', async () => {
+    await inside('yesterday', 'ALTER RANGE default CONFIGURE ZONE USING gc.ttlseconds = 12345');
     await system('ALTER VIRTUAL CLUSTER yesterday STOP SERVICE');
     await system('DROP VIRTUAL CLUSTER yesterday');
     assert.deepEqual(await system(`SELECT * FROM [SHOW VIRTUAL CLUSTERS] WHERE name = 'yesterday'`), []);
@@ -210,7 +218,9 @@ describe('the time machine', () => {
       `SELECT * FROM [SHOW VIRTUAL CLUSTERS WITH DROPPED] WHERE name = 'yesterday'`,
     );
     assert.equal(dropped?.['data_state'], 'dropped');
-    assert.ok(dropped?.['kept_until'] instanceof Date);
+    assert.ok(dropped?.['kept_until'] instanceof Date && dropped['dropped'] instanceof Date);
+    // Its own window counts, which nobody can ask it for while it is out of service.
+    assert.equal(dropped['kept_until'].getTime() - dropped['dropped'].getTime(), 12_345_000);
     await system('CREATE VIRTUAL CLUSTER yesterday');
     assert.equal((await refusal('ALTER VIRTUAL CLUSTER yesterday UNDROP')).code, '42710');
     await system('DROP VIRTUAL CLUSTER yesterday IMMEDIATE');

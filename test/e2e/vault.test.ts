@@ -4,6 +4,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import pg from 'pg';
 import { createCluster } from '../harness/clusters.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 import { vaultPids } from '../harness/vault-rig.ts';
@@ -86,6 +87,43 @@ describe('the vault of a node', () => {
     ]) {
       await assert.rejects(daemon.query(sql, { cluster: 'main' }), { code: '42501' }, sql);
     }
+  });
+
+  test('keeps its place among those who stream', async () => {
+    const node = new pg.Client({ host: join(daemon.store, 'run', '3'), user: 'atoll', database: 'system' });
+    await node.connect();
+    await node.query('ALTER ROLE root REPLICATION');
+    const connectionString = daemon.url({ cluster: 'main' });
+    const streams: pg.Client[] = [];
+    const open = async () => {
+      const client = new pg.Client({ connectionString, replication: 'database' } as pg.ClientConfig);
+      client.on('error', () => undefined);
+      await client.connect();
+      streams.push(client);
+    };
+    for (let count = 0; count < 8; count++) await open();
+    await assert.rejects(open(), { code: '53300' });
+    const [slot] = await daemon.query(
+      `SELECT active FROM pg_replication_slots WHERE slot_name = 'atoll_vault'`,
+      { cluster: 'main' },
+    );
+    assert.deepEqual(slot, { active: true });
+    for (const client of streams) await client.end();
+    await node.query('ALTER ROLE root NOREPLICATION');
+    await node.end();
+  });
+
+  test('heeds a changed limit while it receives', async () => {
+    const system = (sql: string) => daemon.query(sql, { cluster: 'system' });
+    const isOutOfRoom = async () => (await figures('main')).get('out_of_room');
+    await system(`ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING timeline.size_max = '64 MiB'`);
+    await daemon.query('CREATE TABLE much AS SELECT md5(n::text) AS h FROM generate_series(1, 2000000) n', {
+      cluster: 'main',
+    });
+    await waitFor('the vault to stop', async () => (await isOutOfRoom()) === 1);
+    await system('ALTER VIRTUAL CLUSTER main RESET CLUSTER SETTING timeline.size_max');
+    await waitFor('the vault to go on', async () => (await isOutOfRoom()) === 0);
+    await daemon.query('DROP TABLE much', { cluster: 'main' });
   });
 
   test('ends with a daemon that is killed, and the next one goes on without a gap', async () => {

@@ -242,6 +242,7 @@ export class TimelineKeeper {
       current: source.incarnation,
       // Down to the newest base and the log since.
       bytesMax: gives ? 0n : bytesMax,
+      damaged: (this.#options.damage?.(virtualClusterId) ?? []).flatMap(({ bases }) => bases),
     };
     const { removals, freedBytes, horizon } = await retention.collect(request, { signal });
     if (removals.length === 0) return;

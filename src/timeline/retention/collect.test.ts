@@ -16,6 +16,7 @@ import {
   type VirtualClusterId,
 } from '../../base/index.ts';
 import { nodelocalBlobStore, parseBlobKey } from '../../blob/index.ts';
+import { systemClock } from '../../daemon/clock.ts';
 import { systemRng } from '../../daemon/rng.ts';
 import { encodeIncarnationRecord } from '../format/incarnation-record.ts';
 import { writeWalObject } from '../objects/wal-writer.ts';
@@ -24,14 +25,14 @@ import { BaseIndex } from '../store/base-index.ts';
 import { closedSegmentName, pinsDirectory, timeIndexName, walDirectory } from '../store/layout.ts';
 import { FAULT_POINT_VARIABLE, RETENTION_FAULT_POINTS } from '../worker/fault-point.ts';
 import { createTimelineRetention } from './keep.ts';
-import { decodePin, encodePin, putPin, readPins, removePin } from './pins.ts';
+import { decodePin, encodePin, putPin, readPins, removePin, whilePinsStand } from './pins.ts';
 
 const ROOT = { user: 'root', database: 'defaultdb' };
 const SEGMENT_BYTES = 1024 * 1024;
 
 describe('collecting what nobody needs', () => {
   let rig: BackupRig;
-  const retention = createTimelineRetention({ rng: systemRng() });
+  const retention = createTimelineRetention({ rng: systemRng(), clock: systemClock() });
 
   before(async () => {
     rig = await BackupRig.open();
@@ -87,7 +88,8 @@ describe('collecting what nobody needs', () => {
       const { createTimelineRetention } = await import(${module('keep.ts')});
       const { clusterKeyOf } = await import(${module('../../keys/index.ts')});
       const { systemRng } = await import(${module('../../daemon/rng.ts')});
-      await createTimelineRetention({ rng: systemRng() }).collect({
+      const { systemClock } = await import(${module('../../daemon/clock.ts')});
+      await createTimelineRetention({ rng: systemRng(), clock: systemClock() }).collect({
         store: ${JSON.stringify(store)}, key: clusterKeyOf(Buffer.from('${Buffer.from(key.secret).toString('hex')}', 'hex')),
         now: ${now}n, windowUs: ${windowUs}n, current: '${current}', bytesMax: ${bytesMax}n,
       }, { signal: new AbortController().signal });`;
@@ -159,7 +161,7 @@ describe('collecting what nobody needs', () => {
     const bytes = await readFile(path);
     bytes[100] = (bytes[100] ?? 0) ^ 1;
     await writeFile(path, bytes);
-    const fresh = createTimelineRetention({ rng: systemRng() });
+    const fresh = createTimelineRetention({ rng: systemRng(), clock: systemClock() });
     await assert.rejects(fresh.collect(request(), { signal: NEVER }), (error) =>
       isAppError(error, 'data_corrupt'),
     );
@@ -210,20 +212,46 @@ describe('pins', () => {
         .sample(arbitraryPin, { numRuns: 2, seed: 1 })
         .map((pin, index) => ({ ...pin, id: `p-${index}` }));
       assert.ok(first !== undefined && second !== undefined);
-      await putPin(store, first);
-      await putPin(store, second);
+      await putPin(store, first, { clock: systemClock() });
+      await putPin(store, second, { clock: systemClock() });
       const renewed = { ...first, expiresAt: 5n as Timestamp };
-      await putPin(store, renewed);
+      await putPin(store, renewed, { clock: systemClock() });
       assert.deepEqual(await readPins(store), [renewed, second]);
       await removePin(store, first.id);
       await removePin(store, first.id);
       assert.deepEqual(await readPins(store), [second]);
-      await assert.rejects(putPin(store, { ...first, id: '../elsewhere' }), (error) =>
-        isAppError(error, 'name_invalid'),
+      await assert.rejects(
+        putPin(store, { ...first, id: '../elsewhere' }, { clock: systemClock() }),
+        (error) => isAppError(error, 'name_invalid'),
       );
       const path = join(pinsDirectory(store), 'p-1.pin');
       await writeFile(join(pinsDirectory(store), 'p-2.pin'), await readFile(path));
       await assert.rejects(readPins(store), (error) => isAppError(error, 'data_corrupt'));
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  });
+
+  it('wait while something is being removed, and do not bring back a timeline that was', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'atoll-pins-'));
+    const clock = systemClock();
+    const { signal } = new AbortController();
+    try {
+      const store = { virtualClusterId: 3 as VirtualClusterId, directory };
+      const [pin] = fc.sample(arbitraryPin, { numRuns: 1, seed: 2 });
+      assert.ok(pin !== undefined);
+      let claiming: Promise<void> | undefined;
+      await whilePinsStand(store, { clock, signal }, async () => {
+        claiming = putPin(store, pin, { clock });
+        // Others wait, too: one at a time, also within a process.
+        await clock.sleep(0, { signal });
+        assert.deepEqual(await readPins(store), []);
+      });
+      await claiming;
+      assert.deepEqual(await readPins(store), [pin]);
+      await rm(directory, { recursive: true });
+      await assert.rejects(putPin(store, pin, { clock }), (error) => isAppError(error, 'object_not_found'));
+      await assert.rejects(readFile(directory), { code: 'ENOENT' });
     } finally {
       await rm(directory, { recursive: true, force: true });
     }

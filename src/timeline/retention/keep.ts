@@ -1,11 +1,11 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { IncarnationId, Rng, Timestamp } from '../../base/index.ts';
+import type { Clock, IncarnationId, Rng, Timestamp } from '../../base/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import type { TimelineStoreLocation } from '../store-contract.ts';
 import { BaseIndex } from '../store/base-index.ts';
 import { collectGarbage } from './collect.ts';
 import { readHoldings } from './holdings.ts';
-import { readPins } from './pins.ts';
+import { readPins, whilePinsStand } from './pins.ts';
 import { planRetention, type RetentionPlan } from './plan.ts';
 
 /** Claims that come and go all the time must not keep everything from being removed. */
@@ -19,6 +19,8 @@ export interface RetentionRequest {
   readonly windowUs: bigint;
   readonly current: IncarnationId;
   readonly bytesMax: bigint;
+  /** Folders of bases that are known to be damaged: nothing goes for their sake. */
+  readonly damaged?: readonly string[];
 }
 
 /** Keeps timeline stores as small as they may be. */
@@ -29,24 +31,44 @@ export interface TimelineRetention {
   collect(request: RetentionRequest, options: { signal: AbortSignal }): Promise<RetentionPlan>;
 }
 
-export function createTimelineRetention({ rng }: { readonly rng: Rng }): TimelineRetention {
+export function createTimelineRetention({
+  rng,
+  clock,
+}: {
+  readonly rng: Rng;
+  readonly clock: Pick<Clock, 'sleep'>;
+}): TimelineRetention {
   const index = new BaseIndex({ rng });
   const plan: TimelineRetention['plan'] = async (request, { signal }) => {
     const { store, key } = request;
     return planRetention(await readHoldings(store, { index, rng, key, signal }), request);
   };
+  const collectBy = async (
+    request: RetentionRequest,
+    options: { readonly planned: RetentionPlan; readonly signal: AbortSignal },
+  ): Promise<RetentionPlan> => {
+    const { planned, signal } = options;
+    if (planned.removals.length > 0) await collectGarbage(request.store, planned, { rng, signal });
+    return planned;
+  };
   return {
     plan,
     async collect(request, { signal }) {
-      for (let attempt = 1; ; attempt++) {
-        const pinsBefore = await readPins(request.store);
+      const { store } = request;
+      // Looking at what is there takes its time, and whoever claims something shall not wait for it.
+      for (let attempt = 1; attempt < PLANS_MAX; attempt++) {
+        const pinsBefore = await readPins(store);
         const planned = await plan(request, { signal });
-        // Somebody may have claimed something while what is there was looked at, which takes its time.
-        const isClaimed = !isDeepStrictEqual(pinsBefore, await readPins(request.store));
-        if (isClaimed && attempt < PLANS_MAX) continue;
-        if (planned.removals.length > 0) await collectGarbage(request.store, planned, { rng, signal });
-        return planned;
+        if (planned.removals.length === 0) return planned;
+        const collected = await whilePinsStand(store, { clock, signal }, async () => {
+          const isClaimed = !isDeepStrictEqual(pinsBefore, await readPins(store));
+          return isClaimed ? null : collectBy(request, { planned, signal });
+        });
+        if (collected !== null) return collected;
       }
+      return whilePinsStand(store, { clock, signal }, async () =>
+        collectBy(request, { planned: await plan(request, { signal }), signal }),
+      );
     },
   };
 }

@@ -1,10 +1,11 @@
 /** Claims on bases and log, each a small file of its own: docs/formats/timeline-store.md. */
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import {
   AppError,
+  type Clock,
   CorruptError,
   errnoOf,
   formatLsn,
@@ -12,14 +13,18 @@ import {
   parseIncarnationId,
   parseLsn,
   type Timestamp,
+  tryFileLock,
 } from '../../base/index.ts';
 import type { Pin, TimelineStoreLocation } from '../store-contract.ts';
 import { pinsDirectory } from '../store/layout.ts';
-import { makeFolderDurably, removeDurably, writeDurably } from '../vault/files.ts';
+import { removeDurably, syncFolder, writeDurably } from '../vault/files.ts';
 
 const PIN_ID = /^[a-z0-9-]{1,64}$/;
 const PIN_SUFFIX = '.pin';
 const OWNER_LENGTH_MAX = 200;
+/** Beside the folder, which may not be there yet. */
+const LOCK_NAME = 'pins-lock';
+const LOCK_RETRY_MS = 20;
 
 const lsn = z.string().transform((text) => parseLsn(text));
 const pinSchema = z.strictObject({
@@ -34,10 +39,54 @@ const pinSchema = z.strictObject({
     .transform((text) => BigInt(text) as Timestamp),
 });
 
-/** Makes a claim last, or replaces the one of the same id: renewing is claiming again. @throws InputError `name_invalid` */
-export async function putPin(store: TimelineStoreLocation, pin: Pin): Promise<void> {
-  await makeFolderDurably(pinsDirectory(store));
-  await writeDurably(pinPath(store, pin.id), encodePin(pin));
+/**
+ * Makes a claim last, or replaces the one of the same id: renewing is claiming again. While something is being removed it waits: what is
+ * claimed is there when this returns, or was gone before.
+ * @throws InputError `name_invalid`; AppError `object_not_found` when the timeline was removed
+ */
+export async function putPin(
+  store: TimelineStoreLocation,
+  pin: Pin,
+  { clock }: { readonly clock: Pick<Clock, 'sleep'> },
+): Promise<void> {
+  const path = pinPath(store, pin.id);
+  await whilePinsStand(store, { clock, signal: new AbortController().signal }, async () => {
+    const directory = pinsDirectory(store);
+    await mkdir(directory, { mode: 0o700 }).catch((error: unknown) => {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+    });
+    await syncFolder(store.directory);
+    await writeDurably(path, encodePin(pin));
+  });
+}
+
+/** Runs `use` while nobody else claims or removes anything. @throws AppError `object_not_found` when there is no such timeline */
+export async function whilePinsStand<T>(
+  store: TimelineStoreLocation,
+  { clock, signal }: { readonly clock: Pick<Clock, 'sleep'>; readonly signal: AbortSignal },
+  use: () => Promise<T>,
+): Promise<T> {
+  const path = join(store.directory, LOCK_NAME);
+  for (;;) {
+    // A folder that is gone must not come back with a lock in it.
+    await stat(store.directory).catch((error: unknown) => {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+      throw new AppError(
+        'object_not_found',
+        `the timeline of virtual cluster ${store.virtualClusterId} is gone`,
+      );
+    });
+    const lock = tryFileLock(path);
+    if (lock === null) {
+      await clock.sleep(LOCK_RETRY_MS, { signal });
+      continue;
+    }
+    try {
+      return await use();
+    } finally {
+      lock.release();
+    }
+  }
 }
 
 /** Harmless when there is none. @throws InputError `name_invalid` */

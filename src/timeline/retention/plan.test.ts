@@ -103,6 +103,25 @@ describe('retention', () => {
     );
   });
 
+  it('keeps older bases while what would take their place is known to be damaged', () => {
+    const damaged = ['base-1-5500'];
+    assert.deepEqual(names(line, rule({ damaged }), 'base'), ['base-1-1000']);
+    assert.deepEqual(
+      names(line, rule({ damaged }), 'segment'),
+      [0, 1000, 2000].map((begin) => `segment-${begin}`),
+    );
+    // Want of room is no reason either: of the newest nothing could be restored.
+    const tight = rule({ damaged: ['base-1-9000'], bytesMax: 0n });
+    assert.deepEqual(names(line, tight, 'base'), ['base-1-1000', 'base-1-3000', 'base-1-5500']);
+    const pin = { id: 'p', owner: 'job 1', incarnation: id(1), fromLsn: lsn(5600), throughLsn: lsn(5600) };
+    const pins = [{ ...pin, expiresAt: at(20_000) }];
+    const later = rule({ damaged, now: at(40_000) });
+    assert.ok(
+      !names({ ...line, pins: [{ ...pin, expiresAt: at(50_000) }] }, later, 'base').includes('base-1-3000'),
+    );
+    assert.ok(names({ ...line, pins }, later, 'base').includes('base-1-3000'), 'the claim has ended');
+  });
+
   it('says why', () => {
     const { removals, kept, freedBytes } = planRetention(line, rule());
     assert.match(removals[0]?.reason ?? '', /^of 1970-01-01 00:16:45\+00, not needed for any moment since/);

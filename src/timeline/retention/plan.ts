@@ -70,6 +70,8 @@ export interface RetentionRule {
   readonly current: IncarnationId;
   /** Most bytes that bases and log may take: beyond, the window becomes shorter. Pins are kept all the same. */
   readonly bytesMax: bigint;
+  /** Bases that are known to be damaged: what is older stays until a sound one takes its place. */
+  readonly damaged?: readonly string[];
 }
 
 /** Something that goes, in the order in which it goes. */
@@ -110,7 +112,7 @@ function planWithHorizon(
   rule: RetentionRule & { readonly horizon: Timestamp },
 ): RetentionPlan {
   const { horizon } = rule;
-  const needs = new Needs(holdings);
+  const needs = new Needs(holdings, new Set(rule.damaged));
   for (const head of headsOf(holdings, rule)) needs.addHead(head, { horizon });
   for (const pin of holdings.pins) if (pin.expiresAt > rule.now) needs.addPin(pin);
   const bases = holdings.bases.filter(({ subdirectory }) => !needs.bases.has(subdirectory));
@@ -170,10 +172,12 @@ function headsOf(
 class Needs {
   readonly bases = new Map<string, string>();
   readonly #holdings: Holdings;
+  readonly #damaged: ReadonlySet<string>;
   readonly #logFrom = new Map<IncarnationId, Lsn>();
 
-  constructor(holdings: Holdings) {
+  constructor(holdings: Holdings, damaged: ReadonlySet<string>) {
     this.#holdings = holdings;
+    this.#damaged = damaged;
   }
 
   /** Null when none of the log is needed. */
@@ -185,7 +189,7 @@ class Needs {
   addHead({ incarnation, what }: Head, { horizon }: { horizon: Timestamp }): void {
     const stretches = this.#stretchesTo(incarnation, LOG_END);
     const onTheWay = this.#basesOn(stretches);
-    const before = onTheWay.findLastIndex(({ endTime }) => endTime <= horizon);
+    const before = onTheWay.findLastIndex((base) => base.endTime <= horizon && this.#isSound(base));
     const kept = onTheWay.slice(Math.max(before, 0));
     for (const { subdirectory } of kept) this.#keep(subdirectory, what);
     this.#keepLog(stretches, kept[0]);
@@ -199,11 +203,15 @@ class Needs {
     const onTheWay = this.#basesOn(stretches).filter(
       ({ stopLsn, incarnation: of }) => of !== incarnation || stopLsn <= fromLsn,
     );
-    const base = onTheWay.at(-1);
+    const base = onTheWay.findLast((each) => this.#isSound(each)) ?? onTheWay.at(-1);
     if (base !== undefined) this.#keep(base.subdirectory, what);
     this.#keepLog(stretches, base ?? { incarnation, startLsn: fromLsn });
     if (throughLsn !== null) return;
     for (const { incarnation: heir } of this.#heirsOf(incarnation)) this.#keepFrom(heir, LOG_BEGIN);
+  }
+
+  #isSound({ subdirectory }: HeldBase): boolean {
+    return !this.#damaged.has(subdirectory);
   }
 
   #keep(subdirectory: string, reason: string): void {

@@ -219,7 +219,8 @@ class Resolution {
     const window =
       first === undefined || through === null
         ? 'nothing can be restored yet'
-        : `the window is from ${formatTimestamp(first.endTime)} to ${formatTimestamp(through)}`;
+        : // What was committed last may lie before the first base; since then nothing is known.
+          `the window is from ${formatTimestamp(first.endTime)} to ${formatTimestamp(through > first.endTime ? through : first.endTime)}`;
     const hint =
       first === undefined
         ? 'wait until the first base is captured'
