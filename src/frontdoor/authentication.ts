@@ -11,7 +11,7 @@ import {
   protocolViolation,
 } from '../pg/index.ts';
 import type { PacketReader } from './packet-reader.ts';
-import { SCRAM_MECHANISM, ScramServer } from './scram.ts';
+import { SCRAM_MECHANISM, SCRAM_PLUS_MECHANISM, ScramServer } from './scram.ts';
 
 /** As many as Postgres takes. */
 const NONCE_BYTES = 18;
@@ -24,6 +24,8 @@ export interface AuthenticationOptions {
   readonly rng: Rng;
   readonly reader: PacketReader;
   readonly send: (message: Buffer) => void;
+  /** What the login may be bound to; undefined without TLS. */
+  readonly channelBinding: Buffer | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -33,16 +35,18 @@ export interface AuthenticationOptions {
  * @throws InputError `authentication_failed`, `protocol_violation`
  */
 export async function authenticateByScram(options: AuthenticationOptions): Promise<void> {
-  const { user, route, service, mockKey, rng, reader, send, signal } = options;
+  const { user, route, service, mockKey, rng, reader, send, channelBinding, signal } = options;
   const { virtualClusterId } = route;
   const credential = await service.credential({ virtualClusterId, user, signal });
   const nonce = Buffer.from(rng.bytes(NONCE_BYTES)).toString('base64');
-  const scram = new ScramServer({ user, credential, mockKey, nonce });
-  send(encodeAuthenticationSasl([SCRAM_MECHANISM]));
+  const offered = channelBinding === undefined ? [SCRAM_MECHANISM] : [SCRAM_PLUS_MECHANISM, SCRAM_MECHANISM];
+  send(encodeAuthenticationSasl(offered));
   const initial = decodeSaslInitialResponse(await passwordMessage(reader));
-  if (initial.mechanism !== SCRAM_MECHANISM) {
+  if (!offered.includes(initial.mechanism)) {
     throw protocolViolation('client selected an invalid SASL authentication mechanism');
   }
+  const isBound = initial.mechanism === SCRAM_PLUS_MECHANISM;
+  const scram = new ScramServer({ user, credential, mockKey, nonce, channelBinding, isBound });
   send(encodeAuthenticationSaslContinue(scram.begin(decodeUtf8(initial.data))));
   const final = decodePassword(await passwordMessage(reader));
   send(encodeAuthenticationSaslFinal(scram.finish(decodeUtf8(final))));

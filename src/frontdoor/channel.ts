@@ -1,4 +1,6 @@
 import { connect, type Socket } from 'node:net';
+import { TLSSocket, type TLSSocketOptions } from 'node:tls';
+import { AppError } from '../base/index.ts';
 import { FastLane, type LanePool } from './fast-lane.ts';
 
 /** What happens on one side of a relay. */
@@ -21,7 +23,7 @@ export interface ChannelOptions {
 
 /** One socket of a relay, with backpressure made plain: `write` says whether the other side may go on. */
 export class Channel {
-  readonly #socket: Socket;
+  #socket: Socket;
   #events: ChannelEvents;
   readonly #hasLanes: boolean;
   #lane: FastLane | undefined;
@@ -33,14 +35,29 @@ export class Channel {
     this.#socket = socket;
     this.#hasLanes = options.pool !== undefined;
     this.#events = options.events;
-    socket.on('end', () => {
+    this.#listen(socket);
+  }
+
+  #listen(socket: Socket): void {
+    // A socket that TLS has taken over is no more ours to hear.
+    const whenOurs = (tell: () => void) => () => {
+      if (this.#socket === socket) tell();
+    };
+    const onEnd = () => {
       this.#hasEnded = true;
       if (!socket.writable) this.#lane?.stopWriting(); // The socket may have said goodbye by itself.
       this.#events.onEnd();
-    });
-    socket.on('drain', () => this.#events.onDrain());
+    };
+    socket.on('end', whenOurs(onEnd));
+    socket.on(
+      'drain',
+      whenOurs(() => this.#events.onDrain()),
+    );
     socket.on('error', () => undefined); // `close` follows and is enough: a peer that is gone is no news.
-    socket.on('close', () => this.#events.onClose());
+    socket.on(
+      'close',
+      whenOurs(() => this.#events.onClose()),
+    );
   }
 
   /** Takes over a socket that a listener accepted just now. */
@@ -60,7 +77,45 @@ export class Channel {
 
   #open(pool: LanePool | undefined, { hearsLastWords } = { hearsLastWords: false }): void {
     this.#lane = pool && FastLane.open(this.#socket, { pool, hearsLastWords, events: this.#events });
-    if (this.#lane === undefined) this.#socket.on('data', (bytes: Buffer) => this.#events.onData(bytes));
+    if (this.#lane === undefined) this.#readStream(this.#socket);
+  }
+
+  #readStream(socket: Socket): void {
+    socket.on('data', (bytes: Buffer) => {
+      if (this.#socket === socket) this.#events.onData(bytes);
+    });
+  }
+
+  /**
+   * Goes on by TLS, as the server; to be called when nothing that came is left unread. Resolves after the handshake.
+   * @throws AppError `connection_failure` when it fails; the connection is closed then
+   */
+  async secure(options: TLSSocketOptions): Promise<TLSSocket> {
+    const plain = this.#socket;
+    this.#lane = undefined;
+    this.#isLaneFree = false;
+    plain.pause();
+    const secured = new TLSSocket(plain, options);
+    this.#socket = secured;
+    this.#listen(secured);
+    const { promise, resolve, reject } = Promise.withResolvers<TLSSocket>();
+    const onFailed = (cause?: unknown) => {
+      const reason = cause instanceof Error ? cause.message : 'the client went away';
+      reject(new AppError('connection_failure', `the TLS handshake failed: ${reason}`, { cause }));
+    };
+    secured.once('secure', () => resolve(secured));
+    secured.once('_tlsError', onFailed); // Said before the close by sockets that no tls.Server made.
+    secured.once('error', onFailed);
+    secured.once('close', onFailed);
+    const onEnd = () => secured.destroy(); // Half a connection is none yet.
+    secured.once('end', onEnd);
+    this.#readStream(secured);
+    await promise;
+    secured.off('end', onEnd);
+    secured.off('_tlsError', onFailed);
+    secured.off('error', onFailed);
+    secured.off('close', onFailed);
+    return secured;
   }
 
   /** Who hears of this channel from now on. */

@@ -14,7 +14,7 @@ interface StreamHandle {
   readonly fd: number;
   onread: (this: StreamHandle, arrayBuffer: ArrayBuffer | undefined) => unknown;
   close(this: StreamHandle, callback?: () => void): void;
-  reset(this: StreamHandle, callback?: () => void): number;
+  reset?(this: StreamHandle, callback?: () => void): number;
   /** Ours: whose handle it is. */
   lane?: FastLane;
   useUserBuffer(buffer: Uint8Array): void;
@@ -82,7 +82,7 @@ function handleOf(socket: Socket): StreamHandle | undefined {
 export class LanePool {
   /** Handed to the runtime, which keeps its address: it lives as long as any lane. */
   readonly buffer = Buffer.allocUnsafeSlow(READ_BYTES_MAX);
-  readonly #views: (Buffer | undefined)[] = new Array(VIEW_BYTES_MAX + 1).fill(undefined);
+  readonly #views: (Buffer | undefined)[] = Array.from({ length: VIEW_BYTES_MAX + 1 });
 
   /** The first bytes of the buffer, without making an object for each read. */
   view(length: number): Buffer {
@@ -162,14 +162,16 @@ export class FastLane {
   /** The number of a closed descriptor is the next socket's: the lane must know before it is closed, however that comes. */
   #watchClosing(): void {
     const handle = this.#handle;
-    const { close, reset } = handle;
+    const close = handle.close.bind(handle);
+    const reset = handle.reset?.bind(handle); // Unix sockets have none.
     handle.close = (callback) => {
       this.#fd = -1;
-      close.call(handle, callback);
+      close(callback);
     };
+    if (reset === undefined) return;
     handle.reset = (callback) => {
       this.#fd = -1;
-      return reset.call(handle, callback);
+      return reset(callback);
     };
   }
 

@@ -8,7 +8,8 @@ import { LanePool } from './fast-lane.ts';
 import { type FrontDoorCounters, zeroCounters } from './counters.ts';
 import { errorResponse } from './errors.ts';
 import type { SessionService } from './service.ts';
-import { type Authentication, Session, type SessionEnvironment } from './session.ts';
+import { type PrincipalMap, ServerTls, type TlsMaterial } from './tls.ts';
+import { type Authentication, type Encryption, Session, type SessionEnvironment } from './session.ts';
 
 export interface FrontDoorLimits {
   /** Connections of all kinds at one time, in this process. */
@@ -44,6 +45,8 @@ export interface FrontDoorOptions {
   readonly service: SessionService;
   readonly listen: ListenOptions;
   readonly authentication: 'insecure' | 'scram';
+  /** Undefined: nothing is encrypted. */
+  readonly tls?: FrontDoorTls | undefined;
   readonly limits?: Partial<FrontDoorLimits>;
   readonly clock: Clock;
   readonly rng: Rng;
@@ -56,6 +59,15 @@ export interface FrontDoorOptions {
   readonly isPlain?: boolean;
   /** Takes cancel requests for sessions of other relay processes. */
   readonly cancelElsewhere?: (key: CancelKey) => void;
+}
+
+/** How the SQL port deals with encryption; all of it may travel to another process. */
+export interface FrontDoorTls {
+  readonly material: TlsMaterial;
+  /** Lets clients in that do not encrypt. */
+  readonly acceptsPlain: boolean;
+  /** Names in certificates, with the users they stand for. */
+  readonly principals: PrincipalMap;
 }
 
 /** How long clients may take to read their last words when the door closes. */
@@ -73,6 +85,7 @@ export class FrontDoor {
   readonly #servers: Server[] = [];
   readonly #clock: Clock;
   readonly #idle: (() => void)[] = [];
+  readonly #encryption: { current: ServerTls | undefined } & Encryption;
   #address: { readonly host: string; readonly port: number } = { host: '', port: 0 };
   #closing: Promise<void> | undefined;
 
@@ -80,7 +93,14 @@ export class FrontDoor {
     const { service, clock, rng, logger } = options;
     this.#limits = { ...FRONT_DOOR_LIMITS, ...options.limits };
     this.#clock = clock;
+    const { tls } = options;
+    this.#encryption = {
+      current: tls && new ServerTls(tls.material),
+      acceptsPlain: tls?.acceptsPlain ?? true,
+      principals: tls?.principals ?? new Map(),
+    };
     this.#environment = {
+      encryption: this.#encryption,
       service,
       clock,
       rng,
@@ -95,7 +115,7 @@ export class FrontDoor {
     };
   }
 
-  /** Listens. @throws AppError `address_in_use` */
+  /** Listens. @throws AppError `address_in_use`, `parameter_invalid` */
   static async open(options: FrontDoorOptions): Promise<FrontDoor> {
     const door = new FrontDoor(options);
     try {
@@ -121,6 +141,11 @@ export class FrontDoor {
 
   get counters(): Readonly<FrontDoorCounters> {
     return this.#environment.counters;
+  }
+
+  /** Shows itself to new connections by another certificate; those that are open go on. @throws AppError `parameter_invalid` */
+  useCertificate(material: TlsMaterial): void {
+    this.#encryption.current = new ServerTls(material);
   }
 
   /** Cancels what one of the sessions here does; false when none has this key. */

@@ -7,4 +7,6 @@ export {
   type ListenOptions,
   openFrontDoor,
 } from './front-door.ts';
+export type { FrontDoorTls } from './front-door.ts';
 export type { SessionService } from './service.ts';
+export type { PrincipalMap, TlsMaterial } from './tls.ts';

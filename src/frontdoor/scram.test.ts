@@ -66,6 +66,33 @@ describe('one exchange', () => {
     );
   });
 
+  test('binds to the channel that the client means, and to no other', () => {
+    const channelBinding = Buffer.from('hash of a certificate');
+    const bound = () => server({ channelBinding, isBound: true });
+    const first = 'p=tls-server-end-point,,n=,r=abc';
+    const final = (binding: Buffer) =>
+      `c=${Buffer.concat([Buffer.from('p=tls-server-end-point,,'), binding]).toString('base64')},r=abc${SERVER_NONCE},p=${Buffer.alloc(32).toString('base64')}`;
+    const right = bound();
+    right.begin(first);
+    assert.throws(() => right.finish(final(channelBinding)), /password authentication failed/);
+    const relayed = bound();
+    relayed.begin(first);
+    assert.throws(() => relayed.finish(final(Buffer.from('another'))), /bound to another connection/);
+    const cases: [ScramServer, string][] = [
+      [bound(), 'n,,n=,r=abc'],
+      [bound(), 'y,,n=,r=abc'],
+      [bound(), 'p=tls-unique,,n=,r=abc'],
+      [server({ channelBinding }), first],
+      [server({ channelBinding }), 'y,,n=,r=abc'], // It was not told of our offer.
+      [server({ isBound: true }), first],
+    ];
+    for (const [scram, text] of cases) {
+      assert.throws(() => scram.begin(text), { code: 'protocol_violation' }, text);
+    }
+    server({ channelBinding }).begin('n,,n=,r=abc');
+    server().begin('y,,n=,r=abc');
+  });
+
   test('shows the same salt each time to a role that does not exist, and another one to another', () => {
     const salt = (user: string, mockKey = Buffer.alloc(32, 1)): string =>
       /s=([^,]*)/.exec(server({ user, credential: undefined, mockKey }).begin('n,,n=,r=abc'))?.[1] ?? '';

@@ -2,8 +2,11 @@ import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { InputError } from '../base/index.ts';
 import type { Credential } from '../control/index.ts';
 
-/** The one mechanism there is without TLS; with it, `SCRAM-SHA-256-PLUS` stands before it. */
+/** The one mechanism there is without TLS; with it, the other stands before it. */
 export const SCRAM_MECHANISM = 'SCRAM-SHA-256';
+/** The same, bound to the server's certificate: who relays the login over another one fails. */
+export const SCRAM_PLUS_MECHANISM = 'SCRAM-SHA-256-PLUS';
+const BINDING_TYPE = 'tls-server-end-point';
 
 /** As Postgres's default `scram_iterations`, for the exchange that is only acted. */
 const MOCK_ITERATIONS = 4096;
@@ -39,6 +42,10 @@ export interface ScramServerOptions {
   readonly mockKey: Uint8Array;
   /** The server's part of the nonce: random, printable, without commas. */
   readonly nonce: string;
+  /** What a login can be bound to; undefined without TLS. */
+  readonly channelBinding?: Buffer | undefined;
+  /** The client chose `SCRAM-SHA-256-PLUS`. */
+  readonly isBound?: boolean;
 }
 
 /**
@@ -50,7 +57,8 @@ export class ScramServer {
   readonly #verifier: ScramVerifier;
   readonly #isMock: boolean;
   #clientFirstBare = '';
-  #channelBindingHeader = '';
+  /** What the client must repeat at the end: its header, and the binding if there is one. */
+  #channelBinding = Buffer.alloc(0);
   #serverFirst = '';
   #nonce = '';
 
@@ -64,19 +72,18 @@ export class ScramServer {
 
   /** Takes client-first-message, gives server-first-message. @throws InputError `protocol_violation`, `feature_not_supported` */
   begin(clientFirst: string): string {
-    const match = /^([nyp])(?:=[A-Za-z0-9.-]*)?,(?:a=[^,]*)?,(.*)$/s.exec(clientFirst);
+    const match = /^([nyp])(?:=([A-Za-z0-9.-]*))?,(?:a=[^,]*)?,(.*)$/s.exec(clientFirst);
     if (match === null) throw malformed();
-    if (match[1] === 'p') {
-      throw malformed('the client asks for channel binding, which needs TLS');
-    }
-    const bare = match[2] ?? '';
+    const binding = this.#requireBinding({ flag: match[1] ?? '', type: match[2] });
+    const bare = match[3] ?? '';
     if (bare.startsWith('m=')) {
       throw new InputError('feature_not_supported', 'client requires an unsupported SCRAM extension');
     }
     // The user name in here is ignored, as in Postgres: the one of the StartupMessage counts.
     const nonce = /^n=[^,]*,r=([\x21-\x2b\x2d-\x7e]+)(?:,.*)?$/s.exec(bare)?.[1];
     if (nonce === undefined) throw malformed();
-    this.#channelBindingHeader = clientFirst.slice(0, clientFirst.length - bare.length);
+    const header = clientFirst.slice(0, clientFirst.length - bare.length);
+    this.#channelBinding = Buffer.concat([Buffer.from(header), binding]);
     this.#clientFirstBare = bare;
     this.#nonce = nonce + this.#options.nonce;
     this.#serverFirst = `r=${this.#nonce},s=${this.#verifier.salt.toString('base64')},i=${this.#verifier.iterations}`;
@@ -91,8 +98,14 @@ export class ScramServer {
     const match = /^(c=([A-Za-z0-9+/=]*),r=([^,]*)(?:,.*)?),p=([A-Za-z0-9+/=]+)$/s.exec(clientFinal);
     if (match === null) throw malformed();
     const [, withoutProof = '', channelBinding = '', nonce = '', proofText = ''] = match;
-    if (Buffer.from(channelBinding, 'base64').toString('latin1') !== this.#channelBindingHeader) {
-      throw malformed('unexpected SCRAM channel-binding attribute in client-final-message');
+    if (!Buffer.from(channelBinding, 'base64').equals(this.#channelBinding)) {
+      if (this.#options.isBound !== true) {
+        throw malformed('unexpected SCRAM channel-binding attribute in client-final-message');
+      }
+      const { user } = this.#options;
+      throw new InputError('authentication_failed', `the login of "${user}" is bound to another connection`, {
+        hint: 'something between client and server ends the encryption: log in by a certificate, or past it',
+      });
     }
     if (nonce !== this.#nonce) throw malformed('nonce does not match');
     const proof = Buffer.from(proofText, 'base64');
@@ -103,6 +116,22 @@ export class ScramServer {
     const isRight = timingSafeEqual(sha256(clientKey), this.#verifier.storedKey);
     if (!isRight || this.#isMock) throw this.#failure();
     return `v=${hmac(this.#verifier.serverKey, authMessage).toString('base64')}`;
+  }
+
+  /** What the flag in the client's header asks for, checked against what was chosen. @throws InputError `protocol_violation` */
+  #requireBinding({ flag, type }: { flag: string; type: string | undefined }): Buffer {
+    const { channelBinding, isBound = false } = this.#options;
+    if (flag === 'p' && !isBound) throw malformed('the client binds to a channel without having chosen so');
+    if (flag !== 'p' && isBound) throw malformed('the client chose channel binding and does not bind');
+    if (flag === 'y' && channelBinding !== undefined) {
+      // It can bind and thinks that we can't: somebody has changed our offer.
+      throw malformed(
+        'the client was not told that channel binding is supported: the connection is tampered with',
+      );
+    }
+    if (flag !== 'p') return Buffer.alloc(0);
+    if (type === BINDING_TYPE && channelBinding !== undefined) return channelBinding;
+    throw malformed(`unsupported type of channel binding: ${type}`);
   }
 
   #failure(): InputError {

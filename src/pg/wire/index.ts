@@ -1,4 +1,5 @@
 export * from './backend-messages.ts';
+export * from './certificate-signature.ts';
 export * from './frontend-messages.ts';
 export * from './reader.ts';
 export * from './startup.ts';
