@@ -9,6 +9,7 @@ import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
 import { openCollection, requireKnownOptions } from './collection.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
+import { requireExecutionLocality } from './execution-locality.ts';
 import { requireBackupPrivilege } from './object-decisions.ts';
 import { selectObjects } from './select-objects.ts';
 import { recordedUri } from './storage-location.ts';
@@ -92,8 +93,9 @@ function requireAvailable(core: Core, statement: Backup): void {
   if (statement.targets.kind !== 'virtual_cluster') requireOfObjects(statement);
   requireKnownOptions(statement.options, {
     statement: 'BACKUP',
-    known: ['detached', 'incremental_location', 'revision_history', 'verify'],
+    known: ['detached', 'execution_locality', 'incremental_location', 'revision_history', 'verify'],
   });
+  requireExecutionLocality(statement.options, core.options.locality);
   // Before anything is written.
   if (isFlagOn(statement.options, 'verify')) requireTimeline(core);
 }

@@ -18,6 +18,8 @@ type Restore = Extract<Statement, { kind: 'restore' }>;
 /** What RESTORE of databases and tables knows besides what every RESTORE does. */
 export const OBJECT_OPTIONS: readonly string[] = [
   'detached',
+  'execution_locality',
+  'incremental_location',
   'new_db_name',
   'into_db',
   'schema_only',
@@ -62,17 +64,20 @@ function intoDatabaseOf({ options }: Restore, fallback: string): string {
   return textOption(options, 'into_db') ?? fallback;
 }
 
+/** A statement, and which backup it means. */
+export interface PartRestore {
+  readonly statement: Restore;
+  readonly description: string;
+  readonly collection: CollectionLocation;
+  readonly summary: BackupSummary;
+  /** A moment of the backup's revision history; null for its end. */
+  readonly asOf: Timestamp | null;
+}
+
 /** From a backup of any kind. */
 export async function restoreObjects(
   core: Core,
-  options: {
-    readonly statement: Restore;
-    readonly description: string;
-    readonly collection: CollectionLocation;
-    readonly summary: BackupSummary;
-    /** A moment of the backup's revision history; null for its end. */
-    readonly asOf: Timestamp | null;
-  },
+  options: PartRestore,
   context: ExecuteContext,
 ): Promise<StatementResult> {
   const { statement, collection, summary, asOf } = options;
@@ -337,7 +342,7 @@ function resolvePattern(
   );
 }
 
-function textOption(options: readonly Option[], name: string): string | undefined {
+export function textOption(options: readonly Option[], name: string): string | undefined {
   const option = options.find((each) => each.name === name);
   if (option?.value === undefined) return undefined;
   const [value] = Array.isArray(option.value) ? option.value : [option.value];

@@ -9,6 +9,7 @@ import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
 import { openCollection, requireComplete, requireKnownOptions, selectBackup } from './collection.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
+import { requireExecutionLocality } from './execution-locality.ts';
 import { requireEmpty } from './emptiness.ts';
 import { newIncarnation } from './new-incarnation.ts';
 import { requireRestorePrivilege } from './object-decisions.ts';
@@ -32,6 +33,8 @@ export const restore: UseCase<Restore> = {
     const { session, signal } = context;
     requireBulkAllowed(context, { statement: 'RESTORE', options: statement.options });
     requireAvailable(statement);
+    requireExecutionLocality(statement.options, core.options.locality);
+    requireExecutionLocality(statement.options, core.options.locality);
     await requireAllowed(core, statement, context);
     const collection = await openCollection(core, statement.source, context, statement);
     const full = await selectBackup(core, { collection, selector: statement.from, signal });
@@ -146,6 +149,7 @@ async function restoreParts(
 const KNOWN_OPTIONS = [
   'detached',
   'dry_run',
+  'execution_locality',
   'incremental_location',
   'skip_localities_check',
   'skip_missing_foreign_keys',

@@ -73,6 +73,14 @@ describe('a collection in several places', () => {
     await rename(place('increments'), place('gone'));
   });
 
+  test('is written by nodes of a locality only, when told so', async () => {
+    const into = "BACKUP INTO 'nodelocal://1/local' WITH EXECUTION LOCALITY";
+    await main(`${into} = 'region=eu'`);
+    await assert.rejects(main(`${into} = 'region=eu,zone=b'`), { code: '55000', message: /no node matches/ });
+    await assert.rejects(main(`${into} = 'eu'`), { code: '22023', message: /tier must be in the form/ });
+    assert.equal((await main("SHOW BACKUPS IN 'nodelocal://1/local'")).length, 1);
+  });
+
   test('is refused when its places do not fit', async () => {
     const table: readonly (readonly [string, RegExp])[] = [
       [
