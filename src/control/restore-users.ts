@@ -1,25 +1,16 @@
 /** RESTORE SYSTEM USERS FROM LATEST | 'path' IN 'collection': roles that are missing, out of a backup of a whole virtual cluster. */
-import type { Timestamp } from '../base/index.ts';
 import { RESTORE_JOB, usersPayload } from '../jobs/index.ts';
-import type { Statement } from '../sql/index.ts';
-import type { BackupSummary, CollectionLocation } from '../timeline/index.ts';
 import { resultOf } from './bulk-statement.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
+import type { PartRestore } from './restore-objects.ts';
 import { recordedUri } from './storage-location.ts';
 
 export const USERS_OPTIONS: readonly string[] = ['detached', 'unsafe_restore_incompatible_version'];
 
 export async function restoreUsers(
   core: Core,
-  options: {
-    readonly statement: Extract<Statement, { kind: 'restore' }>;
-    readonly description: string;
-    readonly collection: CollectionLocation;
-    readonly summary: BackupSummary;
-    /** A moment of the backup's revision history; null for its end. */
-    readonly asOf: Timestamp | null;
-  },
+  options: PartRestore,
   context: ExecuteContext,
 ): Promise<StatementResult> {
   const { statement, description, collection, asOf } = options;

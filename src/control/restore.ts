@@ -34,7 +34,6 @@ export const restore: UseCase<Restore> = {
     requireBulkAllowed(context, { statement: 'RESTORE', options: statement.options });
     requireAvailable(statement);
     requireExecutionLocality(statement.options, core.options.locality);
-    requireExecutionLocality(statement.options, core.options.locality);
     await requireAllowed(core, statement, context);
     const collection = await openCollection(core, statement.source, context, statement);
     const full = await selectBackup(core, { collection, selector: statement.from, signal });

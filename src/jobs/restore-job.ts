@@ -19,8 +19,10 @@ import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
 import {
   isImageRestore,
+  isSystemTablesRestore,
   isUsersRestore,
   restoreObjectsOfImage,
+  restoreSystemTablesOfImage,
   restoreUsersOfImage,
 } from './part/part-job.ts';
 import { optionalTextField, textField } from './payload.ts';
@@ -81,13 +83,14 @@ export function restoreJobType(dependencies: RestoreJobDependencies): JobType {
     run(context) {
       const { job } = context;
       if (isUsersRestore(job)) return restoreUsersOfImage(context, dependencies);
+      if (isSystemTablesRestore(job)) return restoreSystemTablesOfImage(context, dependencies);
       if (isImageRestore(job)) return restoreObjectsOfImage(context, dependencies);
       if (isObjectsRestore(job)) return restoreObjects(context, dependencies.objects);
       return runRestore(context, dependencies);
     },
     async revert(context) {
-      // Users come all at once, or not at all.
-      if (isUsersRestore(context.job)) return;
+      // These come all at once, or not at all.
+      if (isUsersRestore(context.job) || isSystemTablesRestore(context.job)) return;
       if (isObjectsRestore(context.job)) return abandonObjects(context, dependencies.objects);
       return abandon(context, dependencies);
     },

@@ -243,6 +243,29 @@ describe('parts of a backup of everything', () => {
     );
     assert.deepEqual(member, { admin_option: true });
     assert.match(await verifierOf('clerk'), /^SCRAM-SHA-256\$/);
+
+    // To look at, they come as rows.
+    const rows = `RESTORE system.users, system.role_members FROM LATEST IN ${WHOLE}`;
+    assert.equal((await refusal(rows)).code, '22023');
+    await sql(`${rows} WITH into_db = 'elsewhere'`);
+    assert.deepEqual(
+      await sql(
+        `SELECT username, "hashedPassword", "isRole" FROM users WHERE username LIKE 'clerk%' ORDER BY 1`,
+        'elsewhere',
+      ),
+      [
+        { username: 'clerk', hashedPassword: 'redacted', isRole: false },
+        { username: 'clerks', hashedPassword: null, isRole: true },
+      ],
+    );
+    assert.deepEqual(await sql(`SELECT "isAdmin" FROM role_members WHERE member = 'clerk'`, 'elsewhere'), [
+      { isAdmin: true },
+    ]);
+    assert.equal((await refusal(`${rows} WITH into_db = 'elsewhere'`)).code, '42P07');
+    assert.equal(
+      (await refusal(`RESTORE system.jobs FROM LATEST IN ${WHOLE} WITH into_db = 'elsewhere'`)).code,
+      '0A000',
+    );
     assert.deepEqual(await leftovers(), []);
   });
 

@@ -19,6 +19,11 @@ import {
 import type { PartTarget } from './part-target.ts';
 import { type PartOfBackupOptions, withPartOfBackup } from './part-of-backup.ts';
 import { readDefinition } from './read-copy.ts';
+import {
+  isRestorableSystemTable,
+  type RestorableSystemTable,
+  restoreSystemTables,
+} from './restore-system-tables.ts';
 import { restoreUsers } from './restore-users.ts';
 import type { ServedPart } from './with-part.ts';
 
@@ -44,6 +49,7 @@ export interface PartJobDependencies {
 const FRACTION = { served: 0.4 } as const;
 const IMAGE = 'image';
 const USERS = 'system_users';
+const SYSTEM_TABLES = 'system_tables';
 
 /** What an objects' restore records besides, when it is out of an image. */
 export function imagePayload({ asOf, ...payload }: ImagePayload): JsonObject {
@@ -52,6 +58,17 @@ export function imagePayload({ asOf, ...payload }: ImagePayload): JsonObject {
 
 export function usersPayload(payload: ImagePayload): JsonObject {
   return { ...imagePayload(payload), form: USERS };
+}
+
+export function systemTablesPayload(
+  payload: ImagePayload & { readonly tables: readonly RestorableSystemTable[]; readonly into: string },
+): JsonObject {
+  const { tables, into, ...image } = payload;
+  return { ...imagePayload(image), form: SYSTEM_TABLES, tables, into };
+}
+
+export function isSystemTablesRestore({ payload }: Pick<JobRecord, 'payload'>): boolean {
+  return payload['form'] === SYSTEM_TABLES;
 }
 
 export function isImageRestore({ payload }: Pick<JobRecord, 'payload'>): boolean {
@@ -128,6 +145,26 @@ export async function restoreUsersOfImage(
   });
   logger.info(`RESTORE job ${job.id} has added ${added.length} roles: ${added.join(', ')}`);
   return recordTotals({ rows: BigInt(added.length), indexEntries: 0n, bytes: 0n, uncounted: [] });
+}
+
+/** Tables of ours, as plain tables, made as who asked. */
+export async function restoreSystemTablesOfImage(
+  context: JobContext,
+  dependencies: PartJobDependencies,
+): Promise<JsonObject> {
+  const { job, domain, signal } = context;
+  const instance = requireInstance(dependencies.instanceHost, domain.virtualClusterId);
+  const names: unknown = job.payload['tables'];
+  const tables = (Array.isArray(names) ? names.map(String) : []).filter(isRestorableSystemTable);
+  const into = { database: textField(job.payload, 'into'), role: job.user, signal };
+  const rows = await withPart(context, dependencies, {
+    target: { kind: 'databases', names: [] },
+    use: ({ system: from }) =>
+      instance.withRoleClient(into, (to) =>
+        restoreSystemTables(tables, { from, to, mark: `restored by job ${job.id}` }),
+      ),
+  });
+  return recordTotals({ rows: BigInt(rows), indexEntries: 0n, bytes: 0n, uncounted: [] });
 }
 
 async function withPart<T>(
