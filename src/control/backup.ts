@@ -1,5 +1,6 @@
 /** BACKUP INTO [LATEST | 'path' IN] 'collection' [AS OF SYSTEM TIME moment] [WITH detached, revision_history, verify] */
 import { InputError } from '../base/index.ts';
+import { isFrozen } from '../blob/index.ts';
 import { BACKUP_JOB, backupPayload } from '../jobs/index.ts';
 import { type Statement, printStatement, redactUri } from '../sql/index.ts';
 import type { CollectionLocation } from '../timeline/index.ts';
@@ -82,10 +83,22 @@ export async function admitBackup(
     targets: statement.targets,
     currentDatabase: context.session.database,
   });
-  return openCollection(core, statement.destination, context, {
+  const collection = await openCollection(core, statement.destination, context, {
     isWriting: true,
     options: statement.options,
   });
+  if (statement.appendTo !== undefined) requireReadable(collection);
+  return collection;
+}
+
+/** An incremental backup reads what it builds on. @throws InputError `feature_not_supported` for objects that must be thawed first */
+function requireReadable(collection: CollectionLocation): void {
+  const places = 'places' in collection ? collection.places : [collection];
+  if (!places.some((place) => 'service' in place && isFrozen(place.service))) return;
+  throw notAvailable(
+    'an incremental backup in storage class GLACIER or DEEP_ARCHIVE',
+    'give the collection a class that can be read at once, for example GLACIER_IR, or take full backups',
+  );
 }
 
 /** @throws InputError `feature_not_supported` naming what this release does not offer */
