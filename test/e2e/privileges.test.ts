@@ -141,6 +141,11 @@ const MATRIX: readonly Case[] = [
     place: { cluster: 'system' },
   },
   {
+    sql: 'CREATE VIRTUAL CLUSTER IF NOT EXISTS main',
+    allowed: [holderOf('managevirtualcluster')],
+    place: { cluster: 'system' },
+  },
+  {
     sql: 'DROP VIRTUAL CLUSTER IF EXISTS nowhere',
     allowed: [holderOf('managevirtualcluster')],
     place: { cluster: 'system' },
@@ -278,6 +283,82 @@ describe('the examples of the documents', () => {
       (await rows('SHOW GRANTS ON more.second, outside FOR nobody')).map((row) => row['privilege_type']),
       ['BACKUP', 'SELECT'],
     );
+  });
+});
+
+describe('who backs up and restores what', () => {
+  const TAKERS = ['of_system', 'of_database', 'of_table', 'of_old', 'of_rack', 'homeless', 'boss'] as const;
+  let places = 0;
+  /** Tries it with a place of its own, which all but one may use. */
+  const takes = async (user: string, what: string) => {
+    places += 1;
+    return codeOf(`BACKUP ${what} INTO 'external://rack/${places}'`, { user, database: 'shop' });
+  };
+  const takersOf = async (what: string) => {
+    const able: string[] = [];
+    for (const user of TAKERS) {
+      const code = await takes(user, what);
+      assert.ok(code === undefined || code === '42501', `${user} takes ${what}: ${code}`);
+      if (code === undefined) able.push(user);
+    }
+    return able;
+  };
+
+  before(async () => {
+    for (const role of TAKERS.filter((name) => name !== 'boss')) {
+      await rows(`CREATE ROLE ${role} LOGIN`);
+      if (role !== 'homeless') await rows(`GRANT USAGE ON EXTERNAL CONNECTION rack TO ${role}`);
+    }
+    const place = { database: 'shop', user: 'owner' };
+    await rows(["CREATE TYPE size AS ENUM ('s', 'm')", 'CREATE TABLE shirts (a size)'], place);
+    await rows('GRANT SYSTEM BACKUP TO of_system, homeless');
+    await rows('GRANT BACKUP ON DATABASE shop TO of_database, homeless', place);
+    await rows('GRANT BACKUP ON TABLE shirts TO of_table, homeless', place);
+    await rows(
+      [
+        'GRANT SELECT ON ALL TABLES IN SCHEMA public TO of_old',
+        'ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO of_old',
+      ],
+      place,
+    );
+  });
+
+  test('a cluster: who holds it for the cluster, and a place for it', async () => {
+    assert.deepEqual(await takersOf(''), ['of_system', 'boss']);
+    const refused = await refusal("BACKUP INTO 'external://rack/x'", { user: 'of_table' });
+    assert.match(refused?.message ?? '', /only users with the admin role or the BACKUP system privilege/);
+  });
+
+  test('a database: who holds it for the database, or may read all of it', async () => {
+    assert.deepEqual(await takersOf('DATABASE shop'), ['of_database', 'of_old', 'boss']);
+  });
+
+  test('a table, with its types: who holds it for the table, or may read it', async () => {
+    assert.deepEqual(await takersOf('TABLE shirts'), ['of_table', 'of_old', 'boss']);
+    assert.deepEqual(await takersOf('shop.public.wares'), ['of_old', 'boss']);
+    for (const user of ['of_system', 'of_database', 'of_table'])
+      assert.equal(await codeOf('SELECT * FROM shirts', { user, database: 'shop' }), '42501');
+  });
+
+  test('a table made later: who was granted it by default', async () => {
+    const place = { database: 'shop', user: 'owner' };
+    await rows(
+      ['ALTER DEFAULT PRIVILEGES GRANT BACKUP ON TABLES TO of_database', 'CREATE TABLE later (a int)'],
+      place,
+    );
+    assert.deepEqual(await takersOf('TABLE later'), ['of_database', 'of_old', 'boss']);
+    await rows('ALTER DEFAULT PRIVILEGES REVOKE BACKUP ON TABLES FROM of_database', place);
+  });
+
+  test('nothing, for who may not use the place', async () => {
+    for (const what of ['', 'DATABASE shop', 'TABLE shirts']) {
+      const refused = await refusal(`BACKUP ${what} INTO 'external://rack/no'`, {
+        user: 'homeless',
+        database: 'shop',
+      });
+      assert.equal(refused?.code, '42501');
+      assert.match(refused.message, /USAGE privilege on external_connection rack/);
+    }
   });
 });
 

@@ -76,6 +76,16 @@ describe('backup schedules', () => {
     await daemon.query(`ALTER BACKUP SCHEDULE ${full} EXECUTE IMMEDIATELY`, main);
     const job = await untilSucceeded(daemon, incremental, 1);
     assert.match(text(job['description']), /IN 'nodelocal:\/\/1\/backups\/schedule_test'/);
+    // It is of the very moment that it was due.
+    const [whole] = await daemon.query(`SHOW JOB ${text(job['job_id'])}`, main);
+    const asOf = /AS OF SYSTEM TIME '([^']+)'/.exec(text(whole?.['description']))?.[1];
+    assert.ok(asOf !== undefined, text(whole?.['description']));
+    const ends = await daemon.query(
+      `SELECT DISTINCT end_time::text AS time, end_time = '${asOf}' AS is_due
+        FROM [SHOW BACKUP FROM LATEST IN 'nodelocal://1/backups/schedule_test'] ORDER BY 1 DESC`,
+      main,
+    );
+    assert.deepEqual([ends.length, ends[0]?.['is_due'], ends[1]?.['is_due']], [2, true, false]);
     // What the next incremental builds upon is held in the timeline store.
     const pin = `schedule-${full}.pin`;
     const pins = async () =>
