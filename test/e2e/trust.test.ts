@@ -6,6 +6,9 @@ import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
 import { createCluster, dropCluster } from '../harness/clusters.ts';
 import { TestDaemon } from '../harness/daemon.ts';
+import { clusterKeyOf } from '../../src/keys/index.ts';
+import type { Manifest } from '../../src/timeline/format/manifest.ts';
+import { encodeManifest, readManifest } from '../../src/timeline/format/manifest-file.ts';
 import { filesBelow } from '../harness/oracle.ts';
 
 const C = "'nodelocal://1/crafted'";
@@ -150,6 +153,66 @@ describe('backups that bring more than data', () => {
     await restoreInto('doubtful', C);
     assert.deepEqual(await daemon.query('SELECT a FROM kept', { cluster: 'doubtful' }), [{ a: 1 }]);
     await dropCluster(daemon, 'doubtful');
+  });
+
+  /** A copy of a collection whose manifest says something else, sealed as this cluster seals. */
+  async function reseal(name: string, change: (manifest: Manifest) => Manifest): Promise<void> {
+    await cp(extern('crafted'), extern(name), { recursive: true });
+    const path = (await filesBelow(extern(name))).find((file) => file.endsWith('BACKUP_MANIFEST')) ?? '';
+    const key = clusterKeyOf(await readFile(join(daemon.store, 'cluster-key')));
+    const chunks = (async function* () {
+      yield await readFile(extern(name, path));
+    })();
+    const changed = change(await readManifest(chunks, { key, name }));
+    await writeFile(extern(name, path), Buffer.concat(encodeManifest(changed, { key })));
+  }
+
+  test('are refused when they are of a later release, of another engine, or lead out of the directory', async () => {
+    await createCluster(daemon, 'strict');
+    await reseal('later', (manifest) => ({ ...manifest, header: { ...manifest.header, release: '99.1' } }));
+    const later = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/later'", 'strict');
+    assert.equal(later.code, '0A000');
+    assert.match(later.message, /taken by release 99\.1, which release \d+\.\d+ does not know/);
+    const [plan] = await daemon.query(
+      "RESTORE FROM LATEST IN 'nodelocal://1/later' WITH unsafe_restore_incompatible_version, dry_run",
+      { cluster: 'strict' },
+    );
+    assert.equal(plan?.['backup_type'], 'full');
+
+    await reseal('engine', (manifest) => {
+      const engine = { ...manifest.header.engine, major: 17 };
+      return { ...manifest, header: { ...manifest.header, engine } };
+    });
+    const engine = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/engine'", 'strict');
+    assert.match(engine.message, /taken from PostgreSQL 17, virtual cluster "strict" runs PostgreSQL 18/);
+
+    await reseal('escape', (manifest) => {
+      const paths = manifest.files.paths.map((path) => (path === 'PG_VERSION' ? '../../PG_VERSION' : path));
+      return { ...manifest, files: { ...manifest.files, paths } };
+    });
+    const escape = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/escape'", 'strict');
+    assert.equal(escape.code, 'XX001');
+    assert.match(escape.message, /names a file that is no data: "\.\.\/\.\.\/PG_VERSION"/);
+    await dropCluster(daemon, 'strict');
+  });
+
+  test('name ten of the files that are missing, and count the rest', async () => {
+    const main = (sql: string) => daemon.query(sql, { cluster: 'main' });
+    await main("BACKUP INTO 'nodelocal://1/many'");
+    const filesOf = async () =>
+      (await filesBelow(extern('many'))).filter((file) => /\.(pack|wal)$/.test(file));
+    while ((await filesOf()).length < 12) await main("BACKUP INTO LATEST IN 'nodelocal://1/many'");
+    const files = await filesOf();
+    for (const file of files.slice(0, 12)) await rm(extern('many', file));
+    const { code, message } = await refusal(
+      "SHOW BACKUP FROM LATEST IN 'nodelocal://1/many' WITH check_files",
+      'main',
+    );
+    const [title, ...lines] = message.split('\n');
+    assert.deepEqual([code, title], ['XX001', 'The following files are missing from the backup:']);
+    assert.equal(lines.length, 11);
+    assert.ok(lines.slice(0, 10).every((line) => files.includes(line.trim())));
+    assert.equal(lines[10], '\tand 2 more');
   });
 
   test('bring no settings, and no files that are no data', async () => {
