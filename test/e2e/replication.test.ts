@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import pg from 'pg';
 import { TestDaemon } from '../harness/daemon.ts';
 import { assertLedger, Ledger } from '../harness/ledger.ts';
 import { waitFor } from '../harness/wait.ts';
@@ -119,6 +120,42 @@ describe('replication of a virtual cluster into another physical cluster', () =>
       ];
     assert.equal(await jobOf(standby, 'REPLICATION STREAM INGESTION'), 'running');
     assert.equal(await jobOf(primary, 'REPLICATION STREAM PRODUCER'), 'running');
+  });
+
+  step('lets whoever may follow do nothing else', async () => {
+    const follower = async (user: string, replication: string) => {
+      const how = { replication }; // Not among the types of `pg`; it stands in the start-up message.
+      const options = '-ccluster=main -cauthority=system';
+      const client = new pg.Client({
+        ...how,
+        host: '127.0.0.1',
+        port: primary.port,
+        user,
+        database: 'x',
+        options,
+      });
+      client.on('error', () => undefined);
+      await client.connect();
+      return client;
+    };
+    await primary.query(['CREATE USER spy', 'GRANT SYSTEM VIEWJOB TO spy'], SYSTEM);
+    await assert.rejects(follower('spy', 'true'), { code: '42501' });
+    await assert.rejects(follower('replicator', 'database'), { code: '0A000' });
+    const client = await follower('replicator', 'true');
+    const { rows } = await client.query('IDENTIFY_SYSTEM');
+    assert.equal(rows.length, 1);
+    for (const command of [
+      "BASE_BACKUP (TARGET 'server', TARGET_DETAIL '/tmp/stolen')",
+      'CREATE_REPLICATION_SLOT mine PHYSICAL',
+      'DROP_REPLICATION_SLOT atoll_vault',
+      'START_REPLICATION SLOT atoll_vault PHYSICAL 0/1000000',
+      'START_REPLICATION 0/1000000',
+      'SELECT 1',
+      'SHOW port; DROP_REPLICATION_SLOT atoll_vault',
+    ]) {
+      await assert.rejects(client.query(command), { code: '42501' }, command);
+    }
+    await client.end();
   });
 
   step('lets the replicated time go on, also of an idle source', async () => {
