@@ -3,9 +3,12 @@ import { tmpdir } from 'node:os';
 import { benchBackup } from './backup.ts';
 import { benchClusters } from './clusters.ts';
 import { benchFrontDoor } from './front-door.ts';
+import { benchForeground } from './foreground.ts';
 import { benchIncremental } from './incremental.ts';
 import { benchJobs } from './jobs.ts';
 import { type Figure, publish } from './report.ts';
+import { benchSparse } from './sparse.ts';
+import { benchTimeMachine } from './time-machine.ts';
 import { benchVault } from './vault.ts';
 
 const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
@@ -14,6 +17,9 @@ const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
   backup: benchBackup,
   vault: benchVault,
   incremental: benchIncremental,
+  'time-machine': benchTimeMachine,
+  foreground: benchForeground,
+  sparse: benchSparse,
   jobs: benchJobs,
 };
 
