@@ -98,8 +98,6 @@ class LocalInstanceHost implements OpenInstanceHost {
   readonly #uidBase: number;
   readonly #instances = new Map<VirtualClusterId, LocalInstance>();
   readonly #locks = new KeyedMutex<VirtualClusterId>();
-  /** One copy to look at for each virtual cluster at a time. */
-  readonly #scratches = new KeyedMutex<VirtualClusterId>();
   readonly #tasks = new BackgroundTasks();
   readonly #closing = new AbortController();
 
@@ -351,22 +349,20 @@ class LocalInstanceHost implements OpenInstanceHost {
     },
   ): Promise<T> {
     const { virtualClusterId: id } = options;
-    // Not in the way of other changes: it may take hours, and touches nothing of theirs.
-    return this.#scratches.run(id, async () => {
-      const instance = this.#required(id);
-      await this.#exclusively(id, 'writing the configuration', () => instance.writeConfiguration());
-      const tools = {
-        instance,
-        environment: this.#environment,
-        rng: this.#rng,
-        closing: this.#closing.signal,
-      };
-      try {
-        return await withScratch({ ...options, ...tools });
-      } catch (error) {
-        throw withDiskFullNamed(error, 'making a copy to look at');
-      }
-    });
+    const instance = this.#required(id);
+    await this.#exclusively(id, 'writing the configuration', () => instance.writeConfiguration());
+    const tools = {
+      instance,
+      environment: this.#environment,
+      rng: this.#rng,
+      closing: this.#closing.signal,
+    };
+    try {
+      // Not in the way of other changes, or of other copies: it may take hours, and touches nothing of theirs.
+      return await withScratch({ ...options, ...tools });
+    } catch (error) {
+      throw withDiskFullNamed(error, 'making a copy to look at');
+    }
   }
 
   async abandonIncarnation(options: Parameters<InstanceHost['abandonIncarnation']>[0]): Promise<void> {

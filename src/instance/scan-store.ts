@@ -87,6 +87,7 @@ async function scanCluster(
     return undefined;
   }
   for (const name of await readdir(path)) await scanEntry({ ...options, identity, name });
+  await removeScratchTraces(clusterLayout(options.store, identity.virtualClusterId));
   return identity;
 }
 
@@ -110,8 +111,7 @@ async function scanEntry(
     return discard(path, options);
   }
   if (name.endsWith(SCRATCH_SUFFIX)) {
-    await discard(path, options);
-    return removeScratchTraces(clusterLayout(options.store, identity.virtualClusterId));
+    return discard(path, options);
   }
   return setAside(path, 'no record names it', options);
 }
@@ -122,10 +122,17 @@ export async function discard(path: string, options: { clock: Clock; signal: Abo
   await rm(path, { recursive: true, force: true });
 }
 
-/** What a copy that was looked at leaves outside of the virtual cluster's folder. */
-export async function removeScratchTraces({ scratchSockets, scratchLog }: ClusterLayout): Promise<void> {
-  await rm(scratchSockets, { recursive: true, force: true });
-  await rm(scratchLog, { force: true });
+/** What copies that were looked at have left outside of the virtual cluster's folder. None must be in use. */
+export async function removeScratchTraces({ scratchTraces }: ClusterLayout): Promise<void> {
+  for (const { directory, prefix } of scratchTraces) {
+    const names = await readdir(directory).catch((error: unknown): string[] => {
+      if (errnoOf(error) === 'ENOENT') return [];
+      throw error;
+    });
+    for (const name of names.filter((each) => each.startsWith(prefix))) {
+      await rm(join(directory, name), { recursive: true, force: true });
+    }
+  }
 }
 
 async function setAside(path: string, reason: string, options: ScanOptions): Promise<void> {

@@ -2,12 +2,13 @@
  * A copy of a virtual cluster that is made, looked at and thrown away. It has a socket and a log of its own, is part of no lineage, and
  * serves nobody but us; what a crash leaves of it, the next scan of the store removes.
  */
+import { rm } from 'node:fs/promises';
 import { AppError, formatLsn, parseLsn, type Rng, required } from '../base/index.ts';
 import type { InternalClient, RecoveryTarget, ScratchCopy } from './contract.ts';
 import { makeDirectory } from './durable-files.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
 import { proveIncarnation } from './prove-incarnation.ts';
-import { discard, removeScratchTraces } from './scan-store.ts';
+import { discard } from './scan-store.ts';
 import { withDefinerSession, withRoleSession } from './sessions.ts';
 import { randomSuffix } from './store-layout.ts';
 
@@ -44,16 +45,16 @@ export interface ScratchOptions<T> {
   readonly signal: AbortSignal;
 }
 
-/** One at a time for each virtual cluster. Nothing is left of it when this returns or throws. */
+/** Nothing is left of it when this returns or throws. There may be several of one virtual cluster. */
 export async function withScratch<T>(options: ScratchOptions<T>): Promise<T> {
   const { instance, environment, rng, closing, signal } = options;
   const { layout, identity, user } = instance;
-  const dataDirectory = layout.scratch(randomSuffix(rng));
+  const { dataDirectory, sockets, log } = layout.scratch(randomSuffix(rng));
   try {
     await makeDirectory({ path: dataDirectory, mode: 0o700, owner: user });
     const recovery = await options.fill({ dataDirectory, uid: user?.uid ?? null });
     const sessions = {
-      socketDirectory: layout.scratchSockets,
+      socketDirectory: sockets,
       clusterName: identity.virtualClusterName,
       signal,
     };
@@ -61,8 +62,8 @@ export async function withScratch<T>(options: ScratchOptions<T>): Promise<T> {
       ...environment,
       dataDirectory,
       configuration: layout.configuration,
-      sockets: layout.scratchSockets,
-      log: layout.scratchLog,
+      sockets,
+      log,
       user,
       clusterName: identity.virtualClusterName,
       recovery,
@@ -79,7 +80,8 @@ export async function withScratch<T>(options: ScratchOptions<T>): Promise<T> {
     return await options.whenStopped(dataDirectory);
   } finally {
     await discard(dataDirectory, { clock: environment.clock, signal: closing });
-    await removeScratchTraces(layout);
+    await rm(sockets, { recursive: true, force: true });
+    await rm(log, { force: true });
   }
 }
 

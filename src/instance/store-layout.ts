@@ -37,6 +37,15 @@ export function storeLayout(root: string): StoreLayout {
   };
 }
 
+export interface ScratchLayout {
+  readonly dataDirectory: string;
+  readonly sockets: string;
+  readonly log: string;
+}
+
+/** Of the digits of its name, those that a copy's folder of sockets has: paths of sockets must be short. */
+const SCRATCH_SOCKETS_DIGITS = 8;
+
 /** The paths of one virtual cluster. */
 export interface ClusterLayout {
   readonly directory: string;
@@ -45,9 +54,8 @@ export interface ClusterLayout {
   readonly sockets: string;
   readonly proofSockets: string;
   readonly log: string;
-  /** Of a copy that is made to be looked at. */
-  readonly scratchSockets: string;
-  readonly scratchLog: string;
+  /** Of copies that are made to be looked at: each has a folder and a log of its own, whose names begin like this. */
+  readonly scratchTraces: readonly { readonly directory: string; readonly prefix: string }[];
   /** Data directory of the current incarnation. */
   current(incarnation: IncarnationId): string;
   /** Data directory of an incarnation that was begun and not committed. */
@@ -56,8 +64,8 @@ export interface ClusterLayout {
   rewinding(incarnation: IncarnationId): string;
   /** Data directory of an incarnation that another has replaced, until the other has served. */
   superseded(incarnation: IncarnationId): string;
-  /** Data directory of a copy that is made to be looked at, and thrown away. */
-  scratch(name: string): string;
+  /** A copy that is made to be looked at, and thrown away. */
+  scratch(name: string): ScratchLayout;
 }
 
 /** Folders of virtual clusters that are being made or deleted: neither is one. */
@@ -71,19 +79,27 @@ export const CONFIGURATION_NAME = 'conf';
 
 export function clusterLayout(store: StoreLayout, id: VirtualClusterId): ClusterLayout {
   const directory = join(store.clusters, String(id));
+  const scratchSockets = `${id}s`;
+  const scratchLog = `scratch-${id}-`;
   return {
     directory,
     configuration: join(directory, CONFIGURATION_NAME),
     sockets: join(store.sockets, String(id)),
     proofSockets: join(store.sockets, `${id}p`),
     log: join(store.logs, `postgres-${id}.log`),
-    scratchSockets: join(store.sockets, `${id}s`),
-    scratchLog: join(store.logs, `scratch-${id}.log`),
+    scratchTraces: [
+      { directory: store.sockets, prefix: scratchSockets },
+      { directory: store.logs, prefix: scratchLog },
+    ],
     current: (incarnation) => join(directory, incarnation),
     begun: (incarnation) => join(directory, `${incarnation}${BEGUN_SUFFIX}`),
     rewinding: (incarnation) => join(directory, `${incarnation}${REWINDING_SUFFIX}`),
     superseded: (incarnation) => join(directory, `${incarnation}${SUPERSEDED_SUFFIX}`),
-    scratch: (name) => join(directory, `${name}${SCRATCH_SUFFIX}`),
+    scratch: (name) => ({
+      dataDirectory: join(directory, `${name}${SCRATCH_SUFFIX}`),
+      sockets: join(store.sockets, `${scratchSockets}${name.slice(0, SCRATCH_SOCKETS_DIGITS)}`),
+      log: join(store.logs, `${scratchLog}${name}.log`),
+    }),
   };
 }
 

@@ -43,7 +43,7 @@ describe('checks of timelines', () => {
       const names = await readdir(join(daemon.store, 'vc', id));
       found.push(...names.filter((name) => name.endsWith('.scratch')));
     }
-    found.push(...(await readdir(join(daemon.store, 'run'))).filter((name) => /^\d+s$/.test(name)));
+    found.push(...(await readdir(join(daemon.store, 'run'))).filter((name) => /^\d+s/.test(name)));
     found.push(...(await readdir(join(daemon.store, 'logs'))).filter((name) => name.startsWith('scratch')));
     const pins = join(daemon.store, 'timeline', '3', 'pins');
     if (existsSync(pins)) found.push(...(await readdir(pins)));

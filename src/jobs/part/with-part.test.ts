@@ -340,6 +340,27 @@ describe('a part of an image', () => {
     await sql('DROP TABLE small, large');
   });
 
+  it('does not wait for another', async () => {
+    await sql('CREATE TABLE one AS SELECT 1 AS n; CREATE TABLE two AS SELECT 2 AS n');
+    await rig.captureBase();
+    const at = await now();
+    const first = Promise.withResolvers<void>();
+    const second = Promise.withResolvers<void>();
+    await Promise.all([
+      serve(at, tables(table('one')), async ({ part }) => {
+        first.resolve();
+        await second.promise;
+        assert.equal(((await held(part, 'one')) as { rows: number }).rows, 1);
+        await assert.rejects(held(part, 'two'), { code: '58P01' });
+      }),
+      serve(at, tables(table('two')), async ({ part }) => {
+        second.resolve();
+        await first.promise;
+        assert.equal(((await held(part, 'two')) as { rows: number }).rows, 1);
+      }),
+    ]);
+  });
+
   it('must have been there at that moment', async () => {
     await rig.captureBase();
     const before = await now();
