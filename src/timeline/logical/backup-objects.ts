@@ -42,6 +42,7 @@ export async function runBackupObjects(
   const { signal } = tools;
   await claimCollection(store, { owner: { clusterId, virtualClusterId, virtualClusterName }, signal });
   const attempted = { store, subdirectory, jobId, attempt, key, signal };
+  faultPoint('backup.after_claim');
   const head = (await beginAttempt(attempted)) ?? (await publish(request, { tools, store }));
   if (request.onto === null) await markLatest(attempted);
   faultPoint('publish.after_latest');
@@ -55,6 +56,7 @@ async function publish(
   const { subdirectory, jobId, attempt, key } = request;
   const attempted = { store, subdirectory, jobId, attempt, key };
   try {
+    faultPoint('backup.after_lock');
     const manifest = await write(request, { tools, store });
     faultPoint('publish.before_manifest');
     await publishManifest({ ...attempted, signal: tools.signal }, manifest);
@@ -98,6 +100,7 @@ async function write(
   const copies = await writeCopies(described, { sources, writer, tools, unchanged: { older, changes } });
   const written = await writer.close();
   tools.onProgress({ fraction: PROGRESS.copied, phase: 'verifying' });
+  faultPoint('verify.before');
   await verify(written, { request, store, tools });
   const objects = [];
   for (const [number, source] of sources.entries()) {
