@@ -97,9 +97,9 @@ test('what goes wrong has a line, a hint and an exit code', async () => {
   const bug = await run('fail', '--bug');
   assert.equal(bug.code, 70);
   assert.match(bug.stderr, /^atoll: internal error, please report it\nTypeError: broken\n/);
-  const tls = await run('start', '--certs-dir=certs');
-  assert.equal(tls.code, 2);
-  assert.match(tls.stderr, /TLS certificates are not available in this release/);
+  const tls = await run('start', '--certs-dir=/nowhere');
+  assert.equal(tls.code, 64);
+  assert.match(tls.stderr, /there is no \/nowhere\/ca\.crt\n {2}hint: make certificates with atoll cert/);
   const network = await run('start-single-node', '--insecure', '--listen-addr=0.0.0.0:1');
   assert.equal(network.code, 64);
   assert.match(network.stderr, /--accept-insecure-network/);
@@ -126,6 +126,7 @@ const REPORT: NodeReport = {
   store: '/var/lib/my atoll',
   isNewStore: true,
   isInsecure: false,
+  certificatesDirectory: null,
   isInitialized: true,
   defaultTarget: 'main',
   sql: { host: 'localhost', port: 26257 },

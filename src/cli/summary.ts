@@ -1,9 +1,16 @@
+import { join } from 'node:path';
 import { formatAddress, type NodeReport } from '../daemon/index.ts';
 
 /** Connection string of a node; with a virtual cluster's name, to that one. */
 export function sqlUrl(report: NodeReport, virtualCluster?: string): string {
-  const query =
-    virtualCluster === undefined ? '' : `?options=-ccluster%3D${encodeURIComponent(virtualCluster)}`;
+  const { certificatesDirectory } = report;
+  const parameters = [
+    ...(virtualCluster === undefined ? [] : [`options=-ccluster%3D${encodeURIComponent(virtualCluster)}`]),
+    ...(certificatesDirectory === null
+      ? []
+      : ['sslmode=verify-full', `sslrootcert=${encodeURIComponent(join(certificatesDirectory, 'ca.crt'))}`]),
+  ];
+  const query = parameters.length === 0 ? '' : `?${parameters.join('&')}`;
   return `postgresql://root@${formatAddress(report.sql)}/defaultdb${query}`;
 }
 
@@ -15,7 +22,7 @@ export function formatSummary(report: NodeReport): string {
     ...(report.isInitialized && report.defaultTarget !== 'system'
       ? ([['system', sqlUrl(report, 'system')]] as [string, string][])
       : []),
-    ['HTTP', `http://${formatAddress(report.http)}`],
+    ['HTTP', `${report.certificatesDirectory === null ? 'http' : 'https'}://${formatAddress(report.http)}`],
     ['socket', `${report.socketDirectory} (needs no password)`],
     ['log', report.logFile],
     ['process', String(report.processId)],

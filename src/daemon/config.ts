@@ -16,6 +16,14 @@ export type ExternalDirectory =
   | { readonly kind: 'directory'; readonly path: string }
   | { readonly kind: 'disabled' };
 
+/** Where a node's certificates are, and whom those of clients stand for. */
+export interface CertificateConfig {
+  /** Absolute path of a folder as `atoll cert` fills it. */
+  readonly directory: string;
+  /** Names in certificates, with the users that they may log in as; a name that is not here is a user's. */
+  readonly principals: ReadonlyMap<string, readonly string[]>;
+}
+
 /** Everything an operator decides about a node. */
 export interface DaemonConfig {
   /** Absolute path of the store's folder. */
@@ -27,6 +35,10 @@ export interface DaemonConfig {
   readonly locality: readonly LocalityTier[];
   /** Insecure: no passwords, every client is who it says it is. */
   readonly isInsecure: boolean;
+  /** Undefined: nothing is encrypted. */
+  readonly certificates: CertificateConfig | undefined;
+  /** Lets SQL clients in that do not encrypt. */
+  readonly acceptsSqlWithoutTls: boolean;
   /** Allows an insecure node to listen where others can reach it. */
   readonly acceptsInsecureNetwork: boolean;
   readonly firstStart: FirstStart;
@@ -48,7 +60,16 @@ export function checkConfig(config: DaemonConfig): void {
       hint: 'leave --relay-processes out',
     });
   }
-  if (!config.isInsecure || config.acceptsInsecureNetwork) return;
+  if (!config.isInsecure) {
+    requireEncryption(config);
+    return;
+  }
+  if (config.certificates !== undefined) {
+    throw new InputError('usage', '--insecure and --certs-dir exclude each other', {
+      hint: 'leave --insecure out: --accept-sql-without-tls lets clients in that do not encrypt',
+    });
+  }
+  if (config.acceptsInsecureNetwork) return;
   for (const [flag, address] of [
     ['listen-addr', config.listen],
     ['http-addr', config.http],
@@ -60,4 +81,16 @@ export function checkConfig(config: DaemonConfig): void {
       { hint: 'listen on localhost, leave --insecure out, or add --accept-insecure-network' },
     );
   }
+}
+
+/** Where others can reach the SQL port, what is read and written there is no business of theirs. */
+function requireEncryption({ certificates, acceptsSqlWithoutTls, listen }: DaemonConfig): void {
+  if (certificates !== undefined || acceptsSqlWithoutTls || isLoopback(listen.host)) return;
+  throw new InputError(
+    'usage',
+    `--listen-addr=${formatAddress(listen)} without certificates would send everything unencrypted`,
+    {
+      hint: 'give --certs-dir (see atoll cert), or add --accept-sql-without-tls if the network is private',
+    },
+  );
 }

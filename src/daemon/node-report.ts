@@ -7,6 +7,8 @@ export const nodeReportSchema = z.object({
   store: z.string(),
   isNewStore: z.boolean(),
   isInsecure: z.boolean(),
+  /** Folder of the certificates; null when nothing is encrypted. */
+  certificatesDirectory: z.string().nullable(),
   /** False while the node waits for `atoll init`. */
   isInitialized: z.boolean(),
   /** Name of the virtual cluster that clients reach without naming one. */

@@ -14,8 +14,9 @@ import {
 } from '../base/index.ts';
 import { CURRENT_RELEASE } from '../catalog/index.ts';
 import { openControl, type Control, type Virtualization } from '../control/index.ts';
-import { openFrontDoor, type FrontDoor } from '../frontdoor/index.ts';
+import { openFrontDoor, type FrontDoor, type FrontDoorTls, type TlsMaterial } from '../frontdoor/index.ts';
 import { HttpServer } from '../http/index.ts';
+import { readNodeCertificates, type NodeCertificates } from '../keys/index.ts';
 import { makeDirectories, openInstanceHost, type OpenInstanceHost } from '../instance/index.ts';
 import {
   createBulkWorker,
@@ -88,6 +89,7 @@ export class Node implements AsyncDisposable {
     onStoreOpened: (host: OpenInstanceHost) => void,
   ): Promise<Node> {
     const { config, clock, rng, logger, stop } = environment;
+    const certificates = readCertificates(environment);
     const host = await openInstanceHost({
       storeDirectory: config.store,
       engine:
@@ -125,7 +127,7 @@ export class Node implements AsyncDisposable {
         locality: config.locality,
       });
       const node = new Node(environment, { host, control, vault });
-      await node.#listen();
+      await node.#listen(certificates);
       return node;
     } catch (error) {
       await vault?.close();
@@ -162,6 +164,7 @@ export class Node implements AsyncDisposable {
       store: this.#host.storeDirectory,
       isNewStore: this.#host.isNewStore,
       isInsecure: config.isInsecure,
+      certificatesDirectory: config.certificates?.directory ?? null,
       isInitialized: this.#control.isInitialized(),
       defaultTarget: this.#control.defaultTarget() ?? 'system',
       sql: { host, port: config.advertise?.port ?? this.#frontDoor?.address.port ?? config.listen.port },
@@ -169,6 +172,22 @@ export class Node implements AsyncDisposable {
       socketDirectory: this.#socketDirectory,
       logFile: join(this.#host.storeDirectory, 'logs', 'atoll.log'),
     };
+  }
+
+  /** Shows new certificates to new connections, if what is in the folder fits together; else the former ones stay. */
+  reloadCertificates(): void {
+    const { logger } = this.#environment;
+    try {
+      const certificates = readCertificates(this.#environment);
+      if (certificates === undefined) return;
+      const material = materialOf(certificates);
+      this.#frontDoor?.useCertificate(material); // Refuses what does not fit, before anything else has changed.
+      this.#relays?.useCertificate(material);
+      this.#http?.useCertificate(certificates.console);
+      logger.info('certificates read again');
+    } catch (error) {
+      logger.error('the certificates were not read again, the former ones stay in use', error);
+    }
   }
 
   /** Stops in order, each part bounded in time; at once when the operator insists. What goes wrong is logged. */
@@ -180,7 +199,7 @@ export class Node implements AsyncDisposable {
     return join(this.#host.storeDirectory, 'run', 'sql');
   }
 
-  async #listen(): Promise<void> {
+  async #listen(certificates: NodeCertificates | undefined): Promise<void> {
     const { config, clock, logger } = this.#environment;
     this.#defer('closing the store', () => this.#host.close());
     // After the instances: each waits, when it stops, until its last log was received.
@@ -188,6 +207,7 @@ export class Node implements AsyncDisposable {
     try {
       const http = await HttpServer.open({
         address: config.http,
+        certificate: certificates?.console,
         status: {
           nodeId: NODE_ID,
           release: CURRENT_RELEASE,
@@ -207,7 +227,7 @@ export class Node implements AsyncDisposable {
       this.#http = http;
       this.#defer('closing HTTP', () => http.close());
       this.#defer('stopping the virtual clusters', () => this.#stopVirtualClusters());
-      await this.#openSqlPort();
+      await this.#openSqlPort(certificates);
       const operator = await OperatorSocket.open({
         store: this.#host.storeDirectory,
         service: { report: () => this.report(), initialize: (kind) => this.#initialize(kind) },
@@ -219,17 +239,23 @@ export class Node implements AsyncDisposable {
     }
   }
 
-  async #openSqlPort(): Promise<void> {
+  async #openSqlPort(certificates: NodeCertificates | undefined): Promise<void> {
     const { config, clock, rng, logger } = this.#environment;
     const { service } = this.#control;
     const authentication = config.isInsecure ? 'insecure' : 'scram';
     const mockKey = rng.bytes(MOCK_KEY_BYTES);
+    const tls: FrontDoorTls | undefined = certificates && {
+      material: materialOf(certificates),
+      acceptsPlain: config.acceptsSqlWithoutTls,
+      principals: config.certificates?.principals ?? new Map(),
+    };
     const address = listenAddress(config.listen);
     if (config.relayProcesses > 0) await requireFree(address);
     const frontDoor = await openFrontDoor({
       service,
       listen: { ...address, socketDirectory: this.#socketDirectory, reusePort: config.relayProcesses > 0 },
       authentication,
+      tls,
       mockKey,
       clock,
       rng,
@@ -244,7 +270,7 @@ export class Node implements AsyncDisposable {
     if (config.relayProcesses === 0) return;
     const relays = await RelayGroup.open({
       count: config.relayProcesses,
-      listen: { host: address.host, port: frontDoor.address.port, authentication, mockKey },
+      listen: { host: address.host, port: frontDoor.address.port, authentication, tls, mockKey },
       service,
       clock,
       logger,
@@ -305,6 +331,19 @@ export class Node implements AsyncDisposable {
       }
     });
   }
+}
+
+/** Undefined when nothing is to be encrypted. @throws InputError `usage` */
+function readCertificates({ config, clock, logger }: NodeEnvironment): NodeCertificates | undefined {
+  if (config.certificates === undefined) return undefined;
+  const nowMs = Number(clock.now() / 1_000n);
+  const certificates = readNodeCertificates(config.certificates.directory, { nowMs });
+  for (const warning of certificates.warnings) logger.warning(warning);
+  return certificates;
+}
+
+function materialOf({ node, clientAuthorities }: NodeCertificates): TlsMaterial {
+  return { ...node, clientAuthorities };
 }
 
 async function openExternalDirectory(store: string, config: DaemonConfig): Promise<string | null> {

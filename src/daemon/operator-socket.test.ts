@@ -19,6 +19,7 @@ const REPORT: NodeReport = {
   store: '/s',
   isNewStore: true,
   isInsecure: true,
+  certificatesDirectory: null,
   isInitialized: false,
   defaultTarget: 'system',
   sql: { host: 'localhost', port: 1 },

@@ -25,7 +25,8 @@ export interface DaemonHooks {
 export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promise<void> {
   checkConfig(config);
   process.title = 'atoll';
-  using stop = listenForStop();
+  let onHangUp = (): void => undefined; // While the node comes up, what it reads is new anyway.
+  using stop = listenForStop(config.certificates === undefined ? {} : { onHangUp: () => onHangUp() });
   const clock = systemClock();
   const log = new NodeLog({
     clock,
@@ -44,6 +45,7 @@ export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promi
       reportFatalErrorsTo(directory);
       hooks.onStoreOpened();
     });
+    onHangUp = () => node.reloadCertificates();
     await node.start();
     hooks.onReady(node.report());
     await whenAborted(stop.orderly);

@@ -1,15 +1,22 @@
 /** What the operator asks of the process by signals. */
 export interface StopRequests extends Disposable {
-  /** Aborts at the first SIGTERM, SIGINT or SIGHUP: stop in order. */
+  /** Aborts at the first SIGTERM, SIGINT, or SIGHUP if that stops: stop in order. */
   readonly orderly: AbortSignal;
   /** Aborts at the second: stop at once. */
   readonly immediate: AbortSignal;
 }
 
-const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
-
-/** Listens for signals until disposed. A third signal ends the process on the spot, as if it were killed. */
-export function listenForStop(): StopRequests {
+/**
+ * Listens for signals until disposed. A third signal ends the process on the spot, as if it were killed. SIGHUP stops too, unless
+ * `onHangUp` takes it.
+ */
+export function listenForStop(options: { onHangUp?: () => void } = {}): StopRequests {
+  const { onHangUp } = options;
+  const stopSignals = [
+    'SIGTERM',
+    'SIGINT',
+    ...(onHangUp === undefined ? (['SIGHUP'] as const) : []),
+  ] as const;
   const orderly = new AbortController();
   const immediate = new AbortController();
   const onSignal = () => {
@@ -17,12 +24,14 @@ export function listenForStop(): StopRequests {
     else if (!immediate.signal.aborted) immediate.abort();
     else process.exit(1);
   };
-  for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
+  for (const signal of stopSignals) process.on(signal, onSignal);
+  if (onHangUp !== undefined) process.on('SIGHUP', onHangUp);
   return {
     orderly: orderly.signal,
     immediate: immediate.signal,
     [Symbol.dispose]() {
-      for (const signal of STOP_SIGNALS) process.off(signal, onSignal);
+      for (const signal of stopSignals) process.off(signal, onSignal);
+      if (onHangUp !== undefined) process.off('SIGHUP', onHangUp);
     },
   };
 }

@@ -59,6 +59,7 @@ async function withServer(
     for: () => logger,
   };
   const server = await HttpServer.open({
+    certificate: undefined,
     address: { host: '127.0.0.1', port: 0 },
     status: STATUS,
     metrics: source({ collect: async () => FAMILIES }),

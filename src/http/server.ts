@@ -1,3 +1,5 @@
+import { Server as SecureServer } from 'node:https';
+import type { SecureContextOptions } from 'node:tls';
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyPluginAsync } from 'fastify';
 import { AppError, errnoOf, isAppError, toError, type Clock, type Logger } from '../base/index.ts';
 import { healthRoutes, type NodeStatus } from './health.ts';
@@ -29,9 +31,17 @@ export interface HttpMount {
   readonly routes: FastifyPluginAsync;
 }
 
+/** By what the server shows itself to browsers. PEM. */
+export interface HttpCertificate {
+  readonly certificate: string;
+  readonly key: string;
+}
+
 export interface HttpServerOptions {
   /** An empty host means all addresses, port 0 one of the system's choice. */
   readonly address: { readonly host: string; readonly port: number };
+  /** Undefined: nothing is encrypted. PEM. */
+  readonly certificate: HttpCertificate | undefined;
   readonly status: NodeStatus;
   readonly metrics: MetricsSource;
   readonly mounts: readonly HttpMount[];
@@ -66,6 +76,11 @@ export class HttpServer {
     return new HttpServer(app, { clock: options.clock, port });
   }
 
+  /** Shows itself to new connections by another certificate. @throws Error when it does not fit its key */
+  useCertificate(certificate: HttpCertificate): void {
+    if (this.#app.server instanceof SecureServer) this.#app.server.setSecureContext(tlsOptions(certificate));
+  }
+
   /** Takes no new requests, lets running ones end for a few seconds, then cuts them. */
   async close(): Promise<void> {
     const limit = new AbortController();
@@ -80,14 +95,15 @@ export class HttpServer {
 }
 
 async function build(options: HttpServerOptions): Promise<FastifyInstance> {
-  const { logger, status, metrics, mounts } = options;
-  const app = Fastify({
+  const { logger, status, metrics, mounts, certificate } = options;
+  const limits = { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: REQUEST_TIMEOUT_MS };
+  const app: FastifyInstance = Fastify({
     logger: false,
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: IDLE_TIMEOUT_MS,
     forceCloseConnections: 'idle',
-    http: { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: REQUEST_TIMEOUT_MS },
+    ...(certificate === undefined ? { http: limits } : { https: { ...limits, ...tlsOptions(certificate) } }),
     routerOptions: { maxParamLength: 256 },
   });
   app.server.maxConnections = CONNECTIONS_MAX;
@@ -116,6 +132,10 @@ async function build(options: HttpServerOptions): Promise<FastifyInstance> {
   await app.register(metricsRoutes({ metrics }));
   for (const { prefix, routes } of mounts) await app.register(routes, { prefix });
   return app;
+}
+
+function tlsOptions({ certificate, key }: HttpCertificate): SecureContextOptions {
+  return { cert: certificate, key, minVersion: 'TLSv1.2', honorCipherOrder: true };
 }
 
 function errorBody(code: string, message: string, hint?: string): object {

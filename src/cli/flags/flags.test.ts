@@ -103,7 +103,10 @@ test('an insecure node keeps to loopback unless told otherwise', () => {
   const config = (argv: string[]) => toDaemonConfig(parse(argv).flags, { firstStart: 'virtualized' });
   checkConfig(config(['--insecure']));
   checkConfig(config(['--insecure', '--listen-addr=127.0.0.5:1', '--http-addr=[::1]:0']));
-  checkConfig(config(['--listen-addr=:26257']));
+  checkConfig(config(['--listen-addr=:26257', '--accept-sql-without-tls']));
+  checkConfig(config(['--listen-addr=:26257', '--certs-dir=certs']));
+  assert.throws(() => checkConfig(config(['--listen-addr=:26257'])), /everything unencrypted/);
+  assert.throws(() => checkConfig(config(['--insecure', '--certs-dir=certs'])), /exclude each other/);
   checkConfig(config(['--insecure', '--listen-addr=:26257', '--accept-insecure-network']));
   for (const flag of [
     '--listen-addr=:26257',
@@ -112,7 +115,19 @@ test('an insecure node keeps to loopback unless told otherwise', () => {
   ]) {
     assert.throws(() => checkConfig(config(['--insecure', flag])), /full control/);
   }
-  assert.throws(() => config(['--certs-dir=certs']), /TLS certificates are not available/);
+});
+
+test('names in certificates are mapped to users', () => {
+  const read = (text: string) => parse(['--cert-principal-map', text]).flags.certPrincipalMap;
+  assert.deepEqual(
+    read('a:b, a:c,urn:x:d'),
+    new Map([
+      ['a', ['b', 'c']],
+      ['urn:x', ['d']],
+    ]),
+  );
+  for (const bad of ['', 'a', 'a:', ':b', 'a:b,'])
+    assert.throws(() => read(bad), /not a map of principals|needs a value/);
 });
 
 test('help lists every flag with its variable and default', () => {

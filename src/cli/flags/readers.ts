@@ -66,6 +66,23 @@ export function readLocality(text: string): readonly LocalityTier[] {
   return tiers;
 }
 
+/** Reads `NAME:USER,...`; a name may stand for several users. @throws InputError `usage` */
+export function readPrincipalMap(text: string): ReadonlyMap<string, readonly string[]> {
+  const users = new Map<string, string[]>();
+  for (const part of text.split(',')) {
+    const at = part.lastIndexOf(':');
+    const name = part.slice(0, at).trim();
+    const user = part.slice(at + 1).trim();
+    if (at < 0 || name === '' || user === '') {
+      throw new InputError('usage', `not a map of principals: ${JSON.stringify(text)}`, {
+        hint: 'write NAME:USER pairs with commas between them, e.g. batch.example.com:batch',
+      });
+    }
+    users.set(name, [...(users.get(name) ?? []), user]);
+  }
+  return users;
+}
+
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 /** A hundred years and a bit. */
 const DURATION_MS_MAX = 36_600 * 86_400_000;

@@ -1,7 +1,6 @@
-import { InputError } from '../../base/index.ts';
 import type { DaemonConfig, ExternalDirectory, FirstStart } from '../../daemon/index.ts';
 import { optionalFlag, switchFlag, valueFlag, type FlagValues } from './flag.ts';
-import { readAddress, readChoice, readInteger, readLocality, readPath } from './readers.ts';
+import { readAddress, readChoice, readInteger, readLocality, readPath, readPrincipalMap } from './readers.ts';
 
 export const DEFAULT_STORE = './atoll-data';
 export const DEFAULT_SQL_PORT = 26257;
@@ -57,8 +56,18 @@ export const SERVER_FLAGS = {
   certsDir: optionalFlag({
     name: 'certs-dir',
     placeholder: 'DIR',
-    help: 'Folder with TLS certificates. Not available in this release.',
+    help: 'Folder with ca.crt, node.crt and node.key, as "atoll cert" makes them: encrypts SQL and HTTP. SIGHUP reads them again.',
     parse: readPath,
+  }),
+  certPrincipalMap: optionalFlag({
+    name: 'cert-principal-map',
+    placeholder: 'NAME:USER,...',
+    help: "Names in clients' certificates, with the users that they log in as instead of their own.",
+    parse: readPrincipalMap,
+  }),
+  acceptSqlWithoutTls: switchFlag({
+    name: 'accept-sql-without-tls',
+    help: 'Lets SQL clients in that do not encrypt. They log in by password.',
   }),
   background: switchFlag({
     name: 'background',
@@ -122,16 +131,11 @@ export const SINGLE_NODE_FLAGS = {
   }),
 };
 
-/** What the flags say, as the daemon wants it. @throws InputError `feature_not_supported` */
+/** What the flags say, as the daemon wants it. */
 export function toDaemonConfig(
   flags: FlagValues<typeof SERVER_FLAGS>,
   { firstStart }: { firstStart: FirstStart },
 ): DaemonConfig {
-  if (flags.certsDir !== undefined) {
-    throw new InputError('feature_not_supported', 'TLS certificates are not available in this release', {
-      hint: 'leave --certs-dir out: clients log in with SCRAM passwords, or with --insecure without any',
-    });
-  }
   return {
     store: flags.store,
     listen: flags.listen,
@@ -139,6 +143,11 @@ export function toDaemonConfig(
     advertise: flags.advertise,
     locality: flags.locality ?? [],
     isInsecure: flags.insecure,
+    certificates:
+      flags.certsDir === undefined
+        ? undefined
+        : { directory: flags.certsDir, principals: flags.certPrincipalMap ?? new Map() },
+    acceptsSqlWithoutTls: flags.acceptSqlWithoutTls,
     acceptsInsecureNetwork: flags.acceptInsecureNetwork,
     firstStart,
     postgres18Directory: flags.postgres18,

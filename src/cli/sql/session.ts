@@ -65,6 +65,7 @@ export class SqlSession implements AsyncDisposable {
       application_name: target.applicationName,
       connectionTimeoutMillis: target.connectTimeoutSeconds * 1000,
       ssl: tlsOptions(target),
+      enableChannelBinding: true,
       keepAlive: true,
       types: { getTypeParser: () => (text: string) => text },
       ...(target.options === undefined ? {} : { options: target.options }),

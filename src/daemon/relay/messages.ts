@@ -4,7 +4,7 @@
  */
 import { AppError, ERRORS, toError, type ErrorCode, type LogScope, type Severity } from '../../base/index.ts';
 import type { ExecuteContext, FrontDoorService, Notice, SessionIdentity } from '../../control/index.ts';
-import type { FrontDoorCounters } from '../../frontdoor/index.ts';
+import type { FrontDoorCounters, FrontDoorTls, TlsMaterial } from '../../frontdoor/index.ts';
 import type { CancelKey } from '../../pg/index.ts';
 import type { Statement } from '../../sql/index.ts';
 
@@ -32,6 +32,8 @@ export interface RelayListen {
   readonly host: string;
   readonly port: number;
   readonly authentication: 'insecure' | 'scram';
+  /** Its key goes over the channel between the two, which nobody else has. */
+  readonly tls: FrontDoorTls | undefined;
   /** The same in all processes, so that logins of unknown roles look the same in all. */
   readonly mockKey: Uint8Array;
 }
@@ -47,6 +49,7 @@ export type ToRelay =
   | { readonly kind: 'refused'; readonly id: number; readonly error: TravellingError }
   | { readonly kind: 'notice'; readonly id: number; readonly notice: Notice }
   | { readonly kind: 'cancel'; readonly key: CancelKey }
+  | { readonly kind: 'certificate'; readonly material: TlsMaterial }
   | { readonly kind: 'report'; readonly id: number }
   | { readonly kind: 'close' };
 

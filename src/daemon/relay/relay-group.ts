@@ -1,5 +1,5 @@
 import { CancelledError, type Clock, type Logger } from '../../base/index.ts';
-import type { SessionService } from '../../frontdoor/index.ts';
+import type { SessionService, TlsMaterial } from '../../frontdoor/index.ts';
 import type { CancelKey } from '../../pg/index.ts';
 import type { RelayFigures, RelayListen } from './messages.ts';
 import { RelayProcess } from './relay-process.ts';
@@ -26,9 +26,11 @@ export class RelayGroup {
   readonly #closing = new AbortController();
   readonly #relays = new Set<RelayProcess>();
   readonly #places: Promise<void>[] = [];
+  #listen: RelayListen;
 
   private constructor(options: RelayGroupOptions) {
     this.#options = options;
+    this.#listen = options.listen;
   }
 
   /** All of them listen when this resolves. @throws AppError as the first that could not */
@@ -45,6 +47,13 @@ export class RelayGroup {
       if (result.status === 'fulfilled') group.#places.push(group.#keep(result.value));
     }
     return group;
+  }
+
+  /** Those that are started later show it too. */
+  useCertificate(material: TlsMaterial): void {
+    const { tls } = this.#listen;
+    if (tls !== undefined) this.#listen = { ...this.#listen, tls: { ...tls, material } };
+    for (const relay of this.#relays) relay.useCertificate(material);
   }
 
   /** Cancels the session with this key, in whichever process it is. */
@@ -64,9 +73,9 @@ export class RelayGroup {
   }
 
   async #start(): Promise<RelayProcess> {
-    const { listen, service, clock, logger, cancelHere } = this.#options;
+    const { service, clock, logger, cancelHere } = this.#options;
     const relay = await RelayProcess.start({
-      listen,
+      listen: this.#listen,
       service,
       clock,
       logger,

@@ -28,12 +28,13 @@ function loggerFor(scope: LogScope | undefined): Logger {
 const service = new RemoteService(send);
 let frontDoor: FrontDoor | undefined;
 
-async function listen({ host, port, authentication, mockKey }: RelayListen): Promise<void> {
+async function listen({ host, port, authentication, tls, mockKey }: RelayListen): Promise<void> {
   try {
     frontDoor = await openFrontDoor({
       service,
       listen: { host, port, reusePort: true },
       authentication,
+      tls,
       mockKey,
       clock: systemClock(),
       rng: systemRng(),
@@ -55,6 +56,9 @@ async function take(message: ToRelay): Promise<void> {
       break;
     case 'cancel':
       frontDoor?.cancel(message.key);
+      break;
+    case 'certificate':
+      frontDoor?.useCertificate(message.material);
       break;
     case 'report':
       if (frontDoor === undefined) break;

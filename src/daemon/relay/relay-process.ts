@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { join } from 'node:path';
 import { AppError, CancelledError, type Clock, type Logger } from '../../base/index.ts';
-import type { SessionService } from '../../frontdoor/index.ts';
+import type { SessionService, TlsMaterial } from '../../frontdoor/index.ts';
 import type { CancelKey } from '../../pg/index.ts';
 import {
   fromTravelling,
@@ -75,6 +75,10 @@ export class RelayProcess {
 
   cancel(key: CancelKey): void {
     this.#send({ kind: 'cancel', key });
+  }
+
+  useCertificate(material: TlsMaterial): void {
+    this.#send({ kind: 'certificate', material });
   }
 
   /** Undefined when it does not answer in time. */
