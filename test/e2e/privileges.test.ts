@@ -126,6 +126,22 @@ const MATRIX: readonly Case[] = [
   },
   { sql: 'GRANT USAGE ON EXTERNAL CONNECTION rack TO nobody', allowed: [] },
   { sql: 'REVOKE USAGE ON EXTERNAL CONNECTION rack FROM nobody', allowed: [] },
+  {
+    sql: "CREATE EXTERNAL CONNECTION IF NOT EXISTS rack AS 'nodelocal://1/rack'",
+    allowed: [holderOf('externalconnection')],
+  },
+  { sql: "ALTER EXTERNAL CONNECTION rack AS 'nodelocal://1/rack'", allowed: [] },
+  { sql: 'SHOW EXTERNAL CONNECTIONS', allowed: EVERYBODY },
+  { sql: 'SHOW CREATE ALL EXTERNAL CONNECTIONS', allowed: EVERYBODY },
+  { sql: "CHECK EXTERNAL CONNECTION 'external://rack' WITH transfer = '1KiB'", allowed: [] },
+  { sql: "BACKUP INTO 'external://rack' WITH detached", allowed: [] },
+  { sql: 'SHOW SCHEDULES', allowed: EVERYBODY },
+  { sql: 'SHOW CREATE ALL SCHEDULES', allowed: [] },
+  {
+    sql: "CREATE SCHEDULE FOR BACKUP INTO 'nodelocal://1/first' RECURRING '@daily'",
+    allowed: [KEEPER],
+    thenFails: '42710',
+  },
   { sql: "BACKUP INTO 'nodelocal://1/first' WITH detached", allowed: [KEEPER] },
   { sql: "RESTORE FROM LATEST IN 'nodelocal://1/first'", allowed: [KEEPER], thenFails: '55000' },
   { sql: "SHOW BACKUPS IN 'nodelocal://1/first'", allowed: [KEEPER, holderOf('externalioimplicitaccess')] },
@@ -187,8 +203,11 @@ describe('every statement and every kind of role', () => {
   }
 
   test('the system virtual cluster admits whoever holds something there, and nobody else', async () => {
-    for (const user of ['nobody', 'owner'])
+    // An admin of an app virtual cluster is nobody here, whether there is a role of that name or not.
+    await rows(['CREATE ROLE admin_of_main LOGIN', 'GRANT admin TO admin_of_main, owner']);
+    for (const user of ['nobody', 'owner', 'admin_of_main'])
       assert.equal(await codeOf('SELECT 1', { cluster: 'system', user }), '28000');
+    await rows('REVOKE admin FROM owner');
     for (const user of [...HOLDERS, 'boss']) await rows('SELECT 1', { cluster: 'system', user });
   });
 
