@@ -135,9 +135,11 @@ async function targetOf(
     refusal: options.refusal,
     hint: `an admin can GRANT SYSTEM ${isForeign ? 'VIEWSYSTEMDATA' : 'VIEWCLUSTERSETTING'}`,
   });
-  return options.named === undefined
-    ? context.session.virtualClusterId
-    : lookupVirtualCluster(core, options.named).id;
+  if (options.named === undefined) return context.session.virtualClusterId;
+  const { id } = lookupVirtualCluster(core, options.named);
+  // Only itself knows what it has set; after a restart of the daemon nobody remembers for one that sleeps.
+  if (!core.settings.isLoaded(id)) await core.suspender.wake(id);
+  return id;
 }
 
 function columnType(type: SettingType): ColumnType {

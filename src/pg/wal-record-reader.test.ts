@@ -516,3 +516,59 @@ describe('any log', () => {
     }
   });
 });
+
+describe('the head of a long record', () => {
+  const time = (at: bigint, bytes: number) => {
+    const main = new Uint8Array(bytes).fill(7);
+    new DataView(main.buffer).setBigInt64(0, at, true);
+    return main;
+  };
+  const commit = (at: bigint, bytes: number) => ({
+    rmid: RMGR.transaction,
+    info: 0,
+    xid: 3,
+    body: mainDataBody(time(at, bytes)),
+  });
+  const wal = writeFixtureWal({
+    beginLsn: GOLDEN_LSN,
+    segmentBytes: SEGMENT_BYTES,
+    timelineId: 1,
+    systemIdentifier: 1n,
+    engineMajor: 18,
+    records: [commit(10n, 8), commit(20n, 700_000), commit(30n, 3000), commit(40n, 8)],
+  });
+
+  function seen(headBytesMax: number | undefined, chunkBytes: number, bytes = wal.bytes) {
+    const records: unknown[] = [];
+    const reader = readerOf(
+      (record) =>
+        records.push([record.lsn, record.endLsn, record.totalBytes, commitTimeOf(record), record.xid]),
+      headBytesMax === undefined ? {} : { headBytesMax },
+    );
+    for (let at = 0; at < bytes.length; at += chunkBytes) reader.push(bytes.subarray(at, at + chunkBytes));
+    return records;
+  }
+
+  it('tells as much as the whole of what stands at its beginning, however the bytes are cut', () => {
+    const whole = seen(undefined, wal.bytes.length);
+    assert.equal(whole.length, 4);
+    for (const chunkBytes of [wal.bytes.length, 8192, 65_536, 1001]) {
+      assert.deepEqual(seen(2048, chunkBytes), whole, `${chunkBytes}`);
+    }
+  });
+
+  it('shows no more than that', () => {
+    const lengths: number[] = [];
+    readerOf((record) => lengths.push(record.mainData.length), { headBytesMax: 2048 }).push(wal.bytes);
+    assert.deepEqual(lengths, [8, 2048 - 24 - 5, 2048 - 24 - 5, 8]);
+  });
+
+  it('stands for a record all of which is checked', () => {
+    const damaged = Uint8Array.from(wal.bytes);
+    damaged[400_000] = (damaged[400_000] ?? 0) ^ 1;
+    assert.throws(
+      () => seen(2048, 8192, damaged),
+      (error) => isAppError(error, 'data_corrupt'),
+    );
+  });
+});

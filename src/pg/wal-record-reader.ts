@@ -15,6 +15,8 @@ const ALIGNMENT = 8;
 /** `XLogRecordMaxSize`: 1020 MiB. */
 const RECORD_BYTES_MAX = 1020 * 1024 * 1024;
 const GATHER_BYTES_INITIAL = 64 * 1024;
+/** What announces 33 pages with their images, and the beginning of the data. */
+const HEAD_BYTES_MIN = 2048;
 /** A record beyond this gives its room back when it has been shown. */
 const GATHER_BYTES_KEPT_MAX = 1024 * 1024;
 
@@ -32,6 +34,11 @@ export interface WalRecordReaderOptions {
   readonly timelineId: number;
   /** When given, segments of another system are refused. */
   readonly systemIdentifier?: bigint;
+  /**
+   * Of a record that does not lie in one piece no more than this is held and shown, while all of it is checked: enough for who wants to know
+   * of what kind it is and when a transaction ended. 1020 MiB when left out.
+   */
+  readonly headBytesMax?: number;
   /** Called for every complete record in order, before `push` returns. The record is valid during the call only. */
   readonly onRecord: (record: WalRecord) => void;
   /**
@@ -66,7 +73,7 @@ export interface WalEnd {
  * ```
  *
  * Pushed bytes may be reused when `push` has returned. Holds at most the one record that is not complete, never more than
- * has been pushed of it.
+ * has been pushed of it, nor than `headBytesMax`.
  *
  * `push` throws CorruptError, naming the position, for anything that Postgres would not read; then the reader is done and
  * throws the same again.
@@ -97,6 +104,8 @@ export class WalRecordReader {
   /** A record that does not lie in one piece: bytes there, bytes in all (0 until known), where it begins. */
   #gathered = 0;
   #gatherBytes = 0;
+  /** Checksum of its body as far as it is there. */
+  #gatheredCrc = 0;
   #gatherRoom = new Uint8Array(GATHER_BYTES_INITIAL);
   #gatherView = new DataView(this.#gatherRoom.buffer);
   readonly #begin = { high: 0, low: 0 };
@@ -112,6 +121,7 @@ export class WalRecordReader {
   constructor(options: WalRecordReaderOptions) {
     const { beginLsn, segmentBytes, engineMajor } = options;
     assert(isWalSegmentBytes(segmentBytes), `not a segment size: ${segmentBytes}`);
+    assert((options.headBytesMax ?? HEAD_BYTES_MIN) >= HEAD_BYTES_MIN, 'a head holds all but data');
     assert(beginLsn % BigInt(WAL_PAGE_BYTES) === 0n, 'the log is read from where a page begins');
     this.#options = options;
     this.#pageMagic = walDialectOf(engineMajor).pageMagic;
@@ -181,7 +191,8 @@ export class WalRecordReader {
       if (totalBytes > room) return this.#gather(chunk, at);
       this.#checkHeader(view, at, totalBytes);
       this.#inPage += totalBytes;
-      this.#finish(chunk, view, at, totalBytes);
+      const body = { begin: at + WAL_RECORD_HEADER_BYTES, end: at + totalBytes, before: 0 };
+      this.#finish(chunk, view, at, crc32cOfRange(chunk, body));
       at += totalBytes;
       if (this.#isPassingSegment) return at;
       const padding = Math.min(this.#passOver, room - totalBytes);
@@ -199,8 +210,11 @@ export class WalRecordReader {
     const wanted =
       this.#gathered < WAL_RECORD_HEADER_BYTES ? Math.min(knownBytes, WAL_RECORD_HEADER_BYTES) : knownBytes;
     const count = Math.min(wanted - this.#gathered, WAL_PAGE_BYTES - this.#inPage, chunk.length - at);
-    this.#reserve(this.#gathered + count);
-    this.#gatherRoom.set(chunk.subarray(at, at + count), this.#gathered);
+    if (this.#gathered >= WAL_RECORD_HEADER_BYTES) {
+      const before = this.#gathered === WAL_RECORD_HEADER_BYTES ? 0 : this.#gatheredCrc;
+      this.#gatheredCrc = crc32cOfRange(chunk, { begin: at, end: at + count, before });
+    }
+    this.#keep(chunk, at, count);
     this.#gathered += count;
     this.#inPage += count;
     if (this.#gathered === 4) this.#gatherBytes = this.#checkLength(this.#gatherView.getUint32(0, true));
@@ -213,13 +227,28 @@ export class WalRecordReader {
     this.#gathered = 0;
     const totalBytes = this.#gatherBytes;
     this.#gatherBytes = 0;
-    this.#finish(this.#gatherRoom, this.#gatherView, 0, totalBytes);
+    const bodyCrc = totalBytes === WAL_RECORD_HEADER_BYTES ? 0 : this.#gatheredCrc;
+    const { headBytesMax = RECORD_BYTES_MAX } = this.#options;
+    if (totalBytes > headBytesMax) {
+      const head = this.#gatherRoom.subarray(0, headBytesMax);
+      this.#finish(head, new DataView(head.buffer, 0, headBytesMax), 0, bodyCrc);
+    } else {
+      this.#finish(this.#gatherRoom, this.#gatherView, 0, bodyCrc);
+    }
     if (this.#gatherRoom.length > GATHER_BYTES_KEPT_MAX) this.#makeRoom(GATHER_BYTES_INITIAL);
+  }
+
+  #keep(chunk: Uint8Array, at: number, count: number): void {
+    const { headBytesMax = RECORD_BYTES_MAX } = this.#options;
+    const kept = Math.min(count, headBytesMax - this.#gathered);
+    if (kept <= 0) return;
+    this.#reserve(this.#gathered + kept);
+    this.#gatherRoom.set(chunk.subarray(at, at + kept), this.#gathered);
   }
 
   #reserve(bytes: number): void {
     if (bytes <= this.#gatherRoom.length) return;
-    const former = this.#gatherRoom.subarray(0, this.#gathered);
+    const former = this.#gatherRoom;
     this.#makeRoom(Math.max(bytes, this.#gatherRoom.length * 2));
     this.#gatherRoom.set(former);
   }
@@ -230,10 +259,8 @@ export class WalRecordReader {
   }
 
   /** All bytes are there: checks them, and shows the record. */
-  #finish(bytes: Uint8Array, view: DataView, at: number, totalBytes: number): void {
-    const end = at + totalBytes;
-    const body = crc32cOfRange(bytes, { begin: at + WAL_RECORD_HEADER_BYTES, end, before: 0 });
-    const whole = crc32cOfRange(bytes, { begin: at, end: at + RECORD_AT.crc, before: body });
+  #finish(bytes: Uint8Array, view: DataView, at: number, bodyCrc: number): void {
+    const whole = crc32cOfRange(bytes, { begin: at, end: at + RECORD_AT.crc, before: bodyCrc });
     if (view.getUint32(at + RECORD_AT.crc, true) !== whole) throw this.#refuse('a checksum that is wrong');
     const kind = view.getUint8(at + RECORD_AT.info) & INFO_KIND_MASK;
     const xlogKind = view.getUint8(at + RECORD_AT.rmid) === RMGR.xlog ? kind : null;

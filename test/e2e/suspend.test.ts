@@ -134,6 +134,10 @@ describe('an idle virtual cluster', () => {
     await daemon.stop();
     await start();
     assert.equal((await shown())['service_mode'], 'suspended');
+    // Nobody but itself knows what it has set.
+    const [ttl] = await system('SHOW CLUSTER SETTING gc.ttlseconds FOR VIRTUAL CLUSTER main');
+    assert.deepEqual(Object.values(ttl ?? {}), ['14400']);
+    assert.equal((await shown())['service_mode'], 'shared');
     assert.equal(await values(), '500501');
   });
 

@@ -63,6 +63,26 @@ describe('the reader of a timeline', () => {
     });
   });
 
+  it('names a window that does not end before it begins', async () => {
+    // What was committed last may lie before the first base.
+    const past = { kind: 'time', time: 1n as Timestamp } as const;
+    const { time } = await commitRow();
+    const base = await rig.captureBase();
+    const future = { kind: 'time', time: (time + 86_400_000_000n) as Timestamp } as const;
+    const quiet = createTimelineReader({ rng: systemRng() });
+    for (const target of [past, future]) {
+      for (const reader of [rig.reader, quiet]) {
+        await assert.rejects(resolve(target, reader), (error) => {
+          const [, from, to] = /the window is from (\S+ \S+) to (\S+ \S+)/.exec(String(error)) ?? [];
+          assert.ok(from !== undefined && to !== undefined, String(error));
+          assert.ok(parseTimestamp(from) <= parseTimestamp(to.replace(/;$/, '')), String(error));
+          return isOutside(error) && parseTimestamp(from) <= base.endTime;
+        });
+      }
+    }
+    await rm(join(rig.location.directory, 'bases', base.subdirectory), { recursive: true });
+  });
+
   it('resolves moments from the base on to what is known, and no others', async () => {
     const collected = await commitRow();
     await commitRow();

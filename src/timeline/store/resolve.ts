@@ -120,6 +120,8 @@ async function walk(
     engineMajor: record.engineMajor,
     timelineId,
     atDamage: 'end',
+    // A commit's time stands at its beginning.
+    headBytesMax: 64 * 1024,
     onRecord(each) {
       const time = found === null ? commitTimeOf(each) : null;
       const isBeyond = throughLsn !== null && each.lsn >= throughLsn;

@@ -184,7 +184,10 @@ function recordReader(
   return newRecordReader({ record, segmentBytes: folder.segmentBytes, beginLsn, onRecord, atDamage });
 }
 
-/** Reads the log of an incarnation on its newest timeline. */
+/** Of a record the vault wants to know when a transaction was committed, which stands at its beginning. Records are up to 1020 MiB long. */
+const RECORD_HEAD_BYTES = 64 * 1024;
+
+/** Reads the log of an incarnation on its newest timeline. Of long records only the head is shown. */
 export function newRecordReader(options: {
   readonly record: IncarnationRecord;
   readonly segmentBytes: number;
@@ -195,7 +198,8 @@ export function newRecordReader(options: {
   const { record, ...rest } = options;
   const { engineMajor, systemIdentifier } = record;
   const timelineId = required(record.timelines.at(-1), 'timeline of an incarnation').timelineId;
-  return new WalRecordReader({ ...rest, engineMajor, systemIdentifier, timelineId });
+  const headBytesMax = RECORD_HEAD_BYTES;
+  return new WalRecordReader({ ...rest, engineMajor, systemIdentifier, timelineId, headBytesMax });
 }
 
 /** A closed segment says whose it is. What does not fit is told; who reads it is told again. */
