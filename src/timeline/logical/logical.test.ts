@@ -233,6 +233,7 @@ describe('a backup of tables', () => {
     // Reading marks pages, which is a change the first time after a checkpoint.
     let last = second;
     for (let again = 0; again < 2; again += 1) {
+      await sql(['CHECKPOINT']);
       const day = dayOf(rig.newSubdirectory());
       last = await backup({
         collection,
