@@ -97,6 +97,8 @@ async function act(
       await startService(core, record);
       return 'service started';
     case 'stop_service':
+      // A follower's server runs without serving anybody.
+      if (core.streams.active(record.id) !== undefined) return 'service stopped already';
       await requireNoRestore(core, record);
       await stopService(core, record);
       return 'service stopped';

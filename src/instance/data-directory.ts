@@ -38,6 +38,15 @@ export async function readForkLsn(dataDirectory: string, timelineId: number): Pr
   return parseLsn(position);
 }
 
+/** Whether the directory was promoted: Postgres writes the history of its new timeline before anything on it. */
+export async function hasLaterTimeline(dataDirectory: string, timelineId: number): Promise<boolean> {
+  const names = await readdir(join(dataDirectory, 'pg_wal'));
+  return names.some((name) => {
+    const match = /^([0-9A-F]{8})\.history$/.exec(name);
+    return match !== null && Number.parseInt(match[1] ?? '', 16) > timelineId;
+  });
+}
+
 /** Deletes configuration that came with the data, before every start. */
 export async function removeForeignConfiguration(dataDirectory: string): Promise<void> {
   for (const name of FOREIGN_CONFIGURATION) await rm(join(dataDirectory, name), { force: true });

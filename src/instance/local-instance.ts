@@ -16,6 +16,7 @@ import type {
   StopMode,
 } from './contract.ts';
 import {
+  hasLaterTimeline,
   isPresent,
   readControlFile,
   removeForeignConfiguration,
@@ -474,7 +475,8 @@ export class LocalInstance implements Instance {
         },
       );
     }
-    if (following.phase === 'promoting' && !isInRecovery) return;
+    const isPromoted = !isInRecovery && (await hasLaterTimeline(dataDirectory, following.timelineId));
+    if (following.phase === 'promoting' && isPromoted) return;
     const path = join(dataDirectory, 'standby.signal');
     await writeFileDurably({ path, content: '', mode: 0o600, owner: user });
   }
