@@ -25,7 +25,10 @@ async function visible(daemon: TestDaemon): Promise<string> {
   const rows = await daemon.query('SELECT * FROM [SHOW JOBS]', { cluster: 'main' });
   const schedules = await daemon.query('SELECT * FROM [SHOW SCHEDULES]', { cluster: 'main' });
   const connections = await daemon.query('SHOW EXTERNAL CONNECTIONS', { cluster: 'main' });
-  return [...texts, JSON.stringify([rows, schedules, connections])].join('\n');
+  const tables: unknown[] = [];
+  for (const table of ['jobs', 'scheduled_jobs', 'external_connections', 'settings'])
+    tables.push(await daemon.query(`SELECT * FROM system.${table}`, { cluster: 'main' }));
+  return [...texts, JSON.stringify([rows, schedules, connections, tables])].join('\n');
 }
 
 /** A backup, one on top of it, and a restore into a new virtual cluster. */
