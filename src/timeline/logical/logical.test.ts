@@ -2,12 +2,15 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { after, before, describe, it } from 'node:test';
 import { BackupRig } from '../../../test/harness/backup-rig.ts';
 import { NEVER, withTenant } from '../../../test/harness/instance-store.ts';
 import { filesBelow } from '../../../test/harness/oracle.ts';
 import { isAppError } from '../../base/index.ts';
 import { systemClock } from '../../daemon/index.ts';
+import { clusterKeyOf } from '../../keys/index.ts';
+import { FINGERPRINT_OF_ROWS } from '../../logical-copy/testing-everything.ts';
 import { SKIP_NOTHING } from '../../logical-copy/index.ts';
 import { type CollectionLocation, createLogicalWorker, type FolderLocation } from '../index.ts';
 import { FAULT_POINT_VARIABLE } from '../worker/fault-point.ts';
@@ -90,13 +93,10 @@ async function backup(variation: Variation) {
 
 /** Restores all tables into a database of their own, of which `use` then asks. */
 async function restored<T>(
-  {
-    collection,
-    subdirectory,
-    key = rig.key,
-  }: { collection: CollectionLocation; subdirectory: string; key?: typeof rig.key },
+  options: { collection: CollectionLocation; subdirectory: string; key?: typeof rig.key; from?: string },
   use: (database: string) => Promise<T>,
 ): Promise<T> {
+  const { collection, subdirectory, key = rig.key, from = 'defaultdb' } = options;
   const database = `restored_${nextDatabase++}`;
   const role = `atoll_copy_${database}`;
   await sql([`CREATE DATABASE ${database}`]);
@@ -104,7 +104,7 @@ async function restored<T>(
   try {
     await worker.restoreObjects(
       {
-        origin: { kind: 'backup', collection, subdirectory, key, database: 'defaultdb' },
+        origin: { kind: 'backup', collection, subdirectory, key, database: from },
         patterns: null,
         target: {
           virtualClusterName: 'main',
@@ -266,6 +266,28 @@ describe('a backup of tables', () => {
       assert.deepEqual(found, expected, `seed ${seed}, round ${round}`);
     }
     await writer.close();
+  });
+});
+
+/** As it was written then: every later release must restore it. */
+describe('a backup of a database that release 26.2 wrote', () => {
+  const golden = new URL('../../../test/golden/objects-26.2/', import.meta.url);
+  const collection = { displayUri: 'golden', directory: fileURLToPath(new URL('collection', golden)) };
+
+  it('is restored', async () => {
+    const key = clusterKeyOf(await readFile(new URL('cluster-key', golden)));
+    const told: unknown = JSON.parse(await readFile(new URL('rows.json', golden), 'utf8'));
+    const { newest, rows } = told as { newest: string; rows: unknown };
+    const found = await restored(
+      { collection, subdirectory: newest, key, from: 'golden' },
+      async (database) =>
+        withTenant(
+          rig.source,
+          { ...ROOT, database },
+          async (client) => (await client.query<object>(FINGERPRINT_OF_ROWS)).rows,
+        ),
+    );
+    assert.deepEqual(found, rows);
   });
 });
 
