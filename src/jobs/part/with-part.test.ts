@@ -3,6 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import pg from 'pg';
 import { NEVER, withTenant } from '../../../test/harness/instance-store.ts';
 import { TimelineRig } from '../../../test/harness/timeline-rig.ts';
+import { Dice, Workload } from '../../../test/harness/workload.ts';
 import { isAppError } from '../../base/index.ts';
 import type { AddedFiles, ImagePart, RelationPattern, TimelinePoint } from '../../timeline/index.ts';
 import type { PartTarget } from './part-target.ts';
@@ -11,6 +12,11 @@ import { type PartOptions, type ServedPart, withPart } from './with-part.ts';
 const ROOT = { user: 'root', database: 'defaultdb' };
 /** Rows of a table that takes more pages than what happens afterwards. */
 const ROWS = 5000;
+
+/** More points and longer work when somebody asks for it. */
+const POINTS = Number(process.env['ATOLL_TEST_POINTS'] ?? 3);
+const STEPS = Number(process.env['ATOLL_TEST_STEPS'] ?? 120);
+const SEED = Number(process.env['ATOLL_TEST_SEED'] ?? Math.trunc(performance.timeOrigin) % 1_000_000);
 
 let rig: TimelineRig;
 before(async () => {
@@ -375,6 +381,66 @@ describe('a part of an image', () => {
         serve(before, target, () => Promise.resolve()),
         (error) => isAppError(error, 'table_not_found', 'database_not_found') && message.test(error.message),
       );
+    }
+  });
+});
+
+/** What there was at a moment: of each table that can be asked for, by its name then. */
+interface Seen {
+  readonly at: TimelinePoint;
+  readonly tables: readonly { readonly database: string; readonly name: string; readonly digest: unknown }[];
+}
+
+async function see(): Promise<Seen> {
+  const at = await now();
+  const names = async (inDatabase: string) =>
+    (
+      await sql(
+        `SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'm') AND relpersistence = 'p'`,
+        inDatabase,
+      )
+    ).rows.map(({ name }: { name: string }) => name);
+  const databases = await sql(
+    `SELECT datname AS name FROM pg_database WHERE datname = 'pattern' OR datname LIKE 'base\\_%'`,
+  );
+  const tables: Seen['tables'][number][] = [];
+  for (const inDatabase of ['defaultdb', ...databases.rows.map(({ name }: { name: string }) => name)]) {
+    for (const name of await names(inDatabase)) {
+      tables.push({ database: inDatabase, name, digest: await present(`public.${name}`, inDatabase) });
+    }
+  }
+  return { at, tables };
+}
+
+describe(`any table at any moment, work of seed ${SEED}`, () => {
+  it('is what it was, whatever happened to files and names', async () => {
+    const workload = new Workload({ seed: SEED });
+    const dice = new Dice(SEED + 1);
+    const moments: Seen[] = [];
+    await withTenant(rig.source, ROOT, async (client) => {
+      const run = async (statements: readonly string[]) => {
+        for (const statement of statements) await client.query(statement);
+      };
+      await run(workload.begin());
+      await sql(
+        `CREATE TABLE t AS SELECT n, repeat(md5(n::text), 100) AS note FROM generate_series(1, 300) n`,
+        'pattern',
+      );
+      for (let step = 0; step < STEPS; step++) {
+        await run(workload.next());
+        if (step === Math.trunc(STEPS / 4)) await rig.captureBase();
+        if (step > STEPS / 4 && (dice.roll() < 0.1 || step === STEPS - 1)) moments.push(await see());
+      }
+    });
+    for (let count = 0; count < POINTS; count++) {
+      const { at, tables: there } = dice.pick(moments);
+      const { database: inDatabase, name, digest } = dice.pick(there);
+      const what = `seed ${SEED}: ${inDatabase}.${name} at ${at.lsn}`;
+      await serve(at, tablesOf(inDatabase, table(name)), async ({ part }) => {
+        for (const settings of ['-c enable_seqscan=on', '-c enable_seqscan=off -c enable_bitmapscan=off']) {
+          assert.deepEqual(await held(part, `public.${name}`, inDatabase, settings), digest, what);
+        }
+      });
     }
   });
 });
