@@ -12,6 +12,7 @@ import { startAzurite, type StorageServer } from '../harness/azurite.ts';
 import { createCluster, digestCluster, dropCluster } from '../harness/clusters.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 import { skipWithout } from '../harness/programs.ts';
+import { waitFor } from '../harness/wait.ts';
 import { type S3Server, s3Parameters, startRadosGateway } from '../harness/radosgw.ts';
 
 /** Everything somebody can see who may not see the secrets. */
@@ -125,7 +126,26 @@ describe('backups in storage services', () => {
 
     test('go there and come back', async () => {
       await roundTrip(daemon, s3.newUri());
+      const made = await main(`
+        CREATE SCHEDULE schedule_label
+        FOR BACKUP INTO 's3://bucket/backups/schedule_test?${s3Parameters(s3.endpoint)}'
+            RECURRING '@daily';`);
+      assert.deepEqual(
+        made.map((row) => [row['name'], row['status'], row['schedule']]),
+        [
+          ['schedule_label', 'PAUSED: Waiting for initial backup to complete', '@daily'],
+          ['schedule_label', 'ACTIVE', '@weekly'],
+        ],
+      );
+      for (const row of made) assert.match(String(row['backup_stmt']), /AWS_SECRET_ACCESS_KEY=redacted/);
+      const id = String(made[1]?.['schedule_id']);
+      const job = await waitFor('the first full backup', async () => {
+        const [found] = await main(`SHOW JOBS FOR SCHEDULE ${id}`);
+        return found?.['finished'] !== null && found;
+      });
+      assert.equal(job['status'], 'succeeded', String(job['error']));
       const shown = await visible(daemon);
+      await main(`DROP SCHEDULE ${id}`);
       const { secretAccessKey } = s3.keys;
       for (const secret of [secretAccessKey, encodeURIComponent(secretAccessKey)])
         assert.ok(!shown.includes(secret));
