@@ -2,6 +2,8 @@
 import type { VirtualClusterRecord } from '../catalog/index.ts';
 import { BACKUP_JOB, type JobCounts, RESTORE_JOB, type SchedulerCounts } from '../jobs/index.ts';
 import type { Core } from './core.ts';
+import { INGESTION_JOB } from './replication-consumer.ts';
+import { PRODUCER_JOB } from './replication-producer.ts';
 
 interface Figure<Of> {
   readonly name: string;
@@ -110,7 +112,9 @@ export function jobFamilies(core: Core, serving: readonly VirtualClusterRecord[]
       type: 'gauge' as const,
       samples: serving.map(({ name }) => ({ labels: { tenant: name }, value: 0 })),
     },
-    ...[BACKUP_JOB, RESTORE_JOB].flatMap((type) => familiesOfType(core, { type, serving })),
+    ...[BACKUP_JOB, RESTORE_JOB, INGESTION_JOB, PRODUCER_JOB].flatMap((type) =>
+      familiesOfType(core, { type, serving }),
+    ),
   ];
 }
 
@@ -139,7 +143,7 @@ function familiesOfType(
   { type, serving }: { type: string; serving: readonly VirtualClusterRecord[] },
 ): readonly JobFamily[] {
   const family = (figure: Figure<VirtualClusterRecord>): JobFamily => ({
-    name: `jobs_${type.toLowerCase()}_${figure.name}`,
+    name: `jobs_${type.toLowerCase().replaceAll(' ', '_')}_${figure.name}`,
     help: `${type} jobs ${figure.help}`,
     type: figure.type,
     samples: serving.map((record) => ({ labels: { tenant: record.name }, value: figure.value(record) })),
