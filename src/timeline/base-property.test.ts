@@ -6,7 +6,7 @@ import { BackupRig } from '../../test/harness/backup-rig.ts';
 import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
 import { assertLedger, Ledger } from '../../test/harness/ledger.ts';
 import { findDamage } from '../../test/harness/oracle.ts';
-import { digestEveryWay, Workload } from '../../test/harness/workload.ts';
+import { digestEveryWay, findLosses, Workload } from '../../test/harness/workload.ts';
 import type { BaseSummary } from './store-contract.ts';
 
 type Acknowledged = ReturnType<Ledger['acknowledged']>;
@@ -55,6 +55,7 @@ describe('bases on top of each other', () => {
         );
         const restored = await rig.serve(target, materialized);
         assert.deepEqual(await withTenant(restored, ROOT, digestEveryWay), expected, `base ${turn}`);
+        assert.deepEqual(await withTenant(restored, ROOT, findLosses), [], `base ${turn}`);
         const { virtualClusterId } = target;
         assert.deepEqual(
           await findDamage({ store: rig.store.directory, virtualClusterId, database: ROOT.database }),
@@ -105,6 +106,7 @@ describe('bases on top of each other', () => {
       await withTenant(instance, ROOT, (client) => assertLedger(client, { floor, ceiling }));
       const { virtualClusterId } = target;
       const { database } = ROOT;
+      assert.deepEqual(await withTenant(instance, ROOT, findLosses), []);
       assert.deepEqual(await findDamage({ store: rig.store.directory, virtualClusterId, database }), []);
       await withTenant(instance, ROOT, async (client) => {
         const [asChosen, ...others] = await digestEveryWay(client);

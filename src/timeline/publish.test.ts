@@ -5,7 +5,7 @@ import { after, before, describe, it } from 'node:test';
 import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
 import { filesBelow, findDamage } from '../../test/harness/oracle.ts';
 import { type PublishVariation, TimelineRig } from '../../test/harness/timeline-rig.ts';
-import { digestEveryWay, Workload } from '../../test/harness/workload.ts';
+import { digestEveryWay, findLosses, Workload } from '../../test/harness/workload.ts';
 import { isAppError, type Timestamp } from '../base/index.ts';
 import type { BackupSummary, PublishResult, TimelinePoint } from './index.ts';
 import { FAULT_POINT_VARIABLE, PUBLISH_FAULT_POINTS } from './worker/fault-point.ts';
@@ -63,6 +63,7 @@ describe('backups published from the timeline store', () => {
     const result = await rig.rig.materialize(target, { subdirectory: backup.subdirectory, ...options });
     const instance = await rig.rig.serve(target, result);
     assert.deepEqual(await withTenant(instance, ROOT, digestEveryWay), moment.digest);
+    assert.deepEqual(await withTenant(instance, ROOT, findLosses), []);
     const { virtualClusterId } = instance.identity;
     const store = rig.rig.store.directory;
     assert.deepEqual(await findDamage({ store, virtualClusterId, database: 'defaultdb' }), []);

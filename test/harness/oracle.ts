@@ -44,6 +44,9 @@ export async function countWithDefaultPlans(client: pg.Client): Promise<Map<stri
   return counts;
 }
 
+/** Whoever is in doubt must be ended before: a check of an index waits for those who have changed its table. */
+const LOCK_PATIENCE = '60s';
+
 /**
  * Looks for damage that queries may hide, as superuser on the private socket: B-trees against their heaps, heap pages,
  * and the visibility map. Gives one line per finding; none is what we want.
@@ -60,6 +63,7 @@ export async function findDamage(options: {
   });
   await client.connect();
   try {
+    await client.query(`SET lock_timeout = '${LOCK_PATIENCE}'`);
     await client.query(
       'CREATE EXTENSION IF NOT EXISTS amcheck; CREATE EXTENSION IF NOT EXISTS pg_visibility',
     );
