@@ -331,7 +331,7 @@ const declared = {
     ...systemOnly,
     ...active,
     type: POSITIVE_DURATION,
-    defaultValue: '3m',
+    defaultValue: '3m0s',
     description:
       'how long the source of a replication stream may be out of reach before the stream is given up',
   },
@@ -339,7 +339,7 @@ const declared = {
     ...systemOnly,
     ...active,
     type: POSITIVE_DURATION,
-    defaultValue: '24h',
+    defaultValue: '24h0m0s',
     description:
       'how long log is kept for a consumer that is not heard of, before its replication stream is cancelled',
   },
