@@ -205,6 +205,23 @@ test('who breaks the handshake off, or talks nonsense in it, is gone', async () 
   await bed.expectQuiet();
 });
 
+test('a handshake that does not go on is cut off, by the time limit and when the door closes', async () => {
+  const tls = { material: await authority.material(), acceptsPlain: false, principals: new Map() };
+  const silent = async (limited: FrontDoor): Promise<RawClient> => {
+    const client = await RawClient.connect(limited.address);
+    client.send(encodeSslRequest());
+    await waitFor('the answer', () => client.received.toString('latin1') === 'S');
+    return client;
+  };
+  const hasty = await bed.open({ authentication: 'scram', tls, limits: { authenticationTimeoutMs: 200 } });
+  await (await silent(hasty)).untilClosed();
+  const patient = await bed.open({ authentication: 'scram', tls });
+  const client = await silent(patient);
+  await patient.close();
+  await client.untilClosed();
+  await bed.expectQuiet();
+});
+
 test('a cancel request is taken encrypted and, as from older clients, in the clear', async () => {
   for (const isEncrypted of [true, false]) {
     const client = await connectSecurely();
