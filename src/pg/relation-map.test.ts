@@ -19,7 +19,10 @@ function encode(relations: readonly MappedRelation[]): Buffer {
 }
 
 const numbers = fc.integer({ min: 0, max: 2 ** 32 - 1 });
-const maps = fc.array(fc.record({ oid: numbers, filenode: numbers }), { maxLength: 64 });
+const maps = fc.array(
+  fc.tuple(numbers, numbers).map(([oid, filenode]) => ({ oid, filenode })),
+  { maxLength: 64 },
+);
 
 describe('a map of relations', () => {
   it('is read as it was written', () => {
