@@ -98,7 +98,10 @@ async function discard(context: JobContext, dependencies: BackupJobDependencies)
   } catch (error) {
     if (isAppError(error, 'cancelled')) throw error;
     // Storage that is gone, or that may not be deleted from, keeps no job from being over.
-    context.logger.warning(`BACKUP job ${job.id} could not tidy ${subdirectory} in ${storageDisplayUri(uri)}`, toError(error));
+    context.logger.warning(
+      `BACKUP job ${job.id} could not tidy ${subdirectory} in ${storageDisplayUri(uri)}`,
+      toError(error),
+    );
   }
 }
 
