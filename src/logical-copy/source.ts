@@ -143,12 +143,12 @@ export class CopySource implements AsyncDisposable, CopyRows {
   }
 }
 
-/** Who writes holds a lock on the table until its transaction is over, prepared ones too. */
+/** Who writes rows, or a table anew, holds one of these locks until its transaction is over, also when that is prepared. VACUUM does not. */
 async function readWritten(session: CopySession): Promise<ReadonlySet<number>> {
   const rows = await session.query(
     `select distinct relation::text as relation from pg_locks where locktype = 'relation' and pid is distinct from pg_backend_pid()
       and database = (select oid from pg_database where datname = current_database())
-      and mode not in ('AccessShareLock', 'RowShareLock')`,
+      and mode in ('RowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')`,
   );
   return new Set(rows.map((row) => Number(column(row, 'relation'))));
 }
