@@ -169,17 +169,19 @@ function noteDisabled(core: Core, id: VirtualClusterId, names: readonly string[]
   loggerOf(core, requireRecord(core, id)).warning(`failover: subscription ${listed} is disabled`);
 }
 
-/** Of the bases of the life that is followed. */
+/** Since the oldest base of the life that is followed, but no further back than the window. */
 async function oldestTime(core: Core, id: VirtualClusterId): Promise<Timestamp | null> {
   const { timeline, instanceHost, cluster } = core.options;
   const record = core.catalog.get(id);
   const instance = instanceHost.get(id);
   if (timeline === undefined || record === undefined || instance === undefined) return null;
-  const bases = await timeline.reader.bases(storeOfTimeline(core, record), {
-    key: cluster.key,
-    signal: core.signal,
-  });
-  return bases.find(({ incarnation }) => incarnation === instance.identity.incarnation)?.endTime ?? null;
+  const store = storeOfTimeline(core, record);
+  const bases = await timeline.reader.bases(store, { key: cluster.key, signal: core.signal });
+  const oldest = bases.find(({ incarnation }) => incarnation === instance.identity.incarnation)?.endTime;
+  if (oldest === undefined) return null;
+  const replicated = core.streams.get(id)?.replicatedTime ?? oldest;
+  const windowBegin = (replicated - windowUs(core, id) + 1n) as Timestamp;
+  return oldest > windowBegin ? oldest : windowBegin;
 }
 
 /**

@@ -241,11 +241,18 @@ function requireAhead(core: Core, time: Timestamp): void {
 }
 
 /** Everything that has been received: from now on nothing more is. */
-async function cutHere(core: Core, { virtualClusterId: id }: StreamRecord): Promise<void> {
+async function cutHere(core: Core, { virtualClusterId: id, state }: StreamRecord): Promise<void> {
   const limit = AbortSignal.any([core.signal, AbortSignal.timeout(CUT_SIGNAL_MS)]);
-  const time = await core.consumer.cutHere(id, { signal: limit });
-  const cut = { incarnation: newIncarnation(core), time, point: null };
-  await core.streams.apply({ id, event: { kind: 'cut', cut }, signal: core.signal });
+  try {
+    const time = await core.consumer.cutHere(id, { signal: limit });
+    const cut = { incarnation: newIncarnation(core), time, point: null };
+    await core.streams.apply({ id, event: { kind: 'cut', cut }, signal: core.signal });
+  } catch (error) {
+    // Where nothing ran before, nothing shall be left running.
+    const isResting = state.kind === 'paused' || state.kind === 'failed';
+    if (isResting) await core.consumer.halt(id, { signal: core.signal });
+    throw error;
+  }
 }
 
 /** @throws InputError `time_outside_window` for a moment that the follower's own timeline does not lead to */

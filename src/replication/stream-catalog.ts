@@ -11,6 +11,7 @@ import {
   textOf,
   timestampOf,
 } from '../catalog/index.ts';
+import { displaySourceUri } from './source-address.ts';
 import {
   type StreamRecord,
   parseDivergence,
@@ -76,7 +77,10 @@ export class StreamCatalog {
     const changed = await this.#changes.run(async () => {
       const record = this.#require(options.id);
       const state = nextStreamState(record.state, options.event);
-      return state === record.state ? record : this.#write({ ...record, state }, options);
+      if (state === record.state) return record;
+      // A stream that is over needs its secrets no more.
+      const sourceUri = state.kind === 'completed' ? displaySourceUri(record.sourceUri) : record.sourceUri;
+      return this.#write({ ...record, sourceUri, state }, options);
     });
     for (const listener of this.#listeners) listener(options.id);
     return changed;
@@ -179,8 +183,8 @@ async function insert(client: SqlClient, record: StreamRecord): Promise<void> {
 async function update(client: SqlClient, record: StreamRecord): Promise<void> {
   await client.query(
     `update public.replication_streams set state = $2::jsonb, job_id = $3, retained_time = $4::timestamptz,
-        replicated_time = $5::timestamptz where virtual_cluster_id = $1`,
-    [String(record.virtualClusterId), ...mutableColumns(record)],
+        replicated_time = $5::timestamptz, source_uri = $6 where virtual_cluster_id = $1`,
+    [String(record.virtualClusterId), ...mutableColumns(record), record.sourceUri],
   );
 }
 

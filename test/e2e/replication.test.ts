@@ -193,6 +193,13 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     const ceiling = ledger.acknowledged();
     assert.match(String(row?.['failover_time']), /^\d{19}\.0{10}$/);
     await whenIn(standby, 'ready');
+    const kept = await standby
+      .query('SELECT source_uri FROM public.replication_streams', {
+        database: 'system',
+        cluster: 'system',
+      })
+      .catch((error: unknown) => error as Refusal);
+    assert.equal((kept as Refusal).code, '42501');
     await onStandby('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
     const client = await standby.connect({ cluster: 'main' });
     await assertLedger(client, { floor, ceiling });
