@@ -143,6 +143,16 @@ begins, or is bound; the tables are changed by the statements on this page only.
   alter_virtual_cluster: `RESET DATA and UNDROP: [the time machine](../operations/time-machine.md). RESET DATA runs as a job of type \`RESET DATA\`.
 CHECK TIMELINE runs as a job of type \`TIMELINE CHECK\`, without AS OF SYSTEM TIME at a random moment of the window, and fails with \`XX001\`
 when what it restored is damaged: [verify](../operations/time-machine.md#verify).`,
+  show_virtual_clusters: `\`service_mode\` is \`none\`, \`shared\`, \`suspended\` (its instance is stopped until somebody comes) or \`read-only\` (for want of
+room on the disk). WITH SUSPENSION adds \`suspend_after\`, \`suspended_since\` and \`wakes_at\`: [suspending](../operations/suspend.md).`,
+  show_timeline_retention: `| Column | Meaning |
+|---|---|
+| \`action\` | \`keep\` or \`remove\` |
+| \`kind\` | \`window\`: since when moments stay restorable, and the bytes that stay; \`base\`, \`object\`, \`segment\`, \`time_index\`, \`log_folder\` |
+| \`name\`, \`incarnation\`, \`bytes\` | what it is; the incarnation of log |
+| \`reason\` | what keeps it, or why nobody needs it |
+
+Nothing is touched; what is listed goes with the next collection, five minutes later at most.`,
   show_timeline: `| Column | Meaning |
 |---|---|
 | \`kind\` | \`window\` (one row): what the present lineage can be taken back to; \`log\`: a life of the data, which ended when it was reset or restored; \`base\`: a complete image |
