@@ -25,7 +25,8 @@ async function run(client: pg.Client, statements: readonly string[]): Promise<vo
 describe('bases on top of each other', () => {
   for (const seed of SEEDS) {
     it(`hold what was there, whatever was done between them: seed ${seed}`, async () => {
-      await using rig = await BackupRig.open();
+      // It would clear bits of visibility maps between a capture and the comparison, without a word in the log.
+      await using rig = await BackupRig.open({ autovacuum: 'off' });
       const workload = new Workload({ seed });
       await withTenant(rig.source, ROOT, (client) => run(client, workload.begin()));
       let onto: string | null = null;
@@ -51,16 +52,16 @@ describe('bases on top of each other', () => {
         assert.deepEqual(
           unexplainedBlocks({ dataDirectory, materialized: target.targetDirectory, startLsn }),
           [],
-          `base ${turn}`,
+          `base ${turn}: blocks that the log does not explain`,
         );
         const restored = await rig.serve(target, materialized);
         assert.deepEqual(await withTenant(restored, ROOT, digestEveryWay), expected, `base ${turn}`);
-        assert.deepEqual(await withTenant(restored, ROOT, findLosses), [], `base ${turn}`);
+        assert.deepEqual(await withTenant(restored, ROOT, findLosses), [], `base ${turn}: losses`);
         const { virtualClusterId } = target;
         assert.deepEqual(
           await findDamage({ store: rig.store.directory, virtualClusterId, database: ROOT.database }),
           [],
-          `base ${turn}`,
+          `base ${turn}: damage`,
         );
         await restored.stop({ mode: 'immediate', signal: NEVER });
         await rig.store.host.remove({ virtualClusterId, signal: NEVER });

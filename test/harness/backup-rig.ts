@@ -63,10 +63,10 @@ export class BackupRig implements AsyncDisposable {
     this.collection = this.newCollection('main');
   }
 
-  static async open(): Promise<BackupRig> {
+  static async open(parameters: Readonly<Record<string, string>> = {}): Promise<BackupRig> {
     const store = await TestStore.open();
     try {
-      return new BackupRig(store, await store.serve(3, 'main'));
+      return new BackupRig(store, await store.serve(3, 'main', parameters));
     } catch (error) {
       await store[Symbol.asyncDispose]();
       throw error;

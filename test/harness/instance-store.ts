@@ -80,12 +80,16 @@ export class TestStore implements AsyncDisposable {
     return new TestStore(directory, await openTestHost(directory, logger), logger);
   }
 
-  /** A virtual cluster, created and started. */
-  async serve(id: number, name = `vc${id}`): Promise<Instance> {
+  /** A virtual cluster, created and started; with parameters of PostgreSQL's own when they are given. */
+  async serve(
+    id: number,
+    name = `vc${id}`,
+    parameters: Readonly<Record<string, string>> = {},
+  ): Promise<Instance> {
     const instance = await this.host.create({
       virtualClusterId: id as VirtualClusterId,
       name: name as VirtualClusterName,
-      settings: DEFAULT_INSTANCE_SETTINGS,
+      settings: { ...DEFAULT_INSTANCE_SETTINGS, extra: parameters },
       signal: NEVER,
     });
     await instance.start({ signal: NEVER });
