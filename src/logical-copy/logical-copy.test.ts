@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { BareEngine } from '../../test/harness/bare-engine.ts';
+import { PUBLIC_SCHEMAS } from '../../test/harness/public-schemas.ts';
 import { systemClock } from '../daemon/clock.ts';
 import { CopySource, CopyTarget, SKIP_NOTHING } from './index.ts';
 import type { CopyDescription, CopyPattern, CopyRows } from './contract.ts';
@@ -63,10 +63,7 @@ describe('a logical copy', () => {
 
   for (const [software, { fill, tables, one }] of Object.entries(SOFTWARE)) {
     test(`of ${software} is the same, whole and by table`, async () => {
-      const schema = await readFile(
-        new URL(`../../test/fixtures/schemas/${software}.sql`, import.meta.url),
-        'utf8',
-      );
+      const schema = await PUBLIC_SCHEMAS[software as keyof typeof PUBLIC_SCHEMAS]();
       await makeDatabases(`${software} origin`, `${software} whole`, `${software} table`);
       await engine.use(`${software} origin`, (client) => client.query(schema));
       await engine.use(`${software} origin`, (client) => client.query(fill));
