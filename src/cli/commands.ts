@@ -34,7 +34,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'demo',
-    summary: 'see it work: a cluster, a backup, a loss, a restore',
+    summary: 'see it work: backup, restore, failover, failback',
     load: async () => (await import('./commands/demo.ts')).demoCommand,
   },
   {

@@ -9,6 +9,7 @@ export class NodeProcess {
   readonly argv: readonly string[];
   readonly #child: ChildProcess;
   readonly #exited: Promise<unknown>;
+  readonly #ready = Promise.withResolvers<NodeReport>();
 
   constructor(argv: readonly string[]) {
     const program = process.argv[1];
@@ -18,11 +19,18 @@ export class NodeProcess {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     this.#exited = once(this.#child, 'exit');
+    this.#watch();
   }
 
   /** Resolves when it serves. @throws AppError when it ends before */
   async whenReady(): Promise<NodeReport> {
-    const { promise, resolve, reject } = Promise.withResolvers<NodeReport>();
+    return await this.#ready.promise;
+  }
+
+  /** From the first moment on: it may end before anybody asks. */
+  #watch(): void {
+    const { promise, resolve, reject } = this.#ready;
+    promise.catch(() => undefined);
     this.#child.once('message', (message: unknown) => {
       const isReady = typeof message === 'object' && message !== null && 'report' in message;
       if (isReady) resolve(nodeReportSchema.parse(message.report));
@@ -33,7 +41,6 @@ export class NodeProcess {
       );
     });
     this.#child.once('error', reject);
-    return await promise;
   }
 
   /** Resolves when it has ended, by whatever cause. */
