@@ -2,6 +2,7 @@
  * One Postgres process tree per virtual cluster: what the rest of Atoll may know and ask of it.
  */
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
+import type { SourceTls } from '../pg/index.ts';
 import type { ClusterKey } from '../keys/index.ts';
 
 /** What a virtual cluster's folder says of itself; rebuilt catalogs start from it. Written atomically, checksummed. */
@@ -66,6 +67,7 @@ export interface Following {
     readonly password: string | null;
     /** Start-up options that lead to the instance that is meant. */
     readonly options: string;
+    readonly tls: SourceTls;
   };
   /** Replay pauses before the first commit that is later. */
   readonly stopAt: Timestamp | null;

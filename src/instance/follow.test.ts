@@ -10,6 +10,7 @@ import {
   type VirtualClusterId,
   type VirtualClusterName,
 } from '../base/index.ts';
+import { PLAIN_SOURCE } from '../pg/index.ts';
 import { NEVER, TestStore } from '../../test/harness/instance-store.ts';
 import { DEFAULT_INSTANCE_SETTINGS } from './configuration.ts';
 import type { Following, Instance } from './contract.ts';
@@ -38,7 +39,7 @@ describe('a follower', () => {
       phase: 'cut_off',
       timelineId: 1,
       slot: 'atoll_stream_1',
-      source: { host: '127.0.0.1', port: 1, user: 'x', password: 's3cret', options: '' },
+      source: { host: '127.0.0.1', port: 1, user: 'x', password: 's3cret', options: '', tls: PLAIN_SOURCE },
       stopAt: null,
     };
     const life = { parentIncarnation: null, forkLsn: null };

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { errnoOf, formatTimestamp, parseIncarnationId, type Timestamp } from '../base/index.ts';
-import type { ControlFile } from '../pg/index.ts';
+import { type ControlFile, PLAIN_SOURCE } from '../pg/index.ts';
 import type { Following } from './contract.ts';
 import { type Owner, syncDirectory, updateFileDurably } from './durable-files.ts';
 import { type RecordFormat, readRecord, sealRecord } from './sealed-record.ts';
@@ -11,6 +11,13 @@ import { type RecordFormat, readRecord, sealRecord } from './sealed-record.ts';
 const RECORD_FILE = 'following.json';
 /** In the form that libpq reads; it demands that nobody else can. */
 const PASSWORD_FILE = 'passfile';
+/** What libpq reads of certificates. */
+const CERTIFICATE_FILES = {
+  authority: 'source-ca.crt',
+  certificate: 'source.crt',
+  key: 'source.key',
+} as const;
+const SECRET_FILES = [PASSWORD_FILE, ...Object.values(CERTIFICATE_FILES)];
 
 const followingSchema = z.strictObject({
   incarnation: z.string().transform(parseIncarnationId),
@@ -23,6 +30,15 @@ const followingSchema = z.strictObject({
     user: z.string(),
     password: z.string().nullable(),
     options: z.string(),
+    // Records of before have none.
+    tls: z
+      .strictObject({
+        mode: z.enum(['disable', 'prefer', 'require', 'verify-ca', 'verify-full']),
+        authority: z.string().nullable(),
+        certificate: z.string().nullable(),
+        key: z.string().nullable(),
+      })
+      .default(PLAIN_SOURCE),
   }),
   stopAt: z
     .string()
@@ -56,12 +72,12 @@ export async function writeFollowing(configuration: string, following: Following
 
 /** Harmless when there is none. */
 export async function removeFollowing(configuration: string): Promise<void> {
-  for (const name of [RECORD_FILE, PASSWORD_FILE]) await rm(join(configuration, name), { force: true });
+  for (const name of [RECORD_FILE, ...SECRET_FILES]) await rm(join(configuration, name), { force: true });
   await syncDirectory(configuration);
 }
 
-/** What the server of a follower reads the password from. */
-export async function writePasswordFile(
+/** What the server of a follower reads password and certificates from; what it needs no more is removed. */
+export async function writeSecretFiles(
   configuration: string,
   { source }: Following,
   owner: Owner | null,
@@ -69,6 +85,12 @@ export async function writePasswordFile(
   const password = (source.password ?? '').replaceAll('\\', '\\\\').replaceAll(':', '\\:');
   const path = join(configuration, PASSWORD_FILE);
   await updateFileDurably({ path, content: `*:*:*:*:${password}\n`, mode: 0o600, owner });
+  for (const part of ['authority', 'certificate', 'key'] as const) {
+    const file = join(configuration, CERTIFICATE_FILES[part]);
+    const content = source.tls[part];
+    if (content === null) await rm(file, { force: true });
+    else await updateFileDurably({ path: file, content, mode: 0o600, owner });
+  }
 }
 
 /**
@@ -122,7 +144,11 @@ function connectionInfo({ source, slot }: Following, configuration: string): str
     passfile: join(configuration, PASSWORD_FILE),
     options: source.options,
     application_name: slot,
-    sslmode: 'disable',
+    sslmode: source.tls.mode,
+    // Named also where there are none, lest libpq look into the home folder.
+    sslrootcert: join(configuration, CERTIFICATE_FILES.authority),
+    sslcert: join(configuration, CERTIFICATE_FILES.certificate),
+    sslkey: join(configuration, CERTIFICATE_FILES.key),
     gssencmode: 'disable',
     connect_timeout: '10',
     tcp_user_timeout: '15000',

@@ -30,7 +30,7 @@ import {
   readFollowing,
   removeFollowing,
   writeFollowing,
-  writePasswordFile,
+  writeSecretFiles,
 } from './following.ts';
 import { publicState } from './lifecycle.ts';
 import { readableTail } from './log-lines.ts';
@@ -303,7 +303,7 @@ export class LocalInstance implements Instance {
     const { user } = this;
     const following = of === 'itself' ? this.following : null;
     const { configuration } = this.layout;
-    if (following !== null) await writePasswordFile(configuration, following, user);
+    if (following !== null) await writeSecretFiles(configuration, following, user);
     await writeConfiguration({
       ...(this.isReadOnly
         ? {

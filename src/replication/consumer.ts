@@ -75,9 +75,9 @@ const SAMPLES_PER_OLDEST = 20;
 
 /** Where a server's clients and followers are led to a virtual cluster by the authority of the system VC. */
 export function followedBy(address: SourceAddress, name: string): Following['source'] {
-  const { host, port, user, password, options } = address;
+  const { host, port, user, password, options, tls } = address;
   const lead = `-ccluster=${name} -cauthority=system`;
-  return { host, port, user, password, options: options === '' ? lead : `${lead} ${options}` };
+  return { host, port, user, password, options: options === '' ? lead : `${lead} ${options}`, tls };
 }
 
 export class Consumer {

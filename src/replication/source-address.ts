@@ -1,5 +1,8 @@
 /** Where the source of a stream is: a `postgresql://` URI, taken apart. It holds a password, so nothing of it is told but user and host. */
-import { InputError } from '../base/index.ts';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
+import { errnoOf, InputError } from '../base/index.ts';
+import { PLAIN_SOURCE, type SourceTls } from '../pg/index.ts';
 
 export interface SourceAddress {
   readonly host: string;
@@ -9,11 +12,20 @@ export interface SourceAddress {
   readonly database: string;
   /** Start-up options, without the virtual cluster's name. */
   readonly options: string;
+  readonly tls: SourceTls;
 }
 
 const PORT_DEFAULT = 26257;
-/** Encrypted connections are offered by no front door yet. */
-const PLAIN_MODES: ReadonlySet<string> = new Set(['disable', 'allow', 'prefer']);
+/** `allow` tries without encryption first; whoever does not mind may as well have it the other way round. */
+const TLS_MODES: Readonly<Record<string, SourceTls['mode']>> = {
+  disable: 'disable',
+  allow: 'prefer',
+  prefer: 'prefer',
+  require: 'require',
+  'verify-ca': 'verify-ca',
+  'verify-full': 'verify-full',
+};
+const PEM_BYTES_MAX = 256 * 1024;
 
 /**
  * Reads a URI that must lead to a system VC: `options=-ccluster=system`, encoded or not.
@@ -28,16 +40,6 @@ export function parseSourceUri(uri: string): SourceAddress {
   }
   const url = parsedUrl(uri);
   const { searchParams } = url;
-  const mode = searchParams.get('sslmode') ?? 'prefer';
-  if (!PLAIN_MODES.has(mode)) {
-    throw new InputError(
-      'feature_not_supported',
-      'replication over an encrypted connection is not available',
-      {
-        hint: 'write sslmode=disable, over a network that nobody else listens to',
-      },
-    );
-  }
   const words = (searchParams.get('options') ?? '').split(/\s+/).filter((word) => word !== '');
   const cluster = words.find((word) => /^-c\s*cluster(?:=|%3d)/i.test(word));
   if (cluster === undefined || !/(?:=|%3d)system$/i.test(cluster)) {
@@ -57,7 +59,61 @@ export function parseSourceUri(uri: string): SourceAddress {
     password: url.password === '' ? null : decoded(url.password),
     database: decoded(path.join('/')) || 'defaultdb',
     options: words.filter((word) => word !== cluster).join(' '),
+    tls: tlsOf(searchParams),
   };
+}
+
+function tlsOf(parameters: URLSearchParams): SourceTls {
+  const mode = TLS_MODES[parameters.get('sslmode') ?? 'prefer'];
+  if (mode === undefined) {
+    throw invalid('its sslmode is unknown', 'use disable, allow, prefer, require, verify-ca or verify-full');
+  }
+  if (mode === 'disable') return PLAIN_SOURCE;
+  const [authority, certificate, key] = ['sslrootcert', 'sslcert', 'sslkey'].map((name) =>
+    pemOf(parameters, name),
+  ) as [string | null, string | null, string | null];
+  if (authority === null && mode.startsWith('verify')) {
+    throw invalid(
+      'it says by no sslrootcert which CA must have signed the certificate of the source',
+      'atoll encode-uri writes it, with --ca-cert and --inline',
+    );
+  }
+  if ((certificate === null) !== (key === null)) {
+    throw invalid('of sslcert and sslkey it has only one', 'name both or none');
+  }
+  // Given one, libpq would verify, and go on without encryption when that fails.
+  return { mode, authority: mode === 'prefer' ? null : authority, certificate, key };
+}
+
+/** The certificate or key that a parameter holds, or names as a file on the node. Read whenever it is used: files are replaced in time. */
+function pemOf(parameters: URLSearchParams, name: string): string | null {
+  const value = parameters.get(name) ?? '';
+  if (value === '') return null;
+  const isInline = value.startsWith('-----BEGIN ') || parameters.get('sslinline') === 'true';
+  const text = isInline ? value : textOfFile(value, name);
+  try {
+    if (name === 'sslkey') createPrivateKey(text);
+    else void new X509Certificate(text);
+  } catch {
+    throw invalid(
+      `its ${name} is no ${name === 'sslkey' ? 'private key without a passphrase' : 'certificate'} in PEM`,
+      'name a file of the node that runs this statement, or write the content, encoded, with sslinline=true',
+    );
+  }
+  return text;
+}
+
+function textOfFile(path: string, name: string): string {
+  try {
+    const { size } = statSync(path);
+    if (size <= PEM_BYTES_MAX) return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw invalid(
+      `the file of its ${name} cannot be read (${errnoOf(error) ?? 'unknown reason'})`,
+      'it must be on the node that runs this statement; atoll encode-uri --inline writes its content instead',
+    );
+  }
+  throw invalid(`the file of its ${name} is too long`, 'name a file in PEM');
 }
 
 /** As a column shows it: who and where, nothing else. */

@@ -1,7 +1,9 @@
 /** The consumer's conversation with the producer: SQL at the other side's front door, in its system VC. */
+import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
 import type { z } from 'zod';
 import { AppError, CancelledError, type ErrorCode, InputError, toError } from '../base/index.ts';
+import { tlsAttempts } from '../pg/index.ts';
 import type { SourceAddress } from './source-address.ts';
 import {
   type StreamAnswer,
@@ -30,37 +32,56 @@ export class SourceConnection implements AsyncDisposable {
   readonly #client: pg.Client;
   readonly #signal: AbortSignal;
   readonly #title: string;
+  readonly #mustEncrypt: boolean;
 
   /** @throws AppError `connection_failure`, and what the other side refuses */
   static async open(address: SourceAddress, { signal }: { signal: AbortSignal }): Promise<SourceConnection> {
-    const { host, port, user, password, database } = address;
+    let failure: unknown;
+    for (const ssl of tlsAttempts(address.tls)) {
+      const connection = SourceConnection.#of(address, { ssl, signal });
+      try {
+        await connection.#unlessAborted(connection.#client.connect());
+        return connection;
+      } catch (error) {
+        await connection.#client.end().catch(() => undefined);
+        failure = connection.#translated(error);
+        // What the server says, it would say again.
+        if (error instanceof pg.DatabaseError || signal.aborted) break;
+      }
+    }
+    throw failure;
+  }
+
+  static #of(
+    address: SourceAddress,
+    { ssl, signal }: { ssl: false | ConnectionOptions; signal: AbortSignal },
+  ): SourceConnection {
+    const { host, port, user, password, database, tls } = address;
     const client = new pg.Client({
       host,
       port,
       user,
       database,
       ...(password === null ? {} : { password }),
-      ssl: false,
+      ssl,
       application_name: 'atoll replication',
       options: '-ccluster=system',
       connectionTimeoutMillis: CONNECT_MS_MAX,
       query_timeout: ANSWER_MS_MAX,
       types: { getTypeParser: () => (text: string | Buffer) => text },
     });
-    const connection = new SourceConnection(client, { signal, title: `${host}:${port}` });
-    try {
-      await connection.#unlessAborted(client.connect());
-      return connection;
-    } catch (error) {
-      await client.end().catch(() => undefined);
-      throw connection.#translated(error);
-    }
+    const mustEncrypt = tls.mode !== 'disable' && tls.mode !== 'prefer';
+    return new SourceConnection(client, { signal, title: `${host}:${port}`, mustEncrypt });
   }
 
-  private constructor(client: pg.Client, options: { signal: AbortSignal; title: string }) {
+  private constructor(
+    client: pg.Client,
+    options: { signal: AbortSignal; title: string; mustEncrypt: boolean },
+  ) {
     this.#client = client;
     this.#signal = options.signal;
     this.#title = options.title;
+    this.#mustEncrypt = options.mustEncrypt;
     // A lost connection is met by the next statement.
     client.on('error', () => undefined);
   }
@@ -140,7 +161,9 @@ export class SourceConnection implements AsyncDisposable {
     if (!(error instanceof pg.DatabaseError)) {
       const reason = 'code' in error && typeof error.code === 'string' ? error.code : 'no answer';
       return new AppError('connection_failure', `cannot reach the source at ${this.#title} (${reason})`, {
-        hint: 'check host, port and network; the source must be running',
+        hint: this.#mustEncrypt
+          ? 'check host, port and network; the source must be running with certificates, and sslrootcert be that of their CA'
+          : 'check host, port and network; the source must be running',
         cause: error,
       });
     }

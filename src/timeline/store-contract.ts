@@ -4,6 +4,7 @@
  */
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
 import type { ClusterKey } from '../keys/index.ts';
+import type { SourceTls } from '../pg/index.ts';
 import type { BackupProgress, BackupSummary, CaptureSource, CollectionLocation } from './contract.ts';
 import type { ImageCoverage, ImagePart } from './part/contract.ts';
 
@@ -217,6 +218,7 @@ export interface ReplicationSource {
   readonly password: string | null;
   /** Start-up options that lead to the instance that is meant. */
   readonly options: string;
+  readonly tls: SourceTls;
 }
 
 /** From a running instance elsewhere into an empty data directory, which is to follow it. */

@@ -96,7 +96,8 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.equal((await create(uriOf(primary).replace('-ccluster=system', '-ccluster=main'))).code, '22023');
     assert.equal((await create('nodelocal://1/a')).code, '22023');
     assert.equal((await create('nothing')).code, '42704');
-    assert.equal((await create(uriOf(primary).replace('disable', 'verify-full'))).code, '0A000');
+    assert.equal((await create(uriOf(primary).replace('disable', 'verify-full'))).code, '22023');
+    assert.equal((await create(uriOf(primary).replace('disable', 'require'))).code, '08006');
     assert.equal(
       (await create('postgresql://replicator@127.0.0.1:1?options=-ccluster=system')).code,
       '08006',
@@ -186,8 +187,8 @@ describe('replication of a virtual cluster into another physical cluster', () =>
       writers: 3,
     });
     await waitFor('some commits', () => ledger.commits > 100);
-    await caughtUp();
     const floor = ledger.acknowledged();
+    await caughtUp();
     await waitFor('more commits', () => ledger.commits > 150);
     const [row] = await onStandby('ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST');
     const ceiling = ledger.acknowledged();

@@ -6,6 +6,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { closeSync, constants, mkdirSync, openSync, writeSync } from 'node:fs';
 import { chown } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ConnectionOptions } from 'node:tls';
 import pg from 'pg';
 import {
   AppError,
@@ -16,6 +17,7 @@ import {
   required,
   toError,
 } from '../../base/index.ts';
+import { tlsAttempts } from '../../pg/index.ts';
 import type { BackupProgress } from '../contract.ts';
 import { DATA_DIRECTORY_FOLDERS } from '../data-directory/rules.ts';
 import {
@@ -26,7 +28,7 @@ import {
   requireRoom,
   takeOver,
 } from '../materialize/target-directory.ts';
-import type { ReceiveBaseRequest, ReceiveBaseResult } from '../store-contract.ts';
+import type { ReceiveBaseRequest, ReceiveBaseResult, ReplicationSource } from '../store-contract.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { forEachConcurrently } from '../worker/thread-pool.ts';
 import { BaseBackupQuery, submitTo } from './base-backup-query.ts';
@@ -250,6 +252,22 @@ function readManifest(text: string): readonly ManifestFile[] {
 
 async function connect({ source }: ReceiveBaseRequest, { signal }: ReceiveTools): Promise<pg.Client> {
   if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
+  let failure: unknown;
+  for (const ssl of tlsAttempts(source.tls)) {
+    const client = clientOf(source, ssl);
+    try {
+      await client.connect();
+      return client;
+    } catch (error) {
+      await client.end().catch(() => undefined);
+      failure = error;
+      if (error instanceof pg.DatabaseError) break;
+    }
+  }
+  throw translated(failure);
+}
+
+function clientOf(source: ReplicationSource, ssl: false | ConnectionOptions): pg.Client {
   const { host, port, user, password, options } = source;
   // Not among the types of `pg`; it stands in the start-up message.
   const replication = { replication: 'true' };
@@ -260,7 +278,7 @@ async function connect({ source }: ReceiveBaseRequest, { signal }: ReceiveTools)
     user,
     database: 'replication',
     ...(password === null ? {} : { password }),
-    ssl: false,
+    ssl,
     application_name: 'atoll replication scan',
     options,
     connectionTimeoutMillis: CONNECT_MS_MAX,
@@ -268,13 +286,7 @@ async function connect({ source }: ReceiveBaseRequest, { signal }: ReceiveTools)
     keepAliveInitialDelayMillis: SILENCE_MS_MAX / 4,
   });
   client.on('error', () => undefined);
-  try {
-    await client.connect();
-    return client;
-  } catch (error) {
-    await client.end().catch(() => undefined);
-    throw translated(error);
-  }
+  return client;
 }
 
 function translated(thrown: unknown): Error {
