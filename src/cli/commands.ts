@@ -28,6 +28,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/sql.ts')).sqlCommand,
   },
   {
+    name: 'encode-uri',
+    summary: 'print a connection string, encoded, for another node',
+    load: async () => (await import('./commands/encode-uri.ts')).encodeUriCommand,
+  },
+  {
     name: 'restore',
     summary: 'restore a backup into a plain data directory, without a cluster',
     load: async () => (await import('./commands/restore.ts')).restoreCommand,
