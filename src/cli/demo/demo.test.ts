@@ -39,6 +39,7 @@ async function demo(
       await whileRunning({ output: () => output, interrupt: () => child.kill('SIGINT'), pidOf });
     } catch (error) {
       child.kill('SIGTERM');
+      await closed;
       throw error;
     }
     const [code] = (await closed) as [number | null];
