@@ -359,15 +359,16 @@ export class Consumer {
     // All that was received is in the vault when this returns.
     await this.#dependencies.unfollowLog(id);
     if (cut.point === null) {
-      await exclusively(id, () =>
-        instanceHost.promote({
+      await exclusively(id, async () => {
+        await this.#forgetLaterStop(id, { cut, signal });
+        await instanceHost.promote({
           virtualClusterId: id,
           incarnation: cut.incarnation,
           prepare: (client) => prepare(client, { id, incarnation: cut.incarnation }),
           onDisabledSubscriptions: (names) => noteSubscriptions(id, names),
           signal,
-        }),
-      );
+        });
+      });
     } else {
       await instanceHost.get(id)?.stop({ mode: 'orderly', signal });
       await this.#dependencies.goBack(context, { id, cut });
@@ -375,6 +376,25 @@ export class Consumer {
     await streams.apply({ id, event: { kind: 'promoted' }, signal });
     context.logger.info('the virtual cluster is one of its own');
     await this.farewell(stream, { signal, logger: context.logger });
+  }
+
+  /**
+   * A server that is promoted before it has come to where it shall stop ends instead. What was cut before an earlier failover's time has
+   * replayed everything that was received, so that nothing lies behind.
+   */
+  async #forgetLaterStop(
+    id: VirtualClusterId,
+    { cut, signal }: { cut: FailoverCut; signal: AbortSignal },
+  ): Promise<void> {
+    const instance = this.#require(id);
+    const { following } = instance;
+    if (following === null || following.stopAt === null || following.stopAt <= cut.time) return;
+    // Where to stop is fixed when a server starts.
+    await instance.stop({ mode: 'orderly', signal });
+    await this.#dependencies.instanceHost.setFollowing({
+      virtualClusterId: id,
+      following: { ...following, stopAt: null },
+    });
   }
 
   /** Tells the source that it need keep nothing more. One that cannot be reached notices by itself. */

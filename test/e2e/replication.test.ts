@@ -187,6 +187,9 @@ describe('replication of a virtual cluster into another physical cluster', () =>
       writers: 3,
     });
     await waitFor('some commits', () => ledger.commits > 100);
+    // The follower now has a moment to stop at, which the failover comes before.
+    await onStandby(`ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '+1h'`);
+    await whenIn(standby, 'replication pending failover');
     const floor = ledger.acknowledged();
     await caughtUp();
     await waitFor('more commits', () => ledger.commits > 150);
