@@ -3,7 +3,13 @@ import { InputError, type Timestamp, formatTimestamp } from '../base/index.ts';
 import type { VirtualClusterRecord } from '../catalog/index.ts';
 import type { BackupJobDependencies, PublishDependencies, PublishedMoment } from '../jobs/index.ts';
 import type { Statement } from '../sql/index.ts';
-import { type BackupSummary, type TimelinePoint, putPin, removePin } from '../timeline/index.ts';
+import {
+  type BackupSummary,
+  newestBaseFor,
+  putPin,
+  removePin,
+  type TimelinePoint,
+} from '../timeline/index.ts';
 import type { ExecuteContext } from './contract.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { systemTime } from './system-time.ts';
@@ -31,9 +37,31 @@ export async function backupMoment(
     if (!isFlagOn(options, 'revision_history')) return null;
     requireTimeline(core);
     if (!(await hasBase(core, record, { signal }))) return 'first_base';
-    return resolvePoint(core, { record, asOf, signal });
+    const point = await resolvePoint(core, { record, asOf, signal });
+    return (await leadsOnlyFromEarlierLife(core, { record, point, signal })) ? 'first_base' : point;
   }
-  return (await durablePoint(core, { record, asOf, signal })) ?? resolvePoint(core, { record, asOf, signal });
+  const point =
+    (await durablePoint(core, { record, asOf, signal })) ??
+    (await resolvePoint(core, { record, asOf, signal }));
+  if (!(await leadsOnlyFromEarlierLife(core, { record, point, signal }))) return point;
+  throw new InputError(
+    'time_outside_window',
+    `a backup as of ${formatTimestamp(point.time)} is not possible: no base of the present life of the data comes before it`,
+    { hint: 'back up the present state, or WITH revision_history; after RESET DATA a new base is needed' },
+  );
+}
+
+/** After RESET DATA, until the next base: a backup mixes no log of two lives. */
+async function leadsOnlyFromEarlierLife(
+  core: Core,
+  { record, point, signal }: { record: VirtualClusterRecord; point: TimelinePoint; signal: AbortSignal },
+): Promise<boolean> {
+  const { reader } = requireTimeline(core);
+  const store = storeOfTimeline(core, record);
+  const bases = await reader.bases(store, { key: core.options.cluster.key, signal });
+  const base = newestBaseFor(point, { bases, incarnations: await reader.incarnations(store) });
+  if (base === undefined) return false;
+  return base.incarnation !== point.incarnation || base.timelineId !== point.timelineId;
 }
 
 /** A moment whose log is durable already needs nothing of the virtual cluster. */

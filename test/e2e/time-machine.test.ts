@@ -142,6 +142,21 @@ describe('the time machine', () => {
     assert.equal(await rowsOf('main'), 'bad');
   });
 
+  it('takes backups of the life after a reset, capturing a base of it where one is needed', async () => {
+    const moment = await now();
+    await inside('main', `INSERT INTO diary (what) VALUES ('worse still')`);
+    const refused = await daemon
+      .query(`BACKUP INTO 'nodelocal://1/reset' AS OF SYSTEM TIME '${moment}'`, { cluster: 'main' })
+      .then(
+        () => assert.fail('there is a base of the new life already'),
+        (error: unknown) => error as Refusal, // What node-postgres throws.
+      );
+    assert.deepEqual([refused.code, /RESET DATA/.test(refused.hint ?? '')], ['22023', true]);
+    const [backup] = await inside('main', `BACKUP INTO 'nodelocal://1/reset' WITH revision_history`);
+    assert.equal(backup?.['status'], 'succeeded');
+    await inside('main', `DELETE FROM diary WHERE what = 'worse still'`);
+  });
+
   it('takes data back once more before it has served', async () => {
     await inside('main', `INSERT INTO diary (what) VALUES ('better')`);
     const better = await now();
