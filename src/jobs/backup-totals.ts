@@ -20,9 +20,10 @@ export function recordTotals(totals: BackupTotals): JsonObject {
 }
 
 export function totalsOf(summary: BackupSummary): BackupTotals {
-  const { rows, indexEntries, bytes, objects } = summary;
+  const { rows, indexEntries, bytes, objects, selection } = summary;
+  // Of a logical backup every row was read; it tells them by table only.
   const uncounted = objects
-    .filter((object) => object.kind === 'database' && object.rows === null)
+    .filter((object) => selection === null && object.kind === 'database' && object.rows === null)
     .map(({ name }) => name);
   return { rows, indexEntries, bytes, uncounted };
 }
