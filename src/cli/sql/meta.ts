@@ -263,5 +263,6 @@ export function formatStatementHelp(topic: string): string {
     wanted === ''
       ? "Atoll's own statements; every other statement is PostgreSQL's."
       : `No help for "${topic.trim()}". It may be a statement of PostgreSQL. Atoll's own statements:`;
-  return `${heading}\n\n${all.map(({ name, summary }) => `  ${name.padEnd(28)}${summary}\n`).join('')}`;
+  const width = Math.max(...all.map(({ name }) => name.length)) + 2;
+  return `${heading}\n\n${all.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}\n`).join('')}`;
 }

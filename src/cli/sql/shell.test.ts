@@ -111,6 +111,8 @@ UPDATE 1
     assert.equal((await own.ended()).stdout, 'id,name,data_state,service_mode\n3,main,ready,shared\n');
     const { stdout } = await run({ argv: ['-e', '\\h show virtual'] });
     assert.match(stdout, /^SHOW VIRTUAL CLUSTERS: .*\n\n {2}SHOW VIRTUAL CLUSTERS/);
+    const all = await run({ argv: ['-e', '\\h'] });
+    assert.match(all.stdout, /^ {2}SHOW CREATE EXTERNAL CONNECTION {2}the statement/m);
     const refused = await run({ argv: ['-e', 'CREATE VIRTUAL CLUSTER x'] });
     assert.match(refused.stderr, /^ERROR: .*\nSQLSTATE: 42501\nHINT: .*system/);
   });
