@@ -397,7 +397,11 @@ describe('a vault', () => {
       await rig.compare(await rig.catchUp());
     } finally {
       await rig.begin();
-      execFileSync('umount', [disk]);
+      // A thread of the vault that has ended may still be closing its files.
+      await waitFor('nothing to be open there', () => {
+        execFileSync('umount', [disk], { stdio: 'ignore' });
+        return true;
+      });
     }
   });
 
