@@ -113,6 +113,16 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.deepEqual(left, []);
   });
 
+  /** Waits for a base: without one there is nothing to go back to. */
+  const whenProtected = (daemon: TestDaemon) =>
+    waitFor('a base', async () => {
+      const bases = await daemon.query(
+        `SELECT 1 FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main] WHERE kind = 'base'`,
+        SYSTEM,
+      );
+      return bases.length > 0;
+    });
+
   step('begins with an image, follows, and serves nobody', async () => {
     await onStandby(`CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${uriOf(primary)}'`);
     const status = await whenIn(standby, 'replicating');
@@ -122,12 +132,7 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.deepEqual([shown?.['data_state'], shown?.['service_mode']], ['replicating', 'none']);
     await assert.rejects(standby.query('SELECT 1', { cluster: 'main' }), { code: '08004' });
     assert.equal((await refusal('ALTER VIRTUAL CLUSTER main START SERVICE SHARED')).code, '55000');
-    await waitFor('a base of the primary', async () => {
-      const bases = await onPrimary(
-        `SELECT 1 FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main] WHERE kind = 'base'`,
-      );
-      return bases.length > 0;
-    });
+    await whenProtected(primary);
     const jobOf = async (daemon: TestDaemon, type: string) =>
       (await daemon.query(`SELECT status FROM [SHOW JOBS] WHERE job_type = '${type}'`, SYSTEM))[0]?.[
         'status'
@@ -244,6 +249,7 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.equal((await refusal(start('stranger'), primary)).code, '55000');
     await onPrimary(start());
     await whenIn(primary, 'replicating');
+    await whenProtected(standby); // So that it can come back to where the histories will part.
     await standby.query(`INSERT INTO diary (what) VALUES ('written at the standby, later')`, {
       cluster: 'main',
     });
@@ -332,13 +338,7 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     await onStandby(`DROP VIRTUAL CLUSTER main IMMEDIATE`);
     await onStandby(`CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${uriOf(primary)}'`);
     await whenIn(standby, 'replicating');
-    const retained = await waitFor('a base of the follower', async () => {
-      const bases = await onStandby(
-        `SELECT 1 FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main] WHERE kind = 'base'`,
-      );
-      return bases.length > 0;
-    });
-    assert.ok(retained);
+    await whenProtected(standby);
     await primary.query(`INSERT INTO diary (what) VALUES ('still wanted')`, { cluster: 'main' });
     const [at] = await primary.query(`SELECT clock_timestamp()::text AS at`, { cluster: 'main' });
     await primary.query(`INSERT INTO diary (what) VALUES ('a mistake')`, { cluster: 'main' });
