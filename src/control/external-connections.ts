@@ -11,6 +11,7 @@ import {
   updateConnection,
 } from '../catalog/index.ts';
 import { type Statement, type Value, printStatement, redactUri } from '../sql/index.ts';
+import type { Place } from '../timeline/index.ts';
 import { probeStorage } from './check-connection.ts';
 import { requireLocationAccess } from './collection.ts';
 import { requireConnection, requireConnectionPrivilege } from './connection-access.ts';
@@ -30,6 +31,7 @@ type ShowCreate = Extract<Statement, { kind: 'show_create_external_connections' 
 const LIST = columnsOf({ connection_name: 'text', connection_uri: 'text', connection_type: 'text' });
 const CREATE = columnsOf({ connection_name: 'text', create_statement: 'text' });
 const NAME_LENGTH_MAX = 63;
+const PROBE_MS_MAX = 15_000;
 
 export const createExternalConnection: UseCase<Create> = {
   columns: () => undefined,
@@ -174,9 +176,15 @@ async function admitUri(
   if (driver === 'nodelocal' || driver === 'service') {
     const location = await core.resolvePlace(context.session.virtualClusterId, uri);
     await requireLocationAccess(core, context, location);
-    await probeStorage(core, location, context);
+    await probeStorage(core, hurried(location), context);
   }
   return { type, uri };
+}
+
+/** Whoever names a connection waits for the answer: an address that is wrong must not take as long as a backup would try. */
+function hurried(location: Place): Place {
+  if (!('service' in location)) return location;
+  return { ...location, timeoutMs: Math.min(location.timeoutMs, PROBE_MS_MAX) };
 }
 
 /** @throws InputError `name_invalid` */

@@ -105,6 +105,17 @@ describe('backups in storage services', () => {
     }
   });
 
+  test('say soon that nobody is at an address', async () => {
+    const nobody = azure
+      .newUri()
+      .replace(/AZURE_ENDPOINT=[^&]*/, 'AZURE_ENDPOINT=http%3A%2F%2F127.0.0.1%3A1');
+    await assert.rejects(main(`CREATE EXTERNAL CONNECTION nobody AS '${nobody}'`), {
+      code: '58030',
+      message: /object storage is not available/,
+      hint: /check the address/,
+    });
+  });
+
   test('need a privilege only for rights that are not in the URI', async () => {
     await main(['CREATE ROLE plain LOGIN', 'GRANT SYSTEM BACKUP TO plain']);
     const client = await daemon.connect({ cluster: 'main', user: 'plain' });

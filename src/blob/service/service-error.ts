@@ -46,8 +46,13 @@ export function serviceError(fault: ServiceFault, what: string): AppError {
   }
   const isTransient =
     status === null || status >= 500 || status === 408 || status === 429 || TRANSIENT.includes(word);
-  if (isTransient && status !== 501)
-    return new AppError('blob_unavailable', `${what}: object storage is not available`, { detail });
+  if (isTransient && status !== 501) {
+    const hint = 'check the address in the URI, the network of the node, and whether the service runs';
+    return new AppError('blob_unavailable', `${what}: object storage is not available`, {
+      detail,
+      ...(status === null ? { hint } : {}),
+    });
+  }
   if (status === 401 || status === 403) {
     return refused(
       'check the credentials of the URI and the rights of their owner: writing needs put, get and list, reading get and list',
