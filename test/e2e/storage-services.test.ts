@@ -5,6 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import {
   HeadObjectCommand,
   ListObjectsV2Command,
+  PutBucketPolicyCommand,
   PutObjectLockConfigurationCommand,
   CreateBucketCommand,
 } from '@aws-sdk/client-s3';
@@ -174,6 +175,37 @@ describe('backups in storage services', () => {
         const head = await s3.client().send(new HeadObjectCommand({ Bucket: 'bucket', Key }));
         assert.equal(head.StorageClass ?? 'STANDARD', 'STANDARD');
       }
+    });
+
+    test('need only the rights to put, get and list', async () => {
+      const keys = { AWS_ACCESS_KEY_ID: 'writer', AWS_SECRET_ACCESS_KEY: 'secret-of-the-writer' };
+      await s3.admin(
+        'user',
+        'create',
+        '--uid=writer',
+        '--display-name=writer',
+        '--access-key=writer',
+        '--secret-key=secret-of-the-writer',
+      );
+      await s3.client().send(new CreateBucketCommand({ Bucket: 'guarded' }));
+      const allow = (Action: readonly string[], Resource: string) => ({
+        Effect: 'Allow',
+        Principal: { AWS: ['arn:aws:iam:::user/writer'] },
+        Action,
+        Resource: [`arn:aws:s3:::${Resource}`],
+      });
+      const Policy = JSON.stringify({
+        Version: '2012-10-17',
+        Statement: [
+          allow(['s3:ListBucket'], 'guarded'),
+          allow(['s3:PutObject', 's3:GetObject'], 'guarded/*'),
+        ],
+      });
+      await s3.client().send(new PutBucketPolicyCommand({ Bucket: 'guarded', Policy }));
+      const uri = `s3://guarded/backups?${s3Parameters(s3.endpoint, keys)}`;
+      await roundTrip(daemon, uri);
+      await main(`BACKUP INTO '${uri}' WITH revision_history`);
+      assert.equal((await main(`SHOW BACKUPS IN '${uri}'`)).length, 2);
     });
 
     test('need no right to delete or to overwrite', async () => {

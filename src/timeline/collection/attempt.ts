@@ -130,13 +130,27 @@ async function removeAttempts(
   { store, subdirectory, signal }: Attempt,
   isRemoved: (number: number, path: string) => boolean,
 ): Promise<void> {
-  await store.discardUploads(parseBlobKey(subdirectory), { signal });
-  for (const folder of attemptFolders(subdirectory)) {
-    const leftOver = await Array.fromAsync(store.list(folder, { deep: true, signal }));
-    for (const { key } of leftOver) {
-      const of = attemptOf(key);
-      if (of !== null && isRemoved(of, key)) await store.delete(key, { signal });
+  await tidy(async () => {
+    await store.discardUploads(parseBlobKey(subdirectory), { signal });
+    for (const folder of attemptFolders(subdirectory)) {
+      const leftOver = await Array.fromAsync(store.list(folder, { deep: true, signal }));
+      for (const { key } of leftOver) {
+        const of = attemptOf(key);
+        if (of !== null && isRemoved(of, key)) await store.delete(key, { signal });
+      }
     }
+  });
+}
+
+/**
+ * Does what frees room and what nothing depends on. Backing up needs no right to delete, nor to look for uploads that were given up: where
+ * that is refused, things stay, under names that nobody uses again.
+ */
+export async function tidy(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!isAppError(error, 'storage_refused')) throw error;
   }
 }
 
