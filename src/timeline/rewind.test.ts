@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type pg from 'pg';
@@ -38,10 +38,17 @@ interface Seen {
 
 describe(`a rewind in place, work of seed ${SEED}`, () => {
   let rig: TimelineRig;
+  let emptyFork: string;
   const moments: Seen[] = [];
   let next = 100;
 
   const newIncarnation = () => `00000000-0000-4000-9000-${String(next++).padStart(12, '0')}` as IncarnationId;
+
+  async function directoryApart(instance: Instance, incarnation: IncarnationId): Promise<string> {
+    const { virtualClusterId } = instance.identity;
+    const apart = await rig.rig.store.host.beginRewind({ virtualClusterId, incarnation });
+    return required(apart ?? undefined, 'directory').dataDirectory;
+  }
 
   async function work(client: pg.Client, { workload, steps }: { workload: Workload; steps: number }) {
     const dice = new Dice(SEED + 1);
@@ -96,9 +103,13 @@ describe(`a rewind in place, work of seed ${SEED}`, () => {
         'CREATE TABLE still AS SELECT n, repeat(md5(n::text), 20) AS filler FROM generate_series(1, 20000) n',
       );
       await work(client, { workload, steps: STEPS / 4 });
+      // Of the base, and dropped on every way from it.
+      await client.query('CREATE UNLOGGED TABLE fleeting (id int)');
+      emptyFork = `${await pathOf(client, 'fleeting')}_init`;
       await client.query('CHECKPOINT');
       moments.length = 0;
       await rig.captureBase();
+      await client.query('DROP TABLE fleeting');
       await work(client, { workload, steps: STEPS });
     });
   });
@@ -152,6 +163,7 @@ describe(`a rewind in place, work of seed ${SEED}`, () => {
       } finally {
         delete process.env[FAULT_POINT_VARIABLE];
       }
+      await beginFile(join(await directoryApart(instance, incarnation), emptyFork));
       const result = await rig.rewind(instance, { point, current, incarnation });
       const { instance: rewound, proved } = await rig.serveRewound(instance, result, {
         parent: point,
@@ -201,22 +213,27 @@ describe(`a rewind in place, work of seed ${SEED}`, () => {
     const seen = new Dice(SEED + 4).pick(moments);
     const path = await withTenant(instance, ROOT, async (client) => {
       await client.query(`UPDATE still SET filler = 'left out' WHERE n % 3 = 0; CHECKPOINT`);
-      const { rows } = await client.query<{ path: string }>(`SELECT pg_relation_filepath('still') AS path`);
-      return required(rows[0], 'path').path;
+      return await pathOf(client, 'still');
     });
     const current = await end(instance);
     const leftOut = await readFile(join(instance.dataDirectory, path));
     const point = pointOfFirstLife(seen.lsn);
     const incarnation = newIncarnation();
-    const { virtualClusterId } = instance.identity;
-    const { host } = rig.rig.store;
-    const apart = required(
-      (await host.beginRewind({ virtualClusterId, incarnation })) ?? undefined,
-      'folder',
-    );
+    const apart = await directoryApart(instance, incarnation);
     const result = await rig.rewind(instance, { point, current, incarnation });
-    await writeFile(join(apart.dataDirectory, path), leftOut);
+    await writeFile(join(apart, path), leftOut);
     const { instance: rewound } = await rig.serveRewound(instance, result, { parent: point, incarnation });
     await assert.rejects(assertHolds(rewound, seen), 'the oracle is blind');
   });
 });
+
+async function pathOf(client: pg.Client, table: string): Promise<string> {
+  const { rows } = await client.query<{ path: string }>('SELECT pg_relation_filepath($1) AS path', [table]);
+  return required(rows[0], 'path').path;
+}
+
+/** Leaves of a file what a worker leaves that was killed after it had made it and before it gave it to its owner. */
+async function beginFile(path: string): Promise<void> {
+  await rm(path, { force: true });
+  await writeFile(path, '', { mode: 0o600 });
+}

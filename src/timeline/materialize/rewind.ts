@@ -124,7 +124,7 @@ async function checkStored(
 ): Promise<void> {
   const { request, pool, manifest, changes, log } = options;
   const { files } = manifest;
-  const { lengths } = await lookThrough(request.targetDirectory, files);
+  const { lengths } = await lookThrough(request.targetDirectory, { files, uid: request.uid });
   const wanted = (run: Slice & { readonly file: number }) => wantedOf(run, { files, lengths, changes });
   const plan = planMaterialize(manifest, { key: request.key, wanted, isCheck: true });
   for (const ranges of [plan.ranges(), plan.controlRanges()]) {
@@ -153,7 +153,7 @@ async function putBack(options: PutBack): Promise<{ readonly image: bigint; read
   await rm(join(targetDirectory, CONTROL_FILE_PATH), { force: true });
   await syncFolder(join(targetDirectory, 'global'));
   faultPoint('rewind.after_control_file_removed');
-  const lengths = await clearAway(targetDirectory, files);
+  const lengths = await clearAway(targetDirectory, { files, uid: request.uid });
   faultPoint('rewind.after_clearing');
   const folders = foldersOf(files.paths);
   await makeFolders(targetDirectory, { folders, owner, isInPlace: true });
@@ -230,11 +230,12 @@ function* rowsToCut(
 
 /**
  * Finds everything that the base does not have, summaries excepted: files made since, log, slots, what a server keeps for its own run,
- * links. And the lengths of what is left, by path.
+ * links. And the lengths of what is left, by path: a file that is not its owner's yet counts as not there, for an attempt that was cut off
+ * had begun it.
  */
 async function lookThrough(
   directory: string,
-  files: FileTable,
+  { files, uid }: { readonly files: FileTable; readonly uid: number | null },
 ): Promise<{ readonly foreign: readonly string[]; readonly lengths: ReadonlyMap<string, number> }> {
   const kept = new Set(files.paths);
   const folders = new Set(foldersOf(files.paths));
@@ -246,16 +247,19 @@ async function lookThrough(
       if (path === SUMMARIES) continue;
       const status = await lstat(join(directory, path));
       if (status.isDirectory() && folders.has(path)) await look(path);
-      else if (status.isFile() && kept.has(path)) lengths.set(path, status.size);
-      else foreign.push(path);
+      else if (!status.isFile() || !kept.has(path)) foreign.push(path);
+      else if (uid === null || status.uid === uid) lengths.set(path, status.size);
     }
   };
   await look('');
   return { foreign, lengths };
 }
 
-async function clearAway(directory: string, files: FileTable): Promise<ReadonlyMap<string, number>> {
-  const { foreign, lengths } = await lookThrough(directory, files);
+async function clearAway(
+  directory: string,
+  of: { readonly files: FileTable; readonly uid: number | null },
+): Promise<ReadonlyMap<string, number>> {
+  const { foreign, lengths } = await lookThrough(directory, of);
   for (const path of foreign) await rm(join(directory, path), { recursive: true, force: true });
   for (const folder of new Set(foreign.map((path) => dirname(path))))
     await syncFolder(join(directory, folder));
