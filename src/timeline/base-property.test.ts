@@ -7,14 +7,13 @@ import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
 import { assertLedger, Ledger } from '../../test/harness/ledger.ts';
 import { findDamage } from '../../test/harness/oracle.ts';
 import { digestEveryWay, findLosses, Workload } from '../../test/harness/workload.ts';
+import { SEED } from '../../test/harness/seed.ts';
 import type { BaseSummary } from './store-contract.ts';
 
 type Acknowledged = ReturnType<Ledger['acknowledged']>;
 
 const ROOT = { user: 'root', database: 'defaultdb' };
-/** Another seed finds other things: ATOLL_TEST_SEED=n. */
-const SEEDS =
-  process.env['ATOLL_TEST_SEED'] === undefined ? [1, 2, 3] : [Number(process.env['ATOLL_TEST_SEED'])];
+const SEEDS = [1, 2, SEED];
 const BASES = 5;
 const STEPS_PER_BASE = 25;
 

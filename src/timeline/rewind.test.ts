@@ -16,6 +16,7 @@ import {
   findLosses,
   Workload,
 } from '../../test/harness/workload.ts';
+import { SEED } from '../../test/harness/seed.ts';
 import { isAppError, type IncarnationId, type Lsn, required } from '../base/index.ts';
 import type { Instance } from '../instance/index.ts';
 import type { TimelinePoint } from './index.ts';
@@ -23,7 +24,6 @@ import { FAULT_POINT_VARIABLE, REWIND_FAULT_POINTS } from './worker/fault-point.
 
 const ROOT = { user: 'root', database: 'defaultdb' };
 const STEPS = Number(process.env['ATOLL_TEST_STEPS'] ?? 120);
-const SEED = Number(process.env['ATOLL_TEST_SEED'] ?? Math.trunc(performance.timeOrigin) % 1_000_000);
 
 /** Where the way to elsewhere ends for want of time to try all. */
 const BACK_FROM =

@@ -16,6 +16,7 @@ import {
   SEQUENCE_LOGGED_AHEAD,
   Workload,
 } from '../../test/harness/workload.ts';
+import { SEED } from '../../test/harness/seed.ts';
 import { isAppError, type Lsn } from '../base/index.ts';
 import type { Instance } from '../instance/index.ts';
 import type { CaptureBaseResult } from './index.ts';
@@ -24,7 +25,6 @@ const ROOT = { user: 'root', database: 'defaultdb' };
 /** More points and longer work when somebody asks for it. */
 const POINTS = Number(process.env['ATOLL_TEST_POINTS'] ?? 3);
 const STEPS = Number(process.env['ATOLL_TEST_STEPS'] ?? 120);
-const SEED = Number(process.env['ATOLL_TEST_SEED'] ?? Math.trunc(performance.timeOrigin) % 1_000_000);
 
 interface Seen {
   readonly lsn: Lsn;

@@ -4,6 +4,7 @@ import pg from 'pg';
 import { NEVER, withTenant } from '../../../test/harness/instance-store.ts';
 import { TimelineRig } from '../../../test/harness/timeline-rig.ts';
 import { Dice, Workload } from '../../../test/harness/workload.ts';
+import { SEED } from '../../../test/harness/seed.ts';
 import { isAppError } from '../../base/index.ts';
 import type { AddedFiles, ImagePart, RelationPattern, TimelinePoint } from '../../timeline/index.ts';
 import type { PartTarget } from './part-target.ts';
@@ -16,7 +17,6 @@ const ROWS = 5000;
 /** More points and longer work when somebody asks for it. */
 const POINTS = Number(process.env['ATOLL_TEST_POINTS'] ?? 3);
 const STEPS = Number(process.env['ATOLL_TEST_STEPS'] ?? 120);
-const SEED = Number(process.env['ATOLL_TEST_SEED'] ?? Math.trunc(performance.timeOrigin) % 1_000_000);
 
 let rig: TimelineRig;
 before(async () => {

@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { BackupRig } from '../../../test/harness/backup-rig.ts';
 import { NEVER, withTenant } from '../../../test/harness/instance-store.ts';
 import { filesBelow } from '../../../test/harness/oracle.ts';
+import { SEED } from '../../../test/harness/seed.ts';
 import { isAppError } from '../../base/index.ts';
 import { systemClock } from '../../daemon/index.ts';
 import { clusterKeyOf } from '../../keys/index.ts';
@@ -247,8 +248,7 @@ describe('a backup of tables', () => {
 
   it('on top of others is what the tables held, whatever happened meanwhile', async () => {
     const collection: FolderLocation = rig.newCollection('chain');
-    const seed = process.env['ATOLL_TEST_SEED'] ?? String(process.pid);
-    const random = randomOf(seed);
+    const random = randomOf(String(SEED));
     const writer = await openWriter();
     let onto: string | null = null;
     for (let round = 0; round < 4; round += 1) {
@@ -263,7 +263,7 @@ describe('a backup of tables', () => {
       await writer.end(random(2) === 0 ? 'COMMIT' : 'ROLLBACK');
       onto = summary.subdirectory;
       const found = await restored({ collection, subdirectory: onto }, digest);
-      assert.deepEqual(found, expected, `seed ${seed}, round ${round}`);
+      assert.deepEqual(found, expected, `seed ${SEED}, round ${round}`);
     }
     await writer.close();
   });
