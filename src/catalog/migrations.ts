@@ -324,6 +324,15 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
         )`,
       ],
     },
+    {
+      version: 6,
+      name: 'reader virtual clusters, and options of replication streams',
+      sql: [
+        // One without a directory of its own: whoever comes to it reads the follower of that number.
+        'alter table public.virtual_clusters add column reader_of int8 references public.virtual_clusters on delete cascade',
+        `alter table public.replication_streams add column options jsonb not null default '{}'`,
+      ],
+    },
   ],
 };
 

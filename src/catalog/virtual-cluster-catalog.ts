@@ -58,6 +58,7 @@ export interface VirtualClusterCatalog {
     name: VirtualClusterName;
     capabilities: CapabilitySet;
     settingOverrides?: ReadonlyMap<string, string>;
+    readerOf?: VirtualClusterId;
     signal: AbortSignal;
   }): Promise<VirtualClusterRecord>;
   /** @throws InputError as `nextVirtualClusterState` */
@@ -133,6 +134,7 @@ export class PostgresVirtualClusterCatalog implements VirtualClusterCatalog {
     name: VirtualClusterName;
     capabilities: CapabilitySet;
     settingOverrides?: ReadonlyMap<string, string>;
+    readerOf?: VirtualClusterId;
     signal: AbortSignal;
   }): Promise<VirtualClusterRecord> {
     const { name, capabilities } = options;
@@ -144,7 +146,8 @@ export class PostgresVirtualClusterCatalog implements VirtualClusterCatalog {
         });
       }
       const chosen = options.id ?? (await nextId(client, this.#records));
-      await insertRecord(client, { id: chosen, name, created: this.#clock.now() });
+      const { readerOf = null } = options;
+      await insertRecord(client, { id: chosen, name, created: this.#clock.now(), readerOf });
       await writeCapabilities(client, chosen, capabilities);
       for (const [setting, value] of options.settingOverrides ?? []) {
         await writeOverride(client, { id: chosen, name: setting, value });

@@ -32,12 +32,14 @@ export interface VirtualClusterRecord {
   readonly settingOverrides: ReadonlyMap<string, string>;
   /** Null when it is never suspended. */
   readonly suspension: Suspension | null;
+  /** Of a reader: the one that replicates and that it shows, whose instance it is served by. Null for any other. */
+  readonly readerOf: VirtualClusterId | null;
 }
 
 /** All of them, hidden ones included, ordered by number. */
 export async function readRecords(client: SqlClient): Promise<readonly VirtualClusterRecord[]> {
   const rows = await client.query(
-    `select id, name, state, service_mode, ${microsecondsOf('created')} as created_us,
+    `select id, name, state, service_mode, reader_of, ${microsecondsOf('created')} as created_us,
         ${microsecondsOf('dropped')} as dropped_us, ${microsecondsOf('remove_after')} as remove_after_us
       from public.virtual_clusters order by id`,
   );
@@ -57,12 +59,13 @@ export async function readRecords(client: SqlClient): Promise<readonly VirtualCl
 /** A new one, whose directory is about to be made. */
 export async function insertRecord(
   client: SqlClient,
-  record: { id: VirtualClusterId; name: VirtualClusterName; created: Timestamp },
+  record: Pick<VirtualClusterRecord, 'id' | 'name' | 'created' | 'readerOf'>,
 ): Promise<void> {
+  const { id, name, created, readerOf } = record;
   await client.query(
-    `insert into public.virtual_clusters (id, name, state, service_mode, created)
-      values ($1, $2, 'adding', 'none', $3::timestamptz)`,
-    [String(record.id), record.name, formatTimestamp(record.created)],
+    `insert into public.virtual_clusters (id, name, state, service_mode, created, reader_of)
+      values ($1, $2, 'adding', 'none', $3::timestamptz, $4)`,
+    [String(id), name, formatTimestamp(created), readerOf === null ? null : String(readerOf)],
   );
 }
 
@@ -157,6 +160,7 @@ function recordOf(
 ): VirtualClusterRecord {
   const id = textOf(row, 'id');
   const belongs = (other: Row) => other['virtual_cluster_id'] === id;
+  const { reader_of: readerOf = null } = row;
   const granted = new Set(parts.capabilities.filter(belongs).map((other) => textOf(other, 'name')));
   return {
     id: Number(id) as VirtualClusterId,
@@ -168,6 +172,7 @@ function recordOf(
       parts.overrides.filter(belongs).map((other) => [textOf(other, 'name'), textOf(other, 'value')]),
     ),
     suspension: suspensionOf(parts.suspensions.find(belongs)),
+    readerOf: readerOf === null ? null : (Number(readerOf) as VirtualClusterId),
   };
 }
 

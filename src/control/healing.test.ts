@@ -16,6 +16,7 @@ function record(id: number, name: string, state: VirtualClusterState): VirtualCl
     capabilities: NO_CAPABILITIES,
     settingOverrides: new Map(),
     suspension: null,
+    readerOf: null,
   };
 }
 
