@@ -232,13 +232,14 @@ function obstacleTo(
 ): string | undefined {
   const identity = core.options.instanceHost.get(session.virtualClusterId)?.identity;
   if (identity === undefined) throw new AppError('object_not_found', 'the virtual cluster is gone');
-  if (newest.virtualClusterId !== identity.virtualClusterId) {
+  const isOfAnother = newest.virtualClusterId !== identity.virtualClusterId;
+  if (isOfAnother && newest.virtualClusterName !== identity.virtualClusterName) {
     return `it is of virtual cluster "${newest.virtualClusterName}"`;
   }
   if (newest.engineMajor !== identity.engineMajor)
     return `it was taken from PostgreSQL ${newest.engineMajor}`;
   const isDated = moment !== null && moment !== 'first_base';
-  if (newest.incarnation !== (isDated ? moment.incarnation : identity.incarnation)) {
+  if (isOfAnother || newest.incarnation !== (isDated ? moment.incarnation : identity.incarnation)) {
     return 'the data was restored, branched or taken back in time since';
   }
   return undefined;

@@ -12,6 +12,7 @@ import { JobRunner, type JobType, Scheduler, backupJobType, restoreJobType } fro
 import { publishDependencies } from './backup-moment.ts';
 import { StreamCatalog } from '../replication/index.ts';
 import { captureSource } from './capture-source.ts';
+import { heirOf, isGone } from './collection-heir.ts';
 import { BackupPaths } from './collection.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { createDiskGuard } from './guard-disk.ts';
@@ -157,6 +158,7 @@ function jobTypes(
       key: cluster.key,
       release: CURRENT_RELEASE,
       resolveCollection,
+      heirOf: (id) => heirOf(parts.coreOf(), requireRecord(parts, id)),
       sourceOf: (id) => captureSource(options, requireRecord(parts, id)),
       packBytesMax: (id) => Number(settings.integer(id, 'bulkio.backup.file_size')),
       objects,
@@ -164,6 +166,8 @@ function jobTypes(
     }),
     restoreJobType({
       bulkWorker,
+      clusterId: cluster.id,
+      isGone: (id) => isGone(parts, id),
       instanceHost,
       clock,
       key: cluster.key,

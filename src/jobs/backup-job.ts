@@ -8,6 +8,7 @@ import type {
   BulkWorker,
   CaptureSource,
   ClusterKey,
+  CollectionHeir,
   CollectionLocation,
   CollectionReader,
   LogicalSelection,
@@ -54,6 +55,8 @@ export interface BackupJobDependencies {
     virtualClusterId: VirtualClusterId,
     uri: string,
   ) => Promise<CollectionLocation>;
+  /** What decides whether the virtual cluster may go on with a collection that was another's. */
+  readonly heirOf: (virtualClusterId: VirtualClusterId) => Promise<CollectionHeir>;
   /** @throws AppError `cannot_connect_now` when the virtual cluster does not run */
   readonly sourceOf: (virtualClusterId: VirtualClusterId) => CaptureSource;
   readonly packBytesMax: (virtualClusterId: VirtualClusterId) => number;
@@ -142,6 +145,7 @@ async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
   const { context, dependencies, collection, subdirectory, report } = place;
   const { job, domain, signal } = context;
   context.pauseAt('backup.before.flow');
+  await inherit(place);
   const common = {
     collection,
     subdirectory,
@@ -171,6 +175,18 @@ async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
   });
   if (fullReason !== null) context.logger.info(`BACKUP job ${job.id} read everything: ${fullReason}`);
   return summary;
+}
+
+/** What was restored from the collection of one that is gone goes on there; of all others the claim is refused. */
+async function inherit({ context, dependencies, collection }: BackupPlace): Promise<void> {
+  const { job, domain, logger, signal } = context;
+  const heir = await dependencies.heirOf(domain.virtualClusterId);
+  const { collectionReader, key } = dependencies;
+  const before = await collectionReader.inherit({ collection, heir, key, signal });
+  if (before === null) return;
+  logger.info(
+    `BACKUP job ${job.id} takes over ${collection.displayUri} from virtual cluster "${before.virtualClusterName}" (id ${before.virtualClusterId}), which is gone`,
+  );
 }
 
 function requireProve({ prove, bulkWorker, key }: BackupJobDependencies): ProveDependencies {

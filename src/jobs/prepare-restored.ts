@@ -18,16 +18,44 @@ import { nextJobState } from './job-state.ts';
 export const UNFINISHED_AT_BACKUP =
   'the job was not finished when the backup was taken that this virtual cluster was restored from; it does not run here';
 
+export interface RestoredLife {
+  readonly incarnation: IncarnationId;
+  readonly now: Timestamp;
+  /**
+   * What becomes of the jobs of the life it comes from. A backup brings none of them: what was going on while it was taken, and that is at
+   * least the BACKUP itself, has ended over there, as this copy cannot know how. What is the same virtual cluster at an earlier time, or
+   * a standby of it, keeps them.
+   */
+  readonly jobs?: 'close' | 'forget';
+}
+
 /** Gives what was found and changed, a sentence each, for the log. May run twice. */
-export async function prepareRestored(
+export async function prepareRestored(client: SqlClient, life: RestoredLife): Promise<readonly string[]> {
+  await migrate(client, { set: 'virtual_cluster', now: life.now });
+  return inTransaction(client, async () => {
+    const disarmed = await disarmSuperusers(client);
+    if (life.jobs !== 'forget') return [...disarmed, ...(await closeJobs(client, life))];
+    await forgetJobs(client, life.incarnation);
+    return disarmed;
+  });
+}
+
+/**
+ * Lets the schedules of what was restored go on by themselves in their new life, because nobody else runs them any more. Those that were
+ * paused stay so. May run twice.
+ */
+export async function adoptSchedules(
   client: SqlClient,
-  options: { incarnation: IncarnationId; now: Timestamp },
-): Promise<readonly string[]> {
-  await migrate(client, { set: 'virtual_cluster', now: options.now });
-  return inTransaction(client, async () => [
-    ...(await disarmSuperusers(client)),
-    ...(await closeJobs(client, options)),
+  { from, to }: { readonly from: IncarnationId; readonly to: IncarnationId },
+): Promise<void> {
+  await client.query('update public.scheduled_jobs set incarnation = $2::uuid where incarnation = $1::uuid', [
+    from,
+    to,
   ]);
+}
+
+async function forgetJobs(client: SqlClient, own: IncarnationId): Promise<void> {
+  await client.query('delete from public.jobs where incarnation <> $1::uuid', [own]);
 }
 
 /** Nobody but the bootstrap superuser (OID 10) is one in a virtual cluster. */

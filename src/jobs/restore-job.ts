@@ -26,7 +26,7 @@ import {
   restoreUsersOfImage,
 } from './part/part-job.ts';
 import { optionalTextField, textField } from './payload.ts';
-import { prepareRestored } from './prepare-restored.ts';
+import { adoptSchedules, prepareRestored } from './prepare-restored.ts';
 import {
   abandonObjects,
   isObjectsRestore,
@@ -47,6 +47,9 @@ export interface RestorePayload {
 
 export interface RestoreJobDependencies {
   readonly bulkWorker: BulkWorker;
+  readonly clusterId: string;
+  /** Whether there is no such virtual cluster in this physical cluster any more. */
+  readonly isGone: (virtualClusterId: VirtualClusterId) => boolean;
   readonly instanceHost: InstanceHost;
   readonly clock: Clock;
   readonly key: ClusterKey;
@@ -173,7 +176,7 @@ async function prove(
   { summary }: MaterializeResult,
 ): Promise<void> {
   const { job, logger, signal } = context;
-  const { instanceHost, clock } = dependencies;
+  const { instanceHost, clock, clusterId, isGone } = dependencies;
   const { virtualClusterId, incarnation } = targetOf(job, instanceHost);
   const removed: string[] = [];
   await instanceHost.proveIncarnation({
@@ -181,8 +184,12 @@ async function prove(
     incarnation,
     recovery: { lsn: summary.targetLsn, timelineId: summary.timelineId, logEndLsn: summary.logEndLsn },
     prepare: async (client) => {
-      const findings = await prepareRestored(client, { incarnation, now: clock.now() });
+      const findings = await prepareRestored(client, { incarnation, now: clock.now(), jobs: 'forget' });
       for (const finding of findings) logger.warning(`RESTORE job ${job.id}: ${finding}`);
+      const isInPlaceOfIt = summary.virtualClusterId === virtualClusterId || isGone(summary.virtualClusterId);
+      if (summary.clusterId === clusterId && isInPlaceOfIt) {
+        await adoptSchedules(client, { from: summary.incarnation, to: incarnation });
+      }
       await insertJob(client, finishedRecord({ job, incarnation, summary, now: clock.now() }));
     },
     onForeignCode: (findings) => removed.push(...findings),

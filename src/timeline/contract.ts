@@ -110,6 +110,8 @@ export interface BackupSummary {
   /** Bytes of the data directory that were captured, before compression. */
   readonly bytes: bigint;
   readonly storedBytes: bigint;
+  /** The physical cluster that took it. */
+  readonly clusterId: string;
   readonly virtualClusterName: string;
   readonly virtualClusterId: VirtualClusterId;
   readonly incarnation: IncarnationId;
@@ -188,7 +190,18 @@ export interface BulkWorker {
   ): Promise<MaterializeResult>;
 }
 
-/** Small reads of a collection, done in the daemon. */
+/** Who asks to go on with a collection that belongs to another. */
+export interface CollectionHeir {
+  readonly clusterId: string;
+  readonly virtualClusterId: VirtualClusterId;
+  readonly virtualClusterName: string;
+  /** The lives that its data descends from, its present one included. */
+  readonly lives: ReadonlySet<IncarnationId>;
+  /** Whether there is no such virtual cluster in this physical cluster any more. */
+  readonly isGone: (virtualClusterId: number) => boolean;
+}
+
+/** Small reads of a collection, and what is as small to write, done in the daemon. */
 export interface CollectionReader {
   /** Complete full backups, oldest first. */
   list(collection: CollectionLocation, options: { signal: AbortSignal }): Promise<readonly string[]>;
@@ -215,6 +228,16 @@ export interface CollectionReader {
     key: ClusterKey;
     signal: AbortSignal;
   }): Promise<readonly BackedUpDatabase[]>;
+  /**
+   * Gives the collection to an heir: one whose data descends from a full backup it lists, when the virtual cluster of this physical cluster
+   * that owned it is gone. Tells from whom it was taken; null when nothing was changed, for whatever reason.
+   */
+  inherit(options: {
+    collection: CollectionLocation;
+    heir: CollectionHeir;
+    key: ClusterKey;
+    signal: AbortSignal;
+  }): Promise<{ readonly virtualClusterId: number; readonly virtualClusterName: string } | null>;
   /** Removes what a job has written of a backup that never came to be. Harmless when there is nothing, or a finished backup. */
   discardUnfinished(options: {
     collection: CollectionLocation;

@@ -14,6 +14,7 @@ export function noBackups(): { bulkWorker: BulkWorker; collectionReader: Collect
       latest: missing,
       summary: missing,
       databases: missing,
+      inherit: () => Promise.resolve(null),
       discardUnfinished: () => Promise.resolve(),
       missingFiles: missing,
     },
@@ -58,6 +59,7 @@ export class ScriptedBackups {
         : Promise.resolve(summary);
     },
     databases: () => Promise.resolve([]),
+    inherit: () => Promise.resolve(null),
     discardUnfinished: () => Promise.resolve(),
     missingFiles: () => Promise.resolve([]),
   };
@@ -116,6 +118,7 @@ function summaryOf({ subdirectory, onto, source, release }: BackupRequest): Back
     indexEntries: 6n,
     bytes: 7n,
     storedBytes: 4n,
+    clusterId: 'cluster',
     virtualClusterName: source.virtualClusterName,
     virtualClusterId: source.virtualClusterId,
     incarnation: source.incarnation,

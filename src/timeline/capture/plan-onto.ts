@@ -2,7 +2,7 @@
 import { AppError, formatLsn, type Lsn } from '../../base/index.ts';
 import type { BlobStore } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
-import { openManifest } from '../collection/reader.ts';
+import { openManifest } from '../collection/completed.ts';
 import type { CaptureSource } from '../contract.ts';
 import { checkManifest } from '../format/check-manifest.ts';
 import type { ManifestHeader } from '../format/manifest.ts';

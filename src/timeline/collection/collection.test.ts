@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { isAppError, parseTimestamp, type Timestamp } from '../../base/index.ts';
+import { isAppError, parseTimestamp, type Timestamp, type VirtualClusterId } from '../../base/index.ts';
 import { type BlobStore, FaultyBlobStore, memoryBlobStore, parseBlobKey } from '../../blob/index.ts';
+import type { CollectionHeir } from '../contract.ts';
 import { FIXTURE_KEY, fixtureManifest } from '../format/fixtures.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { abandonAttempt, beginAttempt, markLatest, publishManifest } from './attempt.ts';
@@ -16,7 +17,9 @@ import {
   walKey,
 } from './layout.ts';
 import { claimCollection, decodeOwner, encodeOwner } from './owner.ts';
-import { completed, findLatest } from './reader.ts';
+import { completed } from './completed.ts';
+import { inheritCollection } from './inherit.ts';
+import { findLatest } from './reader.ts';
 
 const signal = new AbortController().signal;
 const newStore = () => memoryBlobStore({ displayUri: 'nodelocal://1/c' });
@@ -96,7 +99,7 @@ describe('a collection', () => {
     // What was dropped and made anew under its name, or restored, is another one.
     await assert.rejects(claimCollection(store, { owner: { ...owner, virtualClusterId: 9 }, signal }), {
       message: 'nodelocal://1/c holds backups of virtual cluster "main" with id 3, not of "main" with id 9',
-      hint: 'give each virtual cluster a collection URI of its own, also one that was made anew or restored under the same name',
+      hint: 'give each virtual cluster a collection URI of its own, also one that was made anew under the same name; what was restored from here goes on here once the other is dropped',
     });
   });
 
@@ -109,14 +112,85 @@ describe('a collection', () => {
     assert.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1);
   });
 
+  it('passes to what descends from it when its owner is gone, and to nobody else', async () => {
+    const ours = fixtureManifest().header.incarnation;
+    const stranger = '00000000-0000-4000-8000-000000000000' as typeof ours;
+    const heir = {
+      ...owner,
+      virtualClusterId: 9 as VirtualClusterId,
+      lives: new Set([stranger, ours]),
+      isGone: (id: number) => id === 3,
+    };
+    const store = newStore();
+    const inherit = (variation: Partial<CollectionHeir> = {}) =>
+      inheritCollection(store, { heir: { ...heir, ...variation }, key: FIXTURE_KEY, signal });
+    const claim = (virtualClusterId: number) =>
+      claimCollection(store, { owner: { ...owner, virtualClusterId }, signal });
+
+    assert.equal(await inherit(), null, 'nobody owns it');
+    await claim(3);
+    assert.equal(await inherit(), null, 'it holds no backup');
+    const { subdirectory } = fixtureManifest().header;
+    const damaged = manifestKey('2000/01/01-000000.00');
+    await store.put(damaged, Buffer.from('no manifest'), { signal });
+    const attempt = { store, subdirectory, jobId: '42', attempt: 1, key: FIXTURE_KEY, signal };
+    await publishManifest(attempt, fixtureManifest());
+    assert.equal(await inherit({ isGone: () => false }), null, 'its owner is there');
+    assert.equal(await inherit({ clusterId: 'other' }), null, 'its owner is elsewhere');
+    assert.equal(await inherit({ lives: new Set([stranger]) }), null, 'a stranger');
+    await assert.rejects(claim(9), (error) => isAppError(error, 'object_state'));
+
+    assert.deepEqual(await inherit(), owner);
+    await claim(9);
+    assert.equal(await inherit(), null, 'it is the owner now');
+    await assert.rejects(claim(3), (error) => isAppError(error, 'object_state'));
+    assert.equal(await inherit({ virtualClusterId: 10 as VirtualClusterId }), null, 'the heir is there');
+    const last = await inherit({ virtualClusterId: 10 as VirtualClusterId, isGone: (id) => id !== 10 });
+    assert.equal(last?.virtualClusterId, 9);
+    await claim(10);
+  });
+
+  it('passes to one of two heirs, whenever a crash cuts', async () => {
+    const { header } = fixtureManifest();
+    const heirOf = (id: number): CollectionHeir => ({
+      ...owner,
+      virtualClusterId: id as VirtualClusterId,
+      lives: new Set([header.incarnation]),
+      isGone: (other) => other === 3,
+    });
+    const newCollection = async () => {
+      const store = newStore();
+      await claimCollection(store, { owner, signal });
+      const attempt = { store, jobId: '42', attempt: 1, key: FIXTURE_KEY, signal };
+      await publishManifest({ ...attempt, subdirectory: header.subdirectory }, fixtureManifest());
+      return store;
+    };
+    const inherit = (store: BlobStore, id: number) =>
+      inheritCollection(store, { heir: heirOf(id), key: FIXTURE_KEY, signal });
+    const store = await newCollection();
+    const taken = await Promise.all([inherit(store, 9), inherit(store, 10)]);
+    assert.equal(taken.filter((before) => before !== null).length, 1);
+
+    const counter = new FaultyBlobStore(await newCollection(), {});
+    await inherit(counter, 9);
+    for (let stopAt = 1; stopAt <= counter.operations + 1; stopAt++) {
+      for (const plan of [{ stopAt }, { failAt: [stopAt] }, { loseAnswerAt: stopAt }]) {
+        const inner = await newCollection();
+        await inherit(new FaultyBlobStore(inner, plan), 9).catch(() => undefined);
+        await inherit(inner, 9);
+        await claimCollection(inner, { owner: { ...owner, virtualClusterId: 9 }, signal });
+      }
+    }
+  });
+
   it('has a record of its owner that is checked', () => {
     const bytes = encodeOwner(owner);
-    assert.deepEqual(decodeOwner(bytes), owner);
+    assert.deepEqual(decodeOwner(bytes, 'owner'), owner);
     for (const at of bytes.keys()) {
       const damaged = Uint8Array.from(bytes);
       damaged[at] = (damaged[at] ?? 0) ^ 1;
       assert.throws(
-        () => decodeOwner(damaged),
+        () => decodeOwner(damaged, 'owner'),
         (error) => isAppError(error, 'data_corrupt'),
       );
     }

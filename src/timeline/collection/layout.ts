@@ -3,10 +3,16 @@ import { assert, InputError, type Timestamp, timestampToMs } from '../../base/in
 import { type BlobKey, parseBlobKey } from '../../blob/index.ts';
 
 export const MANIFEST_NAME = 'BACKUP_MANIFEST';
-export const OWNER_KEY = parseBlobKey('metadata/collection-owner');
+const OWNER_NAME = 'metadata/collection-owner';
 const LOCK_PREFIX = 'BACKUP-LOCK-';
 /** Markers are named by how far their backup lies before this, so that a listing begins with the newest. */
 const LATEST_BASE = 10n ** 17n;
+
+/** The record of the owner with this ordinal: 1 wrote the collection first, each later one took over from the one before. */
+export function ownerKey(ordinal: number): BlobKey {
+  assert(Number.isSafeInteger(ordinal) && ordinal >= 1, 'owners are counted from 1');
+  return parseBlobKey(ordinal === 1 ? OWNER_NAME : `${OWNER_NAME}-${ordinal}`);
+}
 
 /** `2024/04/18-100745.00`: the folder of a backup begun at this time, in UTC, in hundredths of a second. */
 export function formatBackupSubdirectory(time: Timestamp): string {

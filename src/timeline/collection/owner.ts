@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { AppError, CorruptError, isAppError } from '../../base/index.ts';
 import { type BlobStore, readBlob } from '../../blob/index.ts';
-import { OWNER_KEY } from './layout.ts';
+import { ownerKey } from './layout.ts';
 
 const RECORD_BYTES_MAX = 4096;
 
@@ -29,17 +29,43 @@ export async function claimCollection(
   options: { readonly owner: CollectionOwner; readonly signal: AbortSignal },
 ): Promise<void> {
   const { owner, signal } = options;
-  if ((await store.size(OWNER_KEY, { signal })) === null) {
-    try {
-      await store.put(OWNER_KEY, encodeOwner(owner), { signal });
-      return;
-    } catch (error) {
-      if (!isAppError(error, 'blob_exists')) throw error;
-    }
+  const present =
+    (await newestOwner(store, { signal })) ??
+    // Lost to another who claimed it meanwhile.
+    ((await putOwner(store, { owner, ordinal: 1, signal })) ? null : await newestOwner(store, { signal }));
+  if (present === null || isSameOwner(present.owner, owner)) return;
+  throw belongsToAnother(store, { present: present.owner, claimant: owner });
+}
+
+/** Whose the collection is, and how many have owned it; null when nobody has. @throws CorruptError, AppError `format_unsupported` */
+export async function newestOwner(
+  store: BlobStore,
+  { signal }: { readonly signal: AbortSignal },
+): Promise<{ readonly owner: CollectionOwner; readonly ordinal: number } | null> {
+  let ordinal = 0;
+  while ((await store.size(ownerKey(ordinal + 1), { signal })) !== null) ordinal++;
+  if (ordinal === 0) return null;
+  const key = ownerKey(ordinal);
+  const bytes = await readBlob(store, key, { bytesMax: RECORD_BYTES_MAX, signal });
+  return { owner: decodeOwner(bytes, key), ordinal };
+}
+
+/** False when the record with this ordinal is another's. */
+export async function putOwner(
+  store: BlobStore,
+  { owner, ordinal, signal }: { owner: CollectionOwner; ordinal: number; signal: AbortSignal },
+): Promise<boolean> {
+  try {
+    await store.put(ownerKey(ordinal), encodeOwner(owner), { signal });
+    return true;
+  } catch (error) {
+    if (isAppError(error, 'blob_exists')) return false;
+    throw error;
   }
-  const present = decodeOwner(await readBlob(store, OWNER_KEY, { bytesMax: RECORD_BYTES_MAX, signal }));
-  if (present.clusterId === owner.clusterId && present.virtualClusterId === owner.virtualClusterId) return;
-  throw belongsToAnother(store, { present, claimant: owner });
+}
+
+export function isSameOwner(left: CollectionOwner, right: CollectionOwner): boolean {
+  return left.clusterId === right.clusterId && left.virtualClusterId === right.virtualClusterId;
 }
 
 /** Names alone would not tell apart what was restored under the name of what it replaces: then the ids are named. */
@@ -58,7 +84,7 @@ function belongsToAnother(
     'object_state',
     `${store.displayUri} holds backups of virtual cluster ${theirs}${where}, not of ${own}`,
     {
-      hint: `give each virtual cluster a collection URI of its own${areNamesakes ? ', also one that was made anew or restored under the same name' : ''}`,
+      hint: `give each virtual cluster a collection URI of its own${areNamesakes ? ', also one that was made anew under the same name; what was restored from here goes on here once the other is dropped' : ''}`,
     },
   );
 }
@@ -69,20 +95,19 @@ export function encodeOwner(owner: CollectionOwner): Uint8Array {
 }
 
 /** @throws CorruptError, AppError `format_unsupported` */
-export function decodeOwner(bytes: Uint8Array): CollectionOwner {
+export function decodeOwner(bytes: Uint8Array, name: string): CollectionOwner {
   const match = /^(atoll-collection-owner (\d+) (.*)\n)([0-9a-f]{8})\n$/.exec(
     Buffer.from(bytes).toString('utf8'),
   );
   const [, line = '', version, json = '', checksum] = match ?? [];
-  if (checksum === undefined || checksumOf(line) !== checksum)
-    throw new CorruptError(`${OWNER_KEY} is damaged`);
+  if (checksum === undefined || checksumOf(line) !== checksum) throw new CorruptError(`${name} is damaged`);
   if (version !== '1') {
-    throw new AppError('format_unsupported', `${OWNER_KEY} is of format version ${version}, supported is 1`);
+    throw new AppError('format_unsupported', `${name} is of format version ${version}, supported is 1`);
   }
   try {
     return ownerSchema.parse(JSON.parse(json));
   } catch (error) {
-    throw new CorruptError(`${OWNER_KEY} is damaged`, { cause: error });
+    throw new CorruptError(`${name} is damaged`, { cause: error });
   }
 }
 

@@ -19,6 +19,7 @@ export function summaryOf({ header, objects, history }: ManifestHead): BackupSum
     indexEntries: totals.indexEntries,
     bytes: totals.bytes,
     storedBytes: totals.storedBytes,
+    clusterId: header.clusterId,
     virtualClusterName: header.virtualClusterName,
     virtualClusterId: header.virtualClusterId,
     incarnation: header.incarnation,

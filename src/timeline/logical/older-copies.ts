@@ -3,7 +3,7 @@ import type { BlobStore } from '../../blob/index.ts';
 import type { CopyDescription, CopyTable, PageRange } from '../../logical-copy/index.ts';
 import type { CaptureTools } from '../capture/capture.ts';
 import type { PageChanges } from '../capture/plan-incremental.ts';
-import { openManifest } from '../collection/reader.ts';
+import { openManifest } from '../collection/completed.ts';
 import { checkManifest } from '../format/check-manifest.ts';
 import { rowsPath } from '../format/copy-paths.ts';
 import type { Manifest, ManifestCopy } from '../format/manifest.ts';

@@ -10,7 +10,7 @@ import {
 } from '../../logical-copy/index.ts';
 import type { CaptureTools } from '../capture/capture.ts';
 import { openCollection } from '../collection/open.ts';
-import { openManifest } from '../collection/reader.ts';
+import { openManifest } from '../collection/completed.ts';
 import { checkManifest } from '../format/check-manifest.ts';
 import { readManifest } from '../format/manifest-file.ts';
 import { backupRows } from './backup-rows.ts';

@@ -3,7 +3,7 @@ import { AppError, CorruptError, formatTimestamp, type Lsn, type Timestamp } fro
 import { type BlobStore, parseBlobKey } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import { commitTimeOf, WalRecordReader, walSegmentNoOf, walSegmentStart } from '../../pg/index.ts';
-import { openManifest } from '../collection/reader.ts';
+import { openManifest } from '../collection/completed.ts';
 import { checkManifest } from '../format/check-manifest.ts';
 import type { Manifest, ManifestHistory, ManifestWal } from '../format/manifest.ts';
 import { readManifest } from '../format/manifest-file.ts';

@@ -6,7 +6,7 @@ import { type BlobRange, type BlobStore, parseBlobKey, readBlob } from '../../bl
 import type { ClusterKey } from '../../keys/index.ts';
 import { formatWalSegmentName, PAGE_BYTES, WAL_PAGE_BYTES } from '../../pg/index.ts';
 import { openCollection } from '../collection/open.ts';
-import { openManifest } from '../collection/reader.ts';
+import { openManifest } from '../collection/completed.ts';
 import { summaryOf } from '../collection/summary.ts';
 import type { BackupProgress, MaterializeRequest, MaterializeResult } from '../contract.ts';
 import { checkManifest, requireImage } from '../format/check-manifest.ts';

@@ -8,7 +8,7 @@ import { walSegmentNoOf } from '../../pg/index.ts';
 import { abandonAttempt, beginAttempt, markLatest, publishManifest } from '../collection/attempt.ts';
 import { openCollection } from '../collection/open.ts';
 import { claimCollection } from '../collection/owner.ts';
-import { openManifest } from '../collection/reader.ts';
+import { openManifest } from '../collection/completed.ts';
 import { summaryOf } from '../collection/summary.ts';
 import type { BackupProgress } from '../contract.ts';
 import { checkManifest } from '../format/check-manifest.ts';

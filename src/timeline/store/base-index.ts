@@ -1,6 +1,6 @@
 import { isAppError, type Rng } from '../../base/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
-import { completed, openManifest } from '../collection/reader.ts';
+import { completed, openManifest } from '../collection/completed.ts';
 import { baseSummaryOf } from '../collection/summary.ts';
 import { readManifestOutline } from '../format/manifest-file.ts';
 import type { BaseSummary, TimelineReader, TimelineStoreLocation } from '../store-contract.ts';

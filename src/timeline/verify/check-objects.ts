@@ -15,7 +15,7 @@ import { walSegmentStart } from '../../pg/index.ts';
 import type { BackupProgress } from '../contract.ts';
 import { MANIFEST_NAME } from '../collection/layout.ts';
 import { openCollection } from '../collection/open.ts';
-import { completed, openManifest } from '../collection/reader.ts';
+import { completed, openManifest } from '../collection/completed.ts';
 import { checkFrame, frameChecksum } from '../format/frame.ts';
 import { readManifestOutline } from '../format/manifest-file.ts';
 import {
