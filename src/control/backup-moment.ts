@@ -14,7 +14,14 @@ import type { ExecuteContext } from './contract.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { systemTime } from './system-time.ts';
 import { captureFirstBase, JOB_PINNED_US, pinIdOf } from './timeline-jobs.ts';
-import { hasBase, requireTimeline, resolvePoint, resolveTarget, storeOfTimeline } from './timeline-point.ts';
+import {
+  hasBase,
+  requireReachable,
+  requireTimeline,
+  resolvePoint,
+  resolveTarget,
+  storeOfTimeline,
+} from './timeline-point.ts';
 import { isFlagOn } from './values.ts';
 import { damagedBases } from './verify-timelines.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
@@ -49,6 +56,24 @@ export async function backupMoment(
     `a backup as of ${formatTimestamp(point.time)} is not possible: no base of the present life of the data comes before it`,
     { hint: 'back up the present state, or WITH revision_history; after RESET DATA a new base is needed' },
   );
+}
+
+/**
+ * The same of databases or tables: they are copied out of the past, or, without AS OF SYSTEM TIME, out of what runs.
+ * @throws as `backupMoment`
+ */
+export async function objectsMoment(
+  core: Core,
+  { asOf }: Backup,
+  { session, signal }: ExecuteContext,
+): Promise<TimelinePoint | null> {
+  if (asOf === undefined) return null;
+  const record = requireRecord(core, session.virtualClusterId);
+  const point =
+    (await durablePoint(core, { record, asOf, signal })) ??
+    (await resolvePoint(core, { record, asOf, signal }));
+  await requireReachable(core, { record, point, signal });
+  return point;
 }
 
 /** After RESET DATA, until the next base: a backup mixes no log of two lives. */
@@ -101,10 +126,15 @@ export function publishDependencies(
   const publish: PublishDependencies = {
     reader: timeline.reader,
     storeOf,
+    instanceHost,
     worker: {
       async publish(request, rest) {
         const avoid = await damagedBases(coreOf(), { id: request.store.virtualClusterId });
         return timeline.worker.publish({ ...request, avoid }, rest);
+      },
+      async materializePoint(request, rest) {
+        const avoid = await damagedBases(coreOf(), { id: request.store.virtualClusterId });
+        return timeline.worker.materializePoint({ ...request, avoid }, rest);
       },
     },
     pin: (job, { virtualClusterId, point, fromLsn }) =>

@@ -4,7 +4,7 @@ import { isFrozen } from '../blob/index.ts';
 import { BACKUP_JOB, backupPayload } from '../jobs/index.ts';
 import { type Statement, printStatement, redactUri } from '../sql/index.ts';
 import type { CollectionLocation } from '../timeline/index.ts';
-import { backupMoment } from './backup-moment.ts';
+import { backupMoment, objectsMoment } from './backup-moment.ts';
 import { placeBackup } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
 import { openCollection, requireKnownOptions } from './collection.ts';
@@ -31,7 +31,8 @@ export const backup: UseCase<Backup> = {
       targets: statement.targets,
       currentDatabase: session.database,
     });
-    const moment = selection === null ? await backupMoment(core, statement, context) : null;
+    const momentOf = selection === null ? backupMoment : objectsMoment;
+    const moment = await momentOf(core, statement, context);
     const { job, subdirectory } = await core.backupPaths.choosing.run(async () => {
       const { appendTo } = statement;
       const place = await placeBackup(core, { collection, appendTo, moment, selection }, context);
@@ -113,11 +114,10 @@ function requireAvailable(core: Core, statement: Backup): void {
   if (isFlagOn(statement.options, 'verify')) requireTimeline(core);
 }
 
-/** Rows of objects are read from what runs: there is no log in such a backup. @throws InputError `feature_not_supported` */
-function requireOfObjects({ targets, asOf, options }: Backup): void {
+/** There is no log in such a backup. @throws InputError `feature_not_supported` */
+function requireOfObjects({ targets, options }: Backup): void {
   const what = targets.kind === 'databases' ? 'BACKUP DATABASE' : 'BACKUP TABLE';
   const hint = 'back up the whole virtual cluster: BACKUP INTO ...';
-  if (asOf !== undefined) throw notAvailable(`${what} with AS OF SYSTEM TIME`, hint);
   for (const option of ['revision_history', 'verify']) {
     if (isFlagOn(options, option)) throw notAvailable(`${what} with option "${option}"`, hint);
   }

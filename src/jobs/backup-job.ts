@@ -13,7 +13,13 @@ import type {
   CollectionReader,
   LogicalSelection,
 } from '../timeline/index.ts';
-import { backupObjects, dropReader, type ObjectsDependencies, selectionOf } from './backup-objects.ts';
+import {
+  backupObjects,
+  backupObjectsOfMoment,
+  dropReader,
+  type ObjectsDependencies,
+  selectionOf,
+} from './backup-objects.ts';
 import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
 import { optionalTextField, textField } from './payload.ts';
@@ -36,7 +42,7 @@ export interface BackupPayload {
   readonly onto: string | null;
   /** The position at which that one ends. */
   readonly ontoLsn: Lsn | null;
-  /** Null for a backup that is captured from the running virtual cluster; else it is published from its timeline store. */
+  /** Null for a backup that is taken from the running virtual cluster; else it is made of what its timeline store holds. */
   readonly moment: PublishedMoment | null;
   readonly hasRevisionHistory: boolean;
   /** A trial restore decides whether it has succeeded. */
@@ -154,7 +160,8 @@ async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
     packBytesMax: dependencies.packBytesMax(domain.virtualClusterId),
     release: dependencies.release,
   };
-  if (isPublished(job)) {
+  const selection = selectionOf(job);
+  if (isPublished(job) && selection === null) {
     return (await publishBackup(context, requirePublish(dependencies), { ...common, onProgress: report }))
       .summary;
   }
@@ -165,7 +172,11 @@ async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
     jobId: String(job.id),
     attempt: job.attempt,
   };
-  const selection = selectionOf(job);
+  if (selection !== null && isPublished(job)) {
+    const { objects, key } = dependencies;
+    const moment = { ...objects, key, publish: requirePublish(dependencies) };
+    return backupObjectsOfMoment(context, moment, { ...request, selection });
+  }
   if (selection !== null) {
     return backupObjects(context, dependencies.objects, { ...request, selection });
   }

@@ -1,15 +1,19 @@
-/** BACKUP of databases or tables: a logical one. */
+/** BACKUP of databases or tables: a logical one, of the present, or of a moment from a copy that is recovered for it. */
 import type { Rng, VirtualClusterId } from '../base/index.ts';
 import type { JsonObject } from '../catalog/index.ts';
 import type { Instance } from '../instance/index.ts';
 import type {
   BackupSummary,
+  ClusterKey,
   LogicalBackupRequest,
   LogicalSelection,
   LogicalWorker,
 } from '../timeline/index.ts';
 import { recordedRole, recordRole } from './copy-role.ts';
 import type { JobContext } from './job-type.ts';
+import { withPartOfTimeline } from './part/part-of-timeline.ts';
+import type { PartTarget } from './part/part-target.ts';
+import { type PublishDependencies, withMoment } from './publish-backup.ts';
 
 export interface ObjectsDependencies {
   readonly worker: LogicalWorker;
@@ -48,6 +52,57 @@ export async function backupObjects(
     // When this attempt is broken off the next one, or the end of the job, does it.
     if (!signal.aborted) await instance.copyRoles.remove({ role, signal });
   }
+}
+
+/** Share of the work until the copy serves, in what is shown as progress. */
+const SERVED_FRACTION = 0.4;
+
+/** As of the job's moment: no file and no session of the virtual cluster that serves is asked for anything but what its log says changed. */
+export async function backupObjectsOfMoment(
+  context: JobContext,
+  dependencies: ObjectsDependencies & { readonly publish: PublishDependencies; readonly key: ClusterKey },
+  request: Omit<LogicalBackupRequest, 'role' | 'moment' | 'timeline'>,
+): Promise<BackupSummary> {
+  const { domain, signal } = context;
+  const { publish, key } = dependencies;
+  const { virtualClusterId } = domain;
+  return withMoment(context, publish, ({ store, point, incarnations }) =>
+    withPartOfTimeline(
+      {
+        ...publish,
+        key,
+        virtualClusterId,
+        store,
+        incarnations,
+        point,
+        target: targetOf(request.selection),
+        context,
+        fraction: SERVED_FRACTION,
+      },
+      ({ socketDirectory, reader: role }, quietLsn) =>
+        dependencies.worker.backupObjects(
+          {
+            ...request,
+            role,
+            timeline: { store, incarnations },
+            moment: { point, socketDirectory, quietLsn },
+          },
+          {
+            onProgress: ({ fraction, phase }) =>
+              context.report({
+                fraction: SERVED_FRACTION + (1 - SERVED_FRACTION) * fraction,
+                runningStatus: phase,
+              }),
+            signal,
+          },
+        ),
+    ),
+  );
+}
+
+function targetOf(selection: LogicalSelection): PartTarget {
+  if (selection.kind === 'databases') return selection;
+  return { kind: 'tables', database: selection.database, relations: selection.patterns };
 }
 
 /** Of an earlier attempt. Harmless when there is none. */

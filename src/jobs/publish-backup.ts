@@ -1,9 +1,11 @@
 /** The part of a BACKUP job that takes everything from the timeline store, for backups of a moment and those with revision history. */
 import { CorruptError, type Lsn, parseLsn, type VirtualClusterId } from '../base/index.ts';
 import type { JobRecord } from '../catalog/index.ts';
+import type { InstanceHost } from '../instance/index.ts';
 import type {
   ClusterKey,
   CollectionLocation,
+  IncarnationRecord,
   PublishResult,
   TimelinePoint,
   TimelineReader,
@@ -15,7 +17,9 @@ import { optionalTextField } from './payload.ts';
 import { type PointJobDependencies, readPoint, recordPoint } from './point-job.ts';
 
 export interface PublishDependencies {
-  readonly worker: Pick<TimelineWorker, 'publish'>;
+  readonly worker: Pick<TimelineWorker, 'publish' | 'materializePoint'>;
+  /** Where the copies serve that parts are taken from. */
+  readonly instanceHost: Pick<InstanceHost, 'withScratchCopy'>;
   readonly reader: Pick<TimelineReader, 'incarnations'>;
   readonly storeOf: (virtualClusterId: VirtualClusterId) => TimelineStoreLocation;
   /** Keeps the base, and the log from `fromLsn` to the point, from being collected for as long as the job may take. */
@@ -63,26 +67,43 @@ export async function publishBackup(
 ): Promise<PublishResult> {
   const { job, domain, signal } = context;
   const { onProgress, ...common } = what;
-  const { virtualClusterId, virtualClusterName } = domain;
+  return withMoment(context, dependencies, (moment) =>
+    dependencies.worker.publish(
+      {
+        ...common,
+        ...moment,
+        onto: optionalTextField(job.payload, 'onto'),
+        hasRevisionHistory: job.payload['hasRevisionHistory'] === true,
+        virtualClusterName: domain.virtualClusterName,
+        jobId: String(job.id),
+        attempt: job.attempt,
+      },
+      { onProgress, signal },
+    ),
+  );
+}
+
+/** Where a moment lies: base and log are kept for as long as it is used. */
+export interface KeptMoment {
+  readonly store: TimelineStoreLocation;
+  readonly point: TimelinePoint;
+  readonly incarnations: readonly IncarnationRecord[];
+}
+
+/** The moment that the job is of, the same for all attempts. When one fails it stays pinned for the next, or until the job is over. */
+export async function withMoment<T>(
+  context: JobContext,
+  dependencies: PublishDependencies,
+  use: (moment: KeptMoment) => Promise<T>,
+): Promise<T> {
+  const { job, domain } = context;
+  const { virtualClusterId } = domain;
   const store = dependencies.storeOf(virtualClusterId);
   const point = await settleMoment(context, dependencies);
   const fromText = optionalTextField(job.payload, 'ontoLsn');
   const fromLsn = fromText === null ? point.lsn : parseLsn(fromText);
   await dependencies.pin(job, { virtualClusterId, point, fromLsn });
-  const result = await dependencies.worker.publish(
-    {
-      ...common,
-      store,
-      point,
-      incarnations: await dependencies.reader.incarnations(store),
-      onto: optionalTextField(job.payload, 'onto'),
-      hasRevisionHistory: job.payload['hasRevisionHistory'] === true,
-      virtualClusterName,
-      jobId: String(job.id),
-      attempt: job.attempt,
-    },
-    { onProgress, signal },
-  );
+  const result = await use({ store, point, incarnations: await dependencies.reader.incarnations(store) });
   await dependencies.unpin(job, { virtualClusterId });
   return result;
 }

@@ -48,6 +48,14 @@ export interface ServedPart {
   readonly system: InternalClient;
 }
 
+/** `does not exist in the backup`, and what to do. */
+export interface Place {
+  readonly name: string;
+  readonly hint: string;
+}
+
+const BACKUP: Place = { name: 'the backup', hint: 'SHOW BACKUP lists what is in it' };
+
 export interface WrittenPart {
   readonly recovery: RecoveryTarget;
   readonly coverage: ImageCoverage | null;
@@ -63,6 +71,8 @@ export interface PartOptions<T> {
     directory: { readonly dataDirectory: string; readonly uid: number | null },
   ) => Promise<WrittenPart>;
   readonly use: (part: ServedPart) => Promise<T>;
+  /** What names are looked up in, for messages: the backup when left out. */
+  readonly place?: Place;
   /** Told of every round that follows the first, and why. */
   readonly onAgain?: (added: readonly AddedFiles[]) => void;
   readonly signal: AbortSignal;
@@ -163,7 +173,7 @@ async function serveDatabase<T>(
   { round, name }: { round: Round<T>; name: string },
 ): Promise<void> {
   const databaseOid = await readDatabaseOid(copy.system, name);
-  if (databaseOid === null) throw databaseNotFound(name);
+  if (databaseOid === null) throw databaseNotFound(name, round.place);
   await requireCatalogs(copy, { round, name, databaseOid });
   demand(round, (coverage) => missingDatabase(databaseOid, coverage), name);
   const relations = await copy.withReader(name, (client) => readAllRelations(client, databaseOid));
@@ -177,13 +187,13 @@ async function serveTables<T>(
 ): Promise<void> {
   const { database: name, relations: patterns } = target;
   const databaseOid = await readDatabaseOid(copy.system, name);
-  if (databaseOid === null) throw databaseNotFound(name);
+  if (databaseOid === null) throw databaseNotFound(name, round.place);
   await requireCatalogs(copy, { round, name, databaseOid });
   const relations = await copy.withReader(name, async (client) => {
     const oids: string[] = [];
     for (const pattern of patterns) {
       const named = await readNamed(client, pattern);
-      if (named.length === 0) throw tableNotFound(pattern, name);
+      if (named.length === 0) throw tableNotFound(pattern, name, round.place);
       oids.push(...named);
     }
     return readWithParts(client, { databaseOid, oids });
@@ -257,16 +267,18 @@ function lostFiles(name: string, what: string): AppError {
   });
 }
 
-function databaseNotFound(name: string): InputError {
-  return new InputError('database_not_found', `database "${name}" does not exist in the backup`, {
-    hint: 'SHOW BACKUP lists what is in it',
-  });
+function databaseNotFound(name: string, { name: place, hint }: Place = BACKUP): InputError {
+  return new InputError('database_not_found', `database "${name}" does not exist in ${place}`, { hint });
 }
 
-function tableNotFound(pattern: RelationPattern, database: string): InputError {
+function tableNotFound(
+  pattern: RelationPattern,
+  database: string,
+  { name: place, hint }: Place = BACKUP,
+): InputError {
   return new InputError(
     'table_not_found',
-    `table "${printPattern(pattern)}" does not exist in database "${database}" of the backup`,
-    { hint: 'SHOW BACKUP lists what is in it' },
+    `table "${printPattern(pattern)}" does not exist in database "${database}" of ${place}`,
+    { hint },
   );
 }

@@ -1,8 +1,7 @@
 /** A backup of databases or tables: definitions and rows as of one snapshot of each database. Runs in a bulk worker. */
-import { assert, type Lsn, parseLsn, required, type Timestamp } from '../../base/index.ts';
+import { assert, required } from '../../base/index.ts';
 import type { BlobStore } from '../../blob/index.ts';
-import { type CopyDescription, CopySource, pageRanges } from '../../logical-copy/index.ts';
-import { BackupSession } from '../capture/backup-session.ts';
+import { type CopyDescription, type CopySource, pageRanges } from '../../logical-copy/index.ts';
 import type { CaptureTools } from '../capture/capture.ts';
 import { FrameSink } from '../capture/frame-sink.ts';
 import type { PageChanges } from '../capture/plan-incremental.ts';
@@ -18,9 +17,10 @@ import { packTagKey } from '../format/pack.ts';
 import { checkPack } from '../objects/pack-check.ts';
 import { requireObject } from '../objects/require-object.ts';
 import { faultPoint } from '../worker/fault-point.ts';
-import type { LogicalBackupRequest, LogicalSelection } from './contract.ts';
+import type { LogicalBackupRequest } from './contract.ts';
 import { describeObjects } from './describe-objects.ts';
 import { framesOfPack } from './frames.ts';
+import { copySelectionOf, type MomentFacts, openMoment, type OpenedMoment } from './moment.ts';
 import { OlderCopies } from './older-copies.ts';
 import { StreamWriter, type WrittenFiles } from './stream-writer.ts';
 
@@ -74,30 +74,17 @@ async function write(
   request: LogicalBackupRequest,
   { tools, store }: { tools: CaptureTools; store: BlobStore },
 ): Promise<Manifest> {
-  await using session = await BackupSession.open(request.source, tools);
   await using held = new AsyncDisposableStack();
-  const sources: CopySource[] = [];
-  for (const database of databasesOf(request.selection)) {
-    const { socketDirectory } = request.source;
-    const endpoint = { socketDirectory, database, role: request.role };
-    const lock = selectionOf(request.selection);
-    sources.push(held.use(await CopySource.open(endpoint, { ...tools, lock })));
-  }
-  // Every snapshot is taken; what the log says up to here is more than they see.
-  const { engine, timelineId } = await session.present(request.source);
-  const { targetLsn } = await session.target(tools);
-  const endTime = sources.reduce<Timestamp>(
-    (last, { takenAt }) => (takenAt > last ? takenAt : last),
-    0n as Timestamp,
-  );
+  const { sources, facts, isSettled } = await openMoment(request, { tools, held });
   const older =
     request.onto === null ? null : await OlderCopies.open(request.onto, { request, store, tools });
-  const changes = await readLaterChanges(older, { request, engine, timelineId, endLsn: targetLsn, tools });
+  const changes = await readLaterChanges(older, { request, facts, tools });
   const described: CopyDescription[] = [];
-  for (const source of sources) described.push(await source.describe(selectionOf(request.selection)));
+  for (const source of sources) described.push(await source.describe(copySelectionOf(request.selection)));
   tools.onProgress({ fraction: PROGRESS.described, phase: 'copying rows' });
   await using writer = new StreamWriter(openSink(request, { tools, store }), tools);
-  const copies = await writeCopies(described, { sources, writer, tools, unchanged: { older, changes } });
+  const unchanged = { older, changes };
+  const copies = await writeCopies(described, { sources, isSettled, writer, tools, unchanged });
   const written = await writer.close();
   tools.onProgress({ fraction: PROGRESS.copied, phase: 'verifying' });
   faultPoint('verify.before');
@@ -106,10 +93,10 @@ async function write(
   for (const [number, source] of sources.entries()) {
     objects.push(...(await describeObjects(source, required(copies[number], 'copy of a database'))));
   }
-  const lsns = sources.map(({ lsnBefore }) => parseLsn(lsnBefore));
   const tables = copies.flatMap((copy) => copy.tables);
   return {
     header: {
+      ...facts,
       release: request.release,
       jobId: request.jobId,
       attempt: request.attempt,
@@ -118,19 +105,11 @@ async function write(
       clusterId: request.clusterId,
       virtualClusterId: request.source.virtualClusterId,
       virtualClusterName: request.source.virtualClusterName,
-      incarnation: request.source.incarnation,
-      parentIncarnation: request.source.parentIncarnation ?? null,
-      systemIdentifier: request.source.systemIdentifier,
-      engine,
       collations: [],
-      timelineId,
-      startLsn: lsns.reduce((least, lsn) => (lsn < least ? lsn : least)),
-      stopLsn: targetLsn,
-      targetLsn,
-      walEndLsn: targetLsn,
-      captureStartTime: endTime,
+      stopLsn: facts.targetLsn,
+      walEndLsn: facts.targetLsn,
+      captureStartTime: facts.endTime,
       startTime: older?.header.endTime ?? null,
-      endTime,
       backupLabel: '',
       selection: request.selection,
       totals: {
@@ -155,19 +134,6 @@ function rowsIn(ranges: ManifestCopy['tables'][number]['ranges']): bigint {
   return ranges.reduce((sum, [, rows]) => sum + BigInt(rows), 0n);
 }
 
-function databasesOf(selection: LogicalSelection): readonly string[] {
-  return selection.kind === 'databases' ? selection.names : [selection.database];
-}
-
-function selectionOf(selection: LogicalSelection): Parameters<CopySource['describe']>[0] {
-  if (selection.kind === 'databases') return { kind: 'database' };
-  const patterns = selection.patterns.map(({ schema, name }) => ({
-    schema: schema ?? undefined,
-    name: name ?? undefined,
-  }));
-  return { kind: 'tables', patterns };
-}
-
 function openSink(
   request: LogicalBackupRequest,
   { tools, store }: { tools: CaptureTools; store: BlobStore },
@@ -183,37 +149,33 @@ interface Unchanged {
   readonly changes: PageChanges | null;
 }
 
-/** Pages that changed since the older backup looked at them. */
+/** Pages that changed since the older backup looked at them, and maybe some that changed after this one does. */
 async function readLaterChanges(
   older: OlderCopies | null,
-  options: {
-    request: LogicalBackupRequest;
-    engine: Manifest['header']['engine'];
-    timelineId: number;
-    endLsn: Lsn;
-    tools: CaptureTools;
-  },
+  { request, facts, tools }: { request: LogicalBackupRequest; facts: MomentFacts; tools: CaptureTools },
 ): Promise<PageChanges | null> {
-  const { request, engine, timelineId, endLsn, tools } = options;
-  const { source } = request;
-  const isSameLife =
-    older?.header.incarnation === source.incarnation && older.header.timelineId === timelineId;
+  const { source, timeline } = request;
+  const { incarnation, timelineId, systemIdentifier, engine, targetLsn } = facts;
+  const isSameLife = older?.header.incarnation === incarnation && older.header.timelineId === timelineId;
   if (older === null || !isSameLife) return null;
+  const { startLsn } = older.header;
   const found = await changesAlong({
     source,
-    incarnations: [],
+    ...(timeline === undefined ? {} : { timeline: timeline.store }),
+    incarnations: timeline?.incarnations ?? [],
     stretches: [
       {
-        incarnation: source.incarnation,
-        systemIdentifier: source.systemIdentifier,
-        engineMajor: source.engineMajor,
+        incarnation,
+        systemIdentifier,
+        engineMajor: engine.major,
         timelineId,
-        beginLsn: older.header.startLsn,
-        endLsn,
+        beginLsn: startLsn,
+        endLsn: targetLsn,
       },
     ],
-    fromLsn: older.header.startLsn,
+    fromLsn: startLsn,
     segmentBytes: engine.walSegmentBytes,
+    hasOwnLog: request.moment === undefined,
     signal: tools.signal,
   });
   return found.kind === 'known' ? found.pages : null;
@@ -223,12 +185,13 @@ async function writeCopies(
   described: readonly CopyDescription[],
   options: {
     sources: readonly CopySource[];
+    isSettled: OpenedMoment['isSettled'];
     writer: StreamWriter;
     tools: CaptureTools;
     unchanged: Unchanged;
   },
 ): Promise<readonly ManifestCopy[]> {
-  const { sources, writer, tools, unchanged } = options;
+  const { sources, isSettled, writer, tools, unchanged } = options;
   const total = described.flatMap(({ tables }) => tables).reduce((sum, { bytes }) => sum + bytes + 1, 0);
   let done = 0;
   const onTable = (bytes: number) => {
@@ -239,7 +202,7 @@ async function writeCopies(
   const copies: ManifestCopy[] = [];
   for (const [number, description] of described.entries()) {
     const source = required(sources[number], 'source of a copy');
-    copies.push(await writeCopy(description, { number, source, writer, onTable, unchanged }));
+    copies.push(await writeCopy(description, { number, source, isSettled, writer, onTable, unchanged }));
   }
   return copies;
 }
@@ -249,12 +212,13 @@ async function writeCopy(
   options: {
     number: number;
     source: CopySource;
+    isSettled: OpenedMoment['isSettled'];
     writer: StreamWriter;
     onTable: (bytes: number) => void;
     unchanged: Unchanged;
   },
 ): Promise<ManifestCopy> {
-  const { number, source, writer, onTable, unchanged } = options;
+  const { number, source, isSettled, writer, onTable, unchanged } = options;
   const kept = unchanged.older?.keeper(description, unchanged.changes);
   const tables: ManifestCopy['tables'] = [];
   for (const table of description.tables) {
@@ -276,7 +240,7 @@ async function writeCopy(
     tables.push({
       ...table,
       columns: [...table.columns],
-      isSettled: !source.written.has(table.oid),
+      isSettled: isSettled(table, source),
       ranges,
     });
   }

@@ -1,5 +1,5 @@
 /** Backups of databases and tables, and what is made of them again. */
-import type { VirtualClusterName } from '../../base/index.ts';
+import type { Lsn, VirtualClusterName } from '../../base/index.ts';
 import type { SkipMissing } from '../../logical-copy/index.ts';
 import type {
   BackupProgress,
@@ -9,6 +9,7 @@ import type {
   CollectionLocation,
 } from '../contract.ts';
 import type { ManifestSelection } from '../format/manifest.ts';
+import type { IncarnationRecord, TimelinePoint, TimelineStoreLocation } from '../store-contract.ts';
 
 /** What is asked for, names as they were resolved. */
 export type LogicalSelection = ManifestSelection;
@@ -17,6 +18,21 @@ export interface LogicalBackupRequest extends BackupRequest {
   readonly selection: LogicalSelection;
   /** May log in to the databases and read what is selected; no superuser. */
   readonly role: string;
+  /** Where the log is found that tells what changed since an older backup, when the instance has it no more. */
+  readonly timeline?: {
+    readonly store: TimelineStoreLocation;
+    readonly incarnations: readonly IncarnationRecord[];
+  };
+  /** Given for a backup of the past: then nothing is asked of `source`. Needs `timeline`. */
+  readonly moment?: RecoveredMoment;
+}
+
+/** A copy of the virtual cluster, as it was at a point of its timeline; what is selected is complete in it. */
+export interface RecoveredMoment {
+  readonly point: TimelinePoint;
+  readonly socketDirectory: string;
+  /** As in `LogOrigins`. */
+  readonly quietLsn: Lsn | null;
 }
 
 /** Where a copy comes from. */

@@ -52,6 +52,11 @@ export interface LogOrigins {
   readonly loggedDatabases: readonly number[];
   /** Databases whose files were copied without a word of their content. */
   readonly copies: readonly DatabaseCopy[];
+  /**
+   * Before this position nothing was written by transactions that are open at the moment that is restored: from here on the log names all
+   * that they may commit later. Null when nobody knows.
+   */
+  readonly quietLsn: Lsn | null;
 }
 
 export interface CreatedForks {

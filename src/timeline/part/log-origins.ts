@@ -6,6 +6,7 @@ import { throwIfAborted } from '../../blob/index.ts';
 import {
   decodeStorageEvent,
   DEFAULT_TABLESPACE_OID,
+  firstRecordLsnFrom,
   formatWalSegmentName,
   RMGR,
   type WalRecord,
@@ -14,6 +15,7 @@ import {
   walSegmentStart,
 } from '../../pg/index.ts';
 import type { DatabaseCopy, LogOrigins } from './contract.ts';
+import { OpenTransactions } from './open-transactions.ts';
 import { forkKey } from './prove-part.ts';
 
 const READ_BYTES = 1024 * 1024;
@@ -33,8 +35,10 @@ export class LogOriginsBuilder {
   readonly #created = new Map<number, Map<number, Lsn>>();
   readonly #logged = new Set<number>();
   readonly #copies: DatabaseCopy[] = [];
+  readonly #open = new OpenTransactions();
 
   addRecord(record: WalRecord): void {
+    this.#open.add(record);
     if (record.rmid !== RMGR.storage && record.rmid !== RMGR.database) return;
     const event = decodeStorageEvent(record);
     if (event?.kind === 'fork_created' && event.relation.tablespaceOid === DEFAULT_TABLESPACE_OID) {
@@ -63,13 +67,15 @@ export class LogOriginsBuilder {
     else this.#copies.push({ databaseOid, fromDatabaseOid, lsn });
   }
 
-  build(): LogOrigins {
+  /** @param endLsn where the log ends that was added; null when some of it was not */
+  build(endLsn: Lsn | null): LogOrigins {
     const created = Array.from(this.#created, ([databaseOid, forks]) => {
       const keys = Float64Array.from(forks.keys()).sort();
       const lsns = BigUint64Array.from(keys, (key) => forks.get(key) ?? 0n);
       return { databaseOid, keys, lsns };
     });
-    return { created, loggedDatabases: [...this.#logged], copies: this.#copies };
+    const quietLsn = endLsn === null ? null : this.#open.quietLsn(endLsn);
+    return { created, loggedDatabases: [...this.#logged], copies: this.#copies, quietLsn };
   }
 }
 
@@ -82,10 +88,15 @@ export async function readLogOrigins(
   options: { stretches: readonly ReplayedStretch[]; segmentBytes: number; signal: AbortSignal },
 ): Promise<LogOrigins> {
   const builder = new LogOriginsBuilder();
-  for (const stretch of options.stretches) await readStretch(dataDirectory, { ...options, stretch, builder });
-  return builder.build();
+  let endLsn: Lsn | null = null;
+  for (const [index, stretch] of options.stretches.entries()) {
+    const isWhole = await readStretch(dataDirectory, { ...options, stretch, builder });
+    endLsn = isWhole && (index === 0 || endLsn !== null) ? stretch.endLsn : null;
+  }
+  return builder.build(endLsn);
 }
 
+/** Tells whether all of it was read. */
 async function readStretch(
   dataDirectory: string,
   options: {
@@ -94,7 +105,7 @@ async function readStretch(
     builder: LogOriginsBuilder;
     signal: AbortSignal;
   },
-): Promise<void> {
+): Promise<boolean> {
   const { stretch, segmentBytes, builder, signal } = options;
   const { beginLsn, endLsn, ...facts } = stretch;
   let segmentNo = walSegmentNoOf({ lsn: beginLsn, segmentBytes });
@@ -110,8 +121,10 @@ async function readStretch(
   for (; walSegmentStart({ segmentNo, segmentBytes }) < endLsn && reader.end === null; segmentNo++) {
     const name = formatWalSegmentName({ timelineId: stretch.timelineId, segmentNo, segmentBytes });
     const isThere = await pushSegment(join(dataDirectory, 'pg_wal', name), reader, signal);
-    if (!isThere) return;
+    if (!isThere) break;
   }
+  // No record fits between the end of the last one and the end of the stretch.
+  return firstRecordLsnFrom({ lsn: reader.completeLsn, segmentBytes }) >= endLsn;
 }
 
 async function pushSegment(path: string, reader: WalRecordReader, signal: AbortSignal): Promise<boolean> {

@@ -47,7 +47,7 @@ function coverageOf(
       leftOut: Uint32Array.from(sorted.filter((file) => !isKept(databaseOid, file))),
     };
   });
-  return { coverage: { databases, origins: builder.build() } satisfies ImageCoverage, files };
+  return { coverage: { databases, origins: builder.build(null) } satisfies ImageCoverage, files };
 }
 
 /** What replay really comes to: the files whose content is right. */
@@ -153,7 +153,7 @@ describe('the proof of a part', () => {
   it('looks for the fork that the content of an unlogged relation comes from', () => {
     const builder = new LogOriginsBuilder();
     builder.addFork({ databaseOid: 5, key: forkKey(9, FORK.init), lsn: 1n as Lsn });
-    const coverage = { databases: [], origins: builder.build() };
+    const coverage = { databases: [], origins: builder.build(null) };
     assert.deepEqual(provePart([{ databaseOid: 5, filenode: 9, fork: 'init' }], coverage).lost, []);
     assert.equal(provePart([{ databaseOid: 5, filenode: 9, fork: 'main' }], coverage).lost.length, 1);
   });
