@@ -14,7 +14,13 @@ export interface ClusterKey {
 }
 
 /** What a derived key is for. Keys of different purposes tell nothing about each other. */
-export type KeyPurpose = 'key id' | 'manifest mac' | 'pack tag' | 'checkpoint mac';
+export type KeyPurpose =
+  | 'key id'
+  | 'manifest mac'
+  | 'pack tag'
+  | 'checkpoint mac'
+  | 'encryption info mac'
+  | 'job secret';
 
 /** The key with this secret. */
 export function clusterKeyOf(secret: Uint8Array): ClusterKey {

@@ -30,7 +30,22 @@ export interface CaptureSource {
 }
 
 /** An opened collection: a folder of the node or of a storage service, or several of them. */
-export type CollectionLocation = Place | PlacedCollection;
+export type CollectionLocation = (Place | PlacedCollection) & {
+  /** Of the chain of backups that is meant; left out when that is not encrypted, and where no chain is. */
+  readonly encryption?: ChainEncryption;
+};
+
+/** What opens one encrypted chain of backups. Handed to workers over their private channel only. */
+export interface ChainEncryption {
+  /** The folder of the full backup that the chain begins with. */
+  readonly folder: string;
+  /** 32 secret bytes. */
+  readonly dataKey: Uint8Array;
+  /** The record that a new chain gets before anything else; null for a chain that has one. */
+  readonly info: Uint8Array | null;
+  /** What leads to the collection again, and to this key: for the record of a job. */
+  readonly uri: string;
+}
 
 export type Place = FolderLocation | ServiceCollection;
 
@@ -137,6 +152,8 @@ export interface BackupObject {
   readonly kind: 'database' | 'schema' | 'table' | 'type';
   readonly sizeBytes: bigint | null;
   readonly rows: bigint | null;
+  /** Its number in the catalog of its database, or among the databases; old backups do not know it. */
+  readonly oid?: number | undefined;
   /** In logical backups: what makes it, whose it was, and what of it others were granted, as statements. */
   readonly definition?: string | undefined;
   readonly owner?: string | undefined;

@@ -2,6 +2,7 @@ import type { Clock, Rng } from '../../base/index.ts';
 import { type BlobStore, nodelocalBlobStore, placedBlobStore, serviceStore } from '../../blob/index.ts';
 import type { CollectionLocation, Place } from '../contract.ts';
 import { workerClock } from '../worker/worker-environment.ts';
+import { openChain } from './encryption.ts';
 import { attemptOf, isIncremental } from './layout.ts';
 
 /** A request to a service that has got no answer for so long is made again. */
@@ -12,8 +13,14 @@ interface OpenTools {
   readonly clock?: Clock;
 }
 
-/** The objects of a collection. */
+/** The objects of a collection; of an encrypted chain those that are its own, opened. */
 export function openCollection(collection: CollectionLocation, tools: OpenTools): BlobStore {
+  const { encryption } = collection;
+  const store = openPlaces(collection, tools);
+  return encryption === undefined ? store : openChain(store, { encryption, rng: tools.rng });
+}
+
+function openPlaces(collection: CollectionLocation, tools: OpenTools): BlobStore {
   if (!('places' in collection)) return openPlace(collection, tools);
   const [first, ...others] = collection.places;
   const { bulk, incrementals } = collection;

@@ -41,7 +41,8 @@ export async function runBackupObjects(
   const { virtualClusterId, virtualClusterName } = source;
   const { signal } = tools;
   await claimCollection(store, { owner: { clusterId, virtualClusterId, virtualClusterName }, signal });
-  const attempted = { store, subdirectory, jobId, attempt, key, signal };
+  const { encryption } = request.collection;
+  const attempted = { store, subdirectory, jobId, attempt, key, encryption, signal };
   faultPoint('backup.after_claim');
   const head = (await beginAttempt(attempted)) ?? (await publish(request, { tools, store }));
   if (request.onto === null) await markLatest(attempted);
