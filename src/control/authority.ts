@@ -1,9 +1,10 @@
 /** The authority of the system VC over the others: `-cauthority=system` with credentials of the system VC. */
-import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
+import { InputError, sensitive, SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
 import { AUTHORITY_ROLES } from '../catalog/index.ts';
 import { requireEntry } from './access.ts';
 import type { ServedAs } from './contract.ts';
-import { type Core, loggerOf } from './core.ts';
+import { auditLogger } from './audit.ts';
+import type { Core } from './core.ts';
 import { ADMIN_ROLE, type Asker, holdsPrivilege } from './privileges.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
@@ -32,8 +33,8 @@ export async function authorizeBySystem(
       { hint: 'it takes the admin role there, or VIEWSYSTEMDATA to read: GRANT SYSTEM VIEWSYSTEMDATA' },
     );
   }
-  loggerOf(core, record).info(
-    `user ${user} of the system virtual cluster entered by its authority, as ${served.role}`,
+  auditLogger(core, { virtualClusterId: record.id, virtualClusterName: record.name }).info(
+    `user ${sensitive(user)} of the system virtual cluster entered by its authority, as ${served.role}`,
   );
   return served;
 }

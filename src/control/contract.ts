@@ -15,6 +15,7 @@ export type ColumnType =
   | 'numeric'
   | 'timestamptz'
   | 'interval'
+  | 'bytea'
   | 'jsonb';
 
 export interface Column {
@@ -108,7 +109,12 @@ export interface FrontDoorService {
    * Finds the virtual cluster a client named, or the default target. Wakes or waits for its instance for a bounded time.
    * @throws AppError `service_unavailable` unknown name or service `none`; `cannot_connect_now` still starting
    */
-  route(options: { name: string | undefined; signal: AbortSignal }): Promise<Route>;
+  route(options: {
+    name: string | undefined;
+    /** It wants to follow it, over a physical replication connection. */
+    isStream?: boolean;
+    signal: AbortSignal;
+  }): Promise<Route>;
   /** Undefined when there is no such role; the front door then runs a mock exchange so that names cannot be probed. */
   credential(options: {
     virtualClusterId: VirtualClusterId;
@@ -136,8 +142,9 @@ export interface FrontDoorService {
   }): Promise<ServedAs>;
   /**
    * Refuses, among Postgres's own statements, those that a virtual cluster does not admit: object creation in the system VC while
-   * `sql.restrict_system_interface.enabled` is on. The front door calls it with the text of every Query and Parse of a
-   * session in the system VC before relaying it; sessions elsewhere need not ask. Synchronous and cheap.
+   * `sql.restrict_system_interface.enabled` is on. And audits what changes roles and their rights. The front door calls it with the text
+   * of every Query and Parse of a session in the system VC before relaying it, elsewhere with those that change privileges.
+   * Synchronous and cheap.
    * @throws AppError `insufficient_privilege`
    */
   screen?(options: { session: SessionIdentity; text: string }): void;

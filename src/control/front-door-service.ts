@@ -2,10 +2,13 @@
 import { SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
 import { readCredential, requireEntry, requireReplicationRoom, requireRoom } from './access.ts';
 import { authorizeBySystem } from './authority.ts';
+import { changesPrivileges } from '../sql/index.ts';
+import { auditPassedOn } from './audit.ts';
 import type { FrontDoorService } from './contract.ts';
 import type { Core } from './core.ts';
 import { refuseCreation } from './ddl-guard.ts';
 import { type Asker, isSystem } from './privileges.ts';
+import { requireReadable } from './reader.ts';
 import { route } from './routing.ts';
 import { describeStatement, executeStatement } from './statements.ts';
 
@@ -27,16 +30,22 @@ export function frontDoorService(
     route: async (options) => route(requireCore(), options),
     credential: async (options) => readCredential(asker(options)),
     authorize: async (options) => {
+      requireReadable(requireCore(), options);
       await requireEntry(asker(options));
       if (options.isReplication === true) await requireReplicationRoom(asker(options));
       const { settings } = requireCore();
       const sessionsMax = settings.integer(options.virtualClusterId, 'server.max_connections_per_gateway');
       if (sessionsMax >= 0n) await requireRoom(asker(options), sessionsMax);
     },
-    authorizeBySystem: async (options) => authorizeBySystem(requireCore(), options),
+    authorizeBySystem: async (options) => {
+      requireReadable(requireCore(), { ...options, isReplication: options.isStream });
+      return authorizeBySystem(requireCore(), options);
+    },
     screen: ({ session, text }) => {
+      const core = requireCore();
+      if (changesPrivileges(text)) auditPassedOn(core, { session, text });
       if (!isSystem(session.virtualClusterId)) return;
-      const { settings } = requireCore();
+      const { settings } = core;
       if (settings.isOn(SYSTEM_VIRTUAL_CLUSTER_ID, 'sql.restrict_system_interface.enabled')) {
         refuseCreation(text);
       }

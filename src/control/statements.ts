@@ -3,6 +3,7 @@ import { assert, InputError } from '../base/index.ts';
 import { AUTHORITY_ROLES } from '../catalog/index.ts';
 import { type Statement, bindPlaceholders } from '../sql/index.ts';
 import { alterVirtualCluster } from './alter-virtual-cluster.ts';
+import { audited } from './audit.ts';
 import { backup } from './backup.ts';
 import type { Column, ExecuteContext, SessionIdentity, StatementResult } from './contract.ts';
 import { alterJobOwner } from './alter-job-owner.ts';
@@ -115,9 +116,12 @@ export async function executeStatement(
 ): Promise<StatementResult> {
   const bound = bindPlaceholders(statement, context.parameters);
   const useCase = useCaseOf(bound);
-  requireAllowedForObserver(bound, context.session);
-  requireNoTransaction(context.transaction, useCase.refusedInTransaction);
-  return useCase.run(core, bound, context);
+  return audited(core, { statement: bound, context }, async () => {
+    requireAllowedForObserver(bound, context.session);
+    requireAllowedInReader(core, bound, context.session);
+    requireNoTransaction(context.transaction, useCase.refusedInTransaction);
+    return useCase.run(core, bound, context);
+  });
 }
 
 /** Who reads by the authority of the system VC changes nothing. @throws InputError `insufficient_privilege` */
@@ -125,6 +129,17 @@ function requireAllowedForObserver(statement: Statement, session: SessionIdentit
   if (session.user !== AUTHORITY_ROLES.observer || statement.kind.startsWith('show_')) return;
   throw new InputError('insufficient_privilege', 'VIEWSYSTEMDATA gives the right to read only', {
     hint: 'it takes the admin role of the system virtual cluster to change something here',
+  });
+}
+
+/** A reader shows what its source has written; nothing is changed from here. @throws InputError `read_only` */
+function requireAllowedInReader(core: Core, { kind }: Statement, session: SessionIdentity): void {
+  const record = core.catalog.get(session.virtualClusterId);
+  // Those on virtual clusters are refused anywhere but in the system virtual cluster.
+  const isManaging = kind.endsWith('_virtual_cluster');
+  if (record === undefined || record.readerOf === null || kind.startsWith('show_') || isManaging) return;
+  throw new InputError('read_only', `virtual cluster "${record.name}" can only be read`, {
+    hint: 'it shows what another physical cluster has written: change it there',
   });
 }
 

@@ -1,4 +1,5 @@
 import { InputError, type Severity } from '../base/index.ts';
+import type { LogFormat } from './log/entry.ts';
 import { formatAddress, isLoopback, type Address, type LocalityTier } from './address.ts';
 
 /** What becomes of a store that has never been initialised. */
@@ -49,8 +50,24 @@ export interface DaemonConfig {
   readonly implicitCredentialsDisabled: boolean;
   /** Processes that relay traffic beside the daemon; 0 relays in the daemon. */
   readonly relayProcesses: number;
-  /** Log entries of this severity and above also go to standard error. */
+  readonly log: LogConfig;
+}
+
+/** Where the node's log goes, and how much of it is kept. */
+export interface LogConfig {
+  /** Absolute path of the folder; `logs` in the store when undefined. */
+  readonly directory: string | undefined;
+  readonly format: LogFormat;
+  /** Entries below this severity do not go to files; those of the audit always do. */
+  readonly fileFrom: Severity;
+  /** Entries of this severity and above also go to standard error. */
   readonly stderrFrom: Severity | undefined;
+  /** Size at which a file is set aside. */
+  readonly fileBytesMax: number;
+  /** Size of all files of a kind together. */
+  readonly groupBytesMax: number;
+  /** Whether sensitive parts stay marked. */
+  readonly isRedactable: boolean;
 }
 
 /** Refuses combinations that no single flag can see. @throws InputError `usage` */
@@ -58,6 +75,11 @@ export function checkConfig(config: DaemonConfig): void {
   if (config.relayProcesses > 0 && process.platform !== 'linux') {
     throw new InputError('usage', 'several processes can share a port on Linux only', {
       hint: 'leave --relay-processes out',
+    });
+  }
+  if (config.log.groupBytesMax < 2 * config.log.fileBytesMax) {
+    throw new InputError('usage', '--log-group-max-size is less than two files of --log-file-max-size', {
+      hint: 'a file that is full is kept while the next one is written',
     });
   }
   if (!config.isInsecure) {

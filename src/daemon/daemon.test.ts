@@ -99,6 +99,33 @@ describe('a node of its own', () => {
     assert.match(text, /daemon\/node\.ts:\d+ ⋮ \[T1,system,n1\] \d+ {2}serving/);
   });
 
+  test('tells the audit who asked for which change, and what came of it', async () => {
+    await daemon.query("CREATE ROLE clerk LOGIN CREATEDB PASSWORD 'hush'");
+    await daemon.query('ALTER ROLE clerk CONNECTION LIMIT 7; GRANT clerk TO root');
+    const client = await daemon.connect();
+    await assert.rejects(client.query("BACKUP INTO 's3://b/p?AWS_SECRET_ACCESS_KEY=hush'"));
+    await client.query({ name: 'by name', text: 'DROP ROLE clerk' });
+    await client.query('SHOW JOBS');
+    await client.end();
+    const text = readFileSync(join(daemon.store, 'logs', 'atoll-audit.log'), 'utf8');
+    for (const line of text.trimEnd().split('\n')) assert.match(line, ENTRY);
+    const told = text
+      .matchAll(/\[T3,main,n1\] \d+ {2}user ‹root›: (.*)/g)
+      .map(([, what]) => what)
+      .toArray();
+    const [created, altered, granted, backup, dropped, ...rest] = told;
+    assert.match(created ?? '', /^‹CREATE ROLE clerk .*PASSWORD 'redacted'.*›: (?:done after|passed on)/);
+    assert.match(altered ?? '', /^‹ALTER ROLE clerk CONNECTION LIMIT 7›: /);
+    assert.match(granted ?? '', /^‹GRANT clerk TO root›: /);
+    assert.match(
+      backup ?? '',
+      /^‹BACKUP INTO 's3:.*AWS_SECRET_ACCESS_KEY=redacted'›: failed \(\w+: ‹.*›\) after/,
+    );
+    assert.equal(dropped, '‹DROP ROLE clerk›: passed on to PostgreSQL');
+    assert.deepEqual(rest, []);
+    assert.doesNotMatch(text, /hush/);
+  });
+
   test('keeps its folders to itself', () => {
     for (const name of ['run/sql', 'run/node', 'logs', 'extern']) {
       assert.equal(statSync(join(daemon.store, name)).mode & 0o077, 0, name);
@@ -188,7 +215,8 @@ describe('a node that waits to be initialised', () => {
   };
 
   test('comes up in the background and refuses clients until atoll init', async () => {
-    const started = await atoll('start', `--store=${store}`, '--background', ...ANY_PORTS, ...files);
+    const log = [`--log-dir=${join(directory, 'log')}`, '--log-format=json'];
+    const started = await atoll('start', `--store=${store}`, '--background', ...ANY_PORTS, ...files, ...log);
     assert.equal(started.code, 0, started.stderr);
     assert.match(started.stdout, /waits to be initialised/);
     const http = /HTTP +(http:\S+)/.exec(started.stdout)?.[1];
@@ -217,6 +245,33 @@ describe('a node that waits to be initialised', () => {
     ]);
     await root.end();
   });
+
+  test('writes its log in JSON where it is told to', () => {
+    assert.ok(!existsSync(join(store, 'logs', 'atoll.log')));
+    const read = (name: string) =>
+      readFileSync(join(directory, 'log', name), 'utf8')
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Record<string, unknown>);
+    assert.ok(read('atoll.log').some(({ channel }) => channel === 'POSTGRES'));
+    const [told] = read('atoll-audit.log').filter(({ message }) => /PASSWORD/.test(String(message)));
+    assert.equal(told?.['virtual_cluster_name'], 'main');
+    assert.match(String(told?.['message']), /^user ‹root›: ‹ALTER ROLE root .*PASSWORD 'redacted'›: /);
+  });
+});
+
+test('a log that cannot be written to is refused, with the flag', async () => {
+  const directory = temporaryDirectory();
+  try {
+    const store = `--store=${join(directory, 'store')}`;
+    for (const flags of [['--log-dir=/dev/null/logs'], ['--log-group-max-size=17MiB']]) {
+      const { code, stderr } = await atoll('start', store, ...ANY_PORTS, ...flags);
+      assert.equal(code, 64, stderr);
+      assert.match(stderr, /--log-/);
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 });
 
 test('a failed start in the background tells why', async () => {

@@ -170,7 +170,7 @@ export class Node implements AsyncDisposable {
       sql: { host, port: config.advertise?.port ?? this.#frontDoor?.address.port ?? config.listen.port },
       http: { host: shownHost(config.http.host), port: this.#http?.port ?? config.http.port },
       socketDirectory: this.#socketDirectory,
-      logFile: join(this.#host.storeDirectory, 'logs', 'atoll.log'),
+      logFile: join(config.log.directory ?? join(this.#host.storeDirectory, 'logs'), 'atoll.log'),
     };
   }
 

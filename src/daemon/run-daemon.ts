@@ -1,10 +1,10 @@
 import { join } from 'node:path';
-import { isAppError } from '../base/index.ts';
+import { errnoOf, InputError, isAppError } from '../base/index.ts';
 import { systemClock } from './clock.ts';
-import { checkConfig, type DaemonConfig } from './config.ts';
+import { checkConfig, type DaemonConfig, type LogConfig } from './config.ts';
 import { crashOnUnhandled, reportFatalErrorsTo } from './crash.ts';
 import { LogFile } from './log/log-file.ts';
-import { NodeLog } from './log/node-logger.ts';
+import { type LogFiles, NodeLog } from './log/node-logger.ts';
 import { Node, NODE_ID, type NodeEnvironment } from './node.ts';
 import type { NodeReport } from './node-report.ts';
 import { systemRng } from './rng.ts';
@@ -28,20 +28,18 @@ export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promi
   let onHangUp = (): void => undefined; // While the node comes up, what it reads is new anyway.
   using stop = listenForStop(config.certificates === undefined ? {} : { onHangUp: () => onHangUp() });
   const clock = systemClock();
-  const log = new NodeLog({
-    clock,
-    nodeId: NODE_ID,
-    stderr:
-      config.stderrFrom === undefined
-        ? undefined
-        : { from: config.stderrFrom, write: (text) => process.stderr.write(text) },
-  });
+  const { stderrFrom, fileFrom, format, isRedactable } = config.log;
+  const stderr =
+    stderrFrom === undefined
+      ? undefined
+      : { from: stderrFrom, write: (text: string) => process.stderr.write(text) };
+  const log = new NodeLog({ clock, nodeId: NODE_ID, stderr, fileFrom, format, isRedactable });
   using _crash = crashOnUnhandled(log.logger);
   const environment: NodeEnvironment = { config, clock, rng: systemRng(), logger: log.logger, stop };
   try {
     await using node = await Node.open(environment, (host) => {
-      const directory = join(host.storeDirectory, 'logs');
-      log.attachFile(LogFile.open({ directory }));
+      const directory = config.log.directory ?? join(host.storeDirectory, 'logs');
+      log.attachFiles(openLogFiles(directory, config.log));
       reportFatalErrorsTo(directory);
       hooks.onStoreOpened();
     });
@@ -57,4 +55,25 @@ export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promi
     throw error;
   }
   log.logger.info('stopped');
+}
+
+/** @throws InputError `usage` when the folder cannot be written to */
+function openLogFiles(directory: string, { fileBytesMax, groupBytesMax }: LogConfig): LogFiles {
+  const bytesMax = fileBytesMax;
+  const filesKeptMax = Math.floor(groupBytesMax / fileBytesMax) - 1;
+  try {
+    return {
+      main: LogFile.open({ directory, name: 'atoll', bytesMax, filesKeptMax }),
+      audit: LogFile.open({ directory, name: 'atoll-audit', bytesMax, filesKeptMax }),
+    };
+  } catch (error) {
+    throw new InputError(
+      'usage',
+      `the log cannot be written to ${directory}: ${errnoOf(error) ?? 'unknown'}`,
+      {
+        cause: error,
+        hint: 'give --log-dir a folder that this user may write to',
+      },
+    );
+  }
 }

@@ -31,7 +31,7 @@ import { highestPlaceholder, parseStatement, type Statement, splitStatements } f
 import { decodeBinaryParameter } from './binary-format.ts';
 import { errorResponse } from './errors.ts';
 import { isCut } from './interpreter.ts';
-import { describe, fetchRows, isOfTenant, type OwnContext, readingOf } from './ours-simple.ts';
+import { describe, fetchRows, isOfTenant, type OwnContext, readingOf, screen } from './ours-simple.ts';
 import { BackendLostError } from './relay.ts';
 import { describeColumns, formatsOf, type RowsResult, writeRows } from './result-encoder.ts';
 import { runInSession } from './run-in-session.ts';
@@ -179,7 +179,7 @@ export class OwnExtended {
       }
       return this.#parseOwn(parse, own.node);
     }
-    if (context.isScreened) await context.service.screen?.({ session: context.session, text: parse.text });
+    await screen(context, parse.text);
     const source = await readRowSources(parse.text, readingOf(context));
     if (source !== undefined) return this.#parseRowSources(parse, source);
     await this.#parsePostgres(message, parse.statementName);

@@ -1,7 +1,13 @@
 import { AppError, type Logger } from '../base/index.ts';
 import type { Column, SessionIdentity } from '../control/index.ts';
 import { BACKEND, encodeQuery, encodeReadyForQuery, encodeSync, mapErrorPosition } from '../pg/index.ts';
-import { type Located, parseStatement, type Statement, splitStatements } from '../sql/index.ts';
+import {
+  changesPrivileges,
+  type Located,
+  parseStatement,
+  type Statement,
+  splitStatements,
+} from '../sql/index.ts';
 import { errorResponse } from './errors.ts';
 import type { OwnExecution } from './own-execution.ts';
 import { BackendLostError, type Relay } from './relay.ts';
@@ -24,7 +30,7 @@ export interface OwnContext {
   readonly service: SessionService;
   readonly session: SessionIdentity;
   readonly logger: Logger;
-  /** Texts of Postgres's own statements are shown to the service first: a session in the system VC. */
+  /** All texts of Postgres's own statements are shown to the service first: a session in the system VC. */
   readonly isScreened: boolean;
 }
 
@@ -70,12 +76,18 @@ async function plan(context: OwnContext, text: string): Promise<Step[] | undefin
       steps.push({ kind: 'own', statement: found.node, text: piece.node, begin });
       continue;
     }
-    if (context.isScreened) await context.service.screen?.({ session: context.session, text: piece.node });
+    await screen(context, piece.node);
     const source = await positionedAsync(text, begin, () => readRowSources(piece.node, readingOf(context)));
     if (source !== undefined) steps.push({ kind: 'row_source', source, begin });
     else appendPostgres(steps, { piece, text });
   }
   return steps.every(({ kind }) => kind === 'postgres') ? undefined : steps;
+}
+
+/** Shows the service what it wants to see of Postgres's own statements. @throws AppError when it is refused */
+export async function screen(context: OwnContext, text: string): Promise<void> {
+  if (!context.isScreened && !changesPrivileges(text)) return;
+  await context.service.screen?.({ session: context.session, text });
 }
 
 /** How row sources are looked up for a session. */

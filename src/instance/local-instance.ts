@@ -108,7 +108,7 @@ export class LocalInstance implements Instance {
 
   static async open(options: LocalInstanceOptions): Promise<LocalInstance> {
     const { layout, environment } = options;
-    const logger = environment.logger.for(scopeOf(options.identity));
+    const logger = environment.logger.for({ ...scopeOf(options.identity), channel: 'postgres' });
     const log = await LogForwarder.open({ path: layout.log, clock: environment.clock, logger });
     const following = await readFollowing(layout.configuration);
     const readOnly = await readReadOnly(layout.configuration);
@@ -295,7 +295,7 @@ export class LocalInstance implements Instance {
   /** Shows another identity from now on; the host has written it. Another incarnation only while it is stopped. */
   replaceIdentity(identity: InstanceIdentity): void {
     this.#identity = identity;
-    this.#log.useLogger(this.#logger);
+    this.#log.useLogger(this.#environment.logger.for({ ...scopeOf(identity), channel: 'postgres' }));
   }
 
   /** Writes the node's configuration of the next start: of the instance itself, or of another life of its data beside it. */
@@ -322,6 +322,8 @@ export class LocalInstance implements Instance {
               connections: this.#settings.maxConnections,
             }),
           }),
+      // Who reads a follower must not find himself writing into what it becomes.
+      isClosed: following?.phase === 'promoting',
       directory: this.layout.configuration,
       clusterName: this.#identity.virtualClusterName,
       socketDirectory: this.layout.sockets,

@@ -31,9 +31,9 @@ test('forwards what is written after it was opened, the last entry once nothing 
   const forwarder = await LogForwarder.open({ path, clock, logger });
   await appendFile(path, `${line('one')}\tmore\n${line('two')}`);
   await forwarder.poll();
-  assert.deepEqual(messages(logger), ['postgres[7]: one more']);
+  assert.deepEqual(messages(logger), ['postgres[7]: ‹one more›']);
   await forwarder.poll();
-  assert.deepEqual(messages(logger), ['postgres[7]: one more', 'postgres[7]: two']);
+  assert.deepEqual(messages(logger), ['postgres[7]: ‹one more›', 'postgres[7]: ‹two›']);
 });
 
 test('keeps characters whole that arrive in two pieces', async () => {
@@ -45,7 +45,7 @@ test('keeps characters whole that arrive in two pieces', async () => {
     await forwarder.poll();
   }
   await forwarder.poll();
-  assert.deepEqual(messages(logger), ['postgres[7]: größer €']);
+  assert.deepEqual(messages(logger), ['postgres[7]: ‹größer €›']);
 });
 
 test('bounds the rate, and says what it left out', async () => {
@@ -60,7 +60,7 @@ test('bounds the rate, and says what it left out', async () => {
   await forwarder.poll();
   await forwarder.poll();
   assert.match(messages(logger)[200] ?? '', /^left out 800 entries of/);
-  assert.equal(messages(logger).at(-1), 'postgres[7]: later');
+  assert.equal(messages(logger).at(-1), 'postgres[7]: ‹later›');
 });
 
 test('leaves out the middle when it has fallen far behind', async () => {
@@ -85,5 +85,5 @@ test('a large file becomes the first of two predecessors', async () => {
   await appendFile(path, line('on'));
   await forwarder.poll();
   await forwarder.poll();
-  assert.equal(messages(logger).at(-1), 'postgres[7]: on');
+  assert.equal(messages(logger).at(-1), 'postgres[7]: ‹on›');
 });

@@ -1,7 +1,7 @@
-/** Carries an instance's log into the node's, with a bounded rate, and keeps its file small. */
+/** Carries an instance's log into the node's, with a bounded rate, and keeps its file small. Its words may quote data: all are marked. */
 import { copyFile, type FileHandle, open, rename, stat, truncate } from 'node:fs/promises';
 import { StringDecoder } from 'node:string_decoder';
-import { type Clock, errnoOf, type Logger, Mutex } from '../base/index.ts';
+import { type Clock, errnoOf, type Logger, Mutex, sensitive } from '../base/index.ts';
 import { LogLines, type PostgresLogEntry } from './log-lines.ts';
 
 const CHUNK_BYTES_MAX = 256 * 1024;
@@ -83,13 +83,13 @@ export class LogForwarder {
 
   #emit(entries: readonly PostgresLogEntry[]): void {
     this.#refill();
-    for (const { severity, message } of entries) {
+    for (const { severity, source, message } of entries) {
       if (this.#allowance < 1) {
         this.#suppressed += 1;
         continue;
       }
       this.#allowance -= 1;
-      this.#logger.log(severity, message);
+      this.#logger.log(severity, `${source}${source === '' ? '' : ': '}${sensitive(message)}`);
     }
   }
 

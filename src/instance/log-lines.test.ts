@@ -14,14 +14,15 @@ const SAMPLE = `@1763683200.123 41 00000 LOG:  database system is ready to accep
 `;
 
 const EXPECTED = [
-  { severity: 'info', message: 'postgres[41]: database system is ready to accept connections' },
+  { severity: 'info', source: 'postgres[41]', message: 'database system is ready to accept connections' },
   {
     severity: 'warning',
-    message: 'postgres[77] (22012): division by zero; detail: it was zero and stays so',
+    source: 'postgres[77] (22012)',
+    message: 'division by zero; detail: it was zero and stays so',
   },
-  { severity: 'warning', message: 'postgres[78]: there is no transaction' },
-  { severity: 'warning', message: '/bin/postgres: error while loading shared libraries' },
-  { severity: 'error', message: 'postgres[41] (XX000): could not write' },
+  { severity: 'warning', source: 'postgres[78]', message: 'there is no transaction' },
+  { severity: 'warning', source: '', message: '/bin/postgres: error while loading shared libraries' },
+  { severity: 'error', source: 'postgres[41] (XX000)', message: 'could not write' },
 ];
 
 test('joins what belongs together, however the bytes arrive', () => {

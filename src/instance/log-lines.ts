@@ -9,6 +9,9 @@ const ENTRY_LENGTH_MAX = 8 * 1024;
 
 export interface PostgresLogEntry {
   readonly severity: Severity;
+  /** The process and its SQLSTATE; empty for what does not come from the server's own log. */
+  readonly source: string;
+  /** Its own words, which may quote data. */
   readonly message: string;
 }
 
@@ -21,6 +24,7 @@ const ADDITIONS = ['DETAIL', 'HINT', 'QUERY', 'CONTEXT', 'LOCATION', 'STATEMENT'
 interface OpenEntry {
   readonly pid: string;
   readonly severity: Severity;
+  readonly source: string;
   message: string;
 }
 
@@ -40,7 +44,9 @@ export class LogLines {
   flush(): PostgresLogEntry[] {
     const open = this.#open;
     this.#open = null;
-    return open === null ? [] : [{ severity: open.severity, message: open.message }];
+    if (open === null) return [];
+    const { severity, source, message } = open;
+    return [{ severity, source, message }];
   }
 
   #line(line: string): PostgresLogEntry[] {
@@ -52,7 +58,7 @@ export class LogLines {
     if (match === null) {
       if (line.trim() === '') return [];
       // Not from the server's own log: the loader, the C library, a shell.
-      return [...this.flush(), { severity: 'warning', message: line.slice(0, ENTRY_LENGTH_MAX) }];
+      return [...this.flush(), { severity: 'warning', source: '', message: line.slice(0, ENTRY_LENGTH_MAX) }];
     }
     const [, pid = '', sqlstate = '', label = '', message = ''] = match;
     if (this.#open?.pid === pid && ADDITIONS.includes(label)) {
@@ -61,7 +67,7 @@ export class LogLines {
     }
     const entries = this.flush();
     const code = sqlstate === '00000' ? '' : ` (${sqlstate})`;
-    this.#open = { pid, severity: severityOf(label), message: `postgres[${pid}]${code}: ${message}` };
+    this.#open = { pid, severity: severityOf(label), source: `postgres[${pid}]${code}`, message };
     return entries;
   }
 

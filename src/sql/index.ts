@@ -15,6 +15,7 @@ export {
 } from './options.ts';
 export { parseStatement } from './parser.ts';
 export { type PrintOptions, printStatement } from './printer.ts';
+export { changesPrivileges, withoutStrings } from './privilege-change.ts';
 export { quoteName, quoteString } from './quote.ts';
 export { POSTGRES_ROLE_OPTIONS, ROLE_PRIVILEGE_OPTIONS, rolePrivilegeOf } from './role-options.ts';
 export { OBJECT_PRIVILEGES } from './parse-privileges.ts';

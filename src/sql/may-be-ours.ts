@@ -1,8 +1,9 @@
 /**
- * The test that every Query and Parse message passes: may the text hold a statement of ours? It looks at bytes, allocates
+ * The test that every Query and Parse message passes: may the text hold a statement of ours, or one that is audited? It looks at bytes, allocates
  * nothing, and knows no strings, so it says yes too often (the parser then decides) but never no too often.
  */
 import { RULES } from './parser.ts';
+import { AUDITED_HEADS } from './privilege-change.ts';
 import { SYSTEM_SCHEMA_SPELLINGS } from './system-table.ts';
 
 /** A first word, and the second words it may be followed by; undefined when it needs none. Lower case. */
@@ -18,8 +19,12 @@ const HEADS: readonly (readonly Head[] | undefined)[] = headsByLetter();
 
 function headsByLetter(): readonly (readonly Head[] | undefined)[] {
   const heads: (Head[] | undefined)[] = Array.from({ length: 256 }, () => undefined);
-  for (const [first, rules] of Map.groupBy(RULES, ({ words }) => words[0] ?? '')) {
-    const seconds = new Set(rules.map(({ words }) => words[1]));
+  const openings: readonly (readonly (string | undefined)[])[] = [
+    ...RULES.map(({ words }) => words),
+    ...AUDITED_HEADS,
+  ];
+  for (const [first, words] of Map.groupBy(openings, ([word]) => word ?? '')) {
+    const seconds = new Set(words.map(([, second]) => second));
     const letter = first.charCodeAt(0);
     heads[letter] ??= [];
     heads[letter].push({

@@ -96,3 +96,25 @@ export function readDurationMs(text: string): number {
     hint: 'write a number with a unit, e.g. 8760h or 365d',
   });
 }
+
+const UNIT_BYTES: Readonly<Record<string, number>> = {
+  B: 1,
+  KiB: 1024,
+  MiB: 1024 ** 2,
+  GiB: 1024 ** 3,
+  TiB: 1024 ** 4,
+};
+
+/** Reads `16MiB`, `1GiB`, `65536`, in bytes. @throws InputError `usage` */
+export function readByteSize(text: string, bounds: { min: number; max: number }): number {
+  const match = /^(\d{1,9})(B|KiB|MiB|GiB|TiB)?$/.exec(text);
+  const bytes = Number(match?.[1] ?? Number.NaN) * (UNIT_BYTES[match?.[2] ?? 'B'] ?? Number.NaN);
+  if (bytes >= bounds.min && bytes <= bounds.max) return bytes;
+  throw new InputError(
+    'usage',
+    `not a size from ${bounds.min} to ${bounds.max} bytes: ${JSON.stringify(text)}`,
+    {
+      hint: 'write a number with a unit, e.g. 16MiB or 1GiB',
+    },
+  );
+}

@@ -1,6 +1,14 @@
 import type { DaemonConfig, ExternalDirectory, FirstStart } from '../../daemon/index.ts';
 import { optionalFlag, switchFlag, valueFlag, type FlagValues } from './flag.ts';
-import { readAddress, readChoice, readInteger, readLocality, readPath, readPrincipalMap } from './readers.ts';
+import {
+  readAddress,
+  readByteSize,
+  readChoice,
+  readInteger,
+  readLocality,
+  readPath,
+  readPrincipalMap,
+} from './readers.ts';
 
 export const DEFAULT_STORE = './atoll-data';
 export const DEFAULT_SQL_PORT = 26257;
@@ -14,6 +22,8 @@ export const storeFlag = valueFlag({
   help: 'Folder that holds everything the node keeps.',
   parse: readPath,
 });
+
+const readLogSize = (text: string) => readByteSize(text, { min: 1024, max: 1024 ** 4 });
 
 /** Flags of `start` and `start-single-node`. */
 export const SERVER_FLAGS = {
@@ -119,6 +129,48 @@ export const SERVER_FLAGS = {
     help: 'Log entries from this severity on also go to standard error: info, warning, error or none.',
     parse: (text) => readChoice(text, ['info', 'warning', 'error', 'none']),
   }),
+  logDirectory: optionalFlag({
+    name: 'log-dir',
+    placeholder: 'DIR',
+    defaultText: 'logs in the store',
+    help: 'Folder of the log: atoll.log and atoll-audit.log.',
+    parse: readPath,
+  }),
+  logFormat: valueFlag({
+    name: 'log-format',
+    placeholder: 'FORMAT',
+    default: 'text',
+    help: 'How files of the log are written: text, or json with an entry per line.',
+    parse: (text) => readChoice(text, ['text', 'json']),
+  }),
+  logFileVerbosity: valueFlag({
+    name: 'log-file-verbosity',
+    placeholder: 'SEVERITY',
+    default: 'info',
+    help: 'Log entries from this severity on go to files: info, warning or error. The audit is always whole.',
+    parse: (text) => readChoice(text, ['info', 'warning', 'error']),
+  }),
+  logFileMaxSize: valueFlag({
+    name: 'log-file-max-size',
+    placeholder: 'SIZE',
+    default: '16MiB',
+    help: 'Size at which a file of the log is set aside.',
+    parse: readLogSize,
+  }),
+  logGroupMaxSize: valueFlag({
+    name: 'log-group-max-size',
+    placeholder: 'SIZE',
+    default: '176MiB',
+    help: 'Size of all files of a kind together; the oldest goes first.',
+    parse: readLogSize,
+  }),
+  redactableLogs: valueFlag({
+    name: 'redactable-logs',
+    placeholder: 'BOOLEAN',
+    default: 'true',
+    help: 'Whether what may hold data of users stays marked in files: true or false.',
+    parse: (text) => readChoice(text, ['true', 'false']) === 'true',
+  }),
 };
 
 /** Flags of `start-single-node`: it initialises an empty store by itself. */
@@ -154,6 +206,14 @@ export function toDaemonConfig(
     externalDirectory: flags.externalDirectory ?? { kind: 'in_store' },
     implicitCredentialsDisabled: flags.implicitCredentialsDisabled,
     relayProcesses: flags.relayProcesses,
-    stderrFrom: flags.logToStderr === 'none' ? undefined : flags.logToStderr,
+    log: {
+      directory: flags.logDirectory,
+      format: flags.logFormat,
+      fileFrom: flags.logFileVerbosity,
+      stderrFrom: flags.logToStderr === 'none' ? undefined : flags.logToStderr,
+      fileBytesMax: flags.logFileMaxSize,
+      groupBytesMax: flags.logGroupMaxSize,
+      isRedactable: flags.redactableLogs,
+    },
   };
 }

@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { InputError, type Timestamp } from '../../base/index.ts';
-import { describeCause, formatEntry, formatLogTime, MESSAGE_LENGTH_MAX, type LogEntry } from './entry.ts';
+import { InputError, sensitive, type Timestamp, withoutMarks, withoutSensitive } from '../../base/index.ts';
+import {
+  describeCause,
+  formatEntry,
+  formatEntryAsJson,
+  formatLogTime,
+  MESSAGE_LENGTH_MAX,
+  type LogEntry,
+} from './entry.ts';
 
 const AT = (BigInt(Date.UTC(2023, 7, 15, 19, 31, 7)) * 1000n + 290_757n) as Timestamp;
 
@@ -69,5 +76,34 @@ test('a message without bound is cut', () => {
 test('a cause is told with its hint and its own cause', () => {
   const cause = new InputError('usage', 'no such flag', { hint: 'try --help', cause: new Error('inner') });
   const text = describeCause(cause);
-  assert.match(text, /^no such flag \[usage\] \(hint: try --help\)\ncaused by: Error: inner\n/);
+  assert.match(text, /^no such flag \[usage\] \(hint: try --help\)\ncaused by: Error: ‹inner›\n +at /);
+});
+
+test('an entry in JSON is one line that tells the same', () => {
+  const text = formatEntryAsJson(entry({ message: `row ‹1›\n+` }), { isRedactable: true });
+  assert.equal(text.indexOf('\n'), text.length - 1);
+  assert.deepEqual(JSON.parse(text), {
+    timestamp: '2023-08-15T19:31:07.290757Z',
+    severity: 'INFO',
+    channel: 'OPS',
+    virtual_cluster_id: 4,
+    virtual_cluster_name: 'demo',
+    node_id: 1,
+    process_id: 922,
+    source: 'instance/supervisor.ts:54',
+    entry_counter: 148,
+    redactable: 1,
+    message: 'row ‹1›\n+',
+  });
+});
+
+test('what is sensitive can be taken out, and nothing that is marked hides a mark', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme' }), (data) => {
+      const marked = `before ${sensitive(data)} after`;
+      const left = withoutSensitive(marked);
+      assert.match(left, /^before (?:‹×›|\n)* after$/u);
+      assert.equal(withoutMarks(marked), `before ${data.replaceAll(/[‹›]/g, '?')} after`);
+    }),
+  );
 });

@@ -1,4 +1,12 @@
-import { AppError, timestampToMs, type LogScope, type Severity, type Timestamp } from '../../base/index.ts';
+import {
+  AppError,
+  type LogScope,
+  sensitive,
+  type Severity,
+  type Timestamp,
+  timestampToMs,
+  withoutMarks,
+} from '../../base/index.ts';
 
 /** Longest message that is written whole, in characters; the rest is cut and its length named. */
 export const MESSAGE_LENGTH_MAX = 64 * 1024;
@@ -16,8 +24,12 @@ export interface LogEntry {
   readonly scope: LogScope;
   readonly nodeId: number;
   readonly counter: number;
+  /** Sensitive parts are marked. */
   readonly message: string;
 }
+
+/** How entries are written to files. */
+export type LogFormat = 'text' | 'json';
 
 /**
  * Prints an entry as `I230815 19:31:07.290757 922 instance/supervisor.ts:54 ⋮ [T1,system,n1] 148  message` and a line
@@ -34,14 +46,42 @@ export function formatEntry(entry: LogEntry): string {
   return lines.map((line, index) => `${prefix}${index === 0 ? ' ' : '+'}${escapeControls(line)}\n`).join('');
 }
 
+/** An entry as one line of JSON, for those who collect logs by machine. */
+export function formatEntryAsJson(
+  entry: LogEntry,
+  { isRedactable }: { readonly isRedactable: boolean },
+): string {
+  const { scope, message } = entry;
+  const line = {
+    timestamp: `${new Date(timestampToMs(entry.at)).toISOString().slice(0, 19)}.${microsecondsOf(entry.at)}Z`,
+    severity: entry.severity.toUpperCase(),
+    channel: (scope.channel ?? 'ops').toUpperCase(),
+    virtual_cluster_id: scope.virtualClusterId,
+    virtual_cluster_name: scope.virtualClusterName,
+    node_id: entry.nodeId,
+    process_id: entry.processId,
+    source: entry.source,
+    entry_counter: entry.counter,
+    redactable: isRedactable ? 1 : 0,
+    message: cut(isRedactable ? message : withoutMarks(message)),
+  };
+  return `${JSON.stringify(line)}\n`;
+}
+
 /** Prints `230815 19:31:07.290757`, in UTC. */
 export function formatLogTime(at: Timestamp): string {
   const iso = new Date(timestampToMs(at)).toISOString();
-  const micros = (at % 1_000_000n).toString().padStart(6, '0');
-  return `${iso.slice(2, 10).replaceAll('-', '')} ${iso.slice(11, 19)}.${micros}`;
+  return `${iso.slice(2, 10).replaceAll('-', '')} ${iso.slice(11, 19)}.${microsecondsOf(at)}`;
 }
 
-/** What went wrong, in words an operator can use: facts of life by message and hint, bugs by their stack. */
+function microsecondsOf(at: Timestamp): string {
+  return (at % 1_000_000n).toString().padStart(6, '0');
+}
+
+/**
+ * What went wrong, in words an operator can use: facts of life by message and hint, bugs by their stack. Words that are not ours may
+ * quote data of users and are marked.
+ */
 export function describeCause(cause: unknown): string {
   const parts: string[] = [];
   let current: unknown = cause;
@@ -55,10 +95,13 @@ export function describeCause(cause: unknown): string {
 function describeOne(thrown: unknown): string {
   if (thrown instanceof AppError) {
     const hint = thrown.hint === undefined ? '' : ` (hint: ${thrown.hint})`;
-    const detail = thrown.detail === undefined ? '' : ` (detail: ${thrown.detail})`;
+    const detail = thrown.detail === undefined ? '' : ` (detail: ${sensitive(thrown.detail)})`;
     return `${thrown.message} [${thrown.code}]${detail}${hint}`;
   }
-  return thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
+  if (!(thrown instanceof Error)) return sensitive(String(thrown));
+  const { name, message, stack } = thrown;
+  const frames = stack === undefined ? [] : stack.split('\n').filter((line) => /^\s+at /.test(line));
+  return [`${name}: ${sensitive(message)}`, ...frames].join('\n');
 }
 
 function cut(message: string): string {

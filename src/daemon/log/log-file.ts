@@ -16,16 +16,14 @@ export const LOG_FILE_BYTES_MAX = 16 * 1024 * 1024;
 /** So many files are kept beside the current one. */
 export const LOG_FILES_KEPT_MAX = 10;
 
-const CURRENT = 'atoll.log';
-const SET_ASIDE = /^atoll\.(\d{4,})\.log$/;
-
 /**
- * `atoll.log` of a folder, appended to, and `atoll.0001.log`, `atoll.0002.log`, ... before it: a higher number is
- * younger. Writes are synchronous, so that the last words of a crash are on disk. A full disk never stops the daemon:
+ * `NAME.log` of a folder, appended to, and `NAME.0001.log`, `NAME.0002.log`, ... before it: a higher number is younger. Writes are synchronous, so that the last words of a crash are on disk. A full disk never stops the daemon:
  * what could not be written is counted by `lostCount`, and the next entry is tried again.
  */
 export class LogFile {
   readonly #directory: string;
+  readonly #name: string;
+  readonly #setAside: RegExp;
   readonly #bytesMax: number;
   readonly #filesKeptMax: number;
   #fd: number;
@@ -34,6 +32,8 @@ export class LogFile {
 
   private constructor(options: Required<LogFileOptions>) {
     this.#directory = options.directory;
+    this.#name = options.name;
+    this.#setAside = new RegExp(`^${options.name}\\.(\\d{4,})\\.log$`);
     this.#bytesMax = options.bytesMax;
     this.#filesKeptMax = options.filesKeptMax;
     this.#fd = openSync(this.path, 'a', 0o640);
@@ -47,7 +47,7 @@ export class LogFile {
   }
 
   get path(): string {
-    return join(this.#directory, CURRENT);
+    return join(this.#directory, `${this.#name}.log`);
   }
 
   /** Entries that could not be written since this was last asked. */
@@ -77,7 +77,7 @@ export class LogFile {
 
   #rotate(): void {
     const numbers = readdirSync(this.#directory)
-      .map((name) => Number(SET_ASIDE.exec(name)?.[1] ?? Number.NaN))
+      .map((name) => Number(this.#setAside.exec(name)?.[1] ?? Number.NaN))
       .filter((number) => !Number.isNaN(number))
       .toSorted((a, b) => a - b);
     const next = (numbers.at(-1) ?? 0) + 1;
@@ -91,12 +91,14 @@ export class LogFile {
   }
 
   #pathOf(number: number): string {
-    return join(this.#directory, `atoll.${number.toString().padStart(4, '0')}.log`);
+    return join(this.#directory, `${this.#name}.${number.toString().padStart(4, '0')}.log`);
   }
 }
 
 export interface LogFileOptions {
   readonly directory: string;
+  /** Letters and hyphens. */
+  readonly name: string;
   readonly bytesMax?: number;
   readonly filesKeptMax?: number;
 }

@@ -7,8 +7,9 @@ import {
   type Logger,
   type LogScope,
   type Severity,
+  withoutMarks,
 } from '../../base/index.ts';
-import { describeCause, formatEntry } from './entry.ts';
+import { describeCause, formatEntry, formatEntryAsJson, type LogEntry, type LogFormat } from './entry.ts';
 
 /** Where the text of entries goes. */
 export interface LogSink {
@@ -22,18 +23,22 @@ const PENDING_MAX = 1000;
 const SOURCE_ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const RANK: Record<Severity, number> = { info: 0, warning: 1, error: 2, fatal: 3 };
 
+/** Files of a node's log: of audit entries, and of all others. */
+export interface LogFiles {
+  readonly main: LogSink;
+  readonly audit: LogSink;
+}
+
 /** The node's log: one counter, several sinks, every entry tagged with a virtual cluster. */
 export class NodeLog {
-  readonly #clock: Clock;
-  readonly #nodeId: number;
+  readonly #options: NodeLogOptions;
   #stderr: NodeLogOptions['stderr'];
-  readonly #pending: string[] = [];
-  #file: LogSink | undefined;
+  readonly #pending: LogEntry[] = [];
+  #files: LogFiles | undefined;
   #counter = 0;
 
   constructor(options: NodeLogOptions) {
-    this.#clock = options.clock;
-    this.#nodeId = options.nodeId;
+    this.#options = options;
     this.#stderr = options.stderr;
   }
 
@@ -48,10 +53,10 @@ export class NodeLog {
     );
   }
 
-  /** From now on entries go to this file; those of before are written first. */
-  attachFile(file: LogSink): void {
-    this.#file = file;
-    for (const text of this.#pending.splice(0)) file.write(text);
+  /** From now on entries go to these files; those of before are written first. */
+  attachFiles(files: LogFiles): void {
+    this.#files = files;
+    for (const entry of this.#pending.splice(0)) this.#writeTo(files, entry);
   }
 
   /** What follows is told to the operator in other words. */
@@ -60,35 +65,53 @@ export class NodeLog {
   }
 
   #write(severity: Severity, message: string, cause: unknown, scope: LogScope): void {
-    const lost = this.#file?.takeLostCount() ?? 0;
+    const file = this.#files?.[scope.channel === 'audit' ? 'audit' : 'main'];
+    const lost = file?.takeLostCount() ?? 0;
     if (lost > 0) this.#emit('warning', `${lost} log entries before this one could not be written`, scope);
     const text = cause === undefined ? message : `${message}: ${describeCause(cause)}`;
     this.#emit(severity, text, scope);
   }
 
   #emit(severity: Severity, message: string, scope: LogScope): void {
+    const { clock, nodeId, fileFrom = 'info' } = this.#options;
     this.#counter += 1;
-    const text = formatEntry({
+    const entry: LogEntry = {
       severity,
-      at: this.#clock.now(),
+      at: clock.now(),
       processId: process.pid,
       source: callerSource(),
       scope,
-      nodeId: this.#nodeId,
+      nodeId,
       counter: this.#counter,
       message,
-    });
-    if (this.#file !== undefined) this.#file.write(text);
-    else if (this.#pending.length < PENDING_MAX) this.#pending.push(text);
-    if (this.#stderr !== undefined && RANK[severity] >= RANK[this.#stderr.from]) this.#stderr.write(text);
+    };
+    if (scope.channel === 'audit' || RANK[severity] >= RANK[fileFrom]) {
+      if (this.#files !== undefined) this.#writeTo(this.#files, entry);
+      else if (this.#pending.length < PENDING_MAX) this.#pending.push(entry);
+    }
+    if (this.#stderr !== undefined && RANK[severity] >= RANK[this.#stderr.from]) {
+      this.#stderr.write(withoutMarks(formatEntry(entry)));
+    }
+  }
+
+  #writeTo(files: LogFiles, entry: LogEntry): void {
+    const { format = 'text', isRedactable = true } = this.#options;
+    const sink = entry.scope.channel === 'audit' ? files.audit : files.main;
+    if (format === 'json') sink.write(formatEntryAsJson(entry, { isRedactable }));
+    else sink.write(isRedactable ? formatEntry(entry) : withoutMarks(formatEntry(entry)));
   }
 }
 
 export interface NodeLogOptions {
   readonly clock: Clock;
   readonly nodeId: number;
-  /** Entries of this severity and above also go here. */
+  /** Entries of this severity and above also go here, without marks. */
   readonly stderr: { readonly from: Severity; write(text: string): void } | undefined;
+  /** Entries below this severity do not go to files, those of the audit excepted; `info` when undefined. */
+  readonly fileFrom?: Severity;
+  readonly format?: LogFormat;
+  /** Whether sensitive parts stay marked in files; true when undefined. */
+  readonly isRedactable?: boolean;
 }
 
 type Write = (severity: Severity, message: string, cause: unknown, scope: LogScope) => void;
