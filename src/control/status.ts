@@ -1,11 +1,12 @@
 /** What the HTTP server shows of the virtual clusters of this node. */
 import { Semaphore, type VirtualClusterId } from '../base/index.ts';
-import { type VirtualClusterRecord, dataStateText, serviceModeOf } from '../catalog/index.ts';
+import { dataStateText, serviceModeOf } from '../catalog/index.ts';
 import { answersClients, type InstanceState } from '../instance/index.ts';
 import type { Core } from './core.ts';
+import { continuousFamilies } from './continuous-backups.ts';
 import { diskFamilies } from './guard-disk.ts';
 import { jobFamilies } from './job-metrics.ts';
-import { inTime } from './in-time.ts';
+import { sqlFamilies } from './sql-metrics.ts';
 import { asleepOf } from './suspender.ts';
 import { vaultFamilies } from './vault-metrics.ts';
 import { replicationFamilies } from './replication-metrics.ts';
@@ -42,18 +43,6 @@ export interface MetricFamily {
 const ASKED_AT_ONCE = 8;
 const ANSWER_MS_MAX = 2000;
 
-const ACTIVITY = `select coalesce(sum(xact_commit), 0)::text as commits, coalesce(sum(xact_rollback), 0)::text as rollbacks,
-    (select count(*)::text from pg_catalog.pg_stat_activity
-      where backend_type = 'client backend' and usename not in ('atoll', 'atoll_reader')) as sessions
-  from pg_catalog.pg_stat_database where datname <> 'system'`;
-
-interface Activity {
-  readonly name: string;
-  readonly commits: number;
-  readonly rollbacks: number;
-  readonly sessions: number;
-}
-
 export function virtualClusterStatus(core: Core): readonly VirtualClusterStatus[] {
   return core.catalog.list().map((record) => ({
     id: record.id,
@@ -62,7 +51,7 @@ export function virtualClusterStatus(core: Core): readonly VirtualClusterStatus[
     serviceMode: serviceModeOf(record.state),
     instance:
       asleepOf(record) === undefined
-        ? (core.options.instanceHost.get(record.id)?.state.kind ?? 'missing')
+        ? (core.options.instanceHost.get(record.readerOf ?? record.id)?.state.kind ?? 'missing')
         : 'suspended',
     isServing: core.gates.isOpen(record.id),
   }));
@@ -82,7 +71,7 @@ export async function unresponsiveVirtualClusters(
       .filter((record) => core.gates.isOpen(record.id))
       .map((record) =>
         places.run(async () => {
-          const path = instanceHost.get(record.id)?.socketPath;
+          const path = instanceHost.get(record.readerOf ?? record.id)?.socketPath;
           const asked = { clock, timeoutMs: ANSWER_MS_MAX, signal };
           return path !== undefined && (await answersClients(path, asked)) ? undefined : record.name;
         }, options),
@@ -96,50 +85,15 @@ export async function metricFamilies(
   core: Core,
   options: { signal: AbortSignal },
 ): Promise<readonly MetricFamily[]> {
-  const places = new Semaphore(ASKED_AT_ONCE);
   const serving = core.catalog.list().filter((record) => core.gates.isOpen(record.id));
-  const answers = await Promise.all(
-    serving.map((record) => places.run(() => activityOf(core, record, options), options)),
-  );
-  const activities = answers.filter((answer) => answer !== undefined);
-  const family = (
-    name: string,
-    type: MetricFamily['type'],
-    help: string,
-    value: (of: Activity) => number,
-  ) => ({
-    name,
-    help,
-    type,
-    samples: activities.map((activity) => ({ labels: { tenant: activity.name }, value: value(activity) })),
-  });
   return [
-    family('sql_txn_commit_count', 'counter', 'Transactions committed', (of) => of.commits),
-    family('sql_txn_rollback_count', 'counter', 'Transactions rolled back', (of) => of.rollbacks),
-    family('sql_conns', 'gauge', 'Open SQL sessions', (of) => of.sessions),
+    ...(await sqlFamilies(core, serving, options)),
     ...jobFamilies(core, serving),
     ...vaultFamilies(core),
+    ...continuousFamilies(core),
     ...replicationFamilies(core),
     ...core.suspender.families(),
     ...(await diskFamilies(core)),
     ...(await verifyFamilies(core, options)),
   ];
-}
-
-async function activityOf(
-  core: Core,
-  record: VirtualClusterRecord,
-  options: { signal: AbortSignal },
-): Promise<Activity | undefined> {
-  return inTime(core, options, async (wait) => {
-    const instance = core.services.instanceOf(record);
-    const [row] = await instance.withSystemClient((client) => client.query(ACTIVITY), wait);
-    const figure = (name: string) => Number(row?.[name] ?? 0);
-    return {
-      name: record.name,
-      commits: figure('commits'),
-      rollbacks: figure('rollbacks'),
-      sessions: figure('sessions'),
-    };
-  });
 }
