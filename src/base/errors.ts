@@ -50,6 +50,7 @@ export const ERRORS = {
   object_in_use: conflict('55006'),
   object_state: conflict('55000'),
   parameter_read_only: conflict('55P02'),
+  read_only: conflict('25006'),
   transaction_active: conflict('25001'),
   transaction_failed: conflict('25P02'),
   limit_exceeded: conflict('54000'),
@@ -71,6 +72,9 @@ export const ERRORS = {
   storage_unusable: { sqlstate: '58030', http: 502, exit: 74, retry: 'never' },
   disk_full: { sqlstate: '53100', http: 507, exit: 74, retry: 'never' },
   io: { sqlstate: '58030', http: 500, exit: 74, retry: 'never' },
+
+  kms_unavailable: unavailable('58030'),
+  kms_refused: refused('42501'),
 
   data_corrupt: { sqlstate: 'XX001', http: 500, exit: 74, retry: 'other_copy' },
   format_unsupported: { sqlstate: '0A000', http: 500, exit: 74, retry: 'never' },

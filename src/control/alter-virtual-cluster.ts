@@ -17,6 +17,8 @@ import type { AlterVirtualClusterAction, CapabilityList, Statement, Value } from
 import { checkTimeline } from './check-timeline.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
+import { applyDrain, requireNotDrained, serveAgain } from './drain.ts';
+import { resetContinuousBackup, setContinuousBackup } from './continuous-backups.ts';
 import { isSystem } from './privileges.ts';
 import { applySettingChange, noticesOfChange } from './setting-change.ts';
 import {
@@ -26,6 +28,7 @@ import {
   isReplicationAction,
   requireNoStream,
 } from './replication.ts';
+import { findReader, requireNoReader, requireReaderName, startReader, stopReader } from './reader.ts';
 import { rememberWindow } from './timeline-point.ts';
 import { type UseCase, done } from './use-case.ts';
 import { settingInput, textValue } from './values.ts';
@@ -36,6 +39,7 @@ import {
   requireManager,
   requireNoRestore,
   requireRecord,
+  withReader,
   withVirtualCluster,
 } from './virtual-cluster-lookup.ts';
 
@@ -51,6 +55,10 @@ export const alterVirtualCluster: UseCase<AlterVirtualCluster> = {
   async run(core, statement, context) {
     await requireManager(core, context);
     const { action } = statement;
+    if (core.catalog.find(statement.name)?.readerOf != null) {
+      await alterReader(core, { name: statement.name, action, context });
+      return done(TAG);
+    }
     if (isReplicationAction(action)) return alterReplication(core, { name: statement.name, action, context });
     if (action.kind === 'undrop') {
       await undrop(core, statement.name, context);
@@ -77,6 +85,41 @@ export const alterVirtualCluster: UseCase<AlterVirtualCluster> = {
   },
 };
 
+/** It has no data, and the name that the one it reads gives it. @throws InputError `object_state` */
+async function alterReader(
+  core: Core,
+  options: { name: string; action: AlterVirtualClusterAction; context: ExecuteContext },
+): Promise<void> {
+  const { name, action, context } = options;
+  await withReader(core, name, async (record) => {
+    const said = await actOnReader(core, { record, action, context });
+    loggerOf(core, record).info(`virtual cluster altered by ${context.session.user}: ${said}`);
+  });
+}
+
+async function actOnReader(
+  core: Core,
+  options: { record: VirtualClusterRecord; action: AlterVirtualClusterAction; context: ExecuteContext },
+): Promise<string> {
+  const { record, action, context } = options;
+  switch (action.kind) {
+    case 'start_service_shared':
+      await startReader(core, record);
+      return 'service started';
+    case 'stop_service':
+      await stopReader(core, record);
+      return 'service stopped';
+    case 'grant_capabilities':
+    case 'revoke_capabilities':
+    case 'set_cluster_setting':
+    case 'reset_cluster_setting':
+      return act(core, { record, action, context });
+    default:
+      requireNoReader(record, 'be altered like that');
+      return 'nothing';
+  }
+}
+
 /** Carries the action out and says, for the audit, what was done. */
 async function act(
   core: Core,
@@ -93,6 +136,7 @@ async function act(
   switch (action.kind) {
     case 'start_service_shared':
       requireNoStream(core, record, 'be started');
+      if (await startByForce(core, record, action)) return 'service started by force';
       await requireStartable(core, record);
       await startService(core, record);
       return 'service started';
@@ -116,9 +160,26 @@ async function act(
       return suspendAfter(core, record, suspendAfterUs(action.after));
     case 'reset_suspend_after':
       return suspendAfter(core, record, null);
+    case 'set_continuous_backup':
+      return setContinuousBackup(core, { record, location: action.location, context });
+    case 'reset_continuous_backup':
+      return resetContinuousBackup(core, record);
     default:
       return assertNever(action);
   }
+}
+
+/** Undoes what a planned failover did to it; false when there is nothing to undo. @throws InputError `object_state` without force */
+async function startByForce(
+  core: Core,
+  record: VirtualClusterRecord,
+  { withForce }: { withForce: boolean },
+): Promise<boolean> {
+  if (!withForce) requireNotDrained(core, record);
+  const drain = await applyDrain(core, record.id, { kind: 'forced' });
+  if (drain?.kind !== 'lifting') return false;
+  await serveAgain(core, record);
+  return true;
 }
 
 /** A RESTORE goes on while it serves; what else works on it needs it stopped. @throws InputError `object_in_use` */
@@ -175,7 +236,12 @@ async function stopService(core: Core, record: VirtualClusterRecord): Promise<vo
 async function rename(core: Core, record: VirtualClusterRecord, to: string): Promise<string> {
   const name = parseVirtualClusterName(to);
   if (name === record.name) return 'renamed to its own name';
+  const reader = findReader(core, record.id);
+  const nameOfReader = reader && requireReaderName(core, name);
   await core.catalog.rename({ id: record.id, name, signal: core.signal });
+  if (reader !== undefined && nameOfReader !== undefined) {
+    await core.catalog.rename({ id: reader.id, name: nameOfReader, signal: core.signal });
+  }
   await core.options.instanceHost.rename({ virtualClusterId: record.id, name });
   return `renamed from "${record.name}" to "${name}"`;
 }
@@ -308,6 +374,11 @@ function requireAlterable(
     case 'set_suspend_after':
     case 'reset_suspend_after':
       throw new InputError('object_state', 'the system virtual cluster is never suspended');
+    case 'set_continuous_backup':
+    case 'reset_continuous_backup':
+      throw new InputError('object_state', 'the system virtual cluster is not backed up continuously', {
+        hint: 'back it up by a schedule: CREATE SCHEDULE FOR BACKUP INTO ...',
+      });
     case 'start_service_shared':
     case 'stop_service':
     case 'rename_to':

@@ -11,6 +11,7 @@ import { newIncarnation } from './new-incarnation.ts';
 import { isSystem } from './privileges.ts';
 import { hasBase, requireReachable, resolvePoint } from './timeline-point.ts';
 import { notAvailable } from './values.ts';
+import { requireNoReader } from './reader.ts';
 import { lookupVirtualCluster, requireNoRestore } from './virtual-cluster-lookup.ts';
 
 type CreateVirtualCluster = Extract<Statement, { kind: 'create_virtual_cluster' }>;
@@ -35,6 +36,7 @@ export async function findBranchStart(
   const source = lookupVirtualCluster(core, name);
   if (isSystem(source.id))
     throw notAvailable('a branch of the system virtual cluster', 'branch an app virtual cluster');
+  requireNoReader(source, 'be branched');
   if (source.state.kind !== 'ready') {
     throw new InputError('object_state', `virtual cluster "${source.name}" is still being made`);
   }

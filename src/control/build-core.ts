@@ -1,5 +1,11 @@
 /** Puts the parts of the control layer together, around a running system VC. */
-import { KeyedMutex, SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId, assert } from '../base/index.ts';
+import {
+  KeyedMutex,
+  Semaphore,
+  SYSTEM_VIRTUAL_CLUSTER_ID,
+  type VirtualClusterId,
+  assert,
+} from '../base/index.ts';
 import {
   CURRENT_RELEASE,
   JobIdSource,
@@ -28,6 +34,9 @@ import { resolvePlace, resolveStorage, type StorageQuestion } from './storage-lo
 import { Suspender } from './suspender.ts';
 import { timelineJobTypes } from './timeline-jobs.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
+
+/** Copies for SHOW BACKUP that are recovered at the same time. */
+const DESCRIBED_AT_ONCE = 1;
 
 /** Starts the system VC, or takes it over while it runs, and brings its tables up to date. Nobody is let in yet. */
 export async function buildCore(
@@ -108,6 +117,7 @@ export async function buildCore(
     logger,
     vault: options.timeline?.vault,
     nameOf: (id) => catalog.get(id)?.name,
+    servedBy: (id) => catalog.get(id)?.readerOf ?? id,
   });
   const core: Core = {
     options,
@@ -125,6 +135,7 @@ export async function buildCore(
     resolveCollection,
     resolvePlace: resolvePlaceOf,
     backupPaths: new BackupPaths(),
+    describing: new Semaphore(DESCRIBED_AT_ONCE),
     streams,
     consumer: createConsumer(options, streams, () => core),
     producers: new Producers(),

@@ -11,7 +11,7 @@ import type { Statement } from '../sql/index.ts';
 import { findBranchStart, makeBranch } from './branch.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
-import { beginStream, makeFollower } from './replication.ts';
+import { beginStream, checkStreamOptions, makeFollower } from './replication.ts';
 import { unmake } from './unmake.ts';
 import { type UseCase, done } from './use-case.ts';
 import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';
@@ -42,6 +42,7 @@ export const createVirtualCluster: UseCase<CreateVirtualCluster> = {
     // What can be refused is refused before anything of the new one is there.
     const start = await findBranchStart(core, statement, context);
     const { replication } = statement;
+    if (replication !== undefined) checkStreamOptions(core, { name, options: replication.options });
     const stream = replication && (await beginStream(core, replication, context));
     const record = await core.catalog.add({
       name,

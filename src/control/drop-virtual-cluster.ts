@@ -2,13 +2,21 @@
 import { InputError, type Timestamp } from '../base/index.ts';
 import { type VirtualClusterRecord, serviceModeOf } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
+import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { isSystem } from './privileges.ts';
 import { removeTimelineStore } from '../timeline/index.ts';
+import { dropReader, findReader } from './reader.ts';
 import { endStream } from './replication.ts';
 import { storeOfTimeline, windowUs } from './timeline-point.ts';
 import { type UseCase, done } from './use-case.ts';
-import { requireManager, requireNoRestore, withVirtualCluster } from './virtual-cluster-lookup.ts';
+import {
+  lookupVirtualCluster,
+  requireManager,
+  requireNoRestore,
+  withReader,
+  withVirtualCluster,
+} from './virtual-cluster-lookup.ts';
 
 type DropVirtualCluster = Extract<Statement, { kind: 'drop_virtual_cluster' }>;
 
@@ -28,12 +36,25 @@ export const dropVirtualCluster: UseCase<DropVirtualCluster> = {
       });
       return done(TAG);
     }
+    if (lookupVirtualCluster(core, name).readerOf !== null) {
+      await dropReaderAlone(core, name, context);
+      return done(TAG);
+    }
     await withVirtualCluster(core, name, async (record) => {
       if (isSystem(record.id)) {
         throw new InputError('object_state', 'the system virtual cluster cannot be dropped');
       }
       requireOutOfService(record);
       await requireNoRestore(core, record);
+      const reader = findReader(core, record.id);
+      if (reader !== undefined) {
+        await dropReader(core, record.id);
+        context.onNotice({
+          severity: 'NOTICE',
+          sqlstate: '00000',
+          message: `the reader "${reader.name}" of virtual cluster "${name}" is dropped with it`,
+        });
+      }
       await endStream(core, record);
       await (statement.immediate ? removeNow(core, record) : drop(core, record));
       loggerOf(core, record).info(
@@ -43,6 +64,15 @@ export const dropVirtualCluster: UseCase<DropVirtualCluster> = {
     return done(TAG);
   },
 };
+
+/** It holds nothing that could be kept for a while. @throws InputError `object_in_use`, `object_not_found` */
+async function dropReaderAlone(core: Core, name: string, context: ExecuteContext): Promise<void> {
+  await withReader(core, name, async (reader) => {
+    requireOutOfService(reader);
+    loggerOf(core, reader).info(`virtual cluster dropped by ${context.session.user}`);
+    if (reader.readerOf !== null) await dropReader(core, reader.readerOf);
+  });
+}
 
 /** @throws InputError `object_in_use` */
 function requireOutOfService({ name, state }: VirtualClusterRecord): void {

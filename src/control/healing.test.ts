@@ -42,6 +42,19 @@ describe('healing at start', () => {
     assert.deepEqual(planHealing({ records, directories: [directory(3, 'a')], inTheMaking }), []);
   });
 
+  it('misses no directory of a reader, and finishes its removal', () => {
+    const reader = { readerOf: 3 as VirtualClusterId };
+    const records = [
+      record(3, 'main', READY),
+      { ...record(4, 'main-readonly', READY), ...reader },
+      { ...record(5, 'a-readonly', ADDING), ...reader },
+      { ...record(6, 'b-readonly', REMOVING), ...reader },
+    ];
+    assert.deepEqual(planHealing({ records, directories: [directory(3, 'main')] }), [
+      { kind: 'finish_removal', id: 6 },
+    ]);
+  });
+
   it('finishes an interrupted CREATE, on whichever side it died', () => {
     const records = [record(3, 'a', ADDING), record(4, 'b', ADDING)];
     assert.deepEqual(planHealing({ records, directories: [directory(3, 'a')] }), [

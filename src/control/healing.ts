@@ -37,7 +37,8 @@ export function planHealing(options: {
   const left = (record: VirtualClusterRecord) =>
     record.state.kind === 'adding' && inTheMaking?.has(record.id) === true;
   const steps = records
-    .filter((record) => !left(record))
+    // A reader has no directory.
+    .filter((record) => !left(record) && (record.readerOf === null || record.state.kind === 'removing'))
     .flatMap((record) => stepsForRecord(record, directoryOf.get(record.id)));
   const known = new Set(records.map((record) => record.id));
   const taken = new Set<string>(records.filter(isInUse).map((record) => record.name));

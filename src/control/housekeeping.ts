@@ -2,6 +2,7 @@
 import { type Timestamp, isAppError, toError } from '../base/index.ts';
 import { type VirtualClusterRecord, postgresJobStore, serviceModeOf } from '../catalog/index.ts';
 import { type Core, loggerOf } from './core.ts';
+import { isKeptForFollowers } from './drain.ts';
 import { removeNow } from './drop-virtual-cluster.ts';
 import { isSystem } from './privileges.ts';
 import { asleepOf } from './suspender.ts';
@@ -60,12 +61,13 @@ async function keep(core: Core, id: VirtualClusterRecord['id']): Promise<void> {
   const isAsleep = asleepOf(record) !== undefined;
   if (isShared && !isAsleep && !core.gates.isOpen(id)) await core.services.open(record, { signal });
   const isFollower = core.streams.active(id) !== undefined;
-  if (!isShared && !isFollower && instance.state.kind !== 'stopped')
+  const isKept = isFollower || isKeptForFollowers(core, id);
+  if (!isShared && !isKept && instance.state.kind !== 'stopped')
     await core.services.close(record, { signal });
 }
 
 async function deleteOldJobs(core: Core, record: VirtualClusterRecord): Promise<void> {
-  if (!core.gates.isOpen(record.id)) return;
+  if (!core.gates.isOpen(record.id) || record.readerOf !== null) return;
   const retentionUs = core.settings.integer(record.id, 'jobs.retention_time');
   const before = (core.options.clock.now() - retentionUs) as Timestamp;
   const store = postgresJobStore(core.services.instanceOf(record));

@@ -49,7 +49,8 @@ function keptTimeline(core: Core, record: VirtualClusterRecord): readonly KeptTi
         walBytes: settings.integer(id, 'timeline.base.wal_size'),
         intervalUs: settings.integer(id, 'timeline.base.interval'),
       },
-      windowUs: settings.integer(id, 'gc.ttlseconds') * 1_000_000n,
+      windowUs:
+        core.streams.active(id)?.limits.retentionUs ?? settings.integer(id, 'gc.ttlseconds') * 1_000_000n,
       bytesMax: settings.integer(id, 'timeline.size_max'),
       packBytesMax: Number(settings.integer(id, 'bulkio.backup.file_size')),
     },

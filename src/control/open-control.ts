@@ -17,6 +17,7 @@ import { frontDoorService } from './front-door-service.ts';
 import { heal } from './heal.ts';
 import { keepHouse } from './housekeeping.ts';
 import { type Virtualization, begunVirtualization, initializeCluster, isInitialized } from './initialize.ts';
+import { keepContinuousBackups } from './continuous-backups.ts';
 import { keepTimelines } from './keep-timelines.ts';
 import { isSystem } from './privileges.ts';
 import { carryOnStreams } from './replication-consumer.ts';
@@ -177,7 +178,10 @@ class LocalControl implements Control {
   }
 
   async #serve(core: Core): Promise<void> {
-    const records = core.catalog.list().filter(({ state }) => serviceModeOf(state) === 'shared');
+    // Readers come with what they read.
+    const records = core.catalog
+      .list()
+      .filter(({ state, readerOf }) => serviceModeOf(state) === 'shared' && readerOf === null);
     const system = records.find(({ id }) => isSystem(id));
     assert(system !== undefined, 'the system virtual cluster is always shared');
     await core.services.open(system, { signal: core.signal });
@@ -189,7 +193,7 @@ class LocalControl implements Control {
         .map((record) => places.run(() => this.#openLogged(core, record), { signal: core.signal })),
     );
     this.#housekeeping ??= keepHouse(core);
-    this.#keeping ??= keepTimelines(core);
+    this.#keeping ??= Promise.all([keepTimelines(core), keepContinuousBackups(core)]).then(() => undefined);
     this.#suspending ??= core.suspender.run();
     this.#guarding ??= core.diskGuard.run(core);
     await carryOnStreams(core);

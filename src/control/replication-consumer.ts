@@ -24,10 +24,11 @@ import {
   type Divergence,
   type FailoverCut,
 } from '../replication/index.ts';
-import { newestSharedBase, putPin, type TimelinePoint } from '../timeline/index.ts';
+import { faultPoint, newestSharedBase, putPin, type TimelinePoint } from '../timeline/index.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { loggerOf } from './core.ts';
 import { newIncarnation } from './new-incarnation.ts';
+import { dropReader, tendReader } from './reader.ts';
 import { pointDependencies, secure, whileStopped } from './timeline-jobs.ts';
 import { requireTimeline, resolveTarget, storeOfTimeline, windowUs } from './timeline-point.ts';
 import { damagedBases } from './verify-timelines.ts';
@@ -57,6 +58,9 @@ export function createConsumer(
     rewindToDivergence: (context, target) => rewindToDivergence(coreOf(), context, target),
     goBack: (context, target) => goBack(coreOf(), context, target),
     oldestTime: (id) => oldestTime(coreOf(), id),
+    windowUs: (id) => windowUs(coreOf(), id),
+    tendReader: (id) => tendReader(coreOf(), id),
+    dropReader: (id) => dropReader(coreOf(), id),
     patienceMs: () =>
       Number(
         coreOf().settings.integer(SYSTEM_VIRTUAL_CLUSTER_ID, 'physical_replication.consumer.retry_window') /
@@ -145,9 +149,15 @@ function isOver(kind: JobRecord['state']['kind']): boolean {
 /** Takes up, when a daemon starts, streams whose jobs it does not find. */
 export async function carryOnStreams(core: Core): Promise<void> {
   for (const { virtualClusterId: id, state } of core.streams.list()) {
-    if (state.kind === 'completed' || state.kind === 'paused' || state.kind === 'failed') continue;
     const record = core.catalog.get(id);
-    if (record?.state.kind !== 'ready') continue;
+    if (state.kind === 'completed' || record?.state.kind !== 'ready') continue;
+    if (state.kind === 'paused' || state.kind === 'failed') {
+      // Nothing is received, and what there is may still be read.
+      await core.locks
+        .run(id, () => tendReader(core, id))
+        .catch((error: unknown) => loggerOf(core, record).error('its reader could not be started', error));
+      continue;
+    }
     await carryOn(core, id, 'root').catch((error: unknown) =>
       loggerOf(core, record).error('the replication stream could not be taken up', error),
     );
@@ -169,7 +179,7 @@ function noteDisabled(core: Core, id: VirtualClusterId, names: readonly string[]
   loggerOf(core, requireRecord(core, id)).warning(`failover: subscription ${listed} is disabled`);
 }
 
-/** Since the oldest base of the life that is followed, but no further back than the window. */
+/** Since the oldest base of the life that is followed. */
 async function oldestTime(core: Core, id: VirtualClusterId): Promise<Timestamp | null> {
   const { timeline, instanceHost, cluster } = core.options;
   const record = core.catalog.get(id);
@@ -177,11 +187,7 @@ async function oldestTime(core: Core, id: VirtualClusterId): Promise<Timestamp |
   if (timeline === undefined || record === undefined || instance === undefined) return null;
   const store = storeOfTimeline(core, record);
   const bases = await timeline.reader.bases(store, { key: cluster.key, signal: core.signal });
-  const oldest = bases.find(({ incarnation }) => incarnation === instance.identity.incarnation)?.endTime;
-  if (oldest === undefined) return null;
-  const replicated = core.streams.get(id)?.replicatedTime ?? oldest;
-  const windowBegin = (replicated - windowUs(core, id) + 1n) as Timestamp;
-  return oldest > windowBegin ? oldest : windowBegin;
+  return bases.find(({ incarnation }) => incarnation === instance.identity.incarnation)?.endTime ?? null;
 }
 
 /**
@@ -206,6 +212,7 @@ async function rewindToDivergence(
   });
   const current = await secure(core, id, { point, signal });
   await keepSalvage(core, { record, current, divergence });
+  faultPoint('failback.secured');
   const begun = { virtualClusterId: id, incarnation };
   const onProgress = ({ fraction, phase }: { fraction: number; phase: string }) =>
     context.report({ fraction: fraction * 0.9, runningStatus: phase });
@@ -260,6 +267,8 @@ async function keepSalvage(
   options: { record: { id: VirtualClusterId }; current: TimelinePoint; divergence: Divergence },
 ): Promise<void> {
   const { record, current, divergence } = options;
+  // After a planned failover the other side has all there is.
+  if (divergence.incarnation === current.incarnation && divergence.lsn >= current.lsn) return;
   await putPin(
     storeOfTimeline(core, record),
     {

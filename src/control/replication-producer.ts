@@ -22,8 +22,14 @@ import {
 import type { Instance, InternalClient } from '../instance/index.ts';
 import type { JobContext, JobType } from '../jobs/index.ts';
 import {
+  type SourceDrain,
+  type SourceDrainEvent,
+  type StreamAnswer,
   type StreamLife,
+  type StreamReport,
   type StreamTerms,
+  drainAnswer,
+  isOutOfService,
   printStreamAnswer,
   printStreamTerms,
   streamReportSchema,
@@ -31,8 +37,11 @@ import {
 import type { Statement } from '../sql/index.ts';
 import { requireStreamRight } from './authority.ts';
 import type { ExecuteContext } from './contract.ts';
+import { ExpirationWindows } from './expiration-windows.ts';
 import type { Core } from './core.ts';
+import { applyDrain, drainOf, settleDrain, stopRunningForFollowers } from './drain.ts';
 import { requireSystem } from './privileges.ts';
+import { requireNoReader } from './reader.ts';
 import { storeOfTimeline } from './timeline-point.ts';
 import { type UseCase, askerOf, columnsOf, done, rowsResult } from './use-case.ts';
 import { jobIdValue, textValue } from './values.ts';
@@ -54,8 +63,11 @@ const FORK_SLOT = 'atoll_fork';
 export class Producers {
   /** Its slot is made once, by whoever needs it first. */
   readonly slots = new KeyedMutex<JobId>();
+  /** Orders changes of what is recorded of a planned failover. */
+  readonly drains = new KeyedMutex<VirtualClusterId>();
+  readonly windows = new ExpirationWindows();
   readonly #heard = new Map<JobId, number>();
-  readonly #over = new Map<JobId, () => void>();
+  readonly #running = new Map<JobId, { readonly end: () => void; readonly wake: () => void }>();
 
   noteHeard(jobId: JobId, atMs: number): void {
     this.#heard.set(jobId, atMs);
@@ -65,21 +77,29 @@ export class Producers {
     return this.#heard.get(jobId);
   }
 
-  /** While a stream runs, `end` ends it. */
-  enter(jobId: JobId, end: () => void): Disposable {
-    this.#over.set(jobId, end);
+  isRunning(jobId: JobId): boolean {
+    return this.#running.has(jobId);
+  }
+
+  /** While a stream runs, `end` ends it, and `wake` lets it look at once at what there is to do. */
+  enter(jobId: JobId, handle: { readonly end: () => void; readonly wake: () => void }): Disposable {
+    this.#running.set(jobId, handle);
     return {
       [Symbol.dispose]: () => {
-        this.#over.delete(jobId);
+        this.#running.delete(jobId);
         this.#heard.delete(jobId);
       },
     };
   }
 
+  wake(jobId: JobId): void {
+    this.#running.get(jobId)?.wake();
+  }
+
   end(jobId: JobId): boolean {
-    const end = this.#over.get(jobId);
-    end?.();
-    return end !== undefined;
+    const handle = this.#running.get(jobId);
+    handle?.end();
+    return handle !== undefined;
   }
 }
 
@@ -90,6 +110,7 @@ export const createReplicationStream: UseCase<Create> = {
   async run(core, statement, context) {
     await requireStreamUser(core, context);
     const record = lookupVirtualCluster(core, statement.name);
+    requireNoReader(record, 'be followed');
     const instance = requireServing(core, record);
     const isFailback = statement.after !== undefined;
     const { virtualClusterId, incarnation } = instance.identity;
@@ -124,13 +145,39 @@ export const reportReplicationStream: UseCase<Report> = {
     if (!report.success)
       throw new InputError('parameter_invalid', 'the report of a replication stream cannot be read');
     const record = requireRecord(core, virtualClusterOf(job));
-    const instance = requireServing(core, record);
     core.producers.noteHeard(job.id, core.options.clock.monotonicMs());
-    const lsn = await endOfLog(instance, context.signal);
-    const answer = { incarnation: instance.identity.incarnation, lsn };
+    const { drain: wish, replicatedLsn, expirationWindowUs = null } = report.data;
+    core.producers.windows.noteReported(job.id, expirationWindowUs);
+    const drain = await heedDrain(core, { job, record, wish });
+    const isServing = drain === undefined || drain.kind === 'lifted';
+    const instance = isServing ? requireServing(core, record) : core.services.instanceOf(record);
+    const answer: StreamAnswer = {
+      incarnation: instance.identity.incarnation,
+      lsn: isServing ? await endOfLog(instance, context.signal) : (replicatedLsn ?? (0n as Lsn)),
+      drain: drainAnswer(drain, { streamId: job.id, wish }),
+    };
     return rowsResult(STREAM, [[printStreamAnswer(answer)]], 'ALTER REPLICATION STREAM');
   },
 };
+
+/** Records what a consumer asks of a planned failover; the stream's job does it. */
+async function heedDrain(
+  core: Core,
+  options: { job: JobRecord; record: VirtualClusterRecord; wish: StreamReport['drain'] },
+): Promise<SourceDrain | undefined> {
+  const { job, record, wish } = options;
+  const before = drainOf(core, record.id);
+  if (wish == null) return before;
+  const { incarnation } = core.services.instanceOf(record).identity;
+  const event: SourceDrainEvent = wish.isWanted
+    ? { kind: 'asked', streamId: job.id, drainId: wish.id, incarnation }
+    : { kind: 'given_up', drainId: wish.id };
+  // What does not serve anyway cannot be waited for.
+  if (wish.isWanted && (before === undefined || before.kind === 'lifted')) requireServing(core, record);
+  const drain = await applyDrain(core, record.id, event);
+  if (drain !== before) core.producers.wake(job.id);
+  return drain;
+}
 
 /** DROP REPLICATION STREAM id. Harmless when it is over. */
 export const dropReplicationStream: UseCase<Drop> = {
@@ -174,34 +221,60 @@ async function produce(core: Core, context: JobContext): Promise<JsonObject> {
   const { job } = context;
   const { clock } = core.options;
   const ending = new AbortController();
-  using _running = core.producers.enter(job.id, () => ending.abort());
+  let waking = new AbortController();
+  using _running = core.producers.enter(job.id, {
+    end: () => ending.abort(),
+    wake: () => waking.abort(),
+  });
+  using _window = core.producers.windows.begin(job.id, job.progress);
   core.producers.noteHeard(job.id, clock.monotonicMs());
-  const signal = AbortSignal.any([context.signal, ending.signal]);
   let idleLsn: Lsn | null = null;
   while (!ending.signal.aborted) {
+    waking = new AbortController();
+    await settleDrainOf(core, job);
     const instance = core.options.instanceHost.get(virtualClusterOf(job));
     if (instance === undefined) throw new InputError('object_state', 'the virtual cluster is gone');
     if (instance.identity.incarnation !== job.payload['incarnation']) {
       throw new InputError('object_state', 'the data of the virtual cluster was replaced by another');
     }
-    if (instance.state.kind === 'running') idleLsn = await tryToBeat(core, { instance, context, idleLsn });
-    context.report({ fraction: 0, runningStatus: 'keeping log for its consumer' });
+    const isDrained = isOutOfService(drainOf(core, virtualClusterOf(job)));
+    if (!isDrained && instance.state.kind === 'running') {
+      idleLsn = await tryToBeat(core, { instance, context, idleLsn });
+    }
+    const runningStatus = isDrained
+      ? 'out of service for a planned failover'
+      : 'keeping log for its consumer';
+    context.report({ fraction: 0, runningStatus });
+    await core.producers.windows.save(job.id, (progress) => context.save(progress));
     await giveUpIfSilent(core, context);
+    const signal = AbortSignal.any([context.signal, ending.signal, waking.signal]);
     await clock.sleep(BEAT_MS, { signal }).catch((error: unknown) => {
       if (context.signal.aborted) throw error;
     });
   }
+  // What was begun is ended: a consumer that goes leaves either one that serves or one that does not.
+  await settleDrainOf(core, job);
   await dropSlot(core, job);
+  await stopRunningForFollowers(core, virtualClusterOf(job));
   return {};
+}
+
+/** A planned failover that was asked for by way of this stream. */
+async function settleDrainOf(core: Core, job: JobRecord): Promise<void> {
+  const id = virtualClusterOf(job);
+  const isOurs = () => drainOf(core, id)?.streamId === job.id && drainOf(core, id)?.kind !== 'lifted';
+  if (!isOurs()) return;
+  await core.locks.run(id, async () => {
+    if (isOurs()) await settleDrain(core, id);
+  });
 }
 
 /** A consumer that was not heard of for too long is taken for gone: the job is cancelled, and log no longer kept for it. */
 async function giveUpIfSilent(core: Core, { job, logger }: JobContext): Promise<void> {
   const silenceMs = core.options.clock.monotonicMs() - (core.producers.heardMs(job.id) ?? 0);
-  const limitUs = core.settings.integer(
-    SYSTEM_VIRTUAL_CLUSTER_ID,
-    'physical_replication.producer.expiration_window',
-  );
+  const limitUs =
+    core.producers.windows.get(job.id) ??
+    core.settings.integer(SYSTEM_VIRTUAL_CLUSTER_ID, 'physical_replication.producer.expiration_window');
   if (BigInt(Math.trunc(silenceMs)) * 1000n <= limitUs) return;
   logger.warning(
     `replication stream ${job.id}: its consumer was not heard of for longer than the expiration window`,
@@ -394,6 +467,25 @@ function requireServing(core: Core, record: VirtualClusterRecord): Instance {
       hint: `start it: ALTER VIRTUAL CLUSTER ${record.name} START SERVICE SHARED`,
     },
   );
+}
+
+/** For all streams of which a virtual cluster is the source now. @throws InputError `object_state` when there is none */
+export async function setExpirationWindow(
+  core: Core,
+  { record, us }: { record: Pick<VirtualClusterRecord, 'id' | 'name'>; us: bigint },
+): Promise<void> {
+  const jobs = core.runner
+    .active(SYSTEM_VIRTUAL_CLUSTER_ID)
+    .filter((job) => job.type === PRODUCER_JOB && virtualClusterOf(job) === record.id)
+    .filter(({ id }) => core.producers.isRunning(id));
+  if (jobs.length === 0) {
+    throw new InputError('object_state', `virtual cluster "${record.name}" is not followed by any other`, {
+      hint: 'SET REPLICATION SOURCE is said at the source of a stream',
+    });
+  }
+  const saved = jobs.map(({ id }) => core.producers.windows.set(id, us));
+  for (const { id } of jobs) core.producers.wake(id);
+  await Promise.all(saved);
 }
 
 async function cancel(core: Core, jobId: JobId): Promise<void> {

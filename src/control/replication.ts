@@ -1,33 +1,41 @@
 /** CREATE … FROM REPLICATION, and the actions of ALTER VIRTUAL CLUSTER on a replication stream. */
 import {
+  AppError,
   InputError,
   type IncarnationId,
   type Timestamp,
   SYSTEM_VIRTUAL_CLUSTER_ID,
   formatLsn,
   formatTimestamp,
+  isAppError,
   toError,
 } from '../base/index.ts';
 import { CURRENT_RELEASE, type VirtualClusterRecord, serviceModeOf } from '../catalog/index.ts';
 import {
   type Divergence,
   type FailoverTarget,
+  STREAM_STATE_TEXTS,
   SourceConnection,
   type StreamRecord,
+  type StreamState,
   type StreamTerms,
   commonHistory,
   isScanned,
+  nextStreamState,
   parseSourceUri,
 } from '../replication/index.ts';
-import type { AlterVirtualClusterAction, ReplicationSource, Value } from '../sql/index.ts';
+import type { AlterVirtualClusterAction, ReplicationSource, StreamOptions, Value } from '../sql/index.ts';
 import { requireConnectionPrivilege } from './connection-access.ts';
 import type { Column, ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { hlcText } from './failover-time.ts';
+import { faultPoint } from '../timeline/index.ts';
 import { newIncarnation } from './new-incarnation.ts';
 import { isSystem } from './privileges.ts';
 import { carryOn, endWork } from './replication-consumer.ts';
-import { lineageOf } from './replication-producer.ts';
+import { addReader, findReader, requireReaderName, tendReader } from './reader.ts';
+import { lineageOf, setExpirationWindow } from './replication-producer.ts';
+import { durationUs, streamLimitsOf } from './stream-options.ts';
 import { failoverTime } from './system-time.ts';
 import { endOfLife, requireReachable, resolveTarget } from './timeline-point.ts';
 import { unmake } from './unmake.ts';
@@ -37,7 +45,15 @@ import { requireNoRestore, withVirtualCluster } from './virtual-cluster-lookup.t
 
 export type ReplicationAction = Extract<
   AlterVirtualClusterAction,
-  { kind: 'pause_replication' | 'resume_replication' | 'complete_replication' | 'start_replication' }
+  {
+    kind:
+      | 'pause_replication'
+      | 'resume_replication'
+      | 'complete_replication'
+      | 'start_replication'
+      | 'set_replication'
+      | 'set_replication_source';
+  }
 >;
 
 export const FAILOVER_COLUMNS: readonly Column[] = columnsOf({ failover_time: 'numeric' });
@@ -51,8 +67,19 @@ export function isReplicationAction(action: AlterVirtualClusterAction): action i
     action.kind === 'pause_replication' ||
     action.kind === 'resume_replication' ||
     action.kind === 'complete_replication' ||
-    action.kind === 'start_replication'
+    action.kind === 'start_replication' ||
+    action.kind === 'set_replication' ||
+    action.kind === 'set_replication_source'
   );
+}
+
+/** Before anything is asked of the source. @throws InputError `parameter_invalid`, `object_exists`, `virtual_cluster_name_invalid` */
+export function checkStreamOptions(
+  core: Core,
+  { name, options }: { name: string; options: StreamOptions },
+): void {
+  streamLimitsOf(options);
+  if (options.readVirtualCluster) requireReaderName(core, name);
 }
 
 /** Refuses what cannot be, before anything of the new virtual cluster is there; the producer keeps its log from then on. */
@@ -87,6 +114,7 @@ export async function makeFollower(
   await orDrop(stream, core, async () => {
     try {
       await core.streams.add(newStream(record, { source, stream, divergence: null }), core);
+      if (source.options.readVirtualCluster) await addReader(core, record);
       await core.options.instanceHost.create({
         virtualClusterId: id,
         name,
@@ -110,6 +138,9 @@ export async function alterReplication(
   options: { name: string; action: ReplicationAction; context: ExecuteContext },
 ): Promise<StatementResult> {
   const { name, action, context } = options;
+  if (action.kind === 'complete_replication' && action.to === 'latest_drained') {
+    return drainAndComplete(core, { name, context });
+  }
   return withVirtualCluster(core, name, async (record) => {
     if (isSystem(record.id)) {
       throw new InputError('object_state', 'the system virtual cluster cannot follow another one');
@@ -126,18 +157,31 @@ export async function alterReplication(
         said('replication resumed');
         return done(TAG);
       case 'complete_replication': {
+        if (action.to === 'latest_drained') throw new AppError('internal', 'a drain takes its own way');
         const time = await complete(core, {
           stream: requireStream(core, record),
           record,
           to: action.to,
           context,
         });
+        tellOfReader(core, record, context);
         said(`failover asked for${time === null ? '' : `, to ${formatTimestamp(time)}`}`);
         return rowsResult(FAILOVER_COLUMNS, [[time === null ? null : hlcText(time)]], TAG);
       }
       case 'start_replication':
         await startReplication(core, { record, action, context });
         said(`replication of "${action.source}" begun`);
+        return done(TAG);
+      case 'set_replication':
+        await setReplication(core, { record, stream: requireStream(core, record), options: action.options });
+        said('options of its replication changed');
+        return done(TAG);
+      case 'set_replication_source':
+        await setExpirationWindow(core, {
+          record,
+          us: durationUs(action.expirationWindow, 'EXPIRATION WINDOW'),
+        });
+        said('expiration window of those that follow it changed');
         return done(TAG);
     }
   });
@@ -172,11 +216,51 @@ export async function endStream(core: Core, record: VirtualClusterRecord): Promi
   await core.streams.forget({ id: record.id, signal: core.signal });
 }
 
+function tellOfReader(core: Core, record: VirtualClusterRecord, context: ExecuteContext): void {
+  const reader = findReader(core, record.id);
+  if (reader === undefined) return;
+  context.onNotice({
+    severity: 'NOTICE',
+    sqlstate: '00000',
+    message: `the reader "${reader.name}" is dropped by the failover, and its sessions end`,
+    hint: `afterwards "${record.name}" itself can be read: START SERVICE SHARED`,
+  });
+}
+
+/** What is said counts at once; what is not said stays. @throws InputError `object_state`, `parameter_invalid`, `object_exists` */
+async function setReplication(
+  core: Core,
+  { record, stream, options }: { record: VirtualClusterRecord; stream: StreamRecord; options: StreamOptions },
+): Promise<void> {
+  const { virtualClusterId: id, state } = stream;
+  const { retentionUs, expirationWindowUs } = streamLimitsOf(options);
+  const reader = findReader(core, id);
+  if (options.readVirtualCluster) {
+    if (state.kind !== 'replicating') {
+      throw new InputError(
+        'object_state',
+        `virtual cluster "${record.name}" is in state "${STREAM_STATE_TEXTS[state.kind]}", not "replicating"`,
+        { hint: 'a reader is added while it replicates' },
+      );
+    }
+    if (reader === undefined) requireReaderName(core, record.name);
+  }
+  const limits = {
+    ...(retentionUs === null ? {} : { retentionUs }),
+    ...(expirationWindowUs === null ? {} : { expirationWindowUs }),
+  };
+  await core.streams.setLimits({ id, limits, signal: core.signal });
+  if (!options.readVirtualCluster) return;
+  if (reader === undefined) await addReader(core, record);
+  await tendReader(core, id);
+}
+
 async function pause(core: Core, stream: StreamRecord): Promise<void> {
   const { virtualClusterId: id } = stream;
   const event = { kind: 'pause_asked', at: core.options.clock.now() } as const;
   await core.streams.apply({ id, event, signal: core.signal });
   await endWork(core, id, 'pause');
+  await tendReader(core, id);
 }
 
 async function resume(core: Core, stream: StreamRecord, { session }: ExecuteContext): Promise<void> {
@@ -224,6 +308,100 @@ async function complete(
   return target.kind === 'time' ? target.time : null;
 }
 
+/** A planned failover. The statement waits for it for a while, without keeping others from the virtual cluster. */
+async function drainAndComplete(
+  core: Core,
+  { name, context }: { name: string; context: ExecuteContext },
+): Promise<StatementResult> {
+  const { id, drainId } = await withVirtualCluster(core, name, async (record) => {
+    const stream = requireStream(core, record);
+    const { virtualClusterId } = stream;
+    const asked = newIncarnation(core);
+    const event = { kind: 'drain_asked', drainId: asked } as const;
+    // What cannot be is refused before the source is asked; and one that does not answer leaves everything as it is.
+    nextStreamState(stream.state, event);
+    await requireDrainable(stream, context);
+    const { state } = await core.streams.apply({ id: virtualClusterId, event, signal: core.signal });
+    faultPoint('failover.drain_asked');
+    await carryOn(core, virtualClusterId, context.session.user);
+    loggerOf(core, record).info(
+      `virtual cluster altered by ${context.session.user}: planned failover asked for, the source goes out of service`,
+    );
+    return { id: virtualClusterId, drainId: state.kind === 'draining' ? state.drainId : asked };
+  });
+  const state = await whenDrained(core, { id, context });
+  const known = timeOfFailover(state);
+  if (known !== null) return rowsResult(FAILOVER_COLUMNS, [[hlcText(known)]], TAG);
+  if (state?.kind === 'draining') {
+    context.onNotice({
+      severity: 'NOTICE',
+      sqlstate: '00000',
+      message: 'the source is still going out of service, or its last log is still on its way',
+      hint: 'SHOW VIRTUAL CLUSTER ... WITH REPLICATION STATUS tells when it is done; RESUME REPLICATION gives it up, and COMPLETE REPLICATION TO LATEST fails over to what there is',
+    });
+    return rowsResult(FAILOVER_COLUMNS, [[null]], TAG);
+  }
+  const reason = core.consumer.whyNotDrained(id, drainId) ?? reasonOf(state);
+  throw new InputError('object_state', `the source does not go out of service: ${reason}`, {
+    hint: 'the stream goes on as before; COMPLETE REPLICATION TO LATEST fails over without stopping the source',
+  });
+}
+
+/** @throws AppError `connection_failure`; InputError `feature_not_supported`, and what the other side refuses */
+async function requireDrainable(
+  { sourceUri: uri, terms }: StreamRecord,
+  context: ExecuteContext,
+): Promise<void> {
+  const hint =
+    'nothing was changed; COMPLETE REPLICATION TO LATEST fails over to what there is, without stopping the source';
+  const silent = { replicatedTime: null, replicatedLsn: null };
+  try {
+    const answer = await withSource(uri, context, (connection) => connection.report(terms.streamId, silent));
+    if (answer.drain !== undefined) return;
+  } catch (error) {
+    if (!isAppError(error) || context.signal.aborted) throw error;
+    throw new AppError(error.code, `${error.message}; it must be there to go out of service`, {
+      hint,
+      cause: error,
+    });
+  }
+  throw new InputError('feature_not_supported', 'the source is of a release that cannot be drained', {
+    hint,
+  });
+}
+
+/** Until the source has ended, or the wait; undefined when the stream is gone. */
+async function whenDrained(
+  core: Core,
+  { id, context }: { id: StreamRecord['virtualClusterId']; context: ExecuteContext },
+): Promise<StreamState | undefined> {
+  const { streams, options } = core;
+  const limit = new AbortController();
+  const signal = AbortSignal.any([core.signal, context.signal, limit.signal]);
+  const timer = options.clock.sleep(CUT_SIGNAL_MS, { signal }).then(
+    () => limit.abort(),
+    () => undefined,
+  );
+  try {
+    while (streams.get(id)?.state.kind === 'draining' && !signal.aborted) {
+      await streams.whenChanged(id, { signal });
+    }
+    return streams.get(id)?.state;
+  } finally {
+    limit.abort();
+    await timer;
+  }
+}
+
+function timeOfFailover(state: StreamState | undefined): Timestamp | null {
+  if (state?.kind === 'failing_over') return state.cut.time;
+  return state?.kind === 'completed' ? state.failoverTime : null;
+}
+
+function reasonOf(state: StreamState | undefined): string {
+  return state?.kind === 'failed' ? state.reason : 'somebody else has changed what becomes of the stream';
+}
+
 /** The follower has not come there yet. */
 function isAhead({ replicatedTime }: StreamRecord, time: Timestamp): boolean {
   return replicatedTime === null || time > replicatedTime;
@@ -251,6 +429,7 @@ async function cutHere(core: Core, { virtualClusterId: id, state }: StreamRecord
     // Where nothing ran before, nothing shall be left running.
     const isResting = state.kind === 'paused' || state.kind === 'failed';
     if (isResting) await core.consumer.halt(id, { signal: core.signal });
+    if (isResting) await tendReader(core, id);
     throw error;
   }
 }
@@ -301,6 +480,7 @@ async function startReplication(
     });
   }
   await requireNoRestore(core, record);
+  checkStreamOptions(core, { name: record.name, options: action.options });
   const uri = await sourceUri(core, action.uri, context);
   const end = await endOfLife(core, { record, signal });
   const terms = await withSource(uri, context, (connection) =>
@@ -310,6 +490,7 @@ async function startReplication(
     requireCompatible(core, terms);
     const divergence = await findDivergence(core, { record, end, terms, signal });
     await core.streams.add(newStream(record, { source: action, stream: { uri, terms }, divergence }), core);
+    if (action.options.readVirtualCluster) await addReader(core, record);
     await carryOn(core, record.id, context.session.user);
   });
 }
@@ -362,6 +543,7 @@ function newStream(
     state: { kind: 'initializing' },
     terms: stream.terms,
     divergence,
+    limits: streamLimitsOf(source.options),
     retainedTime: null,
     replicatedTime: null,
   };

@@ -29,6 +29,8 @@ export interface ServicesOptions {
   readonly vault?: VaultHost | undefined;
   /** A virtual cluster may be renamed while it serves. */
   readonly nameOf: (virtualClusterId: VirtualClusterId) => VirtualClusterName | undefined;
+  /** Whose instance serves it: its own, but for a reader. */
+  readonly servedBy: (virtualClusterId: VirtualClusterId) => VirtualClusterId;
 }
 
 export class Services {
@@ -40,7 +42,7 @@ export class Services {
 
   /** @throws AppError `object_state` when the virtual cluster has no directory on this node */
   instanceOf(record: { id: VirtualClusterId; name: string }): Instance {
-    const instance = this.#options.instanceHost.get(record.id);
+    const instance = this.#options.instanceHost.get(this.#options.servedBy(record.id));
     if (instance === undefined) {
       throw new AppError('object_state', `the directory of virtual cluster "${record.name}" is missing`, {
         hint: 'put it back and restart the node, or drop the virtual cluster and restore a backup',
@@ -86,6 +88,17 @@ export class Services {
   async close(record: VirtualClusterRecord, wait: { signal: AbortSignal }): Promise<void> {
     await this.suspend(record, wait);
     this.#options.settings.unload(record.id);
+  }
+
+  /** As `close`, without waiting for clients to go by themselves: what they were not told is committed is not. May run twice. */
+  async drain(record: VirtualClusterRecord, wait: { signal: AbortSignal }): Promise<void> {
+    const { gates, runner, scheduler, instanceHost } = this.#options;
+    gates.close(record.id);
+    await scheduler.detach(record.id);
+    await runner.detach(record.id);
+    const instance = instanceHost.get(record.id);
+    if (instance?.state.kind === 'running' && !instance.isReadOnly) await endSessions(instance, wait);
+    await this.close(record, wait);
   }
 
   /** As `close`, while its settings stay known: it may be asked for again at any time. */

@@ -39,6 +39,20 @@ export async function withVirtualCluster<T>(
   });
 }
 
+/** Works on a reader while nobody else changes it, or what it reads. @throws InputError `object_not_found` */
+export async function withReader(
+  core: Core,
+  name: string,
+  use: (reader: VirtualClusterRecord) => Promise<void>,
+): Promise<void> {
+  const { id, readerOf } = lookupVirtualCluster(core, name);
+  await core.locks.run(readerOf ?? id, async () => {
+    const reader = lookupVirtualCluster(core, name);
+    if (reader.id !== id) throw noSuchVirtualCluster(name);
+    await use(reader);
+  });
+}
+
 /** By its number, which a renamed one keeps. @throws InputError `object_not_found` */
 export function requireRecord(core: Pick<Core, 'catalog'>, id: VirtualClusterId): VirtualClusterRecord {
   const record = core.catalog.get(id);

@@ -190,13 +190,19 @@ export async function writeConfiguration(options: {
   user: Owner | null;
   /** On top of everything: those of a follower. */
   parameters?: Readonly<Record<string, string>>;
+  /** Nobody but the daemon itself is let in, also not those whom it would lead here. */
+  isClosed?: boolean;
 }): Promise<void> {
   const { directory, settings, user } = options;
   checkSettings(settings);
   const files = configurationFiles(directory);
   const readable = { mode: 0o640, owner: user === null ? null : { uid: 0, gid: user.gid } };
   await updateFileDurably({ path: files.postgresql, content: postgresqlConf(options), ...readable });
-  await updateFileDurably({ path: files.hba, content: HBA, ...readable });
+  await updateFileDurably({
+    path: files.hba,
+    content: options.isClosed === true ? HBA_CLOSED : HBA,
+    ...readable,
+  });
   await updateFileDurably({ path: files.ident, content: identOf(daemonUserName()), ...readable });
   const body = {
     maxConnections: settings.maxConnections,
@@ -251,6 +257,10 @@ function quoteParameter(value: string): string {
 const HBA = `# Written by Atoll before every start.
 local all         all peer map=atoll
 local replication all peer map=atoll
+`;
+
+const HBA_CLOSED = `# Written by Atoll before every start.
+local system      atoll peer map=atoll
 `;
 
 function identOf(user: string): string {

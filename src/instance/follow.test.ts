@@ -4,6 +4,7 @@ import { cp, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
+import pg from 'pg';
 import {
   type IncarnationId,
   isAppError,
@@ -117,6 +118,32 @@ describe('a follower', () => {
     await ask(id, 'INSERT INTO public.seen VALUES (1)');
     const slot = `SELECT restart_lsn <= '${forkLsn}'::numeric + '0/0'::pg_lsn FROM pg_replication_slots WHERE slot_name = '${FORK_SLOT}'`;
     assert.equal(await ask(id, slot), 't');
+    await instanceOf(id).stop({ mode: 'immediate', signal: NEVER });
+  });
+
+  it('lets nobody in who could write before it is one of its own', async () => {
+    const id = await makeFollower();
+    await instanceOf(id).start({ signal: NEVER });
+    const { socketDirectory } = instanceOf(id);
+    const connect = async () => {
+      const client = new pg.Client({ host: socketDirectory, user: 'root', database: 'defaultdb' });
+      client.on('error', () => undefined);
+      await client.connect();
+      return client;
+    };
+    const reader = await connect();
+    await assert.rejects(reader.query('CREATE TABLE mine ()'), { code: '25006' });
+    let refusal: unknown;
+    await promote(id, async () => {
+      refusal = await connect().catch((error: unknown) => error);
+    });
+    assert.equal((refusal as { code?: string }).code, '28000');
+    await assert.rejects(reader.query('CREATE TABLE mine ()'));
+    await instanceOf(id).start({ signal: NEVER });
+    const writer = await connect();
+    await writer.query('CREATE TABLE mine ()');
+    await writer.end();
+    await reader.end().catch(() => undefined);
     await instanceOf(id).stop({ mode: 'immediate', signal: NEVER });
   });
 

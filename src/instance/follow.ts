@@ -133,15 +133,15 @@ async function promoteInPlace({
   const { following } = instance;
   assert(following !== null, 'looked at before');
   // From here on every start of it either goes on with the promotion or finds it done.
-  if (following.phase !== 'promoting') {
-    const phase = 'promoting';
-    await instance.setFollowing({ ...following, phase });
-    await instance.reload();
-  }
+  if (following.phase !== 'promoting') await instance.setFollowing({ ...following, phase: 'promoting' });
+  await instance.reload();
   await instance.start({ signal });
   await instance.withSystemClient(
     async (client) => {
-      if (await isInRecovery(client)) await finishRecovery(client);
+      if (await isInRecovery(client)) {
+        await expelReaders(client);
+        await finishRecovery(client);
+      }
       await prepare(client);
       await disableSubscriptions(client);
       await client.query('CHECKPOINT');
@@ -150,11 +150,32 @@ async function promoteInPlace({
   );
 }
 
+/**
+ * Who reads would be able to write as soon as recovery has ended, and that would be in no history. Nobody comes anew once the server has taken
+ * up its configuration, which lets in the daemon alone.
+ */
+async function expelReaders(client: InternalClient): Promise<void> {
+  const loaded = async () =>
+    (await client.query('SELECT pg_catalog.pg_conf_load_time()::text AS at'))[0]?.['at'];
+  const before = await loaded();
+  await client.query('SELECT pg_catalog.pg_reload_conf()');
+  while ((await loaded()) === before) await client.query('SELECT pg_catalog.pg_sleep(0.005)');
+  for (let ended = 1; ended > 0; ) {
+    const rows = await client.query(
+      `SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity
+        WHERE backend_type = 'client backend' AND usename IS DISTINCT FROM 'atoll'`,
+    );
+    ended = rows.length;
+  }
+}
+
 async function finishRecovery(client: InternalClient): Promise<void> {
   // Begins where replay would begin now, which is before the fork.
-  const slots = await client.query('SELECT slot_name FROM pg_catalog.pg_replication_slots');
-  for (const { slot_name: name } of slots) {
-    if (name === FORK_SLOT) await client.query('SELECT pg_catalog.pg_drop_replication_slot($1)', [name]);
+  const slots = await client.query('SELECT slot_name, slot_type FROM pg_catalog.pg_replication_slots');
+  for (const { slot_name: name = null, slot_type: type } of slots) {
+    // Logical ones were made by those who read: nobody would ever consume them.
+    const isStale = name === FORK_SLOT || type === 'logical';
+    if (isStale) await client.query('SELECT pg_catalog.pg_drop_replication_slot($1)', [name]);
   }
   await client.query('SELECT pg_catalog.pg_create_physical_replication_slot($1, true)', [FORK_SLOT]);
   const [row] = await client.query(`SELECT pg_catalog.pg_promote(true, ${PROMOTE_SECONDS_MAX}) AS is_done`);

@@ -16,13 +16,15 @@ import {
   type VirtualClusterId,
 } from '../base/index.ts';
 import type { Following, Instance, InstanceHost, InternalClient } from '../instance/index.ts';
-import type { ReceiveWorker } from '../timeline/index.ts';
+import { faultPoint, type ReceiveWorker } from '../timeline/index.ts';
 import { type FollowerSample, sampleFollower } from './follower-sample.ts';
 import { parseSourceUri, type SourceAddress } from './source-address.ts';
 import { SourceConnection } from './source-connection.ts';
+import { drainWish } from './source-drain.ts';
 import type { StreamCatalog } from './stream-catalog.ts';
 import type { Divergence, StreamRecord } from './stream-record.ts';
 import { type FailoverCut, isScanned } from './stream-state.ts';
+import type { DrainAnswer, StreamAnswer, StreamReport } from './stream-terms.ts';
 
 export interface ConsumerDependencies {
   readonly streams: StreamCatalog;
@@ -51,8 +53,14 @@ export interface ConsumerDependencies {
     context: ConsumerContext,
     options: { id: VirtualClusterId; cut: FailoverCut },
   ) => Promise<void>;
+  /** How far back a failover may go, in microseconds, where the stream does not say. */
+  readonly windowUs: (id: VirtualClusterId) => bigint;
   /** The oldest moment that the timeline leads to; null when there is none yet. */
   readonly oldestTime: (id: VirtualClusterId) => Promise<Timestamp | null>;
+  /** Lets clients read the follower, where they may; harmless where it is done. */
+  readonly tendReader: (id: VirtualClusterId) => Promise<void>;
+  /** Nobody reads any more: what follows is about to be written. Harmless where nobody does. */
+  readonly dropReader: (id: VirtualClusterId) => Promise<void>;
   /** How long a source may be out of reach before the stream is given up. */
   readonly patienceMs: (id: VirtualClusterId) => number;
 }
@@ -65,6 +73,8 @@ export interface ConsumerContext {
 
 /** How often a follower is looked at, and its source told. */
 const SAMPLE_MS = 500;
+/** While clients of a source that went out of service wait for the failover. */
+const DRAIN_SAMPLE_MS = 50;
 const RETRY_MS = { first: 250, max: 10_000 } as const;
 /** What a source may take to hear that it need keep nothing more. */
 const FAREWELL_MS_MAX = 5_000;
@@ -82,6 +92,8 @@ export function followedBy(address: SourceAddress, name: string): Following['sou
 
 export class Consumer {
   readonly #dependencies: ConsumerDependencies;
+  /** Why the last planned failover came to nothing. */
+  readonly #drainEnds = new Map<VirtualClusterId, { readonly drainId: string; readonly reason: string }>();
 
   constructor(dependencies: ConsumerDependencies) {
     this.#dependencies = dependencies;
@@ -172,6 +184,12 @@ export class Consumer {
     }
   }
 
+  /** Why this attempt to drain the source came to nothing; undefined when that is not known. */
+  whyNotDrained(id: VirtualClusterId, drainId: string): string | undefined {
+    const end = this.#drainEnds.get(id);
+    return end?.drainId === drainId ? end.reason : undefined;
+  }
+
   /** Stops what follows; it stays where it is. Harmless when nothing runs. */
   async halt(id: VirtualClusterId, { signal }: { signal: AbortSignal }): Promise<void> {
     await this.#dependencies.unfollowLog(id);
@@ -184,9 +202,11 @@ export class Consumer {
     if (!this.#isFilled(stream)) {
       if (divergence === null) await this.#receive(stream, context);
       else await this.#rewind(stream, { divergence, context });
+      faultPoint('failback.committed');
     }
     context.report({ fraction: 0.95, runningStatus: 'waiting for the log that makes the data consistent' });
     await this.#start(stream, context);
+    faultPoint('failback.consistent');
     await this.#dependencies.streams.apply({ id, event: { kind: 'scanned' }, signal: context.signal });
     context.logger.info('the data of the source is here; it is followed from now on');
   }
@@ -232,8 +252,10 @@ export class Consumer {
     const following = followingOf(stream);
     const { incarnation } = following;
     await rewindToDivergence(context, { id: virtualClusterId, incarnation, divergence });
+    faultPoint('failback.rewound');
     const history = { timelineId: terms.timelineId, text: terms.history };
     await instanceHost.fence({ virtualClusterId, incarnation, forkLsn: divergence.lsn, history });
+    faultPoint('failback.fenced');
     const { parentIncarnation = null, forkLsn = null } = terms.lineage[0] ?? {};
     await instanceHost.commitFollower({
       virtualClusterId,
@@ -292,15 +314,18 @@ export class Consumer {
         const before = streams.get(id)?.replicatedTime ?? null;
         const replicatedTime = laterOf(sample.time, before);
         if (replicatedTime !== null) {
-          const retainedTime = oldest ?? streams.get(id)?.retainedTime ?? replicatedTime;
+          const retainedTime = this.#retainedTime(stream, { oldest, replicatedTime });
           await streams.noteTimes({ id, retainedTime, replicatedTime, signal });
         }
         await this.#reachTarget(stream, { sample, replicatedTime, signal });
         if (signal.aborted) break;
-        await conversation.tell({ replicatedTime, replicatedLsn: sample.replayedLsn }, { sample, signal });
+        const told = { replicatedTime, replicatedLsn: sample.replayedLsn };
+        const answer = await conversation.tell(told, { sample, signal });
+        if (answer !== null) await this.#reachEnd(stream, { answer, sample, signal });
         if (conversation.silenceMs > this.#dependencies.patienceMs(id)) throw conversation.givenUp();
         onGood();
-        await this.#dependencies.clock.sleep(SAMPLE_MS, { signal });
+        const pauseMs = stream.state.kind === 'draining' ? DRAIN_SAMPLE_MS : SAMPLE_MS;
+        await this.#dependencies.clock.sleep(pauseMs, { signal });
       }
     } catch (error) {
       // The state has changed meanwhile: that is why it ended.
@@ -311,11 +336,24 @@ export class Consumer {
     }
   }
 
+  /** No further back than the window, whatever bases there still are. */
+  #retainedTime(
+    { virtualClusterId: id, limits }: StreamRecord,
+    { oldest, replicatedTime }: { oldest: Timestamp | null; replicatedTime: Timestamp },
+  ): Timestamp {
+    const { streams, windowUs } = this.#dependencies;
+    const windowBegin = (replicatedTime - (limits.retentionUs ?? windowUs(id)) + 1n) as Timestamp;
+    const begin = oldest ?? streams.get(id)?.retainedTime ?? replicatedTime;
+    return begin > windowBegin ? begin : windowBegin;
+  }
+
   /** Under the lock of the virtual cluster: nobody may be cutting or stopping it meanwhile. */
   async #exclusivelyStarted(stream: StreamRecord, context: ConsumerContext): Promise<void> {
     const { exclusively, streams } = this.#dependencies;
     await exclusively(stream.virtualClusterId, async () => {
-      if (streams.get(stream.virtualClusterId)?.state === stream.state) await this.#start(stream, context);
+      if (streams.get(stream.virtualClusterId)?.state !== stream.state) return;
+      await this.#start(stream, context);
+      await this.#dependencies.tendReader(stream.virtualClusterId);
     });
   }
 
@@ -348,6 +386,42 @@ export class Consumer {
     });
   }
 
+  /** A planned failover is cut when the source has written its last, and the follower has replayed it; or it comes to nothing. */
+  async #reachEnd(
+    stream: StreamRecord,
+    options: { answer: StreamAnswer; sample: FollowerSample; signal: AbortSignal },
+  ): Promise<void> {
+    const { state, virtualClusterId: id } = stream;
+    if (state.kind !== 'draining') return;
+    const { answer, sample, signal } = options;
+    const { exclusively, streams, newIncarnation } = this.#dependencies;
+    const { drain } = answer;
+    if (drain === undefined) {
+      return this.#endDrain(stream, { reason: 'its release cannot be drained', signal });
+    }
+    // That of an attempt before is undone first.
+    if (drain?.id !== state.drainId) return;
+    if (drain.kind === 'lifted' || drain.kind === 'lifting') {
+      return this.#endDrain(stream, { reason: drain.reason, signal });
+    }
+    if (drain.kind === 'draining' || (sample.replayedLsn ?? 0n) < drain.lsn) return;
+    await exclusively(id, async () => {
+      if (streams.get(id)?.state !== state) return;
+      const time = await this.cutHere(id, { signal });
+      const cut = { incarnation: newIncarnation(), time, point: null };
+      await streams.apply({ id, event: { kind: 'cut', cut }, signal });
+    });
+  }
+
+  async #endDrain(
+    { virtualClusterId: id, state }: StreamRecord,
+    { reason, signal }: { reason: string; signal: AbortSignal },
+  ): Promise<void> {
+    if (state.kind !== 'draining') return;
+    this.#drainEnds.set(id, { drainId: state.drainId, reason });
+    await this.#dependencies.streams.apply({ id, event: { kind: 'drain_ended' }, signal });
+  }
+
   async #failOver(
     stream: StreamRecord,
     { cut, context }: { cut: FailoverCut; context: ConsumerContext },
@@ -356,6 +430,8 @@ export class Consumer {
     const { virtualClusterId: id } = stream;
     const { signal } = context;
     context.report({ fraction: 0.5, runningStatus: 'failing over' });
+    faultPoint('failover.cut');
+    await exclusively(id, () => this.#dependencies.dropReader(id));
     // All that was received is in the vault when this returns.
     await this.#dependencies.unfollowLog(id);
     if (cut.point === null) {
@@ -373,6 +449,7 @@ export class Consumer {
       await instanceHost.get(id)?.stop({ mode: 'orderly', signal });
       await this.#dependencies.goBack(context, { id, cut });
     }
+    faultPoint('failover.promoted');
     await streams.apply({ id, event: { kind: 'promoted' }, signal });
     context.logger.info('the virtual cluster is one of its own');
     await this.farewell(stream, { signal, logger: context.logger });
@@ -410,8 +487,11 @@ export class Consumer {
     );
     try {
       const address = parseSourceUri(stream.sourceUri);
+      const { state, terms } = stream;
       await using source = await SourceConnection.open(address, { signal: bounded });
-      await source.dropStream(stream.terms.streamId);
+      // Nobody takes over: it is to serve again.
+      if (state.kind === 'draining') await source.report(terms.streamId, givingUp(state.drainId));
+      await source.dropStream(terms.streamId);
     } catch (error) {
       logger.info(`the source was not told that the stream is over: ${toError(error).message}`);
     } finally {
@@ -449,6 +529,7 @@ class Conversation implements AsyncDisposable {
   #nextAttemptMs = 0;
   #goodMs: number;
   #receivedLsn: Lsn | null = null;
+  #drain: DrainAnswer | null = null;
   #reason = 'it sends nothing';
 
   constructor(stream: StreamRecord, { clock, logger }: { clock: Clock; logger: Logger }) {
@@ -464,32 +545,40 @@ class Conversation implements AsyncDisposable {
   }
 
   givenUp(): AppError {
+    const isDraining = this.#stream.state.kind === 'draining';
+    const told = isDraining
+      ? '; it may have gone out of service, which START SERVICE SHARED WITH FORCE undoes there'
+      : '';
     return new GivenUpError(
       'connection_failure',
-      `the source could not be reached for too long: ${this.#reason}`,
+      `the source could not be reached for too long: ${this.#reason}${told}`,
       {
         hint: 'RESUME REPLICATION tries again; COMPLETE REPLICATION fails over to what there is',
       },
     );
   }
 
-  /** @throws AppError when the producer says that the stream is over, or of other data */
+  /** Null when nothing was answered. @throws AppError when the producer says that the stream is over, or of other data */
   async tell(
     report: { replicatedTime: Timestamp | null; replicatedLsn: Lsn | null },
     { sample, signal }: { sample: FollowerSample; signal: AbortSignal },
-  ): Promise<void> {
+  ): Promise<StreamAnswer | null> {
     const nowMs = this.#clock.monotonicMs();
     // A follower whose server says that it streams may still have lost its source: what counts is what comes.
     if (sample.receivedLsn !== this.#receivedLsn) this.#goodMs = nowMs;
     this.#receivedLsn = sample.receivedLsn;
-    if (nowMs < this.#nextAttemptMs) return;
-    const { terms, sourceUri } = this.#stream;
+    if (nowMs < this.#nextAttemptMs) return null;
+    const { terms, sourceUri, state, limits } = this.#stream;
     try {
       this.#connection ??= await SourceConnection.open(parseSourceUri(sourceUri), { signal });
-      const answer = await this.#connection.report(terms.streamId, report);
+      const drain = drainWish(state, this.#drain);
+      const { expirationWindowUs } = limits;
+      const answer = await this.#connection.report(terms.streamId, { ...report, expirationWindowUs, drain });
       this.#goodMs = this.#clock.monotonicMs();
       this.#retryMs = RETRY_MS.first;
+      this.#drain = answer.drain ?? null;
       if (answer.incarnation !== terms.lineage[0]?.incarnation) throw replaced();
+      return answer;
     } catch (error) {
       if (signal.aborted) throw error;
       await this.#close();
@@ -498,6 +587,7 @@ class Conversation implements AsyncDisposable {
       this.#logger.warning(`${error.message}; will try again`);
       this.#nextAttemptMs = this.#clock.monotonicMs() + this.#retryMs;
       this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MS.max);
+      return null;
     }
   }
 
@@ -510,6 +600,11 @@ class Conversation implements AsyncDisposable {
     this.#connection = null;
     await connection?.[Symbol.asyncDispose]();
   }
+}
+
+/** A report that says nothing but that the source shall serve again. */
+function givingUp(drainId: string): StreamReport {
+  return { replicatedTime: null, replicatedLsn: null, drain: { id: drainId, isWanted: false } };
 }
 
 /** What the follower of a stream follows, as its state has it. */

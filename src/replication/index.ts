@@ -2,10 +2,13 @@ export { Consumer, type ConsumerContext, type ConsumerDependencies } from './con
 export { displaySourceUri, parseSourceUri, type SourceAddress } from './source-address.ts';
 export { SourceConnection } from './source-connection.ts';
 export { commonHistory } from './common-history.ts';
+export { type FollowerSample, sampleFollower } from './follower-sample.ts';
+export * from './source-drain.ts';
 export { StreamCatalog } from './stream-catalog.ts';
-export type { Divergence, StreamRecord } from './stream-record.ts';
+export type { Divergence, StreamLimits, StreamRecord } from './stream-record.ts';
 export * from './stream-state.ts';
 export {
+  type DrainAnswer,
   type StreamAnswer,
   type StreamLife,
   type StreamReport,

@@ -97,8 +97,10 @@ export class SourceConnection implements AsyncDisposable {
   }
 
   async report(streamId: string, report: StreamReport): Promise<StreamAnswer> {
-    const { replicatedTime, replicatedLsn } = report;
+    const { replicatedTime, replicatedLsn, expirationWindowUs = null, drain = null } = report;
     const text = JSON.stringify({
+      drain,
+      expirationWindowUs: expirationWindowUs === null ? null : String(expirationWindowUs),
       replicatedTime: replicatedTime === null ? null : String(replicatedTime),
       replicatedLsn: replicatedLsn === null ? null : formatLsn(replicatedLsn),
     });

@@ -14,10 +14,13 @@ import {
 import { displaySourceUri } from './source-address.ts';
 import {
   type StreamRecord,
+  type StreamLimits,
   parseDivergence,
+  parseStreamLimits,
   parseStreamState,
   parseStreamTerms,
   printDivergence,
+  printStreamLimits,
   printStreamState,
   printStreamTerms,
 } from './stream-record.ts';
@@ -35,7 +38,7 @@ export class StreamCatalog {
   readonly #changes = new Mutex();
   readonly #records = new Map<VirtualClusterId, StreamRecord>();
   readonly #timesWritten = new Map<VirtualClusterId, Timestamp>();
-  /** Told of every change of a state. */
+  /** Told of every change of a state or of the limits. */
   readonly #listeners = new Set<(virtualClusterId: VirtualClusterId) => void>();
 
   private constructor(database: SystemDatabase) {
@@ -91,6 +94,15 @@ export class StreamCatalog {
     await this.#changes.run(() => this.#write({ ...this.#require(id), jobId }, options));
   }
 
+  /** Takes what is said; the rest stays. Whoever follows takes it up. */
+  async setLimits(options: { id: VirtualClusterId; limits: Partial<StreamLimits> } & Wait): Promise<void> {
+    await this.#changes.run(() => {
+      const record = this.#require(options.id);
+      return this.#write({ ...record, limits: { ...record.limits, ...options.limits } }, options);
+    });
+    for (const listener of this.#listeners) listener(options.id);
+  }
+
   /** Told of now; written down once in a while, and with every change of the state. */
   async noteTimes(
     options: { id: VirtualClusterId; retainedTime: Timestamp | null; replicatedTime: Timestamp } & Wait,
@@ -122,7 +134,7 @@ export class StreamCatalog {
     });
   }
 
-  /** Resolves when the state of a stream has changed, or the signal aborts. */
+  /** Resolves when the state of a stream or its limits have changed, or the signal aborts. */
   async whenChanged(virtualClusterId: VirtualClusterId, { signal }: Wait): Promise<void> {
     if (signal.aborted) return;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -155,7 +167,7 @@ export class StreamCatalog {
 
 function readRows(client: SqlClient): Promise<readonly Row[]> {
   return client.query(
-    `select virtual_cluster_id, source_name, source_uri, job_id, state::text as state, terms::text as terms, divergence::text as divergence,
+    `select virtual_cluster_id, source_name, source_uri, job_id, state::text as state, terms::text as terms, divergence::text as divergence, options::text as options,
         ${microsecondsOf('retained_time')} as retained_us, ${microsecondsOf('replicated_time')} as replicated_us
       from public.replication_streams order by virtual_cluster_id`,
   );
@@ -164,11 +176,11 @@ function readRows(client: SqlClient): Promise<readonly Row[]> {
 async function insert(client: SqlClient, record: StreamRecord): Promise<void> {
   await client.query(
     `insert into public.replication_streams
-        (virtual_cluster_id, source_name, source_uri, terms, divergence, state, job_id, retained_time, replicated_time)
-      values ($1, $2, $3, $4::jsonb, $5::jsonb, $6::jsonb, $7, $8::timestamptz, $9::timestamptz)
+        (virtual_cluster_id, source_name, source_uri, terms, divergence, state, job_id, retained_time, replicated_time, options)
+      values ($1, $2, $3, $4::jsonb, $5::jsonb, $6::jsonb, $7, $8::timestamptz, $9::timestamptz, $10::jsonb)
       on conflict (virtual_cluster_id) do update set source_name = excluded.source_name,
         source_uri = excluded.source_uri, terms = excluded.terms, divergence = excluded.divergence, state = excluded.state, job_id = excluded.job_id,
-        retained_time = excluded.retained_time, replicated_time = excluded.replicated_time`,
+        retained_time = excluded.retained_time, replicated_time = excluded.replicated_time, options = excluded.options`,
     [
       String(record.virtualClusterId),
       record.sourceName,
@@ -183,17 +195,24 @@ async function insert(client: SqlClient, record: StreamRecord): Promise<void> {
 async function update(client: SqlClient, record: StreamRecord): Promise<void> {
   await client.query(
     `update public.replication_streams set state = $2::jsonb, job_id = $3, retained_time = $4::timestamptz,
-        replicated_time = $5::timestamptz, source_uri = $6 where virtual_cluster_id = $1`,
+        replicated_time = $5::timestamptz, options = $6::jsonb, source_uri = $7 where virtual_cluster_id = $1`,
     [String(record.virtualClusterId), ...mutableColumns(record), record.sourceUri],
   );
 }
 
-function mutableColumns({ state, jobId, retainedTime, replicatedTime }: StreamRecord): (string | null)[] {
+function mutableColumns({
+  state,
+  jobId,
+  retainedTime,
+  replicatedTime,
+  limits,
+}: StreamRecord): (string | null)[] {
   return [
     printStreamState(state),
     jobId === null ? null : String(jobId),
     retainedTime === null ? null : formatTimestamp(retainedTime),
     replicatedTime === null ? null : formatTimestamp(replicatedTime),
+    printStreamLimits(limits),
   ];
 }
 
@@ -208,6 +227,7 @@ function recordOf(row: Row): StreamRecord {
     state,
     terms: parseStreamTerms(textOf(row, 'terms')),
     divergence: divergence === null || divergence === undefined ? null : parseDivergence(divergence),
+    limits: parseStreamLimits(textOf(row, 'options')),
     retainedTime: timestampOf(row['retained_us']),
     replicatedTime: timestampOf(row['replicated_us']),
   };

@@ -12,6 +12,7 @@ import {
 } from '../base/index.ts';
 import type { StreamState } from './stream-state.ts';
 import {
+  drainId,
   lsnText,
   type StreamAnswer,
   type StreamTerms,
@@ -31,9 +32,18 @@ export interface StreamRecord {
   readonly terms: StreamTerms;
   /** Of a failback: where the source's history left that of our own, which is taken back to here; null for a first image over the network. */
   readonly divergence: Divergence | null;
+  readonly limits: StreamLimits;
   /** The oldest moment that may be failed over to, and the newest; null before there is one. */
   readonly retainedTime: Timestamp | null;
   readonly replicatedTime: Timestamp | null;
+}
+
+/** Durations in microseconds; null for what the settings say. */
+export interface StreamLimits {
+  /** How far back the follower may be failed over. */
+  readonly retentionUs: bigint | null;
+  /** For how long the source keeps log when it hears nothing. */
+  readonly expirationWindowUs: bigint | null;
 }
 
 export interface Divergence {
@@ -60,6 +70,7 @@ const stateSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('replicating') }),
   z.strictObject({ kind: z.literal('paused'), isScanned: z.boolean(), since: timestamp }),
   z.strictObject({ kind: z.literal('pending_failover'), isScanned: z.boolean(), target }),
+  z.strictObject({ kind: z.literal('draining'), drainId }),
   z.strictObject({
     kind: z.literal('failing_over'),
     cut: z.strictObject({ incarnation, time: timestamp, point: point.nullable() }),
@@ -67,6 +78,23 @@ const stateSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('failed'), isScanned: z.boolean(), reason: z.string() }),
   z.strictObject({ kind: z.literal('completed'), failoverTime: timestamp }),
 ]);
+
+const duration = z
+  .string()
+  .regex(/^\d{1,19}$/)
+  .transform(BigInt)
+  .nullable()
+  .default(null);
+const limitsSchema = z.strictObject({ retentionUs: duration, expirationWindowUs: duration });
+
+export function printStreamLimits(limits: StreamLimits): string {
+  return JSON.stringify(limits, replacer);
+}
+
+/** @throws CorruptError when it is not what this program wrote */
+export function parseStreamLimits(text: string): StreamLimits {
+  return parsed(limitsSchema, text, 'options');
+}
 
 /** JSON of a state. */
 export function printStreamState(state: StreamState): string {

@@ -13,6 +13,8 @@ export const timestampText = z
   .string()
   .regex(/^-?\d{1,19}$/)
   .transform((text) => BigInt(text) as Timestamp);
+/** Name of one attempt to drain a source; chosen by the consumer, never used again. */
+export const drainId = z.uuid();
 const incarnation = z.string().transform(parseIncarnationId);
 
 const life = z.object({
@@ -55,15 +57,39 @@ export type StreamTerms = z.output<typeof streamTermsSchema>;
 export const streamReportSchema = z.object({
   replicatedTime: timestampText.nullable(),
   replicatedLsn: lsnText.nullable(),
+  /** For how long log shall be kept when nothing is heard, in microseconds. Null and missing: as the source has it. */
+  expirationWindowUs: z
+    .string()
+    .regex(/^\d{1,19}$/)
+    .transform(BigInt)
+    .nullish(),
+  /** That the source shall go out of service, or, of an attempt that was given up, serve again. Null and missing: neither. */
+  drain: z.object({ id: drainId, isWanted: z.boolean() }).nullish(),
 });
 
 export type StreamReport = z.output<typeof streamReportSchema>;
 
 /** The producer's answer to a report. */
+/** How far the producer is with an attempt to drain it. */
+const drainAnswer = z.discriminatedUnion('kind', [
+  /** Is going out of service. */
+  z.object({ kind: z.literal('draining'), id: drainId }),
+  /** Nothing is written any more: `lsn` is the end of the log for as long as it stays out of service. */
+  z.object({ kind: z.literal('drained'), id: drainId, lsn: lsnText }),
+  /** About to serve again. */
+  z.object({ kind: z.literal('lifting'), id: drainId, reason: z.string() }),
+  /** Serves again, or goes on serving; this attempt will come to nothing. */
+  z.object({ kind: z.literal('lifted'), id: drainId, reason: z.string() }),
+]);
+
+export type DrainAnswer = z.output<typeof drainAnswer>;
+
 export const streamAnswerSchema = z.object({
   incarnation,
-  /** End of the source's log. */
+  /** End of the source's log; of one that is out of service what the consumer reported. */
   lsn: lsnText,
+  /** Of this stream; null when nothing was asked, missing from a release that cannot be drained. */
+  drain: drainAnswer.nullish(),
 });
 
 export type StreamAnswer = z.output<typeof streamAnswerSchema>;

@@ -47,7 +47,8 @@ export type CapabilityList =
     };
 
 export type AlterVirtualClusterAction =
-  | { readonly kind: 'start_service_shared' }
+  /** With force also where a planned switchover has put it out of service. */
+  | { readonly kind: 'start_service_shared'; readonly withForce: boolean }
   | { readonly kind: 'stop_service' }
   | { readonly kind: 'rename_to'; readonly name: string }
   | { readonly kind: 'grant_capabilities'; readonly capabilities: CapabilityList }
@@ -56,10 +57,14 @@ export type AlterVirtualClusterAction =
   | { readonly kind: 'reset_cluster_setting'; readonly name: string }
   | { readonly kind: 'pause_replication' }
   | { readonly kind: 'resume_replication' }
-  /** A failover; the time may lie ahead. */
-  | { readonly kind: 'complete_replication'; readonly to: Value | 'latest' }
+  /** A failover; the time may lie ahead. Drained: the source is put out of service first, so that nothing is lost. */
+  | { readonly kind: 'complete_replication'; readonly to: Value | 'latest' | 'latest_drained' }
   /** A failback: `uri` leads to the system VC that `source` belongs to. */
-  | { readonly kind: 'start_replication'; readonly source: string; readonly uri: Value }
+  | ({ readonly kind: 'start_replication' } & ReplicationSource)
+  /** Of the stream that it follows by. */
+  | { readonly kind: 'set_replication'; readonly options: StreamOptions }
+  /** Of the streams that follow it. */
+  | { readonly kind: 'set_replication_source'; readonly expirationWindow: Value }
   /** `source` is a virtual cluster's name; today it must be the same one's. */
   | { readonly kind: 'reset_data'; readonly source: string; readonly asOf: Value }
   /** Without a time, at a moment of the window that is chosen at random. */
@@ -67,11 +72,25 @@ export type AlterVirtualClusterAction =
   /** Stops its instance when it has been idle for so long. */
   | { readonly kind: 'set_suspend_after'; readonly after: Value }
   | { readonly kind: 'reset_suspend_after' }
+  /** Log and bases go on to a collection as they come about. */
+  | { readonly kind: 'set_continuous_backup'; readonly location: Value }
+  | { readonly kind: 'reset_continuous_backup' }
   | { readonly kind: 'undrop' };
 
 export interface ReplicationSource {
   readonly source: string;
   readonly uri: Value;
+  readonly options: StreamOptions;
+}
+
+/** What is said of a replication stream; the values are durations. */
+export interface StreamOptions {
+  /** Lets the follower be read, under a name of its own. */
+  readonly readVirtualCluster: boolean;
+  /** How far back it may be failed over. */
+  readonly retention: Value | undefined;
+  /** For how long the source keeps log when it hears nothing. */
+  readonly expirationWindow: Value | undefined;
 }
 
 /** What a zone is configured with; `discard` takes all of it back. */

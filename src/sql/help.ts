@@ -13,6 +13,9 @@ const OPTION_LIST = '[ WITH option [, ...] | WITH OPTIONS ( option [, ...] ) ]';
 
 const TIMESTAMP_TERM = "  timestamp: '-10s' | '2024-01-09 16:15:45+00' | nanoseconds since 1970";
 
+const STREAM_OPTION_TERM =
+  "  stream_option: READ VIRTUAL CLUSTER | RETENTION = 'duration' | EXPIRATION WINDOW = 'duration'";
+
 const BACKUP_TERMS = ["  destination: 'uri' | ( 'uri' [, ...] )", TIMESTAMP_TERM];
 
 export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
@@ -21,8 +24,9 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     synopsis: [
       'CREATE VIRTUAL CLUSTER [ IF NOT EXISTS ] name [ LIKE name ]',
       '  [ FROM VIRTUAL CLUSTER name [ AS OF SYSTEM TIME timestamp ] ]',
-      "  [ FROM REPLICATION OF name ON 'uri' ]",
+      "  [ FROM REPLICATION OF name ON 'uri' [ WITH stream_option [, ...] ] ]",
       TIMESTAMP_TERM,
+      STREAM_OPTION_TERM,
     ],
     summary:
       'make a virtual cluster, its service stopped: empty, a branch of another one as it is now or was, or a follower of one in another physical cluster; LIKE copies capabilities and settings',
@@ -30,22 +34,26 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
   alter_virtual_cluster: {
     name: 'ALTER VIRTUAL CLUSTER',
     synopsis: [
-      'ALTER VIRTUAL CLUSTER name START SERVICE SHARED',
+      'ALTER VIRTUAL CLUSTER name START SERVICE SHARED [ WITH FORCE ]',
       'ALTER VIRTUAL CLUSTER name STOP SERVICE',
       'ALTER VIRTUAL CLUSTER name RENAME TO name',
       'ALTER VIRTUAL CLUSTER name RESET DATA TO VIRTUAL CLUSTER name AS OF SYSTEM TIME timestamp',
       'ALTER VIRTUAL CLUSTER name { PAUSE | RESUME } REPLICATION',
-      'ALTER VIRTUAL CLUSTER name COMPLETE REPLICATION TO { LATEST | SYSTEM TIME timestamp }',
-      "ALTER VIRTUAL CLUSTER name START REPLICATION OF name ON 'uri'",
+      'ALTER VIRTUAL CLUSTER name COMPLETE REPLICATION TO { LATEST [ WITH DRAIN ] | SYSTEM TIME timestamp }',
+      "ALTER VIRTUAL CLUSTER name START REPLICATION OF name ON 'uri' [ WITH stream_option [, ...] ]",
+      'ALTER VIRTUAL CLUSTER name SET REPLICATION stream_option [, ...]',
+      "ALTER VIRTUAL CLUSTER name SET REPLICATION SOURCE EXPIRATION WINDOW = 'duration'",
       'ALTER VIRTUAL CLUSTER name CHECK TIMELINE [ AS OF SYSTEM TIME timestamp ]',
       'ALTER VIRTUAL CLUSTER name UNDROP',
       "ALTER VIRTUAL CLUSTER name SET SUSPEND AFTER { 'duration' | OFF }",
       'ALTER VIRTUAL CLUSTER name RESET SUSPEND AFTER',
+      "ALTER VIRTUAL CLUSTER name SET CONTINUOUS BACKUP { INTO 'collection_uri' | OFF }",
       'ALTER VIRTUAL CLUSTER name { GRANT | REVOKE } ALL CAPABILITIES',
       'ALTER VIRTUAL CLUSTER name { GRANT | REVOKE } CAPABILITY capability [ = value ] [, ...]',
       'ALTER VIRTUAL CLUSTER name SET CLUSTER SETTING setting { = | TO } { value | DEFAULT }',
       'ALTER VIRTUAL CLUSTER name RESET CLUSTER SETTING setting',
       TIMESTAMP_TERM,
+      STREAM_OPTION_TERM,
     ],
     summary:
       'start, stop, rename or configure a virtual cluster, fail it over and back, take its data back in time, or undo its removal',

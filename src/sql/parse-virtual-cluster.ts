@@ -3,6 +3,7 @@ import type {
   CapabilityList,
   ReplicationSource,
   Statement,
+  StreamOptions,
   Value,
 } from './ast.ts';
 import { parseAsOf } from './parse-backup.ts';
@@ -74,8 +75,6 @@ export const VIRTUAL_CLUSTER_RULES: readonly Rule[] = [
   })),
 ];
 
-const OPTIONS_HINT = 'leave the options out: the window of the time machine is gc.ttlseconds';
-
 function parseCreate(stream: TokenStream): Statement {
   const ifNotExists = stream.acceptWords('if', 'not', 'exists');
   const name = stream.hyphenatedName();
@@ -85,15 +84,56 @@ function parseCreate(stream: TokenStream): Statement {
   return { kind: 'create_virtual_cluster', ifNotExists, name, like, from, replication };
 }
 
-/** `OF name ON 'uri'` */
+/** `OF name ON 'uri' [WITH options]` */
 function parseReplicationSource(stream: TokenStream): ReplicationSource {
   stream.expectWords('of');
   const source = stream.hyphenatedName();
   stream.expectWords('on');
   const uri = parseText(stream);
-  if (stream.isWords('with'))
-    stream.refuse('options of a replication stream are not supported', OPTIONS_HINT);
-  return { source, uri };
+  return { source, uri, options: parseStreamOptions(stream) };
+}
+
+/** `WITH a, b = c` or `WITH OPTIONS (a, b = c)`, or nothing. */
+function parseStreamOptions(stream: TokenStream): StreamOptions {
+  if (!stream.acceptWords('with')) return NO_STREAM_OPTIONS;
+  if (!stream.acceptWords('options')) return parseStreamOptionList(stream);
+  stream.expectSymbol('(');
+  const options = parseStreamOptionList(stream);
+  stream.expectSymbol(')');
+  return options;
+}
+
+const NO_STREAM_OPTIONS: StreamOptions = {
+  readVirtualCluster: false,
+  retention: undefined,
+  expirationWindow: undefined,
+};
+
+/** None given twice. @throws InputError `syntax` */
+function parseStreamOptionList(stream: TokenStream): StreamOptions {
+  let options = NO_STREAM_OPTIONS;
+  const given = new Set<string>();
+  do {
+    const { begin } = stream.peek();
+    const option = parseStreamOption(stream);
+    for (const name of Object.keys(option)) {
+      if (given.has(name)) throw stream.errorAt(begin, 'option given twice');
+      given.add(name);
+    }
+    options = { ...options, ...option };
+  } while (stream.acceptSymbol(','));
+  return options;
+}
+
+function parseStreamOption(stream: TokenStream): Partial<StreamOptions> {
+  if (stream.acceptWords('read', 'virtual', 'cluster')) return { readVirtualCluster: true };
+  if (stream.acceptWords('retention')) {
+    stream.expectSymbol('=');
+    return { retention: parseText(stream) };
+  }
+  stream.expectWords('expiration', 'window');
+  stream.expectSymbol('=');
+  return { expirationWindow: parseText(stream) };
 }
 
 type BranchSource = Extract<Statement, { kind: 'create_virtual_cluster' }>['from'];
@@ -143,9 +183,6 @@ function parseAlter(stream: TokenStream): Statement {
 }
 
 function parseAction(stream: TokenStream): AlterVirtualClusterAction {
-  if (stream.isWords('set', 'replication')) {
-    stream.refuse('ALTER VIRTUAL CLUSTER ... SET REPLICATION is not supported', OPTIONS_HINT);
-  }
   const found = ACTIONS.find(({ words }) => stream.acceptWords(...words));
   return found === undefined ? failInsideAction(stream) : found.parse(stream);
 }
@@ -156,13 +193,27 @@ interface ActionRule {
 }
 
 const ACTIONS: readonly ActionRule[] = [
-  { words: ['start', 'service', 'shared'], parse: () => ({ kind: 'start_service_shared' }) },
+  {
+    words: ['start', 'service', 'shared'],
+    parse: (stream) => ({ kind: 'start_service_shared', withForce: stream.acceptWords('with', 'force') }),
+  },
   { words: ['pause', 'replication'], parse: () => ({ kind: 'pause_replication' }) },
   { words: ['resume', 'replication'], parse: () => ({ kind: 'resume_replication' }) },
   { words: ['complete', 'replication', 'to'], parse: parseComplete },
   {
     words: ['start', 'replication'],
     parse: (stream) => ({ kind: 'start_replication', ...parseReplicationSource(stream) }),
+  },
+  {
+    words: ['set', 'replication', 'source', 'expiration', 'window'],
+    parse: (stream) => {
+      stream.expectSymbol('=');
+      return { kind: 'set_replication_source', expirationWindow: parseText(stream) };
+    },
+  },
+  {
+    words: ['set', 'replication'],
+    parse: (stream) => ({ kind: 'set_replication', options: parseStreamOptionList(stream) }),
   },
   { words: ['stop', 'service'], parse: () => ({ kind: 'stop_service' }) },
   {
@@ -199,16 +250,28 @@ const ACTIONS: readonly ActionRule[] = [
         : { kind: 'set_suspend_after', after: parseScalar(stream) },
   },
   { words: ['reset', 'suspend', 'after'], parse: () => ({ kind: 'reset_suspend_after' }) },
+  {
+    words: ['set', 'continuous', 'backup'],
+    parse: (stream) => {
+      if (stream.acceptWords('off')) return { kind: 'reset_continuous_backup' };
+      stream.expectWords('into');
+      return { kind: 'set_continuous_backup', location: parseText(stream) };
+    },
+  },
+  { words: ['reset', 'continuous', 'backup'], parse: () => ({ kind: 'reset_continuous_backup' }) },
 ];
 
 function parseComplete(stream: TokenStream): AlterVirtualClusterAction {
-  const isLatest = stream.acceptWords('latest');
-  if (!isLatest) stream.expectWords('system', 'time');
-  const to = isLatest ? 'latest' : parseScalar(stream);
-  if (stream.isWords('with')) {
+  if (stream.acceptWords('latest')) {
+    const to = stream.acceptWords('with', 'drain') ? 'latest_drained' : 'latest';
+    return { kind: 'complete_replication', to };
+  }
+  stream.expectWords('system', 'time');
+  const to = parseScalar(stream);
+  if (stream.isWords('with', 'drain')) {
     stream.refuse(
-      'COMPLETE REPLICATION ... WITH DRAIN is not supported',
-      'for a planned failover stop the service at the primary first, and wait until nothing is left to replicate',
+      'WITH DRAIN goes with COMPLETE REPLICATION TO LATEST alone',
+      'a drained source has nothing after its end, and losing nothing means to take all of it',
     );
   }
   return { kind: 'complete_replication', to };

@@ -78,6 +78,41 @@ const controlJobs = (
 
 const ACCEPTED: readonly (readonly [string, Statement])[] = [
   ['CREATE VIRTUAL CLUSTER main', create('main')],
+  [
+    "CREATE VIRTUAL CLUSTER a FROM REPLICATION OF b ON 'u' WITH RETENTION = '1h', READ VIRTUAL CLUSTER",
+    {
+      ...create('a'),
+      replication: {
+        source: 'b',
+        uri: string('u'),
+        options: { readVirtualCluster: true, retention: string('1h'), expirationWindow: undefined },
+      },
+    },
+  ],
+  [
+    "ALTER TENANT main START REPLICATION OF b ON 'u' WITH OPTIONS (EXPIRATION WINDOW = '100ms')",
+    alter({
+      kind: 'start_replication',
+      source: 'b',
+      uri: string('u'),
+      options: { readVirtualCluster: false, retention: undefined, expirationWindow: string('100ms') },
+    }),
+  ],
+  [
+    "ALTER VIRTUAL CLUSTER main SET REPLICATION EXPIRATION WINDOW ='100ms', RETENTION = $1",
+    alter({
+      kind: 'set_replication',
+      options: {
+        readVirtualCluster: false,
+        retention: { kind: 'placeholder', number: 1 },
+        expirationWindow: string('100ms'),
+      },
+    }),
+  ],
+  [
+    "ALTER VIRTUAL CLUSTER main SET REPLICATION SOURCE EXPIRATION WINDOW = '1h'",
+    alter({ kind: 'set_replication_source', expirationWindow: string('1h') }),
+  ],
   ['create tenant Main;', create('main')],
   ['CREATE VIRTUAL CLUSTER dest-system', create('dest-system')],
   ['CREATE VIRTUAL CLUSTER Main-2b-ReadOnly /* x */ ; -- y', create('main-2b-readonly')],
@@ -114,7 +149,24 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
   ],
   ['ALTER VIRTUAL CLUSTER main SET SUSPEND AFTER OFF', alter({ kind: 'reset_suspend_after' })],
   ['ALTER VIRTUAL CLUSTER main RESET SUSPEND AFTER', alter({ kind: 'reset_suspend_after' })],
-  ['ALTER VIRTUAL CLUSTER main START SERVICE SHARED', alter({ kind: 'start_service_shared' })],
+  [
+    "ALTER VIRTUAL CLUSTER main SET CONTINUOUS BACKUP INTO 's3://b/c'",
+    alter({ kind: 'set_continuous_backup', location: string('s3://b/c') }),
+  ],
+  ['ALTER VIRTUAL CLUSTER main SET CONTINUOUS BACKUP OFF', alter({ kind: 'reset_continuous_backup' })],
+  ['ALTER VIRTUAL CLUSTER main RESET CONTINUOUS BACKUP', alter({ kind: 'reset_continuous_backup' })],
+  [
+    'ALTER VIRTUAL CLUSTER main START SERVICE SHARED',
+    alter({ kind: 'start_service_shared', withForce: false }),
+  ],
+  [
+    'ALTER VIRTUAL CLUSTER main START SERVICE SHARED WITH FORCE',
+    alter({ kind: 'start_service_shared', withForce: true }),
+  ],
+  [
+    'ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST WITH DRAIN',
+    alter({ kind: 'complete_replication', to: 'latest_drained' }),
+  ],
   ['ALTER TENANT main STOP SERVICE', alter({ kind: 'stop_service' })],
   ['ALTER VIRTUAL CLUSTER main RENAME TO dest-system', alter({ kind: 'rename_to', name: 'dest-system' })],
   [
@@ -528,6 +580,10 @@ const MALFORMED: readonly (readonly [string, string, number])[] = [
   ['CREATE VIRTUAL CLUSTER ;', ';', 24],
   ['CREATE VIRTUAL CLUSTER LIKE a', 'LIKE', 24],
   ['CREATE VIRTUAL CLUSTER main-', '-', 28],
+  ["CREATE VIRTUAL CLUSTER a FROM REPLICATION OF b ON 'u' WITH", 'EOF', 59],
+  ["CREATE VIRTUAL CLUSTER a FROM REPLICATION OF b ON 'u' WITH RETENTION '1h'", "'...'", 70],
+  ["CREATE VIRTUAL CLUSTER a FROM REPLICATION OF b ON 'u' WITH READ", 'READ', 60],
+  ['ALTER VIRTUAL CLUSTER a SET REPLICATION SOURCE', 'SOURCE', 41],
   ['CREATE VIRTUAL CLUSTER main - x', '-', 29],
   ['CREATE VIRTUAL CLUSTER ""', '""', 24],
   ['CREATE VIRTUAL CLUSTER a b', 'b', 26],
@@ -590,6 +646,11 @@ const MALFORMED: readonly (readonly [string, string, number])[] = [
 
 const UNTERMINATED: readonly (readonly [string, string, number])[] = [
   ["BACKUP INTO 's3://secret", `at or near "'": unterminated string`, 13],
+  [
+    'ALTER VIRTUAL CLUSTER a SET REPLICATION READ VIRTUAL CLUSTER, READ VIRTUAL CLUSTER',
+    'option given twice',
+    63,
+  ],
   ['CREATE VIRTUAL CLUSTER "a', 'at or near """: unterminated quoted identifier', 24],
   ['SHOW JOBS /* x', 'at or near "/*": unterminated comment', 11],
 ];
@@ -606,10 +667,7 @@ const REFUSED: readonly (readonly [string, RegExp, RegExp])[] = [
   ["SHOW BACKUP 'u'", /IN$/, /SHOW BACKUPS IN/],
   ['EXECUTE SCHEDULE 123', /backup schedules/, /ALTER BACKUP SCHEDULE/],
   ["SHOW BACKUP SCHEMAS FROM 'u' WITH privileges;", /IN$/, /SHOW BACKUPS IN/],
-  ["CREATE VIRTUAL CLUSTER a FROM REPLICATION OF b ON 'u' WITH RETENTION = '1h'", /options/, /gc.ttlseconds/],
-  ["ALTER VIRTUAL CLUSTER a START REPLICATION OF b ON 'u' WITH READ VIRTUAL CLUSTER", /options/, /leave/],
-  ['ALTER VIRTUAL CLUSTER a COMPLETE REPLICATION TO LATEST WITH DRAIN', /DRAIN/, /stop the service/],
-  ['ALTER VIRTUAL CLUSTER a SET REPLICATION READ VIRTUAL CLUSTER', /SET REPLICATION/, /leave/],
+  ["ALTER VIRTUAL CLUSTER a COMPLETE REPLICATION TO SYSTEM TIME '-1s' WITH DRAIN", /DRAIN/, /all of it/],
   ["BACKUP VIRTUAL CLUSTER a INTO 'u'", /virtual cluster/, /BACKUP INTO/],
   ["RESTORE VIRTUAL CLUSTER a FROM LATEST IN 'u'", /virtual cluster/, /RESTORE FROM/],
   ["CREATE SCHEDULE FOR BACKUP INTO LATEST IN 'a' RECURRING '@daily'", /chooses by itself/, /FULL BACKUP/],

@@ -3,6 +3,7 @@ import type {
   BackupSelector,
   CapabilityList,
   ReplicationSource,
+  StreamOptions,
   Statement,
   Value,
 } from './ast.ts';
@@ -163,7 +164,7 @@ function printShowVirtualClusters(statement: Extract<Statement, { kind: 'show_vi
 function printAction(action: AlterVirtualClusterAction): string {
   switch (action.kind) {
     case 'start_service_shared':
-      return 'START SERVICE SHARED';
+      return words('START SERVICE SHARED', action.withForce && 'WITH FORCE');
     case 'stop_service':
       return 'STOP SERVICE';
     case 'rename_to':
@@ -186,19 +187,42 @@ function printAction(action: AlterVirtualClusterAction): string {
       return `SET SUSPEND AFTER ${printValue(action.after)}`;
     case 'reset_suspend_after':
       return 'RESET SUSPEND AFTER';
+    case 'set_continuous_backup':
+      return `SET CONTINUOUS BACKUP INTO ${printValue(action.location)}`;
+    case 'reset_continuous_backup':
+      return 'RESET CONTINUOUS BACKUP';
     case 'pause_replication':
       return 'PAUSE REPLICATION';
     case 'resume_replication':
       return 'RESUME REPLICATION';
     case 'complete_replication':
-      return `COMPLETE REPLICATION TO ${action.to === 'latest' ? 'LATEST' : `SYSTEM TIME ${printValue(action.to)}`}`;
+      return `COMPLETE REPLICATION TO ${printFailoverTo(action.to)}`;
     case 'start_replication':
       return `START REPLICATION ${printReplicationSource(action)}`;
+    case 'set_replication':
+      return `SET REPLICATION ${printStreamOptions(action.options)}`;
+    case 'set_replication_source':
+      return `SET REPLICATION SOURCE EXPIRATION WINDOW = ${printValue(action.expirationWindow)}`;
   }
 }
 
-function printReplicationSource({ source, uri }: ReplicationSource): string {
-  return `OF ${quoteName(source)} ON ${printValue(uri)}`;
+function printFailoverTo(to: Value | 'latest' | 'latest_drained'): string {
+  if (to === 'latest') return 'LATEST';
+  return to === 'latest_drained' ? 'LATEST WITH DRAIN' : `SYSTEM TIME ${printValue(to)}`;
+}
+
+function printReplicationSource({ source, uri, options }: ReplicationSource): string {
+  const printed = printStreamOptions(options);
+  return words(`OF ${quoteName(source)} ON ${printValue(uri)}`, printed !== '' && `WITH ${printed}`);
+}
+
+function printStreamOptions({ readVirtualCluster, retention, expirationWindow }: StreamOptions): string {
+  const options = [
+    readVirtualCluster && 'READ VIRTUAL CLUSTER',
+    retention !== undefined && `RETENTION = ${printValue(retention)}`,
+    expirationWindow !== undefined && `EXPIRATION WINDOW = ${printValue(expirationWindow)}`,
+  ];
+  return options.filter((option) => option !== false).join(', ');
 }
 
 function printCapabilities(list: CapabilityList): string {

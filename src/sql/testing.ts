@@ -138,8 +138,14 @@ function options(statement: OptionStatement): fc.Arbitrary<readonly Option[]> {
     .chain((indexes) => fc.tuple(...indexes.flatMap((index) => each[index] ?? [])));
 }
 
+const streamOptions = record({
+  readVirtualCluster: fc.boolean(),
+  retention: fc.option(textValue, { nil: undefined }),
+  expirationWindow: fc.option(textValue, { nil: undefined }),
+});
+
 const action: fc.Arbitrary<AlterVirtualClusterAction> = fc.oneof(
-  fc.constant<AlterVirtualClusterAction>({ kind: 'start_service_shared' }),
+  record({ kind: fc.constant('start_service_shared' as const), withForce: fc.boolean() }),
   fc.constant<AlterVirtualClusterAction>({ kind: 'stop_service' }),
   record({ kind: fc.constant('rename_to' as const), name: nameArbitrary }),
   record({
@@ -150,15 +156,28 @@ const action: fc.Arbitrary<AlterVirtualClusterAction> = fc.oneof(
   record({ kind: fc.constant('reset_cluster_setting' as const), name: settingName }),
   record({ kind: fc.constant('reset_data' as const), source: nameArbitrary, asOf: scalar }),
   record({ kind: fc.constant('check_timeline' as const), asOf: fc.option(scalar, { nil: undefined }) }),
-  fc.constantFrom<AlterVirtualClusterAction>({ kind: 'undrop' }, { kind: 'reset_suspend_after' }),
+  fc.constantFrom<AlterVirtualClusterAction>(
+    { kind: 'undrop' },
+    { kind: 'reset_suspend_after' },
+    { kind: 'reset_continuous_backup' },
+  ),
+  record({ kind: fc.constant('set_continuous_backup' as const), location: textValue }),
   record({ kind: fc.constant('set_suspend_after' as const), after: scalar }),
   fc.constantFrom<AlterVirtualClusterAction>({ kind: 'pause_replication' }, { kind: 'resume_replication' }),
   fc
-    .oneof(fc.constant('latest' as const), scalar)
+    .oneof(fc.constantFrom('latest' as const, 'latest_drained' as const), scalar)
     .map((to): AlterVirtualClusterAction => ({ kind: 'complete_replication', to })),
-  fc
-    .tuple(nameArbitrary, textValue)
-    .map(([source, uri]): AlterVirtualClusterAction => ({ kind: 'start_replication', source, uri })),
+  record({
+    kind: fc.constant('start_replication' as const),
+    source: nameArbitrary,
+    uri: textValue,
+    options: streamOptions,
+  }),
+  record({
+    kind: fc.constant('set_replication' as const),
+    options: streamOptions.filter((options) => Object.values(options).some(Boolean)),
+  }),
+  record({ kind: fc.constant('set_replication_source' as const), expirationWindow: textValue }),
 );
 
 const isString = (token: string | undefined) => token?.startsWith("'") === true;
@@ -238,7 +257,7 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
       name: nameArbitrary,
       like: optionalName,
       from: fc.constant(undefined),
-      replication: record({ source: nameArbitrary, uri: textValue }),
+      replication: record({ source: nameArbitrary, uri: textValue, options: streamOptions }),
     }),
   ),
   create_replication_stream: record({

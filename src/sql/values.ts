@@ -8,8 +8,10 @@ import type {
   ControlledJobs,
   ListedJobs,
   Option,
+  ReplicationSource,
   ScheduleSelection,
   Statement,
+  StreamOptions,
   Value,
   ZoneVariables,
 } from './ast.ts';
@@ -55,7 +57,7 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
       return {
         ...statement,
         from: from && { ...from, asOf: from.asOf && plain(from.asOf) },
-        replication: replication && { ...replication, uri: map(replication.uri, 'uri') },
+        replication: replication && mapReplicationSource(replication, map),
       };
     }
     case 'alter_virtual_cluster':
@@ -192,18 +194,40 @@ function mapAction(action: AlterVirtualClusterAction, map: ValueMapper): AlterVi
       return { ...action, asOf: plain(action.asOf) };
     case 'set_suspend_after':
       return { ...action, after: plain(action.after) };
+    case 'set_continuous_backup':
+      return { ...action, location: map(action.location, 'uri') };
     case 'check_timeline':
       return { ...action, asOf: action.asOf === undefined ? undefined : plain(action.asOf) };
     case 'complete_replication':
-      return { ...action, to: action.to === 'latest' ? 'latest' : plain(action.to) };
+      return { ...action, to: typeof action.to === 'string' ? action.to : plain(action.to) };
     case 'start_replication':
-      return { ...action, uri: map(action.uri, 'uri') };
+      return { ...action, ...mapReplicationSource(action, map) };
+    case 'set_replication':
+      return { ...action, options: mapStreamOptions(action.options, map) };
+    case 'set_replication_source':
+      return { ...action, expirationWindow: plain(action.expirationWindow) };
     case 'grant_capabilities':
     case 'revoke_capabilities':
       return { ...action, capabilities: mapCapabilities(action.capabilities, plain) };
     default:
       return action;
   }
+}
+
+function mapReplicationSource(
+  { source, uri, options }: ReplicationSource,
+  map: ValueMapper,
+): ReplicationSource {
+  return { source, uri: map(uri, 'uri'), options: mapStreamOptions(options, map) };
+}
+
+function mapStreamOptions(options: StreamOptions, map: ValueMapper): StreamOptions {
+  const { retention, expirationWindow } = options;
+  return {
+    ...options,
+    retention: retention && map(retention, 'plain'),
+    expirationWindow: expirationWindow && map(expirationWindow, 'plain'),
+  };
 }
 
 function mapCapabilities(list: CapabilityList, map: (value: Value) => Value): CapabilityList {

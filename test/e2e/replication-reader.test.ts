@@ -1,0 +1,306 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import pg from 'pg';
+import { type Refusal, Site } from '../harness/sites.ts';
+import { TcpProxy } from '../harness/tcp-proxy.ts';
+import { waitFor } from '../harness/wait.ts';
+
+const READER = { cluster: 'main-readonly' };
+/** More than all statements together, and much less than the image. */
+const MID_SCAN_BYTES = 4 * 1024 * 1024;
+
+describe('a standby that can be read', () => {
+  let primary: Site;
+  let standby: Site;
+  /** Between the standby and its primary. */
+  let network: TcpProxy;
+
+  let hasFailed = false;
+  /** Each builds on the one before. */
+  const step = (name: string, run: () => Promise<void>): void => {
+    void it(name, async (t) => {
+      if (hasFailed) return t.skip('an earlier step failed');
+      hasFailed = true;
+      await run();
+      hasFailed = false;
+    });
+  };
+
+  const read = (sql: string, site = standby) => site.daemon.query(sql, READER);
+  const refused = (sql: string, code: string, site = standby) =>
+    assert.rejects(read(sql, site), (error: unknown) => {
+      assert.equal((error as Refusal).code, code, `${sql}: ${(error as Refusal).message}`);
+      return true;
+    });
+  const shown = async (name: string, site = standby) => {
+    const rows = await site.system('SHOW VIRTUAL CLUSTERS');
+    const row = rows.find((each) => each['name'] === name);
+    return row === undefined ? undefined : `${String(row['data_state'])}/${String(row['service_mode'])}`;
+  };
+  const whenShown = (name: string, state: string | undefined, site = standby) =>
+    waitFor(`${name} to be ${state ?? 'gone'}`, async () => (await shown(name, site)) === state);
+  const notes = (client: pg.Client) => client.query<{ note: string }>('SELECT note FROM diary ORDER BY id');
+  const write = (note: string, site = primary) => site.main(`INSERT INTO diary (note) VALUES ('${note}')`);
+  const whenRead = (client: pg.Client, note: string) =>
+    waitFor(`"${note}" to be read`, async () => (await notes(client)).rows.at(-1)?.note === note);
+  const producer = async () =>
+    (
+      await primary.system(
+        `SELECT status FROM [SHOW JOBS] WHERE job_type = 'REPLICATION STREAM PRODUCER' ORDER BY job_id DESC LIMIT 1`,
+      )
+    )[0]?.['status'];
+  /** What statements tell beside their results. */
+  const noticesOf = async (site: Site, sql: string) => {
+    const client = await site.daemon.connect({ cluster: 'system' });
+    const notices: string[] = [];
+    client.on('notice', ({ message }) => notices.push(message ?? ''));
+    await client.query(sql);
+    await client.end();
+    return notices.join('\n');
+  };
+  const create = () =>
+    `CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${primary.uri(network.port)}'`;
+
+  before(async () => {
+    primary = await Site.start();
+    standby = await Site.start({ flags: ['--virtualized-empty'] });
+    network = await TcpProxy.start(() => primary.daemon.port);
+    await primary.main('CREATE TABLE diary (id serial PRIMARY KEY, note text)', 'CREATE USER clerk');
+    await primary.main('GRANT SELECT ON diary TO clerk');
+    await write('before the stream');
+  });
+
+  after(async () => {
+    await standby?.[Symbol.asyncDispose]();
+    await primary?.[Symbol.asyncDispose]();
+    await network?.[Symbol.asyncDispose]();
+  });
+
+  step('is refused where it cannot be, and nothing is left', async () => {
+    const refusals = [
+      ["WITH RETENTION = 'soon'", '22023'],
+      ["WITH READ VIRTUAL CLUSTER, RETENTION = '-1h'", '22023'],
+      ["WITH OPTIONS (EXPIRATION WINDOW = '0s')", '22023'],
+    ] as const;
+    for (const [options, code] of refusals) {
+      assert.equal((await standby.refusal(`${create()} ${options}`)).code, code, options);
+    }
+    await standby.system('CREATE VIRTUAL CLUSTER "main-readonly"');
+    assert.equal((await standby.refusal(`${create()} WITH READ VIRTUAL CLUSTER`)).code, '42710');
+    await standby.system('DROP VIRTUAL CLUSTER "main-readonly" IMMEDIATE');
+    assert.equal(await shown('main'), undefined);
+    assert.equal(await producer(), undefined);
+  });
+
+  step('waits for the initial scan', async () => {
+    network.silentAtBytes = network.receivedBytes + MID_SCAN_BYTES;
+    await standby.system(`${create()} WITH RETENTION = '2h', READ VIRTUAL CLUSTER`);
+    await waitFor('the scan to be under way', () => network.mode === 'silent');
+    assert.equal(await shown('main'), 'initializing replication/none');
+    assert.equal(await shown('main-readonly'), 'add/none');
+    await refused('SELECT 1', '08004');
+    const start = 'ALTER VIRTUAL CLUSTER main-readonly START SERVICE SHARED';
+    assert.equal((await standby.refusal(start)).code, '55000');
+    const again = 'ALTER VIRTUAL CLUSTER main SET REPLICATION READ VIRTUAL CLUSTER';
+    assert.equal((await standby.refusal(again)).code, '55000');
+    network.mode = 'pass';
+    await standby.whenIn('replicating');
+    await whenShown('main-readonly', 'ready/shared');
+    assert.equal(await shown('main'), 'replicating/none');
+    // Said again, it is so already.
+    await standby.system(again);
+  });
+
+  step('shows what the primary writes, without connecting anew, to users of the primary', async () => {
+    const client = await standby.daemon.connect({ ...READER, user: 'clerk' });
+    const { rows } = await client.query('SHOW virtual_cluster_name');
+    assert.deepEqual(rows, [{ virtual_cluster_name: 'main-readonly' }]);
+    await write('while it is read');
+    await whenRead(client, 'while it is read');
+    await assert.rejects(client.query('SELECT * FROM pg_authid'), { code: '42501' });
+    await client.end();
+    await primary.main('CREATE USER newcomer');
+    await waitFor('the newcomer to get in', () =>
+      standby.daemon.query('SELECT 1', { ...READER, user: 'newcomer' }),
+    );
+    await assert.rejects(standby.daemon.query('SELECT 1', { ...READER, user: 'stranger' }), {
+      code: '28000',
+    });
+  });
+
+  step('changes nothing, whoever asks', async () => {
+    for (const sql of [
+      `INSERT INTO diary (note) VALUES ('x')`,
+      'UPDATE diary SET note = note',
+      'DELETE FROM diary',
+      'CREATE TABLE mine ()',
+      'ALTER TABLE diary ADD COLUMN more int',
+      'DROP TABLE diary',
+      'CREATE USER somebody',
+      'GRANT ALL ON diary TO clerk',
+      'SELECT * FROM diary FOR UPDATE',
+      `BACKUP INTO 'nodelocal://1/b'`,
+      `RESTORE FROM LATEST IN 'nodelocal://1/b'`,
+      `CREATE SCHEDULE FOR BACKUP INTO 'nodelocal://1/b' RECURRING '@daily'`,
+      `CREATE EXTERNAL CONNECTION c AS 'nodelocal://1/b'`,
+      `SET CLUSTER SETTING sql.defaults.statement_timeout = '1s'`,
+      'CANCEL JOB 1',
+    ]) {
+      await refused(sql, '25006');
+    }
+    for (const sql of ['SHOW VIRTUAL CLUSTERS', 'ALTER VIRTUAL CLUSTER main START SERVICE SHARED']) {
+      await refused(sql, '42501');
+    }
+    assert.deepEqual(await read('SHOW SCHEDULES'), []);
+    assert.equal((await read('SHOW CLUSTER SETTING jobs.retention_time')).length, 1);
+    const options = '-ccluster=main-readonly';
+    const how = { replication: 'true' }; // Not among the types of `pg`; it stands in the start-up message.
+    const port = standby.daemon.port;
+    const follower = new pg.Client({ ...how, host: '127.0.0.1', port, user: 'root', options });
+    follower.on('error', () => undefined);
+    await assert.rejects(follower.connect());
+    for (const [sql, code] of [
+      ['CREATE VIRTUAL CLUSTER x FROM VIRTUAL CLUSTER main-readonly', '55000'],
+      ['CREATE REPLICATION STREAM OF VIRTUAL CLUSTER main-readonly', '55000'],
+      ['ALTER VIRTUAL CLUSTER main-readonly RENAME TO other', '55000'],
+      ['ALTER VIRTUAL CLUSTER main-readonly COMPLETE REPLICATION TO LATEST', '55000'],
+      [`ALTER VIRTUAL CLUSTER main-readonly SET REPLICATION RETENTION = '1h'`, '55000'],
+      ['ALTER VIRTUAL CLUSTER main-readonly START SERVICE EXTERNAL', '42601'],
+      ['DROP VIRTUAL CLUSTER main-readonly', '55006'],
+    ] as const) {
+      assert.equal((await standby.refusal(sql)).code, code, sql);
+    }
+  });
+
+  step('goes out of service and comes back, and survives its daemon', async () => {
+    const client = await standby.daemon.connect(READER);
+    await standby.system('ALTER VIRTUAL CLUSTER main-readonly STOP SERVICE');
+    await assert.rejects(client.query('SELECT 1'));
+    await client.end().catch(() => undefined);
+    await refused('SELECT 1', '08004');
+    assert.equal(await shown('main-readonly'), 'ready/none');
+    await standby.daemon.kill();
+    await standby.daemon.startAgain();
+    await standby.whenIn('replicating');
+    await standby.whenCaughtUp(primary);
+    assert.equal(await shown('main-readonly'), 'ready/none');
+    await standby.system('ALTER VIRTUAL CLUSTER main-readonly START SERVICE SHARED');
+    assert.equal((await read('SELECT 1 AS one'))[0]?.['one'], 1);
+    await standby.daemon.kill();
+    await standby.daemon.startAgain();
+    await waitFor('the reader to serve', () => read('SELECT 1'));
+  });
+
+  step('is read on while replication is paused, as it was then', async () => {
+    await standby.system('ALTER VIRTUAL CLUSTER main PAUSE REPLICATION');
+    await write('while it is paused');
+    const before = await read('SELECT count(*)::int AS n FROM diary');
+    assert.deepEqual(before, [{ n: 2 }]);
+    await standby.daemon.stop();
+    await standby.daemon.startAgain();
+    await waitFor('the reader to serve', () => read('SELECT 1'));
+    assert.deepEqual(await read('SELECT count(*)::int AS n FROM diary'), before);
+    assert.equal(await shown('main'), 'replication paused/none');
+    const add = 'ALTER VIRTUAL CLUSTER main SET REPLICATION READ VIRTUAL CLUSTER';
+    assert.equal((await standby.refusal(add)).code, '55000');
+    await standby.system('ALTER VIRTUAL CLUSTER main RESUME REPLICATION');
+    await standby.whenCaughtUp(primary);
+    assert.deepEqual(await read('SELECT count(*)::int AS n FROM diary'), [{ n: 3 }]);
+  });
+
+  step('goes by the name of what it reads', async () => {
+    await standby.system('ALTER VIRTUAL CLUSTER main RENAME TO copy');
+    assert.equal(await shown('copy-readonly'), 'ready/shared');
+    await standby.daemon.query('SELECT 1', { cluster: 'copy-readonly' });
+    await standby.system('ALTER VIRTUAL CLUSTER copy RENAME TO main');
+    assert.equal(await shown('main-readonly'), 'ready/shared');
+  });
+
+  step('can be failed over within the window that is asked for, as it is changed', async () => {
+    await standby.whenProtected();
+    const windowMs = async () => {
+      const { retained_time: from, replicated_time: to } = await standby.status();
+      return from instanceof Date && to instanceof Date ? to.getTime() - from.getTime() : undefined;
+    };
+    await waitFor('a window of more than a second', async () => ((await windowMs()) ?? 0) > 1500);
+    await standby.system(`ALTER VIRTUAL CLUSTER main SET REPLICATION RETENTION = '1s'`);
+    // A microsecond less, which is rounded away.
+    await waitFor('a window of a second', async () => ((await windowMs()) ?? 0) <= 1000);
+    const late = `ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '-1h'`;
+    assert.equal((await standby.refusal(late)).code, '22023');
+    await standby.system(`ALTER VIRTUAL CLUSTER main SET REPLICATION RETENTION = '2h'`);
+    await waitFor('the window there was', async () => ((await windowMs()) ?? 0) > 1500);
+    const none = `ALTER VIRTUAL CLUSTER system SET REPLICATION RETENTION = '2h'`;
+    assert.equal((await standby.refusal(none)).code, '55000');
+  });
+
+  step('ends with the failover to the latest', async () => {
+    const client = await standby.daemon.connect(READER);
+    await standby.whenCaughtUp(primary);
+    const told = await noticesOf(standby, 'ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST');
+    assert.match(told, /main-readonly/);
+    await standby.whenIn('ready');
+    await assert.rejects(client.query(`INSERT INTO diary (note) VALUES ('too early')`));
+    await client.end().catch(() => undefined);
+    assert.equal(await shown('main-readonly'), undefined);
+    await refused('SELECT 1', '08004');
+    await standby.system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    const rows = await standby.main('SELECT note FROM diary ORDER BY id');
+    assert.deepEqual(
+      rows.map((row) => row['note']),
+      ['before the stream', 'while it is read', 'while it is paused'],
+    );
+  });
+
+  step('comes with a failback, too, and ends with a failover to a moment', async () => {
+    await primary.whenProtected();
+    await primary.system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await primary.system(
+      `ALTER VIRTUAL CLUSTER main START REPLICATION OF main ON '${standby.uri()}' WITH READ VIRTUAL CLUSTER`,
+    );
+    await primary.whenIn('replicating');
+    await whenShown('main-readonly', 'ready/shared', primary);
+    const client = await primary.daemon.connect(READER);
+    await write('at the new primary', standby);
+    await whenRead(client, 'at the new primary');
+    await client.end();
+    await primary.system(
+      'ALTER VIRTUAL CLUSTER main-readonly STOP SERVICE',
+      'DROP VIRTUAL CLUSTER main-readonly',
+    );
+    assert.equal(await shown('main-readonly', primary), undefined);
+    assert.equal((await primary.status())['status'], 'replicating');
+    await primary.system('ALTER VIRTUAL CLUSTER main SET REPLICATION READ VIRTUAL CLUSTER');
+    assert.equal(await shown('main-readonly', primary), 'ready/shared');
+    assert.equal((await read('SELECT count(*)::int AS n FROM diary', primary))[0]?.['n'], 4);
+    await primary.system(`ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '+1s'`);
+    await primary.whenIn('ready');
+    assert.equal(await shown('main-readonly', primary), undefined);
+    await primary.system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    await standby.system('ALTER VIRTUAL CLUSTER main STOP SERVICE', 'DROP VIRTUAL CLUSTER main IMMEDIATE');
+  });
+
+  step('keeps log for its consumer for as long as either side says', async () => {
+    const source = (window: string) =>
+      `ALTER VIRTUAL CLUSTER main SET REPLICATION SOURCE EXPIRATION WINDOW = '${window}'`;
+    assert.equal((await primary.refusal(source('1h'))).code, '55000');
+    await standby.system(`${create()} WITH READ VIRTUAL CLUSTER, EXPIRATION WINDOW = '1h'`);
+    await standby.whenIn('replicating');
+    await primary.system(source('30h'));
+    await standby.system('ALTER VIRTUAL CLUSTER main PAUSE REPLICATION');
+    await primary.system(source('1s'));
+    await waitFor('the producer to be cancelled', async () => (await producer()) === 'canceled');
+    await standby.system('ALTER VIRTUAL CLUSTER main RESUME REPLICATION');
+    await standby.whenIn('replication error');
+    // What there is can still be read.
+    assert.equal((await read('SELECT count(*)::int AS n FROM diary'))[0]?.['n'], 4);
+    const told = await noticesOf(standby, 'DROP VIRTUAL CLUSTER IF EXISTS main IMMEDIATE');
+    assert.match(told, /main-readonly/);
+    assert.equal(await shown('main-readonly'), undefined);
+    await standby.system(create());
+    await standby.whenIn('replicating');
+    await standby.system(`ALTER VIRTUAL CLUSTER main SET REPLICATION EXPIRATION WINDOW = '1ms'`);
+    await standby.whenIn('replication error');
+    assert.equal(await producer(), 'canceled');
+  });
+});
