@@ -27,7 +27,10 @@ import {
   createReceiveWorker,
   createTimelineReader,
   createVerifyWorker,
+  type ContinuousHost,
+  openContinuousHost,
   openVaultHost,
+  SpareProcess,
   type VaultHost,
 } from '../timeline/index.ts';
 import { formatAddress, formatLocality, type Address } from './address.ts';
@@ -67,6 +70,7 @@ export class Node implements AsyncDisposable {
   readonly #host: OpenInstanceHost;
   readonly #control: Control;
   readonly #vault: VaultHost;
+  readonly #continuous: ContinuousHost;
   /** Two operators who ask at the same time are answered one after the other. */
   readonly #initializing = new Mutex();
   #frontDoor: FrontDoor | undefined;
@@ -75,12 +79,13 @@ export class Node implements AsyncDisposable {
 
   private constructor(
     environment: NodeEnvironment,
-    parts: { host: OpenInstanceHost; control: Control; vault: VaultHost },
+    parts: { host: OpenInstanceHost; control: Control; vault: VaultHost; continuous: ContinuousHost },
   ) {
     this.#environment = environment;
     this.#host = parts.host;
     this.#control = parts.control;
     this.#vault = parts.vault;
+    this.#continuous = parts.continuous;
   }
 
   /** Opens the store and the ports; nobody is served yet. */
@@ -102,12 +107,15 @@ export class Node implements AsyncDisposable {
       signal: stop.orderly,
     });
     let vault: VaultHost | undefined;
+    let continuous: ContinuousHost | undefined;
     try {
       onStoreOpened(host);
       vault = await openVaultHost({ directory: join(host.storeDirectory, 'timeline'), clock, logger });
+      const spare = new SpareProcess({ clock });
+      continuous = openContinuousHost({ clock, logger });
       const control = openControl({
         instanceHost: host,
-        bulkWorker: createBulkWorker({ clock, logger }),
+        bulkWorker: createBulkWorker({ clock, logger, spare }),
         logicalWorker: createLogicalWorker({ clock, logger }),
         collectionReader: createCollectionReader({ rng }),
         receiver: createReceiveWorker({ clock, logger }),
@@ -115,7 +123,11 @@ export class Node implements AsyncDisposable {
           vault,
           reader: createTimelineReader({ rng, vault }),
           verifier: createVerifyWorker({ clock, logger }),
-          worker: { ...createCaptureWorker({ clock, logger }), ...createPointWorker({ clock, logger }) },
+          continuous,
+          worker: {
+            ...createCaptureWorker({ clock, logger, spare }),
+            ...createPointWorker({ clock, logger }),
+          },
         },
         clock,
         rng,
@@ -126,10 +138,11 @@ export class Node implements AsyncDisposable {
         implicitCredentialsDisabled: config.implicitCredentialsDisabled,
         locality: config.locality,
       });
-      const node = new Node(environment, { host, control, vault });
+      const node = new Node(environment, { host, control, vault, continuous });
       await node.#listen(certificates);
       return node;
     } catch (error) {
+      await continuous?.close();
       await vault?.close();
       await host.close();
       throw error;
@@ -204,6 +217,7 @@ export class Node implements AsyncDisposable {
     this.#defer('closing the store', () => this.#host.close());
     // After the instances: each waits, when it stops, until its last log was received.
     this.#defer('closing the vault', () => this.#vault.close());
+    this.#defer('ending continuous backup', () => this.#continuous.close());
     try {
       const http = await HttpServer.open({
         address: config.http,

@@ -21,6 +21,7 @@ export {
   faultPoint,
 } from './worker/fault-point.ts';
 export { createCaptureWorker } from './worker/capture-worker.ts';
+export { SpareProcess } from './worker/spare-process.ts';
 export { createBulkWorker } from './worker/bulk-worker.ts';
 export { baseSubdirectoryAfter, basesCollection, basesLeadingTo } from './store/bases.ts';
 export { timelineStoreLocation } from './store/layout.ts';
@@ -39,3 +40,6 @@ export type { Removal, RetentionPlan } from './retention/plan.ts';
 export type * from './logical/contract.ts';
 export { OBJECTS_FAULT_POINTS } from './worker/fault-point.ts';
 export { createLogicalWorker } from './worker/logical-worker.ts';
+export { openContinuousHost } from './continuous/continuous-host.ts';
+export type * from './continuous/contract.ts';
+export { CONTINUOUS_FAULT_POINTS } from './worker/fault-point.ts';

@@ -17,6 +17,7 @@ import {
   createCollectionReader,
   formatBackupSubdirectory,
   type MaterializeResult,
+  SpareProcess,
   timelineStoreLocation,
   type TimelineStoreLocation,
 } from '../../src/timeline/index.ts';
@@ -58,8 +59,10 @@ export class BackupRig implements AsyncDisposable {
   private constructor(store: TestStore, source: Instance) {
     this.store = store;
     this.source = source;
-    this.worker = createBulkWorker({ clock: systemClock(), logger: store.logger, isLimited: false });
-    this.capturer = createCaptureWorker({ clock: systemClock(), logger: store.logger, isLimited: false });
+    const clock = systemClock();
+    const tools = { clock, logger: store.logger, isLimited: false, spare: new SpareProcess({ clock }) };
+    this.worker = createBulkWorker(tools);
+    this.capturer = createCaptureWorker(tools);
     this.collection = this.newCollection('main');
   }
 

@@ -6,7 +6,7 @@ import { PageBuffer } from '../../pg/index.ts';
 import { openCollection } from '../collection/open.ts';
 import { FRAME_BYTES_MAX, FRAME_PAGES_MAX } from '../format/frame.ts';
 import { checkPack } from '../objects/pack-check.ts';
-import { readWalObject } from '../objects/wal-reader.ts';
+import { checkWalObject } from '../objects/wal-reader.ts';
 import { writeWalObject } from '../objects/wal-writer.ts';
 import { rest } from '../worker/limiter.ts';
 import type { Answer } from '../worker/thread-server.ts';
@@ -80,7 +80,7 @@ export class CaptureTasks implements AsyncDisposable {
         await checkPack(this.#store, task.pack, { signal });
         return { result: { kind: 'done' } };
       case 'check_wal':
-        await readWalObject(this.#store, task.wal, { write: () => undefined, signal });
+        await checkWalObject(this.#store, task.wal, { signal });
         return { result: { kind: 'done' } };
     }
   }

@@ -17,7 +17,7 @@ import { type CapturePool, copyControlFile, copyFiles } from './copy-files.ts';
 import { copyWal } from './copy-wal.ts';
 import { type Image, ImageBuilder } from './image-builder.ts';
 import type { OlderBase } from './older-base.ts';
-import { type DatabaseContents, readDatabase } from './relations.ts';
+import { type DatabaseContents, type DatabaseEntry, readDatabase } from './relations.ts';
 import { bytesToRead, type PlannedFile } from './slices.ts';
 import type { CaptureResult, CaptureTask, CaptureThreadData, NumberedPack } from './tasks.ts';
 
@@ -97,7 +97,7 @@ export async function capture(
   request: CaptureRequest,
   { tools, store, plan }: { tools: CaptureTools; store: BlobStore; plan: Planner },
 ): Promise<CaptureOutcome> {
-  const { source, subdirectory, attempt, key } = request;
+  const { source, attempt, key } = request;
   await using owned = new AsyncDisposableStack();
   // Threads take their time to start, and so does the checkpoint.
   const threads = plan.readsAll ? owned.use(startThreads(request, tools)) : null;
@@ -111,23 +111,13 @@ export async function capture(
   await pool.runOnEach({ kind: 'begin', startLsn: start.startLsn });
   const image = await captureFiles({ source, files, older: planned.older, tools, pool });
   faultPoint('capture.before_stop');
-  const contents = await readContents(session, { image, source, signal: tools.signal });
+  const databases = await session.databases();
   const collations = await session.collations();
-  const stop = await session.stop();
-  faultPoint('capture.after_stop');
-  const target = await session.target(tools);
-  faultPoint('capture.after_target');
-  const range = {
-    timelineId: start.timelineId,
-    segmentBytes: start.engine.walSegmentBytes,
-    startLsn: start.startLsn,
-    endLsn: target.walEndLsn,
-  };
-  const { wal, expected } = await copyWal({ pool, source, subdirectory, attempt, range });
-  tools.onProgress({ fraction: PROGRESS.logged, phase: 'closing' });
-  faultPoint('capture.before_closing_packs');
-  const packs = await closePacks(pool);
-  faultPoint('capture.after_closing_packs');
+  // Names are read by sessions of their own, while this one ends the backup and the threads copy the log.
+  const [contents, { stop, target, wal, expected, packs }] = await settled([
+    readContents(databases, { image, source, signal: tools.signal }),
+    finish(request, { session, start, pool, tools }),
+  ]);
   const captured = { older: planned.older, start, stop, target, image, contents, collations };
   const manifest = describe(request, captured, { packs, wal });
   faultPoint('verify.before');
@@ -161,6 +151,36 @@ async function captureFiles(options: {
   await copyControlFile({ pool, image, dataDirectory, ...tools });
   tools.onProgress({ fraction: PROGRESS.copied, phase: 'copying the log' });
   return image;
+}
+
+/** Ends the backup, and stores the log that it needs. */
+async function finish(
+  { source, subdirectory, attempt }: CaptureRequest,
+  options: { session: BackupSession; start: BackupStart; pool: CapturePool; tools: CaptureTools },
+) {
+  const { session, start, pool, tools } = options;
+  const stop = await session.stop();
+  faultPoint('capture.after_stop');
+  const target = await session.target(tools);
+  faultPoint('capture.after_target');
+  const range = {
+    timelineId: start.timelineId,
+    segmentBytes: start.engine.walSegmentBytes,
+    startLsn: start.startLsn,
+    endLsn: target.walEndLsn,
+  };
+  const { wal, expected } = await copyWal({ pool, source, subdirectory, attempt, range });
+  tools.onProgress({ fraction: PROGRESS.logged, phase: 'closing' });
+  faultPoint('capture.before_closing_packs');
+  const packs = await closePacks(pool);
+  faultPoint('capture.after_closing_packs');
+  return { stop, target, wal, expected, packs };
+}
+
+/** What both give; the first failure when one fails, once neither is under way any more. */
+async function settled<A, B>(work: readonly [Promise<A>, Promise<B>]): Promise<[A, B]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }
 
 /** For little, threads would only cost: each loads its code before it does anything. */
@@ -204,12 +224,12 @@ async function closePacks(pool: CapturePool): Promise<readonly NumberedPack[]> {
 
 /** Names as they are at the end of the copy, which is as near as can be to the moment that is restored. */
 async function readContents(
-  session: BackupSession,
+  databases: readonly DatabaseEntry[],
   options: { image: ImageBuilder; source: CaptureSource; signal: AbortSignal },
 ): Promise<readonly DatabaseContents[]> {
   const { image, source, signal } = options;
   const contents: DatabaseContents[] = [];
-  for (const database of await session.databases()) {
+  for (const database of databases) {
     const { socketDirectory } = source;
     const read = await readDatabase(database, { socketDirectory, countsOf: image.countsOf, signal });
     if (read !== null) contents.push(read);

@@ -10,7 +10,7 @@ import { clusterKeyOf } from '../../keys/index.ts';
 import { PAGE_BYTES, PageBuffer } from '../../pg/index.ts';
 import { checkPack, type ExpectedPack } from '../objects/pack-check.ts';
 import { PackWriter, type WrittenFrame } from '../objects/pack-writer.ts';
-import { readWalObject } from '../objects/wal-reader.ts';
+import { checkWalObject, readWalObject } from '../objects/wal-reader.ts';
 import { checkManifest } from './check-manifest.ts';
 import { FIXTURE_KEY, FIXTURE_PACK_ID, FIXTURE_WAL_HEADER, fixtureManifest } from './fixtures.ts';
 import { decodeFrame, encodeBytesFrame, encodePagesFrame, FRAME_STORED_BYTES_MAX } from './frame.ts';
@@ -311,10 +311,17 @@ describe('log objects', () => {
       for (const variant of [flipped(bytes, at, at % 8), bytes.subarray(0, at)]) {
         const store = memoryBlobStore({ displayUri: 'memory://' });
         await store.put(key, variant, { signal });
-        await assert.rejects(
-          readWalObject(store, expected, { write: () => undefined, signal }),
-          (error) => isRefused(error) && error instanceof AppError && error.message.includes(key),
-        );
+        const readings = {
+          expanded: () => readWalObject(store, expected, { write: () => undefined, signal }),
+          'as it is stored': () => checkWalObject(store, expected, { signal }),
+        };
+        for (const [how, reading] of Object.entries(readings)) {
+          await assert.rejects(
+            reading,
+            (error) => isRefused(error) && error instanceof AppError && error.message.includes(key),
+            how,
+          );
+        }
       }
     }
   });

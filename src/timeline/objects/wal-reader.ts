@@ -42,6 +42,31 @@ export async function readWalObject(
 }
 
 /**
+ * Reads a log object once and checks that it is, byte for byte, what was written, without expanding anything, as `checkPack` does.
+ * @throws CorruptError naming the object
+ */
+export async function checkWalObject(
+  store: BlobStore,
+  expected: ExpectedWal,
+  { signal }: { readonly signal: AbortSignal },
+): Promise<void> {
+  const { key } = expected;
+  await using reader = new ObjectReader(store, key, { signal });
+  const head = await reader.take(Math.min(WAL_OBJECT_HEADER_BYTES, expected.bytes));
+  requireSameHeader(parseWalObjectHeader(head, key), expected);
+  const hash = createHash('sha256').update(head);
+  for (let left = expected.bytes - head.length; left > 0; ) {
+    const piece = await reader.take(Math.min(left, FRAME_BYTES_MAX));
+    hash.update(piece);
+    left -= piece.length;
+  }
+  await reader.end();
+  if (hash.digest('hex') !== expected.sha256) {
+    throw new CorruptError(`${key} is not the object that was written`);
+  }
+}
+
+/**
  * Reads a log object that no manifest tells of, a segment of the vault: what protects it are the checksums of its frames and of
  * the log itself. @throws CorruptError naming the object
  */

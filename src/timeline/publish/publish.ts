@@ -18,9 +18,10 @@ import { packTagKey } from '../format/pack.ts';
 import { chooseBase } from '../materialize/materialize-point.ts';
 import { checkPack } from '../objects/pack-check.ts';
 import { requireObject } from '../objects/require-object.ts';
-import { type ExpectedWal, readWalObject } from '../objects/wal-reader.ts';
+import { checkWalObject, type ExpectedWal } from '../objects/wal-reader.ts';
 import type { PublishRequest, PublishResult } from '../store-contract.ts';
 import { openBases } from '../store/bases.ts';
+import { restrictImage } from '../part/restrict-image.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import type { RestCell } from '../worker/limiter.ts';
 import { type CopiedPack, readCheckpoints, removeCheckpoints, writeCheckpoint } from './copied-pack.ts';
@@ -106,7 +107,8 @@ async function publish(
   const { point, key, subdirectory, attempt } = request;
   const { signal, onProgress } = tools;
   const bases = openBases(request.store, tools);
-  const base = await readWhole(bases, { subdirectory: await requireBase(request, tools), key, signal });
+  const whole = await readWhole(bases, { subdirectory: await requireBase(request, tools), key, signal });
+  const base = request.part === undefined ? whole : restrictImage(whole, request.part);
   const older =
     request.onto === null ? null : await readWhole(store, { subdirectory: request.onto, key, signal });
   if (older !== null) requireAncestor(older, { request, base });
@@ -181,7 +183,8 @@ function requireAncestor(
     header.virtualClusterId === store.virtualClusterId &&
     header.incarnation === point.incarnation &&
     header.timelineId === point.timelineId &&
-    header.engine.catalogVersion === base.header.engine.catalogVersion;
+    header.engine.catalogVersion === base.header.engine.catalogVersion &&
+    older.copies === undefined;
   if (isOurs && header.targetLsn <= point.lsn && header.endTime <= point.time) return;
   throw new AppError(
     'object_state',
@@ -308,7 +311,7 @@ async function verify(
     step();
   }
   for (const object of wal) {
-    await readWalObject(store, object, { write: () => undefined, signal });
+    await checkWalObject(store, object, { signal });
     step();
   }
   const own = new Set([...packs.map(({ path }) => path), ...wal.map(({ key: path }) => String(path))]);

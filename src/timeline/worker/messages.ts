@@ -1,5 +1,6 @@
 /** What daemon and bulk worker tell each other over their private channel. */
 import type {
+  BackupObject,
   BackupProgress,
   BackupRequest,
   BackupResult,
@@ -19,14 +20,17 @@ import type {
   RewindRequest,
 } from '../store-contract.ts';
 import type {
+  DescribeDatabasesRequest,
   LogicalBackupRequest,
   RestoreObjectsRequest,
   RestoreObjectsResult,
 } from '../logical/contract.ts';
 import type {
+  BackupFiles,
   CheckDirectoryRequest,
   CheckObjectsRequest,
   DirectoryCheck,
+  ListFilesRequest,
   ObjectsCheck,
 } from '../verify/contract.ts';
 import type { WireError } from './wire-error.ts';
@@ -42,15 +46,34 @@ export type BulkWork =
   | { readonly kind: 'backup_objects'; readonly request: LogicalBackupRequest }
   | { readonly kind: 'restore_objects'; readonly request: RestoreObjectsRequest }
   | { readonly kind: 'check_directory'; readonly request: CheckDirectoryRequest }
-  | { readonly kind: 'check_objects'; readonly request: CheckObjectsRequest };
+  | { readonly kind: 'check_objects'; readonly request: CheckObjectsRequest }
+  | { readonly kind: 'list_files'; readonly request: ListFilesRequest }
+  | { readonly kind: 'describe_databases'; readonly request: DescribeDatabasesRequest };
+
+/** A worker that may stay ends by itself when nothing more to do has come for so long. */
+export const SPARE_MS_MAX = 300_000;
 
 export type ToWorker =
-  /** The first message; there is one work for each worker. */
-  | { readonly kind: 'work'; readonly work: BulkWork; readonly isLimited: boolean }
+  /** The first message, and again only when the worker has said that it waits. */
+  | {
+      readonly kind: 'work';
+      readonly work: BulkWork;
+      readonly isLimited: boolean;
+      /** It may wait for more when it has done this, if it has not grown large. */
+      readonly mayStay: boolean;
+    }
   | { readonly kind: 'cancel' };
 
 export type FromWorker =
+  /** It has taken the work up. */
+  | { readonly kind: 'begun' }
   | { readonly kind: 'progress'; readonly progress: BackupProgress }
+  | WorkOutcome
+  /** Comes after the outcome, when the worker stays. */
+  | { readonly kind: 'waiting' };
+
+/** How a work ended. */
+export type WorkOutcome =
   | { readonly kind: 'backup_done'; readonly result: BackupResult }
   | { readonly kind: 'materialize_done'; readonly result: MaterializeResult }
   | { readonly kind: 'base_done'; readonly result: CaptureBaseResult }
@@ -61,4 +84,6 @@ export type FromWorker =
   | { readonly kind: 'objects_restored'; readonly result: RestoreObjectsResult }
   | { readonly kind: 'directory_checked'; readonly result: DirectoryCheck }
   | { readonly kind: 'objects_checked'; readonly result: ObjectsCheck }
+  | { readonly kind: 'files_listed'; readonly result: BackupFiles }
+  | { readonly kind: 'databases_described'; readonly result: readonly BackupObject[] }
   | { readonly kind: 'failed'; readonly error: WireError };

@@ -1,6 +1,6 @@
 /**
- * Entry of a bulk worker: a process for one work, of low priority, that ends with it, and ends at once when the daemon that
- * started it is gone.
+ * Entry of a bulk worker: a process of low priority for one work at a time, that ends with it unless it may stay, and ends at once when the
+ * daemon that started it is gone.
  */
 import { type Clock, isAppError } from '../../base/index.ts';
 import type { BackupProgress } from '../contract.ts';
@@ -12,7 +12,7 @@ import {
   readPressure,
   restPermille,
 } from './limiter.ts';
-import type { BulkWork, FromWorker, ToWorker } from './messages.ts';
+import { type BulkWork, type FromWorker, SPARE_MS_MAX, type ToWorker, type WorkOutcome } from './messages.ts';
 import { lowerPriority } from './priority.ts';
 import { toWireError } from './wire-error.ts';
 import { workerClock, workerRng } from './worker-environment.ts';
@@ -20,29 +20,52 @@ import { workerClock, workerRng } from './worker-environment.ts';
 /** Progress is told no more often. */
 const PROGRESS_INTERVAL_MS = 100;
 
-const cancellation = new AbortController();
+/** One that has grown beyond this ends with its work: what it holds is not worth what the next one gains. */
+const SPARE_MEMORY_BYTES_MAX = 192 * 1024 * 1024;
+
+/** Of the work that is under way, and of what lets us wait for the next. */
+let cancellation = new AbortController();
+let waiting = new AbortController();
 
 lowerPriority();
 process.once('disconnect', () => process.exit(1));
 process.on('message', (message: ToWorker) => {
   if (message.kind === 'cancel') cancellation.abort();
-  else void serve(message.work, message.isLimited);
+  else void serve(message);
 });
 
-async function serve(work: BulkWork, isLimited: boolean): Promise<void> {
+async function serve({ work, isLimited, mayStay }: Extract<ToWorker, { kind: 'work' }>): Promise<void> {
+  waiting.abort();
+  cancellation = new AbortController();
+  tell({ kind: 'begun' });
   const restCell = createRestCell();
   const limiting = new AbortController();
   const limiter = isLimited ? limit(restCell, { clock: workerClock, signal: limiting.signal }) : null;
   const outcome = await carryOut(work, restCell).catch(
-    (error: unknown): FromWorker => ({ kind: 'failed', error: toWireError(error) }),
+    (error: unknown): WorkOutcome => ({ kind: 'failed', error: toWireError(error) }),
   );
   limiting.abort();
   await limiter;
-  process.send?.(outcome, () => process.exit(0));
+  const stays = mayStay && outcome.kind !== 'failed' && process.memoryUsage.rss() <= SPARE_MEMORY_BYTES_MAX;
+  if (!stays) {
+    process.send?.(outcome, () => process.exit(0));
+    return;
+  }
+  tell(outcome);
+  waiting = new AbortController();
+  tell({ kind: 'waiting' });
+  await workerClock.sleep(SPARE_MS_MAX, { signal: waiting.signal }).then(
+    () => process.exit(0),
+    () => undefined, // More to do has come.
+  );
+}
+
+function tell(message: FromWorker): void {
+  process.send?.(message);
 }
 
 /** Loads only what its work needs: starting is a good part of a small backup. */
-async function carryOut(work: BulkWork, restCell: RestCell): Promise<FromWorker> {
+async function carryOut(work: BulkWork, restCell: RestCell): Promise<WorkOutcome> {
   const { signal } = cancellation;
   const tools = { clock: workerClock, rng: workerRng, restCell, onProgress: progressSender(), signal };
   switch (work.kind) {
@@ -74,6 +97,14 @@ async function carryOut(work: BulkWork, restCell: RestCell): Promise<FromWorker>
       const { checkObjects } = await import('../verify/check-objects.ts');
       return { kind: 'objects_checked', result: await checkObjects(work.request, tools) };
     }
+    case 'list_files': {
+      const { listBackupFiles } = await import('../verify/list-backup-files.ts');
+      return { kind: 'files_listed', result: await listBackupFiles(work.request, tools) };
+    }
+    case 'describe_databases': {
+      const { describeDatabases } = await import('../logical/describe-databases.ts');
+      return { kind: 'databases_described', result: await describeDatabases(work.request, tools) };
+    }
     case 'rewind': {
       const { runRewind } = await import('../materialize/rewind.ts');
       return { kind: 'point_done', result: await runRewind(work.request, tools) };
@@ -99,7 +130,7 @@ function progressSender(): (progress: BackupProgress) => void {
     const nowMs = performance.now();
     if (nowMs - lastMs < PROGRESS_INTERVAL_MS) return;
     lastMs = nowMs;
-    process.send?.({ kind: 'progress', progress } satisfies FromWorker);
+    tell({ kind: 'progress', progress });
   };
 }
 
