@@ -11,7 +11,7 @@ const ROOT = resolve(import.meta.dirname, '..');
 const RANKS: readonly (readonly string[])[] = [
   ['base'],
   ['pg', 'sql', 'blob', 'keys'],
-  ['logical-copy'],
+  ['logical-copy', 'kms'],
   ['catalog', 'timeline', 'instance'],
   ['jobs', 'replication'],
   ['control'],

@@ -1,5 +1,6 @@
 export * from './blob-key.ts';
 export * from './blob-store.ts';
+export * from './cloud-credentials.ts';
 export * from './faulty.ts';
 export { memoryBlobStore } from './memory.ts';
 export { nodelocalBlobStore } from './nodelocal.ts';

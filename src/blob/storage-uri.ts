@@ -15,9 +15,13 @@ export interface StorageUri {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
+export type UriParameters = Pick<StorageUri, 'parameters'>;
+
 export interface StorageScheme {
   /** As it is called in messages: `S3`. */
   readonly name: string;
+  /** What the URI is of; storage when left out. */
+  readonly of?: string;
   readonly parameters: readonly string[];
 }
 
@@ -51,11 +55,15 @@ export function parseStorageUri(uri: string, scheme: StorageScheme): StorageUri 
 }
 
 export function invalidUri(scheme: StorageScheme, reason: string, hint: string): InputError {
-  return new InputError('parameter_invalid', `invalid ${scheme.name} storage URI: ${reason}`, { hint });
+  return new InputError(
+    'parameter_invalid',
+    `invalid ${scheme.name} ${scheme.of ?? 'storage'} URI: ${reason}`,
+    { hint },
+  );
 }
 
 /** @throws InputError `parameter_invalid` when it is missing */
-export function requireParameter(uri: StorageUri, scheme: StorageScheme, name: string): string {
+export function requireParameter(uri: UriParameters, scheme: StorageScheme, name: string): string {
   const value = uri.parameters.get(name);
   if (value !== undefined && value !== '') return value;
   const isSpecified = uri.parameters.get('AUTH') === undefined ? ', which is the default' : '';
@@ -67,14 +75,14 @@ export function requireParameter(uri: StorageUri, scheme: StorageScheme, name: s
 }
 
 /** How credentials are found. */
-export function parseAuth(uri: StorageUri, scheme: StorageScheme): 'specified' | 'implicit' {
+export function parseAuth(uri: UriParameters, scheme: StorageScheme): 'specified' | 'implicit' {
   const auth = uri.parameters.get('AUTH') ?? 'specified';
   if (auth === 'specified' || auth === 'implicit') return auth;
   throw invalidUri(scheme, 'unsupported value for AUTH', 'it is specified or implicit');
 }
 
 /** Reads a parameter that is true or false. */
-export function parseFlag(uri: StorageUri, scheme: StorageScheme, name: string): boolean {
+export function parseFlag(uri: UriParameters, scheme: StorageScheme, name: string): boolean {
   const text = uri.parameters.get(name) ?? 'false';
   if (/^(?:true|t|1)$/i.test(text)) return true;
   if (/^(?:false|f|0)$/i.test(text)) return false;
@@ -82,7 +90,7 @@ export function parseFlag(uri: StorageUri, scheme: StorageScheme, name: string):
 }
 
 /** An address of a service, given instead of its provider's own. It carries no user, no query. */
-export function parseEndpoint(uri: StorageUri, scheme: StorageScheme, name: string): string | null {
+export function parseEndpoint(uri: UriParameters, scheme: StorageScheme, name: string): string | null {
   const text = uri.parameters.get(name);
   if (text === undefined || text === '') return null;
   const withScheme = text.includes('://') ? text : `https://${text}`;
@@ -108,7 +116,8 @@ function parsePath(path: string, scheme: StorageScheme): string {
   return decoded.join('/');
 }
 
-function parseParameters(query: string, scheme: StorageScheme): ReadonlyMap<string, string> {
+/** What follows the question mark. @throws InputError `parameter_invalid` */
+export function parseParameters(query: string, scheme: StorageScheme): ReadonlyMap<string, string> {
   const known = new Set([...scheme.parameters, ...COMMON_PARAMETERS]);
   const found = new Map<string, string>();
   const unknown: string[] = [];

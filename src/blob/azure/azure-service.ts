@@ -45,11 +45,7 @@ async function credentialOf({ accountName, credentials }: AzureLocation) {
   if (credentials.kind === 'account_key') {
     return new StorageSharedKeyCredential(accountName, credentials.accountKey);
   }
-  const { ClientSecretCredential, DefaultAzureCredential } = await import('@azure/identity');
-  const authorityHost = credentials.authority;
-  if (credentials.kind === 'implicit') return new DefaultAzureCredential({ authorityHost });
-  const { tenantId, clientId, clientSecret } = credentials;
-  return new ClientSecretCredential(tenantId, clientId, clientSecret, { authorityHost });
+  return (await import('./azure-credentials.ts')).azureTokenCredential(credentials);
 }
 
 class AzureService implements ObjectService {

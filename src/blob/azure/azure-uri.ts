@@ -6,6 +6,7 @@ import {
   requireParameter,
   type StorageScheme,
   type StorageUri,
+  type UriParameters,
 } from '../storage-uri.ts';
 
 const AZURE: StorageScheme = {
@@ -22,28 +23,45 @@ const AZURE: StorageScheme = {
   ],
 };
 
-/** Where the clouds of Azure keep blobs and whom they ask for tokens. */
+/** Where the clouds of Azure keep blobs and keys, and whom they ask for tokens. */
 const ENVIRONMENTS: ReadonlyMap<string, AzureCloud> = new Map([
   [
     'AZUREPUBLICCLOUD',
-    { blobDomain: 'blob.core.windows.net', authority: 'https://login.microsoftonline.com' },
+    {
+      blobDomain: 'blob.core.windows.net',
+      vaultDomain: 'vault.azure.net',
+      authority: 'https://login.microsoftonline.com',
+    },
   ],
   [
     'AZUREUSGOVERNMENTCLOUD',
-    { blobDomain: 'blob.core.usgovcloudapi.net', authority: 'https://login.microsoftonline.us' },
+    {
+      blobDomain: 'blob.core.usgovcloudapi.net',
+      vaultDomain: 'vault.usgovcloudapi.net',
+      authority: 'https://login.microsoftonline.us',
+    },
   ],
   [
     'AZURECHINACLOUD',
-    { blobDomain: 'blob.core.chinacloudapi.cn', authority: 'https://login.chinacloudapi.cn' },
+    {
+      blobDomain: 'blob.core.chinacloudapi.cn',
+      vaultDomain: 'vault.azure.cn',
+      authority: 'https://login.chinacloudapi.cn',
+    },
   ],
   [
     'AZUREGERMANCLOUD',
-    { blobDomain: 'blob.core.cloudapi.de', authority: 'https://login.microsoftonline.de' },
+    {
+      blobDomain: 'blob.core.cloudapi.de',
+      vaultDomain: 'vault.microsoftazure.de',
+      authority: 'https://login.microsoftonline.de',
+    },
   ],
 ]);
 
 interface AzureCloud {
   readonly blobDomain: string;
+  readonly vaultDomain: string;
   readonly authority: string;
 }
 
@@ -82,7 +100,7 @@ export function parseAzureUri(text: string): AzureLocation {
       'write its name alone, not its address',
     );
   }
-  const cloud = cloudOf(uri);
+  const cloud = parseAzureCloud(uri, AZURE);
   const endpoint = parseEndpoint(uri, AZURE, 'AZURE_ENDPOINT');
   return {
     kind: 'azure',
@@ -96,12 +114,17 @@ export function parseAzureUri(text: string): AzureLocation {
   };
 }
 
-function cloudOf(uri: StorageUri): AzureCloud {
+/** @throws InputError `parameter_invalid` */
+export function parseAzureCloud(uri: UriParameters, scheme: StorageScheme): AzureCloud {
   const cloud = ENVIRONMENTS.get(
     (uri.parameters.get('AZURE_ENVIRONMENT') ?? 'AZUREPUBLICCLOUD').toUpperCase(),
   );
   if (cloud !== undefined) return cloud;
-  throw invalidUri(AZURE, 'unknown AZURE_ENVIRONMENT', `it is one of ${[...ENVIRONMENTS.keys()].join(', ')}`);
+  throw invalidUri(
+    scheme,
+    'unknown AZURE_ENVIRONMENT',
+    `it is one of ${[...ENVIRONMENTS.keys()].join(', ')}`,
+  );
 }
 
 function parseCredentials(uri: StorageUri, { authority }: AzureCloud): AzureCredentials {
@@ -124,11 +147,21 @@ function parseCredentials(uri: StorageUri, { authority }: AzureCloud): AzureCred
     }
     return { kind: 'account_key', accountKey: key };
   }
+  return parseAzureTokenCredentials(uri, AZURE, { authority });
+}
+
+/** What gets tokens. @throws InputError `parameter_invalid` */
+export function parseAzureTokenCredentials(
+  uri: UriParameters,
+  scheme: StorageScheme,
+  { authority }: Pick<AzureCloud, 'authority'>,
+): Exclude<AzureCredentials, { kind: 'account_key' }> {
+  if (parseAuth(uri, scheme) === 'implicit') return { kind: 'implicit', authority };
   return {
     kind: 'client_secret',
-    tenantId: requireParameter(uri, AZURE, 'AZURE_TENANT_ID'),
-    clientId: requireParameter(uri, AZURE, 'AZURE_CLIENT_ID'),
-    clientSecret: requireParameter(uri, AZURE, 'AZURE_CLIENT_SECRET'),
+    tenantId: requireParameter(uri, scheme, 'AZURE_TENANT_ID'),
+    clientId: requireParameter(uri, scheme, 'AZURE_CLIENT_ID'),
+    clientSecret: requireParameter(uri, scheme, 'AZURE_CLIENT_SECRET'),
     authority,
   };
 }

@@ -3,7 +3,7 @@
  * "Objects" and "Resumable uploads".
  */
 import { createHash } from 'node:crypto';
-import { type AuthClient, GoogleAuth, Impersonated, JWT } from 'google-auth-library';
+import type { AuthClient } from 'google-auth-library';
 import { z } from 'zod';
 import { AppError, isAppError } from '../../base/index.ts';
 import type { SignalOptions } from '../blob-store.ts';
@@ -16,6 +16,7 @@ import type {
   StoredObject,
 } from '../service/object-service.ts';
 import { faultWithoutAnswer, type ServiceFault, serviceError } from '../service/service-error.ts';
+import { googleClient } from './gs-credentials.ts';
 import type { GsLocation } from './gs-uri.ts';
 import { ResumableUpload } from './resumable-upload.ts';
 
@@ -26,8 +27,6 @@ const PART_BYTES = 8 * 1024 * 1024;
 /** The service limits an object's length, not its parts. */
 const PARTS_MAX = 600_000;
 const SCOPE = 'https://www.googleapis.com/auth/devstorage.read_write';
-const CLOUD_SCOPE = 'https://www.googleapis.com/auth/cloud-platform';
-const TOKEN_LIFETIME_SECONDS = 3600;
 
 const objectSchema = z.looseObject({
   name: z.string(),
@@ -48,26 +47,10 @@ export async function openGs(
   location: GsLocation,
   { displayUri, authClient }: { readonly displayUri: string; readonly authClient?: AuthClient },
 ): Promise<ObjectService> {
-  return new GsService(location, { displayUri, client: authClient ?? (await authClientOf(location)) });
-}
-
-/** Credentials of a location: its key, or the node's, then the accounts in their order, each by the one before. */
-async function authClientOf({ credentials, roles }: GsLocation): Promise<AuthClient> {
-  const scopes = roles.length === 0 ? [SCOPE] : [CLOUD_SCOPE];
-  let client: AuthClient =
-    credentials === null
-      ? await new GoogleAuth({ scopes }).getClient()
-      : new JWT({ email: credentials.clientEmail, key: credentials.privateKey, scopes });
-  for (const targetPrincipal of roles) {
-    client = new Impersonated({
-      sourceClient: client,
-      targetPrincipal,
-      lifetime: TOKEN_LIFETIME_SECONDS,
-      delegates: [],
-      targetScopes: [CLOUD_SCOPE],
-    });
-  }
-  return client;
+  return new GsService(location, {
+    displayUri,
+    client: authClient ?? (await googleClient(location, { scope: SCOPE })),
+  });
 }
 
 interface GsRequest {
@@ -212,6 +195,8 @@ class GsService implements ObjectService {
         responseType: 'arraybuffer',
         signal,
         retry: false,
+        // The library's own ends the process when a request with a body is given up.
+        fetchImplementation: fetch,
         validateStatus: () => true,
       });
     } catch (error) {

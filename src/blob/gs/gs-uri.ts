@@ -6,7 +6,7 @@ import {
   parseStorageUri,
   requireParameter,
   type StorageScheme,
-  type StorageUri,
+  type UriParameters,
 } from '../storage-uri.ts';
 
 const GS: StorageScheme = {
@@ -46,32 +46,34 @@ export function parseGsUri(text: string): GsLocation {
     kind: 'gs',
     bucket: uri.host,
     folder: uri.path,
-    credentials: parseCredentials(uri),
-    roles: parseRoles(uri),
+    credentials: parseGoogleCredentials(uri, GS),
+    roles: parseGoogleRoles(uri, GS),
     endpoint: parseEndpoint(uri, GS, 'GS_ENDPOINT'),
   };
 }
 
-function parseCredentials(uri: StorageUri): GsCredentials | null {
-  if (parseAuth(uri, GS) === 'implicit') return null;
-  const text = requireParameter(uri, GS, 'CREDENTIALS');
+/** Null: the node's own. @throws InputError `parameter_invalid` */
+export function parseGoogleCredentials(uri: UriParameters, scheme: StorageScheme): GsCredentials | null {
+  if (parseAuth(uri, scheme) === 'implicit') return null;
+  const text = requireParameter(uri, scheme, 'CREDENTIALS');
   const parsed = keyFileSchema.safeParse(parsedJson(Buffer.from(text, 'base64').toString('utf8')));
   if (parsed.success) {
     return { clientEmail: parsed.data.client_email, privateKey: parsed.data.private_key };
   }
   throw invalidUri(
-    GS,
+    scheme,
     'CREDENTIALS is no key of a service account',
     'give its JSON key file, base64-encoded, then URL-encoded',
   );
 }
 
-function parseRoles(uri: StorageUri): readonly string[] {
+/** Service accounts. @throws InputError `parameter_invalid` */
+export function parseGoogleRoles(uri: UriParameters, scheme: StorageScheme): readonly string[] {
   const text = uri.parameters.get('ASSUME_ROLE') ?? '';
   const roles = text === '' ? [] : text.split(',');
   if (roles.every((role) => /^[\w.+-]+@[\w.-]+$/.test(role))) return roles;
   throw invalidUri(
-    GS,
+    scheme,
     'ASSUME_ROLE is no list of service accounts',
     'write their e-mail addresses, separated by commas',
   );

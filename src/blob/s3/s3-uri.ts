@@ -7,6 +7,7 @@ import {
   requireParameter,
   type StorageScheme,
   type StorageUri,
+  type UriParameters,
 } from '../storage-uri.ts';
 
 const S3: StorageScheme = {
@@ -83,8 +84,8 @@ export function parseS3Uri(text: string): S3Location {
     kind: 's3',
     bucket: uri.host,
     folder: uri.path,
-    keys: parseKeys(uri),
-    roles: parseRoles(uri),
+    keys: parseAwsKeys(uri, S3),
+    roles: parseAwsRoles(uri, S3),
     endpoint: parseEndpoint(uri, S3, 'AWS_ENDPOINT'),
     region: uri.parameters.get('AWS_REGION') ?? null,
     usesPathStyle: parseFlag(uri, S3, 'AWS_USE_PATH_STYLE'),
@@ -94,17 +95,18 @@ export function parseS3Uri(text: string): S3Location {
   };
 }
 
-function parseKeys(uri: StorageUri): S3Keys | null {
-  if (parseAuth(uri, S3) === 'implicit') return null;
+/** Null: the node's own. @throws InputError `parameter_invalid` */
+export function parseAwsKeys(uri: UriParameters, scheme: StorageScheme): S3Keys | null {
+  if (parseAuth(uri, scheme) === 'implicit') return null;
   return {
-    accessKeyId: requireParameter(uri, S3, 'AWS_ACCESS_KEY_ID'),
-    secretAccessKey: requireParameter(uri, S3, 'AWS_SECRET_ACCESS_KEY'),
+    accessKeyId: requireParameter(uri, scheme, 'AWS_ACCESS_KEY_ID'),
+    secretAccessKey: requireParameter(uri, scheme, 'AWS_SECRET_ACCESS_KEY'),
     sessionToken: uri.parameters.get('AWS_SESSION_TOKEN') ?? null,
   };
 }
 
-/** `arn,arn;external_id=ID,...` */
-function parseRoles(uri: StorageUri): readonly AssumedRole[] {
+/** `arn,arn;external_id=ID,...` @throws InputError `parameter_invalid` */
+export function parseAwsRoles(uri: UriParameters, scheme: StorageScheme): readonly AssumedRole[] {
   const text = uri.parameters.get('ASSUME_ROLE') ?? '';
   if (text === '') return [];
   return text.split(',').map((role) => {
@@ -112,7 +114,7 @@ function parseRoles(uri: StorageUri): readonly AssumedRole[] {
     const externalId = rest.length === 1 ? /^external_id=(.+)$/.exec(rest[0] ?? '')?.[1] : undefined;
     if (arn === '' || (rest.length > 0 && externalId === undefined)) {
       throw invalidUri(
-        S3,
+        scheme,
         'ASSUME_ROLE is no list of roles',
         'write roles separated by commas, each as ARN or ARN;external_id=ID, the whole URL-encoded',
       );

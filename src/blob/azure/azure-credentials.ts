@@ -1,0 +1,12 @@
+import { ClientSecretCredential, DefaultAzureCredential } from '@azure/identity';
+import type { AzureCredentials } from './azure-uri.ts';
+
+/** What gets tokens: with a client's secret, or the node's own rights. */
+export function azureTokenCredential(
+  credentials: Exclude<AzureCredentials, { kind: 'account_key' }>,
+): ClientSecretCredential | DefaultAzureCredential {
+  const authorityHost = credentials.authority;
+  if (credentials.kind === 'implicit') return new DefaultAzureCredential({ authorityHost });
+  const { tenantId, clientId, clientSecret } = credentials;
+  return new ClientSecretCredential(tenantId, clientId, clientSecret, { authorityHost });
+}

@@ -1,0 +1,27 @@
+import { type AuthClient, GoogleAuth, Impersonated, JWT } from 'google-auth-library';
+import type { GsLocation } from './gs-uri.ts';
+
+const CLOUD_SCOPE = 'https://www.googleapis.com/auth/cloud-platform';
+const TOKEN_LIFETIME_SECONDS = 3600;
+
+/** Credentials of a location: its key, or the node's, then the accounts in their order, each by the one before. */
+export async function googleClient(
+  { credentials, roles }: Pick<GsLocation, 'credentials' | 'roles'>,
+  { scope }: { readonly scope: string },
+): Promise<AuthClient> {
+  const scopes = roles.length === 0 ? [scope] : [CLOUD_SCOPE];
+  let client: AuthClient =
+    credentials === null
+      ? await new GoogleAuth({ scopes }).getClient()
+      : new JWT({ email: credentials.clientEmail, key: credentials.privateKey, scopes });
+  for (const targetPrincipal of roles) {
+    client = new Impersonated({
+      sourceClient: client,
+      targetPrincipal,
+      lifetime: TOKEN_LIFETIME_SECONDS,
+      delegates: [],
+      targetScopes: [CLOUD_SCOPE],
+    });
+  }
+  return client;
+}
