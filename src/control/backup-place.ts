@@ -39,6 +39,8 @@ interface Where {
   readonly moment: PublishedMoment | null;
   /** Null for the whole virtual cluster. */
   readonly selection: LogicalSelection | null;
+  /** Files and log, or definitions and rows. */
+  readonly isOfFiles: boolean;
 }
 
 /**
@@ -60,7 +62,7 @@ export async function placeBackup(core: Core, where: Where, context: ExecuteCont
       : await requireFull(core, { collection, path }, context);
   const newest = await newestLayer(core, { collection, full, signal });
   requireSameTargets(newest, where.selection);
-  const obstacle = obstacleTo(core, newest, { ...context, moment });
+  const obstacle = obstacleTo(core, newest, { ...context, moment }) ?? otherForm(newest, where);
   if (obstacle === undefined) {
     requireNoOther(core, { collection, full }, context);
     requireAfter(newest, moment);
@@ -193,6 +195,10 @@ export async function newestLayer(core: CollectionCore, chain: Chain): Promise<B
 export interface RestorableMoment {
   readonly layer: BackupSummary;
   readonly asOf: Timestamp | null;
+  /** The layer is a base of a continuous backup, whose log leads on to the moment, or to the end when there is none. */
+  readonly isContinuous?: true;
+  /** Of a continuous backup: the newest moment that is known of. */
+  readonly through?: Timestamp;
 }
 
 /**
@@ -243,6 +249,14 @@ function obstacleTo(
     return 'the data was restored, branched or taken back in time since';
   }
   return undefined;
+}
+
+/** Files and log go on from files, rows from rows. */
+function otherForm({ isImage }: BackupSummary, { isOfFiles }: Where): string | undefined {
+  if (isImage === isOfFiles) return undefined;
+  return isImage
+    ? 'it was taken with revision_history, and this one is not'
+    : 'it was taken without revision_history, and this one is not';
 }
 
 /** Two that build on the same backup would each lack what the other has. @throws InputError `object_in_use` */

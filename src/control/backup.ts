@@ -8,10 +8,12 @@ import { backupMoment, objectsMoment } from './backup-moment.ts';
 import { placeBackup } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
 import { openCollection, requireKnownOptions } from './collection.ts';
+import { requireNoContinuousBackup } from './continuous-backups.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireExecutionLocality } from './execution-locality.ts';
 import { requireBackupPrivilege } from './object-decisions.ts';
+import { requirePrivilege } from './privileges.ts';
 import { selectObjects } from './select-objects.ts';
 import { recordedUri } from './storage-location.ts';
 import { requireTimeline } from './timeline-point.ts';
@@ -31,11 +33,12 @@ export const backup: UseCase<Backup> = {
       targets: statement.targets,
       currentDatabase: session.database,
     });
-    const momentOf = selection === null ? backupMoment : objectsMoment;
+    const isOfFiles = selection === null || isFlagOn(statement.options, 'revision_history');
+    const momentOf = isOfFiles ? backupMoment : objectsMoment;
     const moment = await momentOf(core, statement, context);
     const { job, subdirectory } = await core.backupPaths.choosing.run(async () => {
       const { appendTo } = statement;
-      const place = await placeBackup(core, { collection, appendTo, moment, selection }, context);
+      const place = await placeBackup(core, { collection, appendTo, moment, selection, isOfFiles }, context);
       const { onto, ontoLsn } = place;
       const created = await core.runner.create(
         session.virtualClusterId,
@@ -84,12 +87,29 @@ export async function admitBackup(
     targets: statement.targets,
     currentDatabase: context.session.database,
   });
+  if (isFlagOn(statement.options, 'revision_history'))
+    await requireHistoryPrivilege(core, statement, context);
   const collection = await openCollection(core, statement.destination, context, {
     isWriting: true,
     options: statement.options,
   });
   if (statement.appendTo !== undefined) requireReadable(collection);
+  await requireNoContinuousBackup(core, collection, context);
   return collection;
+}
+
+/** The log that leads from one moment to the next is everybody's. @throws InputError `insufficient_privilege` */
+async function requireHistoryPrivilege(
+  core: Core,
+  { targets }: Backup,
+  context: ExecuteContext,
+): Promise<void> {
+  if (targets.kind === 'virtual_cluster') return;
+  await requirePrivilege(askerOf(core, context), {
+    anyOf: ['BACKUP'],
+    refusal: `only users with the admin role or the BACKUP system privilege are allowed to back up ${targets.kind} with revision_history, which keeps the log of the whole virtual cluster`,
+    hint: 'an admin can GRANT SYSTEM BACKUP; without revision_history the privileges on the targets are enough',
+  });
 }
 
 /** An incremental backup reads what it builds on. @throws InputError `feature_not_supported` for objects that must be thawed first */
@@ -114,13 +134,11 @@ function requireAvailable(core: Core, statement: Backup): void {
   if (isFlagOn(statement.options, 'verify')) requireTimeline(core);
 }
 
-/** There is no log in such a backup. @throws InputError `feature_not_supported` */
+/** @throws InputError `feature_not_supported` */
 function requireOfObjects({ targets, options }: Backup): void {
   const what = targets.kind === 'databases' ? 'BACKUP DATABASE' : 'BACKUP TABLE';
   const hint = 'back up the whole virtual cluster: BACKUP INTO ...';
-  for (const option of ['revision_history', 'verify']) {
-    if (isFlagOn(options, option)) throw notAvailable(`${what} with option "${option}"`, hint);
-  }
+  if (isFlagOn(options, 'verify')) throw notAvailable(`${what} with option "verify"`, hint);
 }
 
 /** The statement with the path that was chosen for it. */

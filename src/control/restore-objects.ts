@@ -82,7 +82,7 @@ export async function restoreObjects(
 ): Promise<StatementResult> {
   const { statement, collection, summary, asOf } = options;
   const { session } = context;
-  const isImage = summary.selection === null;
+  const { isImage } = summary;
   const objects = isImage
     ? await objectsOfImage(core, options, context)
     : await objectsOf(core, options, context);
@@ -175,6 +175,7 @@ async function objectsOfImage(
   if (targets.kind === 'databases') {
     const renamed = textOption(options, 'new_db_name');
     const names = [...new Set(targets.names)];
+    for (const name of names) requireSelectedDatabase(summary, name);
     const databases = names.map((from) => ({ from, to: renamed ?? from, like: null }));
     await requireNoDatabase(
       core,
@@ -192,10 +193,38 @@ async function objectsOfImage(
     patterns.map((pattern) => resolveInImage(summary, { pattern, current, isDatabase })),
     current,
   );
+  for (const pattern of resolved) requireSelectedTable(summary, { database: from, ...pattern });
   const into = intoDatabaseOf(statement, from);
   await requireInto(core, into, context);
   await requireRestorePrivilege(asker, { targets, intoDatabase: into });
   return { kind: 'tables', from, into, patterns: resolved };
+}
+
+/** @throws InputError `database_not_found`, `object_missing` for what a backup with revision history was not taken of */
+function requireSelectedDatabase({ selection, subdirectory }: BackupSummary, name: string): void {
+  if (selection === null || (selection.kind === 'databases' && selection.names.includes(name))) return;
+  if (selection.kind === 'tables' && selection.database === name)
+    throw incompleteDatabase(subdirectory, name);
+  throw databaseNotHeld(subdirectory, name);
+}
+
+/** @throws InputError `table_not_found` */
+function requireSelectedTable({ selection, subdirectory }: BackupSummary, wanted: ResolvedPattern): void {
+  const { database, schema, name } = wanted;
+  if (selection === null) return;
+  if (selection.kind === 'databases' && selection.names.includes(database)) return;
+  const isHeld =
+    selection.kind === 'tables' &&
+    selection.database === database &&
+    selection.patterns.some(
+      (held) => (held.schema ?? schema) === schema && (held.name === null || held.name === name),
+    );
+  if (isHeld) return;
+  throw new InputError(
+    'table_not_found',
+    `table "${[database, schema ?? '*', name ?? '*'].join('.')}" is not in backup ${subdirectory}`,
+    { hint: 'SHOW BACKUP shows what it holds' },
+  );
 }
 
 async function databasesOf(asker: Asker): Promise<ReadonlySet<string>> {
@@ -226,19 +255,21 @@ function resolveInImage(
 
 function requireWhole(held: readonly BackedUpDatabase[], name: string, summary: BackupSummary) {
   const found = held.find(({ database }) => database.name === name);
-  if (found === undefined) {
-    throw new InputError(
-      'database_not_found',
-      `database "${name}" is not in backup ${summary.subdirectory}`,
-      {
-        hint: 'SHOW BACKUP shows what it holds',
-      },
-    );
-  }
+  if (found === undefined) throw databaseNotHeld(summary.subdirectory, name);
   if (found.isWhole) return found.database;
-  throw new InputError(
+  throw incompleteDatabase(summary.subdirectory, name);
+}
+
+function databaseNotHeld(subdirectory: string, name: string): InputError {
+  return new InputError('database_not_found', `database "${name}" is not in backup ${subdirectory}`, {
+    hint: 'SHOW BACKUP shows what it holds',
+  });
+}
+
+function incompleteDatabase(subdirectory: string, name: string): InputError {
+  return new InputError(
     'object_missing',
-    `backup ${summary.subdirectory} does not hold the complete database "${name}"`,
+    `backup ${subdirectory} does not hold the complete database "${name}"`,
     { hint: 'restore its tables: RESTORE TABLE ... WITH into_db = ...' },
   );
 }

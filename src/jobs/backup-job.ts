@@ -17,6 +17,7 @@ import {
   backupObjects,
   backupObjectsOfMoment,
   dropReader,
+  publishObjects,
   type ObjectsDependencies,
   selectionOf,
 } from './backup-objects.ts';
@@ -164,6 +165,10 @@ async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
   if (isPublished(job) && selection === null) {
     return (await publishBackup(context, requirePublish(dependencies), { ...common, onProgress: report }))
       .summary;
+  }
+  if (selection !== null && job.payload['hasRevisionHistory'] === true) {
+    const publishing = { publish: requirePublish(dependencies), key: dependencies.key };
+    return publishObjects(context, publishing, { ...common, selection, onProgress: report });
   }
   const request = {
     ...common,

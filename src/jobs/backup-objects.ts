@@ -11,9 +11,10 @@ import type {
 } from '../timeline/index.ts';
 import { recordedRole, recordRole } from './copy-role.ts';
 import type { JobContext } from './job-type.ts';
+import { listObjects } from './part/list-objects.ts';
 import { withPartOfTimeline } from './part/part-of-timeline.ts';
-import type { PartTarget } from './part/part-target.ts';
-import { type PublishDependencies, withMoment } from './publish-backup.ts';
+import { guessPart, type PartTarget } from './part/part-target.ts';
+import { publishBackup, type PublishDependencies, type PublishJob, withMoment } from './publish-backup.ts';
 
 export interface ObjectsDependencies {
   readonly worker: LogicalWorker;
@@ -98,6 +99,36 @@ export async function backupObjectsOfMoment(
         ),
     ),
   );
+}
+
+/**
+ * With revision history: the files that the selection needs, and the log of everybody, for what it says of some cannot be told from what it
+ * says of others. Which files these are is found out in a copy: what it was proved with, the backup can be restored from.
+ */
+export async function publishObjects(
+  context: JobContext,
+  dependencies: { readonly publish: PublishDependencies; readonly key: ClusterKey },
+  { selection, ...what }: PublishJob & { readonly selection: LogicalSelection },
+): Promise<BackupSummary> {
+  const { publish, key } = dependencies;
+  const { virtualClusterId } = context.domain;
+  const { onProgress } = what;
+  const target = targetOf(selection);
+  const { summary } = await publishBackup(context, publish, {
+    ...what,
+    partOf: (moment) =>
+      withPartOfTimeline(
+        { ...publish, ...moment, key, virtualClusterId, target, context, fraction: SERVED_FRACTION },
+        async (part) => ({
+          selection,
+          files: { databases: guessPart(target), added: part.files },
+          objects: await listObjects(part, target),
+        }),
+      ),
+    onProgress: ({ fraction, phase }) =>
+      onProgress({ fraction: SERVED_FRACTION + (1 - SERVED_FRACTION) * fraction, phase }),
+  });
+  return summary;
 }
 
 function targetOf(selection: LogicalSelection): PartTarget {

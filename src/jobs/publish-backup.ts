@@ -6,6 +6,7 @@ import type {
   ClusterKey,
   CollectionLocation,
   IncarnationRecord,
+  PublishedPart,
   PublishResult,
   TimelinePoint,
   TimelineReader,
@@ -45,6 +46,8 @@ export interface PublishJob {
   readonly key: ClusterKey;
   readonly release: string;
   readonly packBytesMax: number;
+  /** Finds out what of the moment belongs to databases or tables; left out for everything. */
+  readonly partOf?: (moment: KeptMoment) => Promise<PublishedPart>;
   readonly onProgress: (progress: { fraction: number; phase: string }) => void;
 }
 
@@ -66,12 +69,14 @@ export async function publishBackup(
   what: PublishJob,
 ): Promise<PublishResult> {
   const { job, domain, signal } = context;
-  const { onProgress, ...common } = what;
-  return withMoment(context, dependencies, (moment) =>
-    dependencies.worker.publish(
+  const { onProgress, partOf, ...common } = what;
+  return withMoment(context, dependencies, async (moment) => {
+    const part = await partOf?.(moment);
+    return dependencies.worker.publish(
       {
         ...common,
         ...moment,
+        ...(part === undefined ? {} : { part }),
         onto: optionalTextField(job.payload, 'onto'),
         hasRevisionHistory: job.payload['hasRevisionHistory'] === true,
         virtualClusterName: domain.virtualClusterName,
@@ -79,8 +84,8 @@ export async function publishBackup(
         attempt: job.attempt,
       },
       { onProgress, signal },
-    ),
-  );
+    );
+  });
 }
 
 /** Where a moment lies: base and log are kept for as long as it is used. */

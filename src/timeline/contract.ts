@@ -7,6 +7,7 @@ import type { ServiceLocation } from '../blob/index.ts';
 import type { CopyDatabase } from '../logical-copy/index.ts';
 import type { ManifestSelection } from './format/manifest.ts';
 import type { ClusterKey } from '../keys/index.ts';
+import type { ContinuousTarget, ContinuousWindow } from './continuous/contract.ts';
 import type { ImageCoverage, ImagePart } from './part/contract.ts';
 
 export type { ClusterKey };
@@ -133,8 +134,10 @@ export interface BackupSummary {
   readonly systemIdentifier: bigint;
   readonly engineMajor: number;
   readonly release: string;
-  /** What a logical backup was asked for; null for a whole virtual cluster. */
+  /** What a backup of databases or tables was asked for; null for a whole virtual cluster. */
   readonly selection: ManifestSelection | null;
+  /** Files of a data directory, or those that the selection needs; else definitions and rows. */
+  readonly isImage: boolean;
   readonly objects: readonly BackupObject[];
 }
 
@@ -182,6 +185,8 @@ export interface MaterializeRequest {
    * empty. Of the whole alone.
    */
   readonly isResumable?: boolean;
+  /** The collection is published to continuously: `asOf` is any moment that the base and the log behind it lead to, or null for their end. */
+  readonly isContinuous?: boolean;
 }
 
 export interface MaterializeResult {
@@ -262,6 +267,24 @@ export interface CollectionReader {
     jobId: string;
     signal: AbortSignal;
   }): Promise<void>;
+  /** Whether the collection is published to continuously, and may hold no other backups. */
+  isContinuous(collection: CollectionLocation, options: { signal: AbortSignal }): Promise<boolean>;
+  /**
+   * What such a collection can be restored to.
+   * @throws AppError `backup_not_found` while it leads nowhere yet, `backup_untrusted`, `format_unsupported`; CorruptError
+   */
+  continuousWindow(
+    collection: CollectionLocation,
+    options: { key: ClusterKey; signal: AbortSignal },
+  ): Promise<ContinuousWindow>;
+  /**
+   * Takes a collection for the continuous backup of a virtual cluster. Harmless when it is.
+   * @throws AppError `object_state` when it is another's, or holds backups of the other kind
+   */
+  claimForContinuous(
+    collection: CollectionLocation,
+    options: { owner: Pick<ContinuousTarget, 'clusterId' | 'virtualClusterId' | 'virtualClusterName'>; signal: AbortSignal },
+  ): Promise<void>;
   /** Object names of the backup that are not there. */
   missingFiles(options: {
     collection: CollectionLocation;

@@ -5,7 +5,14 @@
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
 import type { ClusterKey } from '../keys/index.ts';
 import type { SourceTls } from '../pg/index.ts';
-import type { BackupProgress, BackupSummary, CaptureSource, CollectionLocation } from './contract.ts';
+import type {
+  BackupObject,
+  BackupProgress,
+  BackupSummary,
+  CaptureSource,
+  CollectionLocation,
+} from './contract.ts';
+import type { ManifestSelection } from './format/manifest.ts';
 import type { ImageCoverage, ImagePart } from './part/contract.ts';
 
 /** A folder of this machine that only the daemon and its workers write to. */
@@ -168,6 +175,8 @@ export interface PublishRequest {
   readonly subdirectory: string;
   /** The backup of this collection that an incremental one builds on; null for a full one. */
   readonly onto: string | null;
+  /** Only what databases or tables need; everything when left out. */
+  readonly part?: PublishedPart;
   /** Keeps the log since `onto`, or since the base of a full backup, so that every moment in between can be restored. */
   readonly hasRevisionHistory: boolean;
   readonly clusterId: string;
@@ -177,6 +186,14 @@ export interface PublishRequest {
   readonly attempt: number;
   readonly packBytesMax: number;
   readonly release: string;
+}
+
+/** Databases or tables, and the files that they need at the moment: proved before, so that the backup can be restored. */
+export interface PublishedPart {
+  readonly selection: ManifestSelection;
+  readonly files: ImagePart;
+  /** What there is of it at the moment; nobody has counted its rows. */
+  readonly objects: readonly BackupObject[];
 }
 
 export interface PublishResult {

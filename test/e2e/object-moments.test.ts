@@ -169,6 +169,84 @@ describe('backups of databases and tables at a moment', () => {
     assert.deepEqual(await leftovers(), []);
   });
 
+  test('with revision history lead to every moment, and hold files of nobody else', async () => {
+    await sql(['CREATE DATABASE ledgers']);
+    await sql(
+      ['CREATE TABLE ledger (id serial PRIMARY KEY, note text)', `INSERT INTO ledger (note) VALUES ('one')`],
+      'ledgers',
+    );
+    const take = (into: string) =>
+      sql(`BACKUP TABLE ledger INTO ${into}'nodelocal://1/ledger' WITH revision_history`, 'ledgers');
+    const [full] = await take('');
+    assert.equal(full?.['status'], 'succeeded');
+    const moments: string[] = [];
+    for (const change of [
+      `INSERT INTO ledger (note) VALUES ('two')`,
+      `UPDATE ledger SET note = upper(note)`,
+      'TRUNCATE ledger',
+      // Another table bears the name from here on.
+      `CREATE TABLE fresh (id serial PRIMARY KEY, note text); INSERT INTO fresh (note) VALUES ('swapped');
+       ALTER TABLE ledger RENAME TO ledger_old; ALTER TABLE fresh RENAME TO ledger`,
+    ]) {
+      await sql(change, 'ledgers');
+      moments.push(await now());
+    }
+    await take('LATEST IN ');
+    await sql(`INSERT INTO ledger (note) VALUES ('last')`, 'ledgers');
+    await take('LATEST IN ');
+    for (const [index, expected] of ['one,two', 'ONE,TWO', null, 'swapped', 'swapped,last'].entries()) {
+      await sql(`CREATE DATABASE then_${index}`);
+      const at = moments[index];
+      const asOf = at === undefined ? '' : ` AS OF SYSTEM TIME '${at}'`;
+      await sql(
+        `RESTORE TABLE ledgers.public.ledger FROM LATEST IN 'nodelocal://1/ledger'${asOf} WITH into_db = 'then_${index}'`,
+      );
+      const [row] = await sql(
+        `SELECT string_agg(note, ',' ORDER BY id) AS notes FROM ledger`,
+        `then_${index}`,
+      );
+      assert.equal(row?.['notes'], expected, `moment ${index}`);
+    }
+    const shown =
+      await sql(`SELECT object_name, object_type, is_full_cluster, revision_start_time IS NULL AS bare
+      FROM [SHOW BACKUP FROM LATEST IN 'nodelocal://1/ledger' WITH revision_start_time] WHERE object_type = 'table'`);
+    assert.deepEqual(
+      [...new Set(shown.map((row) => JSON.stringify(row)))],
+      [JSON.stringify({ object_name: 'ledger', object_type: 'table', is_full_cluster: false, bare: false })],
+    );
+    const [whole = 0] = await packBytes('first-base');
+    const [part = 0] = await packBytes('ledger');
+    assert.ok(part > 0 && part < whole / 2, `${part} of ${whole} bytes`);
+    for (const [statement, code, message] of [
+      [`RESTORE FROM LATEST IN 'nodelocal://1/ledger'`, '55000', /full cluster RESTORE can only be used/],
+      [
+        `RESTORE DATABASE ledgers FROM LATEST IN 'nodelocal://1/ledger' WITH new_db_name = 'x'`,
+        '55000',
+        /does not hold the complete database "ledgers"/,
+      ],
+      [
+        `RESTORE TABLE ledgers.public.ledger_old FROM LATEST IN 'nodelocal://1/ledger'`,
+        '42P01',
+        /is not in backup/,
+      ],
+    ] as const) {
+      const error = await refusal(statement);
+      assert.equal(error.code, code, error.message);
+      assert.match(error.message, message);
+    }
+    // Rows do not go on from files: a backup of another form begins a chain of its own.
+    await sql(`BACKUP TABLE ledger INTO LATEST IN 'nodelocal://1/ledger'`, 'ledgers');
+    assert.equal((await sql(`SHOW BACKUPS IN 'nodelocal://1/ledger'`)).length, 2);
+    await sql(['CREATE ROLE clerk LOGIN', 'GRANT SYSTEM EXTERNALIOIMPLICITACCESS TO clerk']);
+    await sql('GRANT BACKUP ON TABLE ledger TO clerk', 'ledgers');
+    const asClerk = { cluster: 'main', database: 'ledgers', user: 'clerk' };
+    await assert.rejects(
+      daemon.query(`BACKUP TABLE ledger INTO 'nodelocal://1/clerk' WITH revision_history`, asClerk),
+      { code: '42501', message: /keeps the log of the whole virtual cluster/ },
+    );
+    assert.deepEqual(await leftovers(), []);
+  });
+
   test('of a schedule are of the time they were due', async () => {
     const [{ schedule_id: id } = {}] = await sql(
       `CREATE SCHEDULE due FOR BACKUP DATABASE shop INTO 'nodelocal://1/due' RECURRING '@daily' FULL BACKUP ALWAYS WITH SCHEDULE OPTIONS first_run = 'now'`,

@@ -16,6 +16,9 @@ export function noBackups(): { bulkWorker: BulkWorker; collectionReader: Collect
       databases: missing,
       inherit: () => Promise.resolve(null),
       discardUnfinished: () => Promise.resolve(),
+      isContinuous: () => Promise.resolve(false),
+      continuousWindow: missing,
+      claimForContinuous: () => Promise.resolve(),
       missingFiles: missing,
     },
   };
@@ -61,6 +64,9 @@ export class ScriptedBackups {
     databases: () => Promise.resolve([]),
     inherit: () => Promise.resolve(null),
     discardUnfinished: () => Promise.resolve(),
+    isContinuous: () => Promise.resolve(false),
+    continuousWindow: () => Promise.reject(new AppError('backup_not_found', 'there is no backup')),
+    claimForContinuous: () => Promise.resolve(),
     missingFiles: () => Promise.resolve([]),
   };
 
@@ -113,6 +119,7 @@ function summaryOf({ subdirectory, onto, source, release }: BackupRequest): Back
     logEndLsn: null,
     revisionStart: null,
     selection: null,
+    isImage: true,
     replayBytes: 0n,
     rows: 5n,
     indexEntries: 6n,

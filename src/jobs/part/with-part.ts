@@ -46,6 +46,10 @@ export interface ServedPart {
   readonly reader: string;
   /** The bootstrap superuser, for what databases share: roles. */
   readonly system: InternalClient;
+  /** Runs `use` as the reader, in a database of the copy. */
+  readonly withReader: ScratchCopy['withReader'];
+  /** All that the part consists of at this moment, whatever image it is written from. */
+  readonly files: readonly AddedFiles[];
 }
 
 /** `does not exist in the backup`, and what to do. */
@@ -152,26 +156,37 @@ class Missing extends Error {
 
 async function useOrMiss<T>(copy: ScratchCopy, round: Round<T>): Promise<Outcome<T>> {
   const { socketDirectory, reader, system } = copy;
+  let files: readonly AddedFiles[];
   try {
-    await serve(copy, round);
+    files = await serve(copy, round);
   } catch (error) {
     if (error instanceof Missing) return { kind: 'again', missing: error.files };
     throw error;
   }
-  return { kind: 'used', result: await round.use({ socketDirectory, reader, system }) };
+  const withReader: ScratchCopy['withReader'] = (database, use) => copy.withReader(database, use);
+  return {
+    kind: 'used',
+    result: await round.use({ socketDirectory, reader, system, withReader, files }),
+  };
 }
 
-async function serve<T>(copy: ScratchCopy, round: Round<T>): Promise<void> {
+async function serve<T>(copy: ScratchCopy, round: Round<T>): Promise<readonly AddedFiles[]> {
   const { target } = round;
   if (target.kind === 'tables') return serveTables(copy, { round, target });
-  for (const name of target.names) await serveDatabase(copy, { round, name });
+  if (target.kind === 'definitions') {
+    await serveDefinitions(copy, round);
+    return [];
+  }
+  const files: AddedFiles[] = [];
+  for (const name of target.names) files.push(await serveDatabase(copy, { round, name }));
+  return files;
 }
 
 /** Nothing of the database is left out; others still hold garbage. */
 async function serveDatabase<T>(
   copy: ScratchCopy,
   { round, name }: { round: Round<T>; name: string },
-): Promise<void> {
+): Promise<AddedFiles> {
   const databaseOid = await readDatabaseOid(copy.system, name);
   if (databaseOid === null) throw databaseNotFound(name, round.place);
   await requireCatalogs(copy, { round, name, databaseOid });
@@ -179,16 +194,32 @@ async function serveDatabase<T>(
   const relations = await copy.withReader(name, (client) => readAllRelations(client, databaseOid));
   requireWhole(round, relations, name);
   await copy.rollBackPrepared(name);
+  return { databaseOid, what: 'everything' };
+}
+
+/** Of the databases that there are at that moment; whoever describes them looks at sequences, and at no row. */
+async function serveDefinitions<T>(copy: ScratchCopy, round: Round<T>): Promise<void> {
+  for (const name of copy.databases) {
+    const databaseOid = await readDatabaseOid(copy.system, name);
+    if (databaseOid === null) continue; // One of ours, or a template.
+    await requireCatalogs(copy, { round, name, databaseOid });
+    const sequences = await copy.withReader(name, (client) =>
+      readWithParts(client, { databaseOid, oids: [] }),
+    );
+    requireWhole(round, sequences, name);
+    await copy.rollBackPrepared(name);
+    await copy.fence(name, { readable: sequences.map(({ oid }) => oid) });
+  }
 }
 
 async function serveTables<T>(
   copy: ScratchCopy,
   { round, target }: { round: Round<T>; target: PartTarget & { kind: 'tables' } },
-): Promise<void> {
+): Promise<readonly AddedFiles[]> {
   const { database: name, relations: patterns } = target;
   const databaseOid = await readDatabaseOid(copy.system, name);
   if (databaseOid === null) throw databaseNotFound(name, round.place);
-  await requireCatalogs(copy, { round, name, databaseOid });
+  const catalogs = await requireCatalogs(copy, { round, name, databaseOid });
   const relations = await copy.withReader(name, async (client) => {
     const oids: string[] = [];
     for (const pattern of patterns) {
@@ -201,13 +232,18 @@ async function serveTables<T>(
   requireWhole(round, relations, name);
   await copy.rollBackPrepared(name);
   await copy.fence(name, { readable: relations.map(({ oid }) => oid) });
+  const numbers = [...catalogs, ...relations.map(({ fork }) => fork)].map(({ filenode }) => filenode);
+  return [
+    { databaseOid, what: 'catalogs' },
+    { databaseOid, what: [...new Set(numbers)] },
+  ];
 }
 
-/** After this, what the catalogs say can be believed. */
+/** After this, what the catalogs say can be believed. Gives their files. */
 async function requireCatalogs<T>(
   copy: ScratchCopy,
   options: { round: Round<T>; name: string; databaseOid: number },
-): Promise<void> {
+): Promise<readonly WantedFork[]> {
   const { round, name, databaseOid } = options;
   demand(round, (coverage) => missingCatalogs(databaseOid, coverage), name);
   const mapped = await readMappedRelations(copy.system, databaseOid);
@@ -215,6 +251,7 @@ async function requireCatalogs<T>(
   requireForks(round, forks, name);
   const catalogs = await readCatalogsOrAll(copy, options);
   requireWhole(round, catalogs, name);
+  return [...forks, ...catalogs.map(({ fork }) => fork)];
 }
 
 /**

@@ -27,6 +27,8 @@ export function summaryOf({ header, objects, history }: ManifestHead): BackupSum
     engineMajor: header.engine.major,
     release: header.release,
     selection: header.selection ?? null,
+    // Rows have no label.
+    isImage: header.backupLabel !== '',
     objects,
   };
 }

@@ -30,9 +30,12 @@ export function checkManifest(manifest: Manifest, name: string): void {
   checkHistory(manifest, fail);
 }
 
-/** @throws AppError `object_state` when it is of databases or tables, which hold no files of a data directory */
-export function requireImage({ copies }: Manifest, name: string): void {
-  if (copies === undefined) return;
+/** @throws AppError `object_state` when it is of databases or tables: it holds rows, or, unless a part is wanted, not all files */
+export function requireImage(
+  { copies, header }: Manifest,
+  { name, isPartEnough }: { readonly name: string; readonly isPartEnough: boolean },
+): void {
+  if (copies === undefined && (isPartEnough || header.selection === undefined)) return;
   throw new AppError('object_state', `${name} is of databases or tables, not of a whole virtual cluster`, {
     hint: 'restore what it holds into a virtual cluster that serves: RESTORE DATABASE ..., RESTORE TABLE ...',
   });

@@ -65,6 +65,10 @@ export async function runMaterialize(
   request: MaterializeRequest,
   tools: MaterializeTools,
 ): Promise<MaterializeResult> {
+  if (request.isContinuous === true) {
+    const { materializeContinuous } = await import('./materialize-continuous.ts');
+    return materializeContinuous(request, tools);
+  }
   const { targetDirectory } = request;
   const progress = { hasBegun: false };
   try {
@@ -148,7 +152,7 @@ export async function openPart(
   const { chunks, name } = await openManifest(store, { ...request, signal });
   const whole = await readManifest(chunks, { key, name });
   checkManifest(whole, name);
-  requireImage(whole, name);
+  requireImage(whole, { name, isPartEnough: request.part !== undefined });
   const manifest = time === null ? whole : await manifestAt(whole, { time, store, key, signal });
   requireRunnable(manifest.header);
   const selection = request.part === undefined ? null : selectFiles(manifest, request.part);

@@ -3,6 +3,7 @@ import { required } from '../../base/index.ts';
 import type { Manifest, ManifestHeader, ManifestPack, ManifestWal } from '../format/manifest.ts';
 import { type FrameSources, type FrameTable, NO_SOURCE } from '../format/manifest-tables.ts';
 import { FRAME_TAG_BYTES } from '../format/pack.ts';
+import { objectsOf } from '../part/restrict-image.ts';
 import type { PublishRequest } from '../store-contract.ts';
 import type { CopiedFrame, CopiedPack } from './copied-pack.ts';
 import { placeOf, type PublishPlan, type SourceName, sourceOf } from './plan-publish.ts';
@@ -19,7 +20,7 @@ interface Parts {
 
 /** Names, sizes and counts are those of the image's capture: the nearest to the moment that is known without replaying. */
 export function describePublished(request: PublishRequest, parts: Parts): Manifest {
-  const { point } = request;
+  const { point, part } = request;
   const { plan, older, packs, wal, historyWal, end } = parts;
   const { image, history } = plan;
   const frames = new FrameList(older);
@@ -42,7 +43,7 @@ export function describePublished(request: PublishRequest, parts: Parts): Manife
       endTime: point.time,
       totals: { ...image.header.totals, storedBytes: stored },
     },
-    objects: image.objects,
+    objects: part === undefined ? image.objects : objectsOf(part, image),
     databases: image.databases,
     packs: frames.packs,
     wal: [...plan.keptWal, ...wal],

@@ -3,6 +3,7 @@ import { AppError, formatLsn, type Lsn } from '../../base/index.ts';
 import { walSegmentNoOf, walSegmentStart } from '../../pg/index.ts';
 import type { Manifest, ManifestHistory, ManifestWal } from '../format/manifest.ts';
 import { NO_SOURCE } from '../format/manifest-tables.ts';
+import { holdsAllOf } from '../part/restrict-image.ts';
 import type { TimelinePoint } from '../store-contract.ts';
 
 /** Where a frame of a timeline store lies: the id of its pack, which never changes, and the place in it. */
@@ -57,7 +58,9 @@ export function planPublish(request: PlanRequest): PublishPlan {
   const copiedBytes = copied.reduce((sum, frame) => sum + (base.frames.lengths[frame] ?? 0), 0);
   const isLogLess =
     base.header.startLsn <= older.header.startLsn || Number(point.lsn - older.header.startLsn) < copiedBytes;
-  if (isLogLess && request.hasLogFrom(olderFirst)) {
+  // What bears a name of the part by now may have borne none when the older backup was taken.
+  const isEnough = base.header.selection === undefined || holdsAllOf(older, base);
+  if (isLogLess && isEnough && request.hasLogFrom(olderFirst)) {
     return {
       image: older,
       copied: [],
