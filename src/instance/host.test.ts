@@ -288,7 +288,7 @@ const FORBIDDEN: Readonly<Record<string, string>> = {
   'GRANT CONNECT ON DATABASE system TO root': '42501',
   'ALTER DATABASE system OWNER TO root': '42501',
   'DROP DATABASE system': '42501',
-  "CREATE SUBSCRIPTION s CONNECTION 'host=/tmp' PUBLICATION p WITH (connect = false)": '2F003',
+  "CREATE SUBSCRIPTION s CONNECTION 'host=/tmp' PUBLICATION p WITH (connect = false)": '42501',
   'CREATE EXTENSION pg_visibility': '42501',
   'CREATE EXTENSION dblink': '0A000',
   'CREATE EXTENSION plperlu': '0A000',

@@ -6,6 +6,7 @@
  * security: Postgres has none for what was made before an instance first served.) The prefix `pg_` keeps the schema from tenants' hands
  * and out of their dumps.
  */
+import { subscriptionGuardStatements } from './subscription-guard-sql.ts';
 
 const CURRENT_DATABASE = '(SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())';
 
@@ -132,5 +133,6 @@ export function privilegeStoreStatements(): string[] {
       EXECUTE FUNCTION pg_atoll.grant_defaults()`,
     // As a member of an extension it is in no dump, whose reader could not make it.
     'ALTER EXTENSION plpgsql ADD EVENT TRIGGER pg_atoll_grant_defaults',
+    ...subscriptionGuardStatements(),
   ];
 }

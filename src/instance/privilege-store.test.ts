@@ -39,7 +39,8 @@ describe('where a database keeps privileges that Postgres has no word for', () =
     const database = 'defaultdb';
     // As in a data directory that was made elsewhere.
     await query(
-      'ALTER EXTENSION plpgsql DROP EVENT TRIGGER pg_atoll_grant_defaults; DROP SCHEMA pg_atoll CASCADE',
+      `ALTER EXTENSION plpgsql DROP EVENT TRIGGER pg_atoll_grant_defaults;
+       ALTER EXTENSION plpgsql DROP EVENT TRIGGER pg_atoll_guard_subscription; DROP SCHEMA pg_atoll CASCADE`,
       { user: 'atoll', database },
     );
     await query('CREATE ROLE maker LOGIN; CREATE ROLE holder', { user: 'root', database });
