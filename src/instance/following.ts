@@ -124,6 +124,8 @@ export function followerParameters(
     max_locks_per_transaction: String(Math.max(64, control.maxLocksPerTransaction)),
     // Whoever reads here waits, or begins again; replay does not.
     max_standby_streaming_delay: '1s',
+    // Of log that lies in `pg_wal` already.
+    max_standby_archive_delay: '1s',
     wal_receiver_status_interval: '1s',
     wal_receiver_timeout: '15s',
     wal_retrieve_retry_interval: '500ms',
