@@ -104,13 +104,9 @@ describe('BACKUP and RESTORE of a virtual cluster', () => {
     const inCopy = await test.rows('SHOW JOBS', { in: 'copy' });
     assert.deepEqual(
       inCopy.map((row) => [row['job_type'], row['status']]),
-      [
-        ['RESTORE', 'succeeded'],
-        ['BACKUP', 'failed'],
-      ],
+      [['RESTORE', 'succeeded']],
       'the BACKUP was going on at the time of the backup, in another life of the data',
     );
-    assert.match(inCopy[1]?.['error'] ?? '', /not finished when the backup was taken/);
     const kept = await test.rows('SHOW JOBS', SYSTEM);
     assert.deepEqual(
       kept.map((row) => row['job_type']),
@@ -273,8 +269,6 @@ describe('BACKUP and RESTORE of a virtual cluster', () => {
       "BACKUP INTO LATEST IN 's3://b/x?AWS_ACCESS_KEY_ID=a&AWS_SECRET_ACCESS_KEY=b&S3_STORAGE_CLASS=GLACIER'",
       "BACKUP INTO 'nodelocal://1/x' WITH incremental_location = ('nodelocal://1/y', 'nodelocal://1/z')",
       "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH schema_only",
-      "SHOW BACKUP SCHEMAS FROM LATEST IN 'nodelocal://1/main'",
-      "SHOW BACKUP FROM LATEST IN 'nodelocal://1/main' WITH privileges",
       "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH schema_only, verify_backup_table_data",
       "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH virtual_cluster_name = 'x'",
       "BACKUP INTO 'nodelocal://1/x' WITH include_all_virtual_clusters",

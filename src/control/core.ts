@@ -1,6 +1,6 @@
 /** What every use case works with, once the system VC serves. */
 import type { LocalityTier } from '../blob/index.ts';
-import type { Clock, KeyedMutex, Logger, Rng, VirtualClusterId } from '../base/index.ts';
+import type { Clock, KeyedMutex, Logger, Rng, Semaphore, VirtualClusterId } from '../base/index.ts';
 import type { JobIdSource, VirtualClusterCatalog, VirtualClusterRecord } from '../catalog/index.ts';
 import type { InstanceHost } from '../instance/index.ts';
 import type { DiskGuard, JobRunner, Scheduler } from '../jobs/index.ts';
@@ -82,6 +82,8 @@ export interface Core {
     uri: string,
   ) => Promise<CollectionLocation>;
   readonly backupPaths: BackupPaths;
+  /** Copies that are recovered for SHOW BACKUP: they take room and CPU, and whoever may read a collection may ask for them. */
+  readonly describing: Semaphore;
   /** Streams of which this physical cluster is the consumer, and what carries them; and those of which it is the producer. */
   readonly streams: StreamCatalog;
   readonly consumer: Consumer;

@@ -1,4 +1,4 @@
-/** SHOW BACKUPS IN 'collection', and SHOW BACKUP [FROM] LATEST | 'path' IN 'collection' [WITH check_files, ...] */
+/** SHOW BACKUPS IN 'collection', and SHOW BACKUP [SCHEMAS | FILES | RANGES] [FROM] LATEST | 'path' IN 'collection' [WITH check_files, ...] */
 import type { Statement } from '../sql/index.ts';
 import type { BackupObject, BackupSummary } from '../timeline/index.ts';
 import { openCollection, requireComplete, requireKnownOptions, selectBackup } from './collection.ts';
@@ -6,16 +6,24 @@ import { layersOf } from './backup-place.ts';
 import type { Cell, Column } from './contract.ts';
 import { estimateRestore } from './restore-estimate.ts';
 import { type UseCase, boolCell, columnsOf, rowsResult, timestampCell } from './use-case.ts';
-import { isFlagOn, notAvailable } from './values.ts';
+import { describeLayers } from './describe-backup.ts';
+import { FILES, fileRows, RANGES, rangeRows } from './show-backup-files.ts';
+import { isFlagOn } from './values.ts';
 
 type ShowBackups = Extract<Statement, { kind: 'show_backups' }>;
 type ShowBackup = Extract<Statement, { kind: 'show_backup' }>;
 
 const PATHS = columnsOf({ path: 'text' });
-const CONTENTS = columnsOf({
+const NAMES = columnsOf({ database_name: 'text', parent_schema_name: 'text', object_name: 'text' });
+const NAMES_AND_IDS = columnsOf({
   database_name: 'text',
+  database_id: 'int8',
   parent_schema_name: 'text',
+  parent_schema_id: 'int8',
   object_name: 'text',
+  object_id: 'int8',
+});
+const CONTENTS = columnsOf({
   object_type: 'text',
   backup_type: 'text',
   start_time: 'timestamptz',
@@ -27,7 +35,7 @@ const CONTENTS = columnsOf({
 });
 const SCHEMAS = columnsOf({ create_statement: 'text' });
 const RIGHTS = columnsOf({ privileges: 'text', owner: 'text' });
-const FILES = columnsOf({ file_bytes: 'int8' });
+const CHECKED = columnsOf({ file_bytes: 'int8' });
 const ESTIMATE = columnsOf({
   restore_bytes: 'int8',
   restore_replay_bytes: 'int8',
@@ -53,23 +61,20 @@ export const showBackup: UseCase<ShowBackup> = {
   refusedInTransaction: undefined,
   async run(core, statement, context) {
     const { signal } = context;
-    if (statement.variant !== 'default' && statement.variant !== 'schemas') {
-      throw notAvailable(
-        `SHOW BACKUP ${statement.variant.toUpperCase()}`,
-        'write SHOW BACKUP FROM ... IN ...',
-      );
-    }
-    const { options } = statement;
+    const { options, variant } = statement;
     requireKnownOptions(options, { statement: 'SHOW BACKUP', known: KNOWN_OPTIONS });
     const collection = await openCollection(core, statement.collection, context, { options });
     const full = await selectBackup(core, { collection, selector: statement.from, signal });
     const layers = await layersOf(core, { collection, full, signal });
-    requireDescribed(statement, layers);
     if (isFlagOn(options, 'check_files')) await requireComplete(core, { collection, full, signal });
-    if (isFlagOn(options, 'as_json')) return rowsResult(JSON_COLUMNS, layers.map(jsonCells));
-    const cellsOf = (summary: BackupSummary) =>
-      summary.objects.map((object) => objectCells(object, { summary, statement }));
-    return rowsResult(columnsOfBackup(statement), layers.flatMap(cellsOf));
+    const columns = columnsOfBackup(statement);
+    if (isFlagOn(options, 'as_json')) return rowsResult(columns, layers.map(jsonCells));
+    const shown = { collection, layers, signal };
+    if (variant === 'files') return rowsResult(columns, await fileRows(core, shown));
+    if (variant === 'ranges') return rowsResult(columns, await rangeRows(core, shown));
+    const isDescribed = variant === 'schemas' || isFlagOn(options, 'privileges');
+    const described = isDescribed ? await describeLayers(core, shown, context) : layers;
+    return rowsResult(columns, described.flatMap(rowsOf(statement)));
   },
 };
 
@@ -77,30 +82,23 @@ const KNOWN_OPTIONS = [
   'check_files',
   'incremental_location',
   'as_json',
+  'debug_ids',
   'privileges',
   'restore_estimate',
   'revision_start_time',
   'skip_size',
 ];
 
-/** An image of a whole virtual cluster tells names; definitions and rights only its catalogs know. @throws InputError `feature_not_supported` */
-function requireDescribed({ variant, options }: ShowBackup, layers: readonly BackupSummary[]): void {
-  const asked = variant === 'schemas' ? 'SCHEMAS' : 'with option "privileges"';
-  const isAsked = variant === 'schemas' || isFlagOn(options, 'privileges');
-  if (!isAsked || layers.every(({ selection }) => selection !== null)) return;
-  throw notAvailable(
-    `SHOW BACKUP ${asked} of a whole virtual cluster`,
-    'restore it into a new virtual cluster and look there',
-  );
-}
-
 function columnsOfBackup({ options, variant }: ShowBackup): readonly Column[] {
   if (isFlagOn(options, 'as_json')) return JSON_COLUMNS;
+  if (variant === 'files') return FILES;
+  if (variant === 'ranges') return RANGES;
   const added = (name: string, columns: readonly Column[]) => (isFlagOn(options, name) ? columns : []);
   return [
+    ...(isFlagOn(options, 'debug_ids') ? NAMES_AND_IDS : NAMES),
     ...CONTENTS,
     ...(variant === 'schemas' ? SCHEMAS : []),
-    ...added('check_files', FILES),
+    ...added('check_files', CHECKED),
     ...added('privileges', RIGHTS),
     ...added('restore_estimate', ESTIMATE),
     ...added('revision_start_time', REVISION),
@@ -119,16 +117,53 @@ function jsonCells({ objects, ...summary }: BackupSummary): readonly Cell[] {
   return [json];
 }
 
+/** The rows of one backup of the chain. */
+function rowsOf(statement: ShowBackup): (summary: BackupSummary) => readonly (readonly Cell[])[] {
+  return (summary) => {
+    const ids = isFlagOn(statement.options, 'debug_ids') ? idsOf(summary) : null;
+    return summary.objects.map((object) => objectCells(object, { summary, statement, ids }));
+  };
+}
+
+/** Numbers of databases and schemas by name. */
+interface Ids {
+  readonly databases: ReadonlyMap<string, number | undefined>;
+  readonly schemas: ReadonlyMap<string, number | undefined>;
+}
+
+function idsOf({ objects }: BackupSummary): Ids {
+  const found = (kind: BackupObject['kind'], keyOf: (object: BackupObject) => string) =>
+    new Map(
+      objects.filter((object) => object.kind === kind).map((object) => [keyOf(object), object.oid] as const),
+    );
+  return {
+    databases: found('database', ({ name }) => name),
+    schemas: found('schema', ({ database, name }) => JSON.stringify([database, name])),
+  };
+}
+
+function nameCells(object: BackupObject, ids: Ids | null): readonly Cell[] {
+  const database = object.kind === 'database' ? null : object.database;
+  const schema = object.kind === 'table' || object.kind === 'type' ? object.schema : null;
+  if (ids === null) return [database, schema, object.name];
+  const databaseId = database === null ? undefined : ids.databases.get(database);
+  const schemaId = schema === null ? undefined : ids.schemas.get(JSON.stringify([database, schema]));
+  return [database, idCell(databaseId), schema, idCell(schemaId), object.name, idCell(object.oid)];
+}
+
+/** Unknown in backups of databases and tables, and in old ones. */
+function idCell(id: number | undefined): Cell {
+  return id === undefined ? null : String(id);
+}
+
 function objectCells(
   object: BackupObject,
-  { summary, statement }: { summary: BackupSummary; statement: ShowBackup },
+  { summary, statement, ids }: { summary: BackupSummary; statement: ShowBackup; ids: Ids | null },
 ): readonly Cell[] {
   const { options, variant } = statement;
   const added = (name: string, cells: () => readonly Cell[]) => (isFlagOn(options, name) ? cells() : []);
   return [
-    object.kind === 'database' ? null : object.database,
-    object.kind === 'table' || object.kind === 'type' ? object.schema : null,
-    object.name,
+    ...nameCells(object, ids),
     object.kind,
     summary.baseSubdirectory === null ? 'full' : 'incremental',
     timestampCell(summary.startTime),

@@ -32,6 +32,7 @@ async function asPostgresWrites(
     numeric: 'numeric_send',
     timestamptz: 'timestamptz_send',
     interval: 'interval_send',
+    bytea: 'byteasend',
     jsonb: 'jsonb_send',
   }[type]; // One line per type would say no more.
   const { rows } = await client.query(
@@ -85,6 +86,7 @@ const SAMPLES: Readonly<Record<ColumnType, readonly string[]>> = {
     'infinity',
     '-infinity',
   ],
+  bytea: ['\\x', '\\x00ff10'],
   jsonb: ['null', '{"a": [1, "x"]}', '"ä"'],
 };
 

@@ -24,6 +24,8 @@ export function encodeBinary(type: ColumnType, text: string): Buffer {
       return int64(timestamptzUs(text));
     case 'interval':
       return encodeInterval(text);
+    case 'bytea':
+      return Buffer.from(text.slice('\\x'.length), 'hex');
     case 'jsonb':
       return Buffer.concat([Buffer.from([1]), Buffer.from(text)]);
     default:

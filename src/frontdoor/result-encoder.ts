@@ -22,6 +22,7 @@ const TYPE_LENGTHS: Readonly<Record<ColumnType, number>> = {
   numeric: -1,
   timestamptz: 8,
   interval: 16,
+  bytea: -1,
   jsonb: -1,
 };
 

@@ -9,6 +9,7 @@ export * from './backup-totals.ts';
 export type { PublishDependencies, PublishedMoment } from './publish-backup.ts';
 export { prepareRestored } from './prepare-restored.ts';
 export * from './restore-job.ts';
+export { describeImage } from './part/describe-image.ts';
 export { type ImagePayload, imagePayload, systemTablesPayload, usersPayload } from './part/part-job.ts';
 export {
   isRestorableSystemTable,

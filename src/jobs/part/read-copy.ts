@@ -27,6 +27,15 @@ export async function readDatabaseOid(system: InternalClient, name: string): Pro
   return row === undefined ? null : Number(row['oid']);
 }
 
+/** All but ours and Postgres's, as `readDatabaseOid` finds them. */
+export async function readDatabaseNames(system: InternalClient): Promise<readonly string[]> {
+  const rows = await system.query(
+    `SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2
+        AND datname NOT IN ('system', 'template0', 'template1') ORDER BY datname`,
+  );
+  return rows.map((row) => required(row['datname'], 'name of a database'));
+}
+
 /** What CREATE DATABASE must be told; what is in the database, and what else is said of it, goes with its objects. */
 export async function readDefinition(system: InternalClient, name: string): Promise<CopyDatabase> {
   const [row] = await system.query(

@@ -50,6 +50,7 @@ export const BACKEND = {
 /** OIDs of the types that our own results and parameters use, from pg_type. */
 export const TYPE_OID = {
   bool: 16,
+  bytea: 17,
   int8: 20,
   int2: 21,
   int4: 23,

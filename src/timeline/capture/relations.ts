@@ -15,9 +15,9 @@ const RELATIONS_SQL = `
    WHERE c.relpersistence <> 't'
    ORDER BY n.nspname, c.relname`;
 const SCHEMAS_SQL = `
-  SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY nspname`;
+  SELECT oid::text, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY nspname`;
 const TYPES_SQL = `
-  SELECT n.nspname, t.typname
+  SELECT t.oid::text, n.nspname, t.typname
     FROM pg_type t
     JOIN pg_namespace n ON n.oid = t.typnamespace
     LEFT JOIN pg_class c ON c.oid = t.typrelid
@@ -77,7 +77,7 @@ export async function readDatabase(
   const { oid, name, isReadable } = database;
   const unread = {
     map: { oid, name, relations: [] },
-    objects: [databaseObject(name, null)],
+    objects: [databaseObject(database, null)],
     rows: 0n,
     indexEntries: 0n,
   };
@@ -91,18 +91,19 @@ export async function readDatabase(
   }
 }
 
-async function readContents({ oid, name }: DatabaseEntry, options: ReadOptions): Promise<DatabaseContents> {
+async function readContents(database: DatabaseEntry, options: ReadOptions): Promise<DatabaseContents> {
+  const { oid, name } = database;
   await using session = await Session.open({ role: 'atoll_reader', database: name }, options);
   const relations = (await session.query(RELATIONS_SQL)).map((row) => relationOf(row, oid, options.countsOf));
   const users = relations.filter(({ schema }) => isUserSchema(schema));
-  const schemas = (await session.query(SCHEMAS_SQL)).map((row) => column(row, 'nspname'));
+  const schemas = await session.query(SCHEMAS_SQL);
   const types = await session.query(TYPES_SQL);
   const rows = users.reduce((sum, relation) => sum + rowsOf(relation), 0n);
   return {
     map: { oid, name, relations: relations.map(mapEntry) },
     objects: [
-      databaseObject(name, rows),
-      ...schemas.map((schema) => schemaObject(name, schema)),
+      databaseObject(database, rows),
+      ...schemas.map((row) => schemaObject(name, row)),
       ...tablesOf(name, relations),
       ...types.map((row) => typeObject(name, row)),
     ],
@@ -154,23 +155,26 @@ function tablesOf(database: string, relations: readonly Relation[]): ManifestObj
       schema: relation.schema,
       name: relation.name,
       kind: 'table' as const,
+      oid: relation.oid,
       sizeBytes: BigInt(owned.get(relation.oid) ?? 0) * BigInt(PAGE_BYTES),
       rows: rowsOf(relation),
     }));
 }
 
 /** @param rows in all its tables; null when nobody could look */
-function databaseObject(name: string, rows: bigint | null): ManifestObject {
-  return { database: null, schema: null, name, kind: 'database', sizeBytes: null, rows };
+function databaseObject({ oid, name }: DatabaseEntry, rows: bigint | null): ManifestObject {
+  return { database: null, schema: null, name, kind: 'database', sizeBytes: null, rows, oid };
 }
 
-function schemaObject(database: string, name: string): ManifestObject {
-  return { database, schema: null, name, kind: 'schema', sizeBytes: null, rows: null };
+function schemaObject(database: string, row: SqlRow): ManifestObject {
+  const [name, oid] = [column(row, 'nspname'), Number(column(row, 'oid'))];
+  return { database, schema: null, name, kind: 'schema', sizeBytes: null, rows: null, oid };
 }
 
 function typeObject(database: string, row: SqlRow): ManifestObject {
   const [schema, name] = [column(row, 'nspname'), column(row, 'typname')];
-  return { database, schema, name, kind: 'type', sizeBytes: null, rows: null };
+  const oid = Number(column(row, 'oid'));
+  return { database, schema, name, kind: 'type', sizeBytes: null, rows: null, oid };
 }
 
 function mapEntry(relation: Relation): ManifestRelation {

@@ -95,6 +95,8 @@ export const objectsSchema = z.array(
     kind: z.enum(['database', 'schema', 'table', 'type']),
     sizeBytes: decimal.nullable(),
     rows: decimal.nullable(),
+    /** Its number in the catalog of its database, or among the databases. */
+    oid: z.int().positive().optional(),
     /** What makes it, without foreign keys that lead out of the backup. In logical backups. */
     definition: z.string().optional(),
     /** Whose it was, and what of it others were granted, as statements. In logical backups. */

@@ -2,6 +2,7 @@
 import type { Lsn, VirtualClusterName } from '../../base/index.ts';
 import type { SkipMissing } from '../../logical-copy/index.ts';
 import type {
+  BackupObject,
   BackupProgress,
   BackupRequest,
   BackupSummary,
@@ -79,7 +80,20 @@ export interface RestoreObjectsResult {
   readonly skipped: readonly string[];
 }
 
+/** Databases of an instance that nobody else works in. */
+export interface DescribeDatabasesRequest {
+  readonly socketDirectory: string;
+  /** May log in to the databases; no superuser. */
+  readonly role: string;
+  readonly databases: readonly string[];
+}
+
 export interface LogicalWorker {
+  /** What the databases hold, with definitions, owners and privileges, and without sizes. Reads catalogs and sequences alone. */
+  describeDatabases(
+    request: DescribeDatabasesRequest,
+    options: { signal: AbortSignal },
+  ): Promise<readonly BackupObject[]>;
   backupObjects(
     request: LogicalBackupRequest,
     options: { onProgress: (progress: BackupProgress) => void; signal: AbortSignal },

@@ -13,10 +13,19 @@ const KINDS: Readonly<Record<string, ManifestObject['kind']>> = {
   SEQUENCE: 'table',
 };
 
+/** What there is to say of a copy: sizes and rows of the tables that it took. */
+export interface DescribedCopy {
+  readonly database: Pick<ManifestCopy['database'], 'name'>;
+  readonly entries: readonly DescribedEntry[];
+  readonly tables: readonly Pick<ManifestCopy['tables'][number], 'entry' | 'oid' | 'bytes' | 'ranges'>[];
+}
+
+type DescribedEntry = Pick<CopyEntry, 'id' | 'type' | 'sql' | 'object' | 'home' | 'external'>;
+
 /** The database, its schemas, types, and all kinds of relations. */
 export async function describeObjects(
   source: CopySource,
-  copy: ManifestCopy,
+  copy: DescribedCopy,
 ): Promise<readonly ManifestObject[]> {
   const database = copy.database.name;
   const rights = await source.rights();
@@ -63,6 +72,7 @@ export async function describeObjects(
         kind,
         sizeBytes: kind === 'table' ? BigInt(table?.bytes ?? 0) : null,
         rows: kind === 'table' ? rows : null,
+        ...(table === undefined ? {} : { oid: table.oid }),
         definition: definitionOf(byHome.get(entry.id) ?? []),
         ...rightsOf(rights, `${kind === 'table' ? 'relation' : kind} ${entry.object.identity}`),
       },
@@ -79,7 +89,7 @@ function isShown(
 }
 
 /** All that makes it, its indexes and constraints too; a foreign key only if it leads to what the backup holds. */
-function definitionOf(entries: readonly ManifestCopy['entries'][number][]): string {
+function definitionOf(entries: readonly DescribedEntry[]): string {
   return entries
     .filter(({ type, external }) => type !== 'FK CONSTRAINT' || external.length === 0)
     .map(({ sql }) => sql)

@@ -1,7 +1,7 @@
 /** Proving that what the timeline store holds can be read, and restored. */
 import type { IncarnationId, Lsn } from '../../base/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
-import type { BackupProgress } from '../contract.ts';
+import type { BackupProgress, CollectionLocation } from '../contract.ts';
 import type { TimelineStoreLocation } from '../store-contract.ts';
 
 /** A data directory that no server works in. */
@@ -61,4 +61,37 @@ export interface VerifyWorker {
   checkDirectory(request: CheckDirectoryRequest, options: Watched): Promise<DirectoryCheck>;
   /** Checks every byte of stored objects against the checksums they carry. What retention removes meanwhile is not damage. */
   checkObjects(request: CheckObjectsRequest, options: Watched): Promise<ObjectsCheck>;
+  /** Lists what a backup of a collection consists of. @throws AppError `backup_not_found`, `backup_untrusted`, `data_corrupt`, ... */
+  listFiles(request: ListFilesRequest, options: Pick<Watched, 'signal'>): Promise<BackupFiles>;
+}
+
+/** A backup of a collection. */
+export interface ListFilesRequest {
+  readonly collection: CollectionLocation;
+  readonly subdirectory: string;
+  readonly key: ClusterKey;
+}
+
+/** A place in what is backed up: a byte of a file, or a position in the log. */
+export type BackupPosition = { readonly path: string; readonly offset: number } | { readonly lsn: string };
+
+/** An object that was written with the backup, and what it holds: from `begin` up to `end`, not all of what lies between. */
+export interface BackupFile {
+  readonly path: string;
+  /** Null when nothing of it is needed. */
+  readonly begin: BackupPosition | null;
+  readonly end: BackupPosition | null;
+  /** Before compression, of what this backup needs. */
+  readonly sizeBytes: bigint;
+  readonly fileBytes: bigint;
+}
+
+export interface BackupRange {
+  readonly begin: BackupPosition;
+  readonly end: BackupPosition;
+}
+
+export interface BackupFiles {
+  readonly files: readonly BackupFile[];
+  readonly ranges: readonly BackupRange[];
 }

@@ -23,5 +23,12 @@ export function createLogicalWorker(options: {
       if (outcome.kind === 'objects_restored') return outcome.result;
       throw failureOf(outcome);
     },
+    async describeDatabases(request, { signal }) {
+      const work = { kind: 'describe_databases', request } as const;
+      const onProgress = () => undefined;
+      const outcome = await runWorker(work, { clock, logger, isLimited, onProgress, signal });
+      if (outcome.kind === 'databases_described') return outcome.result;
+      throw failureOf(outcome);
+    },
   };
 }

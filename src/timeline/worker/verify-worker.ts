@@ -23,5 +23,12 @@ export function createVerifyWorker(options: {
       if (outcome.kind === 'objects_checked') return outcome.result;
       throw failureOf(outcome);
     },
+    async listFiles(request, { signal }) {
+      const work = { kind: 'list_files', request } as const;
+      const onProgress = () => undefined;
+      const outcome = await runWorker(work, { clock, logger, isLimited, onProgress, signal });
+      if (outcome.kind === 'files_listed') return outcome.result;
+      throw failureOf(outcome);
+    },
   };
 }

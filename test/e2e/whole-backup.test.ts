@@ -1,0 +1,142 @@
+/** Every column that SHOW BACKUP gives of a backup of a whole virtual cluster. */
+import assert from 'node:assert/strict';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { TestDaemon } from '../harness/daemon.ts';
+
+type Row = Record<string, unknown>;
+
+const main = { cluster: 'main' } as const;
+const bank = { cluster: 'main', database: 'bank' } as const;
+const COLLECTION = "'nodelocal://1/bank'";
+const CONTENTS = [
+  'object_type', 'backup_type', 'start_time', 'end_time', 'size_bytes', 'rows', 'is_full_cluster', 'regions',
+]; // biome-ignore format: a table of names
+const NAMES = ['database_name', 'parent_schema_name', 'object_name'];
+
+describe('a backup of a whole virtual cluster', () => {
+  let daemon: TestDaemon;
+  before(async () => {
+    daemon = await TestDaemon.start();
+    await daemon.query(['CREATE DATABASE bank', 'CREATE ROLE teller'], main);
+    await daemon.query(
+      [
+        'CREATE SCHEMA ledger',
+        "CREATE TYPE ledger.state AS ENUM ('open', 'closed')",
+        'CREATE TABLE ledger.accounts (id bigserial PRIMARY KEY, state ledger.state, note text)',
+        "INSERT INTO ledger.accounts (state, note) SELECT 'open', md5(n::text) FROM generate_series(1, 1000) n",
+        'CREATE VIEW ledger.open_accounts AS SELECT id FROM ledger.accounts WHERE state = $$open$$',
+        'GRANT SELECT, INSERT ON ledger.accounts TO teller',
+        `BACKUP INTO ${COLLECTION}`,
+        'ALTER TABLE ledger.accounts ADD COLUMN closed_at timestamptz',
+        'CREATE INDEX by_note ON ledger.accounts (note)',
+        `BACKUP INTO LATEST IN ${COLLECTION}`,
+      ],
+      bank,
+    );
+  });
+  after(() => daemon[Symbol.asyncDispose]());
+
+  async function show(what: string, options = ''): Promise<{ columns: string[]; rows: Row[] }> {
+    const client = await daemon.connect(main);
+    try {
+      const result = await client.query<Row>(`SHOW BACKUP ${what} FROM LATEST IN ${COLLECTION} ${options}`);
+      return { columns: result.fields.map(({ name }) => name), rows: result.rows };
+    } finally {
+      await client.end();
+    }
+  }
+
+  const accounts = (rows: readonly Row[]) => rows.filter((row) => row['object_name'] === 'accounts');
+
+  test('SCHEMAS WITH privileges gives definitions, owners and grants as of each backup', async () => {
+    const { columns, rows } = await show('SCHEMAS', 'WITH privileges');
+    assert.deepEqual(columns, [...NAMES, ...CONTENTS, 'create_statement', 'privileges', 'owner']);
+    const [full = '', incremental = ''] = accounts(rows).map((row) => String(row['create_statement']));
+    for (const text of [full, incremental]) assert.match(text, /CREATE TABLE ledger\.accounts \(/);
+    assert.match(full, /PRIMARY KEY \(id\)/);
+    assert.doesNotMatch(full, /closed_at|by_note/);
+    assert.match(incremental, /closed_at timestamp with time zone/);
+    assert.match(incremental, /CREATE INDEX by_note ON ledger\.accounts/);
+    const view = rows.find((row) => row['object_name'] === 'open_accounts');
+    assert.match(String(view?.['create_statement']), /CREATE VIEW ledger\.open_accounts/);
+    const type = rows.find((row) => row['object_type'] === 'type');
+    assert.match(String(type?.['create_statement']), /CREATE TYPE ledger\.state AS ENUM/);
+    const [table] = accounts(rows);
+    assert.deepEqual(
+      [table?.['owner'], table?.['privileges']],
+      ['root', 'GRANT INSERT, SELECT ON TABLE ledger.accounts TO teller;'],
+    );
+    assert.equal(rows.find((row) => row['object_name'] === 'bank')?.['owner'], 'root');
+    // The scratch copy is gone.
+    assert.deepEqual([...(await daemon.postmasters()).keys()].toSorted(), [1, 3]);
+  });
+
+  test('WITH debug_ids gives the numbers that Postgres knows things by', async () => {
+    const { columns, rows } = await show('', 'WITH debug_ids');
+    assert.deepEqual(columns, [
+      'database_name', 'database_id', 'parent_schema_name', 'parent_schema_id', 'object_name', 'object_id', ...CONTENTS,
+    ]); // biome-ignore format: a table of names
+    const [wanted] = await daemon.query(
+      `SELECT d.oid::int8 AS database, n.oid::int8 AS schema, c.oid::int8 AS relation, t.oid::int8 AS type
+        FROM pg_database d, pg_namespace n, pg_class c, pg_type t
+        WHERE d.datname = 'bank' AND n.nspname = 'ledger' AND c.relname = 'accounts' AND t.typname = 'state'`,
+      bank,
+    );
+    const ids = (name: string) => {
+      const row = rows.find((each) => each['object_name'] === name);
+      return [row?.['database_id'], row?.['parent_schema_id'], row?.['object_id']];
+    };
+    assert.deepEqual(ids('bank'), [null, null, wanted?.['database']]);
+    assert.deepEqual(ids('ledger'), [wanted?.['database'], null, wanted?.['schema']]);
+    assert.deepEqual(ids('accounts'), [wanted?.['database'], wanted?.['schema'], wanted?.['relation']]);
+    assert.deepEqual(ids('state'), [wanted?.['database'], wanted?.['schema'], wanted?.['type']]);
+  });
+
+  test('FILES lists the objects of each backup, RANGES what they cover', async () => {
+    const files = await show('FILES');
+    assert.deepEqual(files.columns, [
+      'path', 'backup_type', 'start_pretty', 'end_pretty', 'start_key', 'end_key', 'size_bytes', 'rows', 'locality', 'file_bytes',
+    ]); // biome-ignore format: a table of names
+    assert.deepEqual(new Set(files.rows.map((row) => row['backup_type'])), new Set(['full', 'incremental']));
+    for (const row of files.rows) {
+      const { size } = await stat(join(daemon.store, 'extern', 'bank', String(row['path'])));
+      assert.equal(Number(row['file_bytes']), size, String(row['path']));
+      assert.equal(String(row['path']).startsWith('incrementals/'), row['backup_type'] === 'incremental');
+      const [begin, end] = [row['start_key'], row['end_key']];
+      assert.ok(Buffer.isBuffer(begin) && Buffer.isBuffer(end) && Buffer.compare(begin, end) < 0);
+      assert.ok(Number(row['size_bytes']) > 0);
+    }
+    assert.ok(files.rows.some((row) => /^\/wal\/[0-9A-F]+\/[0-9A-F]+$/.test(String(row['start_pretty']))));
+    const ranges = await show('RANGES');
+    assert.deepEqual(ranges.columns, ['start_pretty', 'end_pretty', 'start_key', 'end_key']);
+    const [node] = await daemon.query("SELECT pg_relation_filepath('ledger.accounts') AS path", bank);
+    const range = ranges.rows.find((row) => row['start_pretty'] === `/${String(node?.['path'])}/0`);
+    assert.match(String(range?.['end_pretty']), new RegExp(`^/${String(node?.['path'])}[^/]*/\\d+$`));
+    const starts = ranges.rows.map((row) => row['start_pretty']);
+    assert.equal(new Set(starts).size, starts.length);
+  });
+
+  test('the other options add their columns, and times fit each other', async () => {
+    const checked = await show('', 'WITH check_files, restore_estimate, revision_start_time');
+    assert.deepEqual(checked.columns.slice(NAMES.length + CONTENTS.length), [
+      'file_bytes', 'restore_bytes', 'restore_replay_bytes', 'restore_seconds', 'revision_start_time',
+    ]); // biome-ignore format: a table of names
+    const [full, incremental] = accounts(checked.rows);
+    assert.deepEqual([full?.['backup_type'], incremental?.['backup_type']], ['full', 'incremental']);
+    assert.equal(full?.['start_time'], null);
+    assert.deepEqual(incremental?.['start_time'], full?.['end_time']);
+    assert.deepEqual([full?.['rows'], full?.['is_full_cluster']], ['1000', true]);
+    for (const row of checked.rows) {
+      if (row['object_type'] === 'table') continue;
+      assert.deepEqual([row['size_bytes'], row['rows'], row['file_bytes']], [null, null, null]);
+      if (row['object_type'] !== 'type') assert.equal(row['parent_schema_name'], null);
+    }
+    const skipped = await show('', 'WITH SKIP SIZE');
+    assert.ok(skipped.rows.every((row) => row['size_bytes'] === null));
+    const json = await show('', 'WITH as_json');
+    assert.deepEqual(json.columns, ['manifest']);
+    assert.equal(json.rows.length, 2);
+  });
+});
