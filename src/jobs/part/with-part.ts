@@ -173,7 +173,6 @@ async function useOrMiss<T>(copy: ScratchCopy, round: Round<T>): Promise<Outcome
 async function serve<T>(copy: ScratchCopy, round: Round<T>): Promise<readonly AddedFiles[]> {
   const { target } = round;
   if (target.kind === 'tables') return serveTables(copy, { round, target });
-  if (target.kind === 'definitions') return serveDefinitions(copy, round);
   if (target.kind === 'definitions') {
     await serveDefinitions(copy, round);
     return [];
@@ -196,21 +195,6 @@ async function serveDatabase<T>(
   requireWhole(round, relations, name);
   await copy.rollBackPrepared(name);
   return { databaseOid, what: 'everything' };
-}
-
-/** Of the databases that there are at that moment; whoever describes them looks at sequences, and at no row. */
-async function serveDefinitions<T>(copy: ScratchCopy, round: Round<T>): Promise<void> {
-  for (const name of copy.databases) {
-    const databaseOid = await readDatabaseOid(copy.system, name);
-    if (databaseOid === null) continue; // One of ours, or a template.
-    await requireCatalogs(copy, { round, name, databaseOid });
-    const sequences = await copy.withReader(name, (client) =>
-      readWithParts(client, { databaseOid, oids: [] }),
-    );
-    requireWhole(round, sequences, name);
-    await copy.rollBackPrepared(name);
-    await copy.fence(name, { readable: sequences.map(({ oid }) => oid) });
-  }
 }
 
 /** Of the databases that there are at that moment; whoever describes them looks at sequences, and at no row. */
