@@ -566,6 +566,24 @@ const declared = {
     description:
       'time between two restores of a virtual cluster to a random moment that are tried out on a copy; 0 for never',
   },
+  'timeline.continuous.backlog_max': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    type: { ...SIZE, min: 64n * MIB },
+    defaultValue: '16 GiB',
+    description:
+      'log of a virtual cluster that is kept on the node while the collection of its continuous backup cannot be reached; beyond, or after 24 hours, it is kept no longer for that',
+  },
+  'timeline.continuous.window': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    type: DURATION,
+    defaultValue: '24h0m0s',
+    description:
+      'how far back a continuous backup reaches: what is older, and not needed to get to what is not, is removed from its collection',
+  },
   'timeline.disk.free_min': {
     ...systemOnly,
     ...active,

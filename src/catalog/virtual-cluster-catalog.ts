@@ -27,7 +27,11 @@ export type ControlPlaneFact =
   | 'virtualized'
   | 'initialized'
   /** `gc.ttlseconds` of a virtual cluster when it served last: while it does not, nobody can ask it. */
-  | `window_seconds/${number}`;
+  | `window_seconds/${number}`
+  /** Where its continuous backup goes, empty for nowhere; holds secrets. */
+  | `continuous_backup/${number}`
+  /** Of one that is, or was, out of service for a planned failover. */
+  | `drain/${number}`;
 
 export interface CatalogWait {
   readonly signal: AbortSignal;
@@ -218,9 +222,10 @@ export class PostgresVirtualClusterCatalog implements VirtualClusterCatalog {
   async forget(options: CatalogChange): Promise<void> {
     await this.#change(options, async (client) => {
       await client.query('delete from public.virtual_clusters where id = $1', [String(options.id)]);
-      await client.query('delete from public.control_plane where name = $1', [
-        `window_seconds/${options.id}`,
-      ]);
+      const names = ['window_seconds', 'drain', 'continuous_backup'].map((what) => `${what}/${options.id}`);
+      for (const name of names) {
+        await client.query('delete from public.control_plane where name = $1', [name]);
+      }
     });
   }
 

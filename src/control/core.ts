@@ -10,6 +10,7 @@ import type {
   CollectionLocation,
   Place,
   CollectionReader,
+  ContinuousHost,
   LogicalWorker,
   ReceiveWorker,
   TimelineReader,
@@ -33,6 +34,8 @@ export interface TimelineParts {
   readonly reader: TimelineReader;
   readonly worker: Pick<TimelineWorker, 'captureBase' | 'materializePoint' | 'rewind' | 'publish'>;
   readonly verifier: VerifyWorker;
+  /** Left out where nothing is published continuously. */
+  readonly continuous?: ContinuousHost;
 }
 
 /** What the composition root hands in. */

@@ -15,6 +15,7 @@ import type {
 } from '../timeline/index.ts';
 import { normalizeFullFolder } from '../timeline/index.ts';
 import { type RestorableMoment, layerAt, newestLayer } from './backup-place.ts';
+import { continuousMoment } from './continuous-restore.ts';
 import { type RestoreEstimate, estimateRestore } from './restore-estimate.ts';
 import { systemTime } from './system-time.ts';
 
@@ -60,17 +61,8 @@ export async function planOfflineRestore(
 ): Promise<OfflinePlan> {
   const { collection, key } = restore;
   await requireEmptyTarget(restore.targetDirectory);
-  const core = { options: { collectionReader, cluster: { key } } };
-  const full =
-    restore.backup === null
-      ? await collectionReader.latest(collection, { signal })
-      : normalizeFullFolder(restore.backup);
-  const chain = { collection, full, signal };
   const time = restore.asOf === null ? null : momentOf(restore.asOf, clock.now());
-  const moment =
-    time === null
-      ? { layer: await newestLayer(core, chain), asOf: null }
-      : await layerAt(core, { ...chain, time });
+  const { full, moment } = await selectMoment(restore, { time, collectionReader, signal });
   const { subdirectory } = moment.layer;
   const missing = await collectionReader.missingFiles({ collection, subdirectory, key, signal });
   if (missing.length > 0) {
@@ -86,10 +78,28 @@ export async function planOfflineRestore(
   return {
     full,
     moment,
-    asOf: moment.asOf ?? moment.layer.endTime,
+    asOf: moment.asOf ?? moment.through ?? moment.layer.endTime,
     estimate: estimateRestore(moment.layer),
     freeBytes: bavail * bsize,
   };
+}
+
+/** By the newest backup, or base of a continuous backup; or by the one that is named. */
+async function selectMoment(
+  { collection, backup, key }: OfflineRestore,
+  options: { time: Timestamp | null } & Pick<OfflineTools, 'collectionReader' | 'signal'>,
+): Promise<Pick<OfflinePlan, 'full' | 'moment'>> {
+  const { time, collectionReader, signal } = options;
+  const core = { options: { collectionReader, cluster: { key } } };
+  if (backup === null && (await collectionReader.isContinuous(collection, { signal }))) {
+    const moment = await continuousMoment(core, { collection, time, signal });
+    return { full: moment.layer.subdirectory, moment };
+  }
+  const full =
+    backup === null ? await collectionReader.latest(collection, { signal }) : normalizeFullFolder(backup);
+  const chain = { collection, full, signal };
+  if (time !== null) return { full, moment: await layerAt(core, { ...chain, time }) };
+  return { full, moment: { layer: await newestLayer(core, chain), asOf: null } };
 }
 
 /**
@@ -102,10 +112,10 @@ export async function restoreOffline(
 ): Promise<OfflinePlan> {
   const { collection, key, targetDirectory, osUser } = restore;
   const plan = await planOfflineRestore(restore, tools);
-  const { layer, asOf } = plan.moment;
+  const { layer, asOf, isContinuous = false } = plan.moment;
   await mkdir(targetDirectory, { recursive: true, mode: 0o700 });
   const { summary } = await tools.bulkWorker.materialize(
-    { collection, subdirectory: layer.subdirectory, asOf, key, targetDirectory, uid: null },
+    { collection, subdirectory: layer.subdirectory, asOf, isContinuous, key, targetDirectory, uid: null },
     { onProgress, signal: tools.signal },
   );
   const { targetLsn: lsn, timelineId, logEndLsn } = summary;

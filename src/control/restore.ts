@@ -1,12 +1,13 @@
 /** RESTORE FROM LATEST | 'path' IN 'collection' [AS OF SYSTEM TIME time] [WITH detached, dry_run, ...] */
-import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID } from '../base/index.ts';
+import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID, type Timestamp } from '../base/index.ts';
 import { CURRENT_RELEASE, RELEASES, type VirtualClusterRecord } from '../catalog/index.ts';
 import { RESTORE_JOB, restorePayload } from '../jobs/index.ts';
-import { type Option, type Statement, printStatement, redactUri } from '../sql/index.ts';
+import { type Option, type Statement, type Value, printStatement, redactUri } from '../sql/index.ts';
 import type { BackupSummary, CollectionLocation } from '../timeline/index.ts';
 import { type RestorableMoment, layerAt, newestLayer } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
 import { openCollection, requireComplete, requireKnownOptions, selectBackup } from './collection.ts';
+import { continuousMoment } from './continuous-restore.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireExecutionLocality } from './execution-locality.ts';
@@ -36,9 +37,8 @@ export const restore: UseCase<Restore> = {
     requireExecutionLocality(statement.options, core.options.locality);
     await requireAllowed(core, statement, context);
     const collection = await openCollection(core, statement.source, context, statement);
-    const full = await selectBackup(core, { collection, selector: statement.from, signal });
-    const moment = await selectLayer(core, { statement, collection, full, signal });
-    const { layer: summary, asOf } = moment;
+    const moment = await selectMoment(core, { statement, collection, signal });
+    const { layer: summary, asOf, full, isContinuous = false } = moment;
     const { subdirectory } = summary;
     requireRestorable(core, { summary, options: statement.options }, context);
     if (summary.selection !== null || statement.targets.kind !== 'virtual_cluster') {
@@ -61,6 +61,7 @@ export const restore: UseCase<Restore> = {
             collectionUri: recordedUri(collection),
             subdirectory,
             asOf,
+            isContinuous,
             incarnation: newIncarnation(core),
           }),
           targetVirtualClusterId: record.id,
@@ -179,6 +180,32 @@ function requireMatchingOptions(options: readonly Option[]): void {
   }
 }
 
+/** By the newest backup, or base of a continuous backup; or by the one that is named. */
+async function selectMoment(
+  core: Core,
+  options: { statement: Restore; collection: CollectionLocation; signal: AbortSignal },
+): Promise<RestorableMoment & { readonly full: string }> {
+  const { statement, collection, signal } = options;
+  const isLatest = statement.from.kind === 'latest';
+  if (isLatest && (await core.options.collectionReader.isContinuous(collection, { signal }))) {
+    requireWhole(statement);
+    const time = statement.asOf === undefined ? null : momentOf(core, statement.asOf);
+    const moment = await continuousMoment(core, { collection, time, signal });
+    return { ...moment, full: moment.layer.subdirectory };
+  }
+  const full = await selectBackup(core, { collection, selector: statement.from, signal });
+  return { ...(await selectLayer(core, { ...options, full })), full };
+}
+
+/** @throws InputError `feature_not_supported` */
+function requireWhole({ targets, from }: Restore): void {
+  if (targets.kind === 'virtual_cluster') return;
+  throw notAvailable(
+    `RESTORE of a part ${from.kind === 'latest' ? 'FROM LATEST ' : ''}of a continuous backup`,
+    'restore the whole into a new virtual cluster, or name a base, which SHOW BACKUPS lists, instead of LATEST',
+  );
+}
+
 /** The end of the chain, or the backup of the moment that is asked for. */
 async function selectLayer(
   core: Core,
@@ -186,13 +213,16 @@ async function selectLayer(
 ): Promise<RestorableMoment> {
   const { asOf } = options.statement;
   if (asOf === undefined) return { layer: await newestLayer(core, options), asOf: null };
+  return layerAt(core, { ...options, time: momentOf(core, asOf) });
+}
+
+/** @throws InputError `parameter_invalid` for a position */
+function momentOf(core: Core, asOf: Value): Timestamp {
   const moment = systemTime(asOf, { now: core.options.clock.now() });
-  if (moment.kind === 'lsn') {
-    throw new InputError('parameter_invalid', 'a backup is restored as of a time, not of a position', {
-      hint: 'SHOW BACKUP shows the end time of each backup',
-    });
-  }
-  return layerAt(core, { ...options, time: moment.time });
+  if (moment.kind === 'time') return moment.time;
+  throw new InputError('parameter_invalid', 'a backup is restored as of a time, not of a position', {
+    hint: 'SHOW BACKUP shows the end time of each backup',
+  });
 }
 
 /** @throws InputError `feature_not_supported` */

@@ -11,6 +11,7 @@ import {
   newestBaseFor,
 } from '../timeline/index.ts';
 import type { Cell } from './contract.ts';
+import { continuousStateText, continuousUri } from './continuous-backups.ts';
 import type { Core } from './core.ts';
 import { requireTimeline, resolveTarget, storeOfTimeline } from './timeline-point.ts';
 import { asleepOf } from './suspender.ts';
@@ -48,6 +49,7 @@ export const showTimeline: UseCase<ShowTimeline> = {
     const shown = { core, record, bases, incarnations, status: vault.status(record.id) };
     return rowsResult(COLUMNS, [
       await windowRow(shown, signal),
+      ...continuousRows(core, record),
       ...incarnations.map((incarnation) => logRow(incarnation, shown)),
       ...bases.map((base) => baseRow(base, damage)),
     ]);
@@ -85,6 +87,27 @@ async function windowRow(shown: Shown, signal: AbortSignal): Promise<readonly Ce
     null,
     String(stored),
     oldest === undefined ? 'no base yet' : 'restorable',
+  ];
+}
+
+/** What the collection of the continuous backup can restore by itself; none where there is no such backup. */
+function continuousRows(core: Core, { id }: VirtualClusterRecord): readonly (readonly Cell[])[] {
+  const uri = continuousUri(core, id);
+  if (uri === undefined) return [];
+  const status = core.options.timeline?.continuous?.status(id);
+  return [
+    [
+      'remote',
+      uri,
+      null,
+      timestampCell(status?.restorableFrom ?? null),
+      timestampCell(status?.restorableThrough ?? null),
+      null,
+      lsnCell(status?.publishedLsn ?? null),
+      null,
+      null,
+      continuousStateText(status),
+    ],
   ];
 }
 

@@ -184,9 +184,12 @@ function putBack(name: string): string {
   return `put the file ${name} back from a copy of the store folder; the virtual clusters in vc/ have not been touched`;
 }
 
-/** The key first, the record last: without the record there is no store yet, and all of this may run again. */
+/**
+ * The key first, the record last: without the record there is no store yet, and all of this may run again. A key that is there already, put there
+ * by whoever wants to restore what was sealed with it, becomes the store's.
+ */
 async function initialise(layout: StoreLayout, rng: Rng): Promise<z.infer<typeof bodySchema>> {
-  const secret = rng.bytes(CLUSTER_KEY_BYTES);
+  const secret = (await readGivenKey(layout)) ?? rng.bytes(CLUSTER_KEY_BYTES);
   await writeFileDurably({ path: layout.clusterKey, content: secret, mode: 0o600 });
   const record = {
     clusterId: randomUuid(rng),
@@ -195,6 +198,22 @@ async function initialise(layout: StoreLayout, rng: Rng): Promise<z.infer<typeof
   };
   await writeRecord(STORE_FORMAT, { path: layout.storeRecord, body: record, mode: 0o600 });
   return record;
+}
+
+async function readGivenKey({ root, clusterKey }: StoreLayout): Promise<Uint8Array | null> {
+  try {
+    const secret = await readFile(clusterKey);
+    if (secret.length === CLUSTER_KEY_BYTES) return secret;
+    throw new CorruptError(
+      `${clusterKey} is no key: it has ${secret.length} bytes instead of ${CLUSTER_KEY_BYTES}`,
+      {
+        hint: `put a whole copy there, or remove it: then store ${root} gets a key of its own`,
+      },
+    );
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return null;
+    throw error;
+  }
 }
 
 async function readClusterKey(layout: StoreLayout, expectedId: string): Promise<ClusterKey> {

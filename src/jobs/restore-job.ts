@@ -41,6 +41,8 @@ export interface RestorePayload {
   readonly subdirectory: string;
   /** A moment of the backup's revision history; null for its end. */
   readonly asOf: Timestamp | null;
+  /** The backup is a base of a continuous backup, whose log leads on to the moment, or to its end. */
+  readonly isContinuous: boolean;
   /** Of the data directory to be made. */
   readonly incarnation: IncarnationId;
 }
@@ -152,6 +154,7 @@ async function materialize(
       collection,
       subdirectory: textField(job.payload, 'subdirectory'),
       asOf: momentOf(job),
+      isContinuous: job.payload['isContinuous'] === true,
       key,
       targetDirectory: dataDirectory,
       uid,

@@ -20,7 +20,8 @@ export type KeyPurpose =
   | 'pack tag'
   | 'checkpoint mac'
   | 'encryption info mac'
-  | 'job secret';
+  | 'job secret'
+  | 'log piece mac';
 
 /** The key with this secret. */
 export function clusterKeyOf(secret: Uint8Array): ClusterKey {

@@ -283,7 +283,10 @@ export interface CollectionReader {
    */
   claimForContinuous(
     collection: CollectionLocation,
-    options: { owner: Pick<ContinuousTarget, 'clusterId' | 'virtualClusterId' | 'virtualClusterName'>; signal: AbortSignal },
+    options: {
+      owner: Pick<ContinuousTarget, 'clusterId' | 'virtualClusterId' | 'virtualClusterName'>;
+      signal: AbortSignal;
+    },
   ): Promise<void>;
   /** Object names of the backup that are not there. */
   missingFiles(options: {

@@ -2,6 +2,8 @@ import { AppError, type Rng } from '../../base/index.ts';
 import { type BlobStore, parseBlobKey } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import type { BackedUpDatabase, BackupSummary, CollectionLocation, CollectionReader } from '../contract.ts';
+import { claimForContinuous, isContinuous } from '../continuous/session.ts';
+import { readWindow } from '../continuous/window.ts';
 import { readManifestHead, readManifestCopies, readManifestObjectList } from '../format/manifest-file.ts';
 import { discardBackup } from './attempt.ts';
 import { completed, completedBelow, openManifest } from './completed.ts';
@@ -22,6 +24,10 @@ export function createCollectionReader({ rng }: { readonly rng: Rng }): Collecti
     databases: ({ collection, ...backup }) => readDatabases(storeOf(collection), backup),
     inherit: ({ collection, ...options }) => inheritCollection(storeOf(collection), options),
     discardUnfinished: (options) => discardBackup({ ...options, store: storeOf(options.collection) }),
+    isContinuous: (collection, options) => isContinuous(storeOf(collection), options),
+    continuousWindow: (collection, options) => readWindow(storeOf(collection), options),
+    claimForContinuous: (collection, { owner: target, signal }) =>
+      claimForContinuous(storeOf(collection), { target, signal }),
     missingFiles: (options) => findMissing(storeOf(options.collection), options),
   };
 }

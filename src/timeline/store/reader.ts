@@ -53,7 +53,7 @@ export function createTimelineReader(options: {
 }
 
 /** The records of all incarnations that have log here. @throws CorruptError, AppError `format_unsupported` */
-async function incarnationsOf(store: TimelineStoreLocation): Promise<readonly IncarnationRecord[]> {
+export async function incarnationsOf(store: TimelineStoreLocation): Promise<readonly IncarnationRecord[]> {
   const records: IncarnationRecord[] = [];
   for (const incarnation of await folderNames(store)) {
     const record = await readRecord(walDirectory(store, incarnation));

@@ -80,6 +80,7 @@ export async function checkObjects(
 }
 
 type Tools = CheckObjectsTools & { readonly blobs: BlobStore };
+type ObjectTools = Pick<Tools, 'blobs' | 'restCell' | 'signal'>;
 
 /** All that the bases need and all closed segments; manifests are read to know, and so checked every time. */
 async function listObjects(
@@ -169,7 +170,10 @@ function isDamage(error: unknown): boolean {
 }
 
 /** Against the checksums that it carries: header, every frame, index, footer, length. */
-async function checkPackAlone(key: BlobKey, tools: Tools & { readonly bytes: number }): Promise<void> {
+export async function checkPackAlone(
+  key: BlobKey,
+  tools: ObjectTools & { readonly bytes: number },
+): Promise<void> {
   const { blobs, bytes, restCell, signal } = tools;
   const size = await blobs.size(key, { signal });
   if (size === null) throw new CorruptError(`${key} is missing`);
@@ -196,7 +200,11 @@ async function checkPackAlone(key: BlobKey, tools: Tools & { readonly bytes: num
   }
 }
 
-async function checkSegmentAlone(key: BlobKey, { blobs, restCell, signal }: Tools): Promise<void> {
+/** A log object, in the same way. @throws CorruptError */
+export async function checkSegmentAlone(
+  key: BlobKey,
+  { blobs, restCell, signal }: ObjectTools,
+): Promise<void> {
   const begunMs = performance.now();
   await using reader = new ObjectReader(blobs, key, { signal });
   const header = parseWalObjectHeader(await reader.take(WAL_OBJECT_HEADER_BYTES), key);

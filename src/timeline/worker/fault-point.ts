@@ -78,6 +78,19 @@ export const OBJECTS_FAULT_POINTS = ['objects.after_range', 'objects.committed']
 /** In the daemon, while an idle virtual cluster is suspended or woken. */
 export const SUSPEND_FAULT_POINTS = ['suspend.stopped', 'suspend.recorded', 'wake.started'] as const;
 
+/** In the daemon, while a virtual cluster goes out of service for a planned failover, and while its standby takes over. */
+export const DRAIN_FAULT_POINTS = ['drain.recorded', 'drain.stopped', 'drain.drained'] as const;
+export const FAILOVER_FAULT_POINTS = ['failover.drain_asked', 'failover.cut', 'failover.promoted'] as const;
+
+/** In the daemon, while its own data is taken back to where the source's history left it. */
+export const FAILBACK_FAULT_POINTS = [
+  'failback.secured',
+  'failback.rewound',
+  'failback.fenced',
+  'failback.committed',
+  'failback.consistent',
+] as const;
+
 export const VAULT_FAULT_POINTS = [
   'vault.after_slot',
   'vault.after_record',
@@ -116,13 +129,28 @@ export const JOB_FAULT_POINTS = [
   'job.canceled',
 ] as const;
 
+/** Of continuous backup; see publish-log.ts, copy-base.ts and prune.ts. */
+export const CONTINUOUS_FAULT_POINTS = [
+  'continuous.before_piece',
+  'continuous.after_piece',
+  'continuous.after_object',
+  'continuous.before_manifest',
+  'continuous.after_manifest',
+  'continuous.after_pruned_manifest',
+  'continuous.after_pruned_objects',
+] as const;
+
 export type FaultPoint =
+  | (typeof CONTINUOUS_FAULT_POINTS)[number]
   | (typeof JOB_FAULT_POINTS)[number]
   | (typeof OBJECTS_FAULT_POINTS)[number]
   | (typeof RETENTION_FAULT_POINTS)[number]
   | (typeof RECEIVE_FAULT_POINTS)[number]
   | (typeof RESET_FAULT_POINTS)[number]
   | (typeof SUSPEND_FAULT_POINTS)[number]
+  | (typeof DRAIN_FAULT_POINTS)[number]
+  | (typeof FAILOVER_FAULT_POINTS)[number]
+  | (typeof FAILBACK_FAULT_POINTS)[number]
   | (typeof VAULT_FAULT_POINTS)[number]
   | (typeof BACKUP_FAULT_POINTS)[number]
   | (typeof PUBLISH_FAULT_POINTS)[number]

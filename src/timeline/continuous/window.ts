@@ -1,0 +1,110 @@
+/** What a collection that is published to continuously can be restored to, found out from its objects alone. */
+import { AppError, type IncarnationId, required, type Timestamp } from '../../base/index.ts';
+import { type BlobStore, readBlob } from '../../blob/index.ts';
+import type { ClusterKey } from '../../keys/index.ts';
+import type { IncarnationRecord } from '../store-contract.ts';
+import { isOnTheWay, type LogStretch, stretchesTo } from '../store/lineage.ts';
+import type { ContinuousWindow } from './contract.ts';
+import { type HeldBase, listHeldBases } from './held-bases.ts';
+import { HeldLog, linesFrom } from './held-log.ts';
+import { pieceKey, type PieceName } from './layout.ts';
+import { decodePiece, type LogPiece, PIECE_BYTES_MAX } from './piece.ts';
+import { leadsOn, timeOfLines } from './session.ts';
+
+export interface ReadOptions {
+  readonly key: ClusterKey;
+  readonly signal: AbortSignal;
+}
+
+/** The life that was served last, and how it came about. */
+export interface HeldPresent {
+  readonly held: HeldLog;
+  readonly incarnation: IncarnationId;
+  readonly incarnations: readonly IncarnationRecord[];
+  readonly stretches: readonly LogStretch[];
+}
+
+/** Checks seal and checksums. @throws as `decodePiece`; AppError `blob_not_found` */
+export async function readPiece(
+  blobs: BlobStore,
+  name: PieceName,
+  { key, signal }: ReadOptions,
+): Promise<LogPiece> {
+  const object = await readBlob(blobs, pieceKey(name), { bytesMax: PIECE_BYTES_MAX, signal });
+  return decodePiece(object, { name, key });
+}
+
+/** @throws AppError `backup_not_found` while no log is there; as `decodePiece` */
+export async function readPresent(blobs: BlobStore, options: ReadOptions): Promise<HeldPresent> {
+  const held = await HeldLog.list(blobs, options);
+  const newest = newestLife(held);
+  if (newest === undefined) {
+    throw new AppError('backup_not_found', `${blobs.displayUri} holds no log of a continuous backup`, {
+      hint: 'SHOW TIMELINE tells how far publishing has come',
+    });
+  }
+  const incarnations: IncarnationRecord[] = [];
+  for (let at: IncarnationId | null = newest.incarnation; at !== null; ) {
+    const piece = held.newest(at);
+    const record: IncarnationRecord | null =
+      piece === undefined ? null : (await readPiece(blobs, piece, options)).record;
+    const isKnown = incarnations.some(({ incarnation }) => incarnation === record?.incarnation);
+    if (record === null || isKnown) break;
+    incarnations.push(record);
+    at = record.parentIncarnation;
+  }
+  const { incarnation, timelineId, endLsn: lsn } = newest;
+  return {
+    held,
+    incarnation,
+    incarnations,
+    stretches: stretchesTo({ incarnation, timelineId, lsn }, incarnations),
+  };
+}
+
+/** The life whose log is known to reach furthest in time; of two, the one that was written to more. */
+function newestLife(held: HeldLog): PieceName | undefined {
+  const timed = held.all().filter(({ through }) => through !== null);
+  const last = timed.reduce<PieceName | undefined>(
+    (newest, piece) => ((newest?.through ?? -1n) < (piece.through ?? -1n) ? piece : newest),
+    undefined,
+  );
+  return last === undefined ? undefined : held.newest(last.incarnation);
+}
+
+/** Null for a collection of another kind. @throws AppError `backup_not_found` while it leads nowhere yet */
+export async function readWindow(blobs: BlobStore, options: ReadOptions): Promise<ContinuousWindow> {
+  const present = await readPresent(blobs, options);
+  const bases = await usableBases(blobs, { present, ...options });
+  const [first] = bases;
+  if (first === undefined) {
+    throw new AppError(
+      'backup_not_found',
+      `${blobs.displayUri} holds no complete base of a continuous backup yet`,
+      {
+        hint: 'SHOW TIMELINE tells how far publishing has come',
+      },
+    );
+  }
+  const lines = linesFrom(first, { stretches: present.stretches, segmentBytes: first.segmentBytes });
+  const through = timeOfLines(present.held, lines) ?? first.endTime;
+  return {
+    bases,
+    incarnation: present.incarnation,
+    through: latest(through, required(bases.at(-1), 'a base').endTime),
+  };
+}
+
+function latest(left: Timestamp, right: Timestamp): Timestamp {
+  return left > right ? left : right;
+}
+
+/** Those from which the log leads to the present without a gap, oldest first. */
+export async function usableBases(
+  blobs: BlobStore,
+  { present, ...options }: ReadOptions & { readonly present: HeldPresent },
+): Promise<readonly HeldBase[]> {
+  const { held, stretches } = present;
+  const bases = await listHeldBases(blobs, options);
+  return bases.filter((base) => isOnTheWay(base, stretches) && leadsOn(base, { held, stretches }));
+}

@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { copyFile, readFile, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { createCluster, digestCluster } from '../harness/clusters.ts';
+import { ATOLL, TestDaemon } from '../harness/daemon.ts';
+import { scratchDirectory } from '../harness/scratch.ts';
+import { waitFor } from '../harness/wait.ts';
+
+const SYSTEM = { cluster: 'system' };
+const run = promisify(execFile);
+
+/** A row of SHOW TIMELINE. */
+async function timelineRow(daemon: TestDaemon, kind: string): Promise<Record<string, unknown> | undefined> {
+  const rows = await daemon.query('SHOW TIMELINE FOR VIRTUAL CLUSTER main', SYSTEM);
+  return rows.find((row) => row['kind'] === kind);
+}
+
+const moment = async (daemon: TestDaemon): Promise<string> =>
+  String((await daemon.query('SELECT clock_timestamp()::text AS at', { cluster: 'main' }))[0]?.['at']);
+
+/** Until the collection alone can restore the moment. */
+async function published(daemon: TestDaemon, at: string): Promise<void> {
+  await waitFor('the moment to be published', async () => {
+    const [row] = await daemon.query(
+      `SELECT count(*) AS n FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main] WHERE kind = 'remote' AND end_time >= '${at}'`,
+      SYSTEM,
+    );
+    return row?.['n'] === '1';
+  });
+}
+
+describe('continuous backup', () => {
+  let daemon: TestDaemon;
+  let spare: TestDaemon;
+  let extern: string;
+  const main = (sql: string | readonly string[]) => daemon.query(sql, { cluster: 'main' });
+  const system = (sql: string) => daemon.query(sql, SYSTEM);
+
+  before(async () => {
+    extern = await scratchDirectory('atoll-extern-');
+    const flags = [`--external-io-dir=${extern}`];
+    [daemon, spare] = await Promise.all([TestDaemon.start({ flags }), TestDaemon.start({ flags })]);
+    await main('CREATE TABLE diary (id serial PRIMARY KEY, what text)');
+  });
+  after(async () => {
+    await daemon?.[Symbol.asyncDispose]();
+    await spare?.[Symbol.asyncDispose]();
+    for (const folder of [extern, spare?.store]) await rm(folder, { recursive: true, force: true });
+  });
+
+  test('is refused where it cannot be', async () => {
+    await main("BACKUP INTO 'nodelocal://1/ordinary'");
+    const alter = 'ALTER VIRTUAL CLUSTER main SET CONTINUOUS BACKUP INTO';
+    await assert.rejects(system(`${alter} 'nodelocal://1/ordinary'`), {
+      code: '55000',
+      message: /holds backups that BACKUP has made/,
+    });
+    await assert.rejects(system(`${alter} 'http://localhost/x'`), { code: '0A000' });
+    await assert.rejects(
+      system("ALTER VIRTUAL CLUSTER system SET CONTINUOUS BACKUP INTO 'nodelocal://1/s'"),
+      {
+        code: '55000',
+      },
+    );
+    assert.equal(await timelineRow(daemon, 'remote'), undefined);
+  });
+
+  test('brings back what a lost disk held, to any moment, on another node', async () => {
+    await system("ALTER VIRTUAL CLUSTER main SET CONTINUOUS BACKUP INTO 'nodelocal://1/continuous'");
+    await main("INSERT INTO diary (what) VALUES ('first')");
+    await published(daemon, await moment(daemon));
+    await main("INSERT INTO diary (what) VALUES ('second')");
+    const between = await moment(daemon);
+    // Cut off in the midst of it: the next daemon goes on.
+    await daemon.kill();
+    await daemon.startAgain();
+    await main('INSERT INTO diary (what) SELECT md5(n::text) FROM generate_series(1, 20000) n');
+    const expected = await digestCluster(daemon, 'main');
+    await published(daemon, await moment(daemon));
+    const row = await timelineRow(daemon, 'remote');
+    assert.deepEqual([row?.['id'], row?.['state']], ['nodelocal://1/continuous', 'publishing']);
+    await assert.rejects(main("BACKUP INTO 'nodelocal://1/continuous'"), { code: '55000' });
+    await copyFile(join(daemon.store, 'cluster-key'), join(extern, 'cluster-key'));
+
+    await daemon.stop();
+    await rm(daemon.store, { recursive: true });
+    const from = "RESTORE FROM LATEST IN 'nodelocal://1/continuous'";
+    await createCluster(spare, 'stranger');
+    await assert.rejects(spare.query(from, { cluster: 'stranger' }), { code: '42501' });
+    await spare[Symbol.asyncDispose]();
+    const store = await scratchDirectory('atoll-test-');
+    await copyFile(join(extern, 'cluster-key'), join(store, 'cluster-key'));
+    spare = await TestDaemon.start({ flags: [`--external-io-dir=${extern}`], store });
+
+    await createCluster(spare, 'latest');
+    await spare.query(from, { cluster: 'latest' });
+    assert.deepEqual(await digestCluster(spare, 'latest'), expected);
+    await createCluster(spare, 'earlier');
+    await spare.query(`${from} AS OF SYSTEM TIME '${between}'`, { cluster: 'earlier' });
+    assert.deepEqual(await spare.query('SELECT what FROM diary ORDER BY id', { cluster: 'earlier' }), [
+      { what: 'first' },
+      { what: 'second' },
+    ]);
+    await createCluster(spare, 'never');
+    await assert.rejects(spare.query(`${from} AS OF SYSTEM TIME '2020-01-01'`, { cluster: 'never' }), {
+      code: '22023',
+      message: /outside the window of the continuous backup, which is from/,
+    });
+    await assert.rejects(
+      spare.query("RESTORE TABLE diary FROM LATEST IN 'nodelocal://1/continuous'", { cluster: 'never' }),
+      { code: '0A000' },
+    );
+    const { stdout } = await run(ATOLL, [
+      'restore',
+      join(extern, 'continuous'),
+      '--cluster-key-file',
+      join(extern, 'cluster-key'),
+      '--as-of',
+      between,
+      '--to',
+      join(extern, 'plain'),
+    ]);
+    assert.match(stdout, /restored to/);
+    assert.ok((await readdir(join(extern, 'plain'))).includes('PG_VERSION'));
+    assert.ok(!(await readdir(join(extern, 'plain'))).includes('atoll-log'));
+    assert.ok((await readFile(join(extern, 'plain', 'PG_VERSION'), 'utf8')).length > 0);
+  });
+});
