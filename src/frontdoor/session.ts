@@ -250,7 +250,8 @@ export class Session {
       this.#client.write(message);
     };
     if (negotiation !== undefined) send(encodeNegotiateProtocolVersion({ protocol, ...negotiation }));
-    const route = await service.route({ name: request.virtualClusterName, signal });
+    const { virtualClusterName: name, isStream } = request;
+    const route = await service.route({ name, isStream, signal });
     if (authentication === 'scram' && !this.#isCertified(user)) {
       const answering: Pick<SessionService, 'credential'> = {
         credential: (options) =>
@@ -335,7 +336,7 @@ export class Session {
         if (!isInstanceGone(error) || attempt === ENTER_ATTEMPTS_MAX) throw error;
       }
       await clock.sleep(ENTER_RETRY_MS, { signal });
-      route = await service.route({ name: virtualClusterName, signal });
+      route = await service.route({ name: virtualClusterName, isStream: request.isStream, signal });
     }
   }
 

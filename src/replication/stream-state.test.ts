@@ -20,6 +20,7 @@ type StateName =
   | 'paused, no image'
   | 'pending failover'
   | 'pending failover, no image'
+  | 'draining'
   | 'failing over'
   | 'failed'
   | 'failed, no image'
@@ -38,6 +39,7 @@ const STATES: Record<StateName, StreamState> = {
   'paused, no image': { kind: 'paused', isScanned: false, since: AT },
   'pending failover': { kind: 'pending_failover', isScanned: true, target },
   'pending failover, no image': { kind: 'pending_failover', isScanned: false, target },
+  draining: { kind: 'draining', drainId: cut.incarnation },
   'failing over': { kind: 'failing_over', cut },
   failed: { kind: 'failed', isScanned: true, reason: 'gone' },
   'failed, no image': { kind: 'failed', isScanned: false, reason: 'gone' },
@@ -52,6 +54,8 @@ const EVENTS: Record<StreamEvent['kind'], StreamEvent> = {
   cut: { kind: 'cut', cut },
   failed: { kind: 'failed', reason: 'gone' },
   promoted: { kind: 'promoted' },
+  drain_asked: { kind: 'drain_asked', drainId: cut.incarnation },
+  drain_ended: { kind: 'drain_ended' },
 };
 
 const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
@@ -63,6 +67,8 @@ const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
     cut: 'refused',
     failed: 'failed, no image',
     promoted: 'refused',
+    drain_asked: 'refused',
+    drain_ended: '–',
   },
   replicating: {
     scanned: '–',
@@ -72,6 +78,8 @@ const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
     cut: 'failing over',
     failed: 'failed',
     promoted: 'refused',
+    drain_asked: 'draining',
+    drain_ended: '–',
   },
   paused: {
     scanned: '–',
@@ -81,6 +89,8 @@ const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
     cut: 'failing over',
     failed: 'failed',
     promoted: 'refused',
+    drain_asked: 'refused',
+    drain_ended: '–',
   },
   'paused, no image': {
     scanned: 'paused',
@@ -90,6 +100,8 @@ const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
     cut: 'refused',
     failed: 'failed, no image',
     promoted: 'refused',
+    drain_asked: 'refused',
+    drain_ended: '–',
   },
   'pending failover': {
     scanned: '–',
@@ -99,6 +111,8 @@ const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
     cut: 'failing over',
     failed: 'failed',
     promoted: 'refused',
+    drain_asked: 'draining',
+    drain_ended: '–',
   },
   'pending failover, no image': {
     scanned: 'pending failover',
@@ -108,6 +122,19 @@ const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
     cut: 'refused',
     failed: 'failed, no image',
     promoted: 'refused',
+    drain_asked: 'refused',
+    drain_ended: '–',
+  },
+  draining: {
+    scanned: '–',
+    pause_asked: 'refused',
+    resume_asked: 'replicating',
+    failover_asked: 'pending failover',
+    cut: 'failing over',
+    failed: 'failed',
+    promoted: 'refused',
+    drain_asked: '–',
+    drain_ended: 'replicating',
   },
   'failing over': {
     scanned: '–',
@@ -117,6 +144,8 @@ const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
     cut: '–',
     failed: '–',
     promoted: 'completed',
+    drain_asked: 'refused',
+    drain_ended: '–',
   },
   failed: {
     scanned: '–',
@@ -126,6 +155,8 @@ const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
     cut: 'failing over',
     failed: '–',
     promoted: 'refused',
+    drain_asked: 'refused',
+    drain_ended: '–',
   },
   'failed, no image': {
     scanned: 'failed',
@@ -135,6 +166,8 @@ const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
     cut: 'refused',
     failed: '–',
     promoted: 'refused',
+    drain_asked: 'refused',
+    drain_ended: '–',
   },
   completed: {
     scanned: '–',
@@ -144,6 +177,8 @@ const EXPECTED: Record<StateName, Record<StreamEvent['kind'], Outcome>> = {
     cut: 'refused',
     failed: '–',
     promoted: '–',
+    drain_asked: 'refused',
+    drain_ended: '–',
   },
 };
 

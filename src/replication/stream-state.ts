@@ -35,6 +35,11 @@ export type StreamState =
   | { readonly kind: 'paused'; readonly isScanned: boolean; readonly since: Timestamp }
   /** Goes on until the target is reached. */
   | { readonly kind: 'pending_failover'; readonly isScanned: boolean; readonly target: FailoverTarget }
+  /**
+   * A planned failover: the source is asked to go out of service, and everything up to its end is awaited. The name of this attempt is used
+   * once, so that neither a late request nor a late refusal of an earlier one counts.
+   */
+  | { readonly kind: 'draining'; readonly drainId: string }
   | { readonly kind: 'failing_over'; readonly cut: FailoverCut }
   /** Given up, with the data as far as it came. */
   | { readonly kind: 'failed'; readonly isScanned: boolean; readonly reason: string }
@@ -46,6 +51,9 @@ export type StreamEvent =
   | { readonly kind: 'pause_asked'; readonly at: Timestamp }
   | { readonly kind: 'resume_asked' }
   | { readonly kind: 'failover_asked'; readonly target: FailoverTarget }
+  | { readonly kind: 'drain_asked'; readonly drainId: string }
+  /** The source does not go out of service, or serves again. */
+  | { readonly kind: 'drain_ended' }
   | { readonly kind: 'cut'; readonly cut: FailoverCut }
   | { readonly kind: 'failed'; readonly reason: string }
   | { readonly kind: 'promoted' };
@@ -61,6 +69,10 @@ export function nextStreamState(state: StreamState, event: StreamEvent): StreamS
       return onResume(state);
     case 'failover_asked':
       return onFailover(state, event.target);
+    case 'drain_asked':
+      return onDrain(state, event.drainId);
+    case 'drain_ended':
+      return state.kind === 'draining' ? { kind: 'replicating' } : state;
     case 'cut':
       return onCut(state, event.cut);
     case 'failed':
@@ -82,6 +94,7 @@ function onScanned(state: StreamState): StreamState {
     case 'failed':
       return { ...state, isScanned: true };
     case 'replicating':
+    case 'draining':
     case 'failing_over':
     case 'completed':
       return state;
@@ -98,6 +111,7 @@ function onPause(state: StreamState, since: Timestamp): StreamState {
     case 'paused':
       return state;
     case 'pending_failover':
+    case 'draining':
     case 'failing_over':
     case 'failed':
     case 'completed':
@@ -107,8 +121,11 @@ function onPause(state: StreamState, since: Timestamp): StreamState {
   }
 }
 
+/** What is drained is let go: the source serves again. */
 function onResume(state: StreamState): StreamState {
   switch (state.kind) {
+    case 'draining':
+      return { kind: 'replicating' };
     case 'paused':
     case 'failed':
       return { kind: state.isScanned ? 'replicating' : 'initializing' };
@@ -131,6 +148,7 @@ function onFailover(state: StreamState, target: FailoverTarget): StreamState {
     case 'replicating':
     case 'paused':
     case 'pending_failover':
+    case 'draining':
     case 'failed':
       return { kind: 'pending_failover', isScanned: isScanned(state), target };
     case 'failing_over':
@@ -141,11 +159,32 @@ function onFailover(state: StreamState, target: FailoverTarget): StreamState {
   }
 }
 
+/** Only a source that is being followed can be waited for. */
+function onDrain(state: StreamState, drainId: string): StreamState {
+  switch (state.kind) {
+    case 'replicating':
+      return { kind: 'draining', drainId };
+    case 'pending_failover':
+      return isScanned(state) ? { kind: 'draining', drainId } : refuse(state, 'be drained yet');
+    case 'draining':
+      return state;
+    case 'initializing':
+    case 'paused':
+    case 'failing_over':
+    case 'failed':
+    case 'completed':
+      return refuse(state, 'be drained');
+    default:
+      return assertNever(state);
+  }
+}
+
 function onCut(state: StreamState, cut: FailoverCut): StreamState {
   switch (state.kind) {
     case 'replicating':
     case 'paused':
     case 'pending_failover':
+    case 'draining':
     case 'failed':
       return isScanned(state) ? { kind: 'failing_over', cut } : refuse(state, 'be failed over yet');
     case 'failing_over':
@@ -165,6 +204,7 @@ function onFailed(state: StreamState, reason: string): StreamState {
     case 'replicating':
     case 'paused':
     case 'pending_failover':
+    case 'draining':
       return { kind: 'failed', isScanned: isScanned(state), reason };
     case 'failed':
     case 'failing_over':
@@ -185,6 +225,7 @@ function onPromoted(state: StreamState): StreamState {
     case 'replicating':
     case 'paused':
     case 'pending_failover':
+    case 'draining':
     case 'failed':
       return refuse(state, 'be promoted without a failover');
     default:
@@ -202,6 +243,7 @@ export function isScanned(state: StreamState): boolean {
     case 'initializing':
       return false;
     case 'replicating':
+    case 'draining':
     case 'failing_over':
     case 'completed':
       return true;
@@ -216,6 +258,7 @@ export const STREAM_STATE_TEXTS: Readonly<Record<StreamState['kind'], string>> =
   replicating: 'replicating',
   paused: 'replication paused',
   pending_failover: 'replication pending failover',
+  draining: 'replication pending failover',
   failing_over: 'replication failing over',
   failed: 'replication error',
   completed: 'ready',

@@ -1,0 +1,79 @@
+import { createServer, connect, type Server, type Socket } from 'node:net';
+
+/**
+ * `pass` forwards; `silent` accepts connections and keeps those there are, and lets not a byte through; `refuse` ends all there are, and every
+ * new one.
+ */
+export type ProxyMode = 'pass' | 'silent' | 'refuse';
+
+/** A network between two programs that can be cut, or go dead without a word. */
+export class TcpProxy implements AsyncDisposable {
+  readonly #target: () => number;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #mode: ProxyMode = 'pass';
+  /** Bytes that came from the target. */
+  receivedBytes = 0;
+
+  private constructor(target: () => number) {
+    this.#target = target;
+    this.#server = createServer((socket) => this.#accept(socket));
+  }
+
+  /** `target` gives the port on this machine; asked for every connection. */
+  static async start(target: () => number): Promise<TcpProxy> {
+    const proxy = new TcpProxy(target);
+    await new Promise<void>((done) => proxy.#server.listen(0, '127.0.0.1', done));
+    return proxy;
+  }
+
+  get port(): number {
+    const address = this.#server.address();
+    if (address === null || typeof address === 'string') throw new Error('not listening');
+    return address.port;
+  }
+
+  set mode(mode: ProxyMode) {
+    this.#mode = mode;
+    for (const socket of this.#sockets) {
+      if (mode === 'refuse') socket.destroy();
+      else if (mode === 'silent') socket.pause();
+      else socket.resume();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((done) => this.#server.close(done));
+  }
+
+  #accept(client: Socket): void {
+    if (this.#mode === 'refuse') return void client.destroy();
+    const upstream = connect(this.#target(), '127.0.0.1');
+    this.#join(client, upstream, () => undefined);
+    this.#join(upstream, client, (bytes) => {
+      this.receivedBytes += bytes;
+    });
+    if (this.#mode === 'silent') {
+      client.pause();
+      upstream.pause();
+    }
+  }
+
+  #join(from: Socket, to: Socket, count: (bytes: number) => void): void {
+    this.#sockets.add(from);
+    from.on('data', (chunk: Buffer) => {
+      count(chunk.length);
+      if (to.write(chunk) || this.#mode === 'silent') return;
+      from.pause();
+      to.once('drain', () => {
+        if (this.#mode === 'pass') from.resume();
+      });
+    });
+    from.on('error', () => undefined);
+    from.on('close', () => {
+      this.#sockets.delete(from);
+      to.destroy();
+    });
+  }
+}
