@@ -14,6 +14,8 @@ export class TcpProxy implements AsyncDisposable {
   #mode: ProxyMode = 'pass';
   /** Bytes that came from the target. */
   receivedBytes = 0;
+  /** Goes silent by itself when so many bytes have come from the target; null never. */
+  silentAtBytes: number | null = null;
 
   private constructor(target: () => number) {
     this.#target = target;
@@ -31,6 +33,10 @@ export class TcpProxy implements AsyncDisposable {
     const address = this.#server.address();
     if (address === null || typeof address === 'string') throw new Error('not listening');
     return address.port;
+  }
+
+  get mode(): ProxyMode {
+    return this.#mode;
   }
 
   set mode(mode: ProxyMode) {
@@ -53,6 +59,9 @@ export class TcpProxy implements AsyncDisposable {
     this.#join(client, upstream, () => undefined);
     this.#join(upstream, client, (bytes) => {
       this.receivedBytes += bytes;
+      if (this.silentAtBytes === null || this.receivedBytes < this.silentAtBytes) return;
+      this.silentAtBytes = null;
+      this.mode = 'silent';
     });
     if (this.#mode === 'silent') {
       client.pause();
