@@ -38,6 +38,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/restore.ts')).restoreCommand,
   },
   {
+    name: 'debug',
+    summary: 'write what support needs into a zip file',
+    load: async () => (await import('./commands/debug.ts')).debugCommand,
+  },
+  {
     name: 'demo',
     summary: 'see it work: backup, restore, failover, failback',
     load: async () => (await import('./commands/demo.ts')).demoCommand,

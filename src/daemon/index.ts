@@ -3,5 +3,11 @@ export * from './clock.ts';
 export * from './config.ts';
 export * from './rng.ts';
 export * from './node-report.ts';
-export { askForReport, askToInitialize, INITIALIZATIONS, type Initialization } from './operator-socket.ts';
+export {
+  askForFigures,
+  askForReport,
+  askToInitialize,
+  INITIALIZATIONS,
+  type Initialization,
+} from './operator-socket.ts';
 export { runDaemon, type DaemonHooks } from './run-daemon.ts';

@@ -15,7 +15,7 @@ import {
 import { CURRENT_RELEASE } from '../catalog/index.ts';
 import { openControl, type Control, type Virtualization } from '../control/index.ts';
 import { openFrontDoor, type FrontDoor, type FrontDoorTls, type TlsMaterial } from '../frontdoor/index.ts';
-import { HttpServer } from '../http/index.ts';
+import { formatFamilies, HttpServer } from '../http/index.ts';
 import { readNodeCertificates, type NodeCertificates } from '../keys/index.ts';
 import { makeDirectories, openInstanceHost, type OpenInstanceHost } from '../instance/index.ts';
 import {
@@ -244,7 +244,11 @@ export class Node implements AsyncDisposable {
       await this.#openSqlPort(certificates);
       const operator = await OperatorSocket.open({
         store: this.#host.storeDirectory,
-        service: { report: () => this.report(), initialize: (kind) => this.#initialize(kind) },
+        service: {
+          report: () => this.report(),
+          figures: async () => formatFamilies(await this.#collectMetrics()),
+          initialize: (kind) => this.#initialize(kind),
+        },
       });
       this.#defer("closing the operator's socket", () => operator.close());
     } catch (error) {

@@ -34,6 +34,7 @@ test('the operator asks over a socket that only the same user reaches', async ()
     const asked: Initialization[] = [];
     const service = {
       report: () => ({ ...REPORT, isInitialized: asked.length > 0 }),
+      figures: async () => '',
       async initialize(initialization: Initialization) {
         if (asked.length > 0) {
           throw new AppError('object_state', 'the store is initialised already', { hint: 'nothing to do' });

@@ -13,6 +13,8 @@ export type Initialization = (typeof INITIALIZATIONS)[number];
 /** What the operator may ask of a running node. */
 export interface OperatorService {
   report(): NodeReport;
+  /** All figures, in the text form of Prometheus. */
+  figures(): Promise<string>;
   /** @throws AppError `object_state` when the store is initialised already */
   initialize(initialization: Initialization): Promise<void>;
 }
@@ -64,6 +66,7 @@ function build(service: OperatorService): FastifyInstance {
     await reply.status(ERRORS[code].http).send({ error: { code, message: told.message, hint } });
   });
   app.get('/report', async () => service.report());
+  app.get('/figures', async (_request, reply) => reply.type('text/plain').send(await service.figures()));
   app.post('/initialize', async (request) => {
     const { initialization } = initRequestSchema.parse(request.body);
     await service.initialize(initialization);
@@ -94,11 +97,21 @@ async function ask(
   call: { method: string; path: string; body: object | undefined },
 ): Promise<NodeReport> {
   const { status, text } = await exchange(store, call);
-  const answer: unknown = JSON.parse(text);
-  if (status === 200) return nodeReportSchema.parse(answer);
-  const { code, message, hint } = errorSchema.parse(answer).error;
+  if (status !== 200) throw errorIn(text);
+  return nodeReportSchema.parse(JSON.parse(text));
+}
+
+/** Asks a running node for its figures. */
+export async function askForFigures(store: string): Promise<string> {
+  const { status, text } = await exchange(store, { method: 'GET', path: '/figures', body: undefined });
+  if (status !== 200) throw errorIn(text);
+  return text;
+}
+
+function errorIn(text: string): AppError {
+  const { code, message, hint } = errorSchema.parse(JSON.parse(text)).error;
   const known = code in ERRORS ? (code as ErrorCode) : 'internal';
-  throw new AppError(known, message, hint === undefined ? {} : { hint });
+  return new AppError(known, message, hint === undefined ? {} : { hint });
 }
 
 async function exchange(
