@@ -107,5 +107,5 @@ async function activityOf(
 }
 
 function figuresIn(json: unknown): Readonly<Record<string, number>> {
-  return JSON.parse(String(json ?? '{}')) as Record<string, number>;
+  return typeof json === 'string' ? (JSON.parse(json) as Record<string, number>) : {};
 }
