@@ -1,0 +1,348 @@
+/**
+ * The ways out of a managed PostgreSQL that have been published, tried by an admin of one virtual cluster. docs/security.md tells for each
+ * why it is shut; its headings are those of this file.
+ */
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import pg from 'pg';
+import { TestDaemon } from '../harness/daemon.ts';
+
+/** What nobody may ever see made. */
+const OWNED = '/tmp/atoll-owned';
+const NETWORK = 'host=127.0.0.1 port=1 user=u password=p dbname=d';
+
+/** Statements, with the SQLSTATE that each must end in. */
+const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'becoming superuser': {
+    'ALTER ROLE root SUPERUSER': '42501',
+    'CREATE ROLE evil SUPERUSER': '42501',
+    'CREATE ROLE evil BYPASSRLS': '42501',
+    'CREATE ROLE evil IN ROLE atoll': '42501',
+    'SET ROLE atoll': '42501',
+    'SET SESSION AUTHORIZATION atoll': '42501',
+    'GRANT atoll TO root': '42501',
+    "ALTER ROLE atoll PASSWORD 'x'": '42501',
+    'ALTER ROLE atoll RENAME TO mine': '42501',
+    'REASSIGN OWNED BY atoll TO root': '42501',
+    'DROP OWNED BY atoll': '42501',
+    'ALTER DEFAULT PRIVILEGES FOR ROLE atoll GRANT ALL ON TABLES TO root': '42501',
+    'CREATE DATABASE evil OWNER atoll': '42501',
+    'CREATE SCHEMA AUTHORIZATION atoll': '42501',
+    "UPDATE pg_authid SET rolsuper = true WHERE rolname = 'root'": '42501',
+    'SET allow_system_table_mods = on': '42501',
+    "INSERT INTO pg_auth_members SELECT 1, 10, oid, 10, true, true, true FROM pg_roles WHERE rolname = 'root'": '42501',
+  },
+  'roles that open the host, and those of the node': {
+    'GRANT pg_execute_server_program TO root': '42501',
+    'GRANT pg_read_server_files TO root': '42501',
+    'GRANT pg_write_server_files TO root': '42501',
+    'GRANT pg_monitor TO root': '42501',
+    'GRANT pg_read_all_settings TO root': '42501',
+    'GRANT pg_use_reserved_connections TO root': '42501',
+    'CREATE ROLE evil IN ROLE pg_read_server_files': '42501',
+    'GRANT atoll_reader TO root': '42501',
+    'GRANT atoll_replicator TO root': '42501',
+    'SET ROLE atoll_operator': '42501',
+    'SET SESSION AUTHORIZATION atoll_reader': '42501',
+    "ALTER ROLE atoll_reader SET search_path = 'evil'": '42501',
+    "ALTER ROLE atoll_reader PASSWORD 'x'": '42501',
+    'ALTER ROLE atoll_operator NOLOGIN': '42501',
+    'DROP ROLE atoll_replicator': '42501',
+    'DROP OWNED BY atoll_reader': '42501',
+  },
+  'programs': {
+    [`COPY (SELECT 1) TO PROGRAM 'id > ${OWNED}'`]: '42501',
+    "COPY scratch FROM PROGRAM 'id'": '42501',
+    "ALTER SYSTEM SET archive_command = 'id'": '0A000',
+    'ALTER SYSTEM RESET ALL': '0A000',
+    "SET archive_command = 'id'": '55P02',
+    "SET restore_command = 'id'": '55P02',
+    "SET ssl_passphrase_command = 'id'": '55P02',
+  },
+  'files of the host': {
+    "SELECT pg_read_file('/etc/passwd')": '42501',
+    "SELECT pg_read_file('postmaster.pid')": '42501',
+    "SELECT pg_read_binary_file('/etc/passwd')": '42501',
+    "SELECT pg_stat_file('/etc/passwd')": '42501',
+    "SELECT pg_ls_dir('/')": '42501',
+    'SELECT pg_ls_waldir()': '42501',
+    'SELECT pg_ls_logdir()': '42501',
+    'SELECT pg_ls_tmpdir()': '42501',
+    'SELECT pg_current_logfile()': '42501',
+    'SELECT pg_hba_file_rules()': '42501',
+    'SELECT pg_ident_file_mappings()': '42501',
+    'SELECT pg_show_all_file_settings()': '42501',
+    "COPY scratch FROM '/etc/passwd'": '42501',
+    [`COPY (SELECT 'x') TO '${OWNED}'`]: '42501',
+    "SELECT lo_import('/etc/passwd')": '42501',
+    [`SELECT lo_export(1, '${OWNED}')`]: '42501',
+    "CREATE TABLESPACE evil LOCATION '/tmp'": '42501',
+    "CREATE TEXT SEARCH DICTIONARY evil (TEMPLATE = simple, STOPWORDS = '../../../etc/passwd')": '22023',
+    "CREATE EXTENSION \"../evil\"": '22023',
+    "CREATE EXTENSION hstore VERSION '../../evil'": '22023',
+    'SHOW data_directory': '42501',
+    'SHOW unix_socket_directories': '42501',
+    'SHOW primary_conninfo': '42501',
+  },
+  'code that is loaded': {
+    "LOAD '/tmp/evil.so'": '42501',
+    "LOAD '$libdir/plugins/evil'": '58P01',
+    "CREATE FUNCTION evil() RETURNS int LANGUAGE c AS '/lib/x86_64-linux-gnu/libc.so.6', 'getpid'": '42501',
+    "CREATE FUNCTION evil(text) RETURNS text LANGUAGE internal AS 'pg_read_file_all'": '42501',
+    'CREATE LANGUAGE evil HANDLER plpgsql_call_handler': '42501',
+    'CREATE EXTENSION plpython3u': '0A000',
+    'CREATE EXTENSION plperlu': '0A000',
+    "SET session_preload_libraries = '/tmp/evil'": '42501',
+    "ALTER ROLE root SET session_preload_libraries = '/tmp/evil'": '42501',
+    "SET dynamic_library_path = '/tmp'": '42501',
+    "SET extension_control_path = '/tmp'": '42501',
+    "SET shared_preload_libraries = 'evil'": '55P02',
+    "SET jit_provider = 'evil'": '55P02',
+    "SELECT pg_create_logical_replication_slot('s', '/tmp/evil')": '42501',
+    'CREATE TYPE evil': '42501',
+    'CREATE ACCESS METHOD evil TYPE INDEX HANDLER bthandler': '42501',
+    'CREATE FOREIGN DATA WRAPPER evil': '42501',
+    'CREATE CAST (text AS int) WITHOUT FUNCTION': '42501',
+    'CREATE TEXT SEARCH TEMPLATE evil (LEXIZE = dsimple_lexize)': '42501',
+    'CREATE OPERATOR CLASS evil FOR TYPE int4 USING btree AS STORAGE int4': '42501',
+  },
+  'extensions whose scripts run as superuser': {
+    'CREATE EXTENSION amcheck': '42501',
+    'CREATE EXTENSION pageinspect': '42501',
+    'CREATE EXTENSION pg_walinspect': '42501',
+    'CREATE EXTENSION earthdistance CASCADE': '42501',
+    'CREATE EXTENSION adminpack': '0A000',
+    'CREATE EXTENSION file_fdw': '0A000',
+    'CREATE EXTENSION dblink': '0A000',
+    'CREATE EXTENSION postgres_fdw': '0A000',
+    // A trap with the name of what the script makes: replaced or called by it, it would be the superuser's.
+    'CREATE FUNCTION hstore_in(cstring) RETURNS int LANGUAGE sql AS $$SELECT 1$$': '42P13',
+    'CREATE EXTENSION lo SCHEMA trap': '42723',
+    'ALTER EXTENSION plpgsql ADD TABLE scratch': '42501',
+    'ALTER EXTENSION plpgsql DROP EVENT TRIGGER pg_atoll_grant_defaults': '42501',
+    'DROP EXTENSION plpgsql CASCADE': '42501',
+  },
+  'triggers that others fire': {
+    'CREATE EVENT TRIGGER evil ON ddl_command_start EXECUTE FUNCTION on_event()': '42501',
+    'CREATE EVENT TRIGGER evil ON login EXECUTE FUNCTION on_event()': '42501',
+    'ALTER EVENT TRIGGER pg_atoll_grant_defaults DISABLE': '42501',
+    'DROP EVENT TRIGGER pg_atoll_guard_subscription': '42501',
+    'SET event_triggers = off': '42501',
+    'SET session_replication_role = replica': '42501',
+    'ALTER ROLE ALL SET search_path = evil': '42501',
+    'ALTER DATABASE system SET search_path = evil': '42501',
+    'ALTER ROLE atoll IN DATABASE system SET search_path = evil': '42501',
+  },
+  "Atoll's own tables and functions": {
+    'CREATE DATABASE stolen TEMPLATE system': '42501',
+    'ALTER DATABASE system OWNER TO root': '42501',
+    'ALTER DATABASE system RENAME TO evil': '42501',
+    'DROP DATABASE system': '42501',
+    'GRANT CONNECT ON DATABASE system TO root': '42501',
+    'ALTER DATABASE template1 OWNER TO root': '42501',
+    'CREATE SCHEMA pg_evil': '42939',
+    'CREATE TABLE pg_atoll.evil (a int)': '42501',
+    'CREATE TABLE pg_catalog.evil (a int)': '42501',
+    'DROP SCHEMA pg_atoll CASCADE': '42501',
+    'ALTER FUNCTION pg_atoll.change_backup OWNER TO root': '42501',
+    "CREATE OR REPLACE FUNCTION pg_atoll.may_pass_on(role name, wanted text) RETURNS boolean LANGUAGE sql AS 'SELECT true'": '42501',
+    'ALTER TABLE pg_atoll.database_privileges DISABLE TRIGGER ALL': '42501',
+    'CREATE TRIGGER evil BEFORE INSERT ON pg_atoll.database_privileges EXECUTE FUNCTION suppress_redundant_updates_trigger()': '42501',
+    'CREATE INDEX ON pg_atoll.database_privileges ((grantee + 1))': '42501',
+    'CREATE POLICY evil ON pg_atoll.database_privileges USING (true)': '42501',
+    "SELECT pg_atoll.change_backup('pg_authid', 'grant', '{0}')": 'P0002',
+    "SELECT pg_atoll.change_backup('scratch', 'grant; DROP TABLE scratch', '{0}')": '22004',
+  },
+  'other servers, by the hand of this one': {
+    [`CREATE SUBSCRIPTION evil CONNECTION '${NETWORK} sslkeylogfile=${OWNED}' PUBLICATION p`]: '42501',
+    [`CREATE SUBSCRIPTION evil CONNECTION '${NETWORK} sslcert=/c sslkey=/k' PUBLICATION p`]: '42501',
+    "CREATE SUBSCRIPTION evil CONNECTION 'host=/tmp user=atoll password=p dbname=system' PUBLICATION p": '42501',
+    "CREATE SUBSCRIPTION evil CONNECTION 'host=127.0.0.1 user=atoll dbname=system' PUBLICATION p": '2F003',
+    [`CREATE SUBSCRIPTION evil CONNECTION '${NETWORK}' PUBLICATION p WITH (password_required = false)`]: '42501',
+    [`DO $$BEGIN EXECUTE 'CREATE SUBSCRIPTION evil CONNECTION ''${NETWORK}'' PUBLICATION p'; END$$`]: '42501',
+    'CREATE PUBLICATION evil FOR ALL TABLES': '42501',
+    'CREATE PUBLICATION evil FOR TABLES IN SCHEMA public': '42501',
+    'CREATE SERVER evil FOREIGN DATA WRAPPER evil': '42704',
+    "SELECT dblink_connect('x')": '42883',
+  },
+  "the log, and the node's slot in it": {
+    "SELECT pg_drop_replication_slot('atoll_vault')": '42501',
+    "SELECT pg_replication_slot_advance('atoll_vault', '0/0')": '42501',
+    "SELECT pg_copy_physical_replication_slot('atoll_vault', 'mine')": '42501',
+    "SELECT pg_create_physical_replication_slot('mine')": '42501',
+    "SELECT pg_backup_start('x')": '42501',
+    'SELECT pg_switch_wal()': '42501',
+    'SELECT pg_promote()': '42501',
+    "SELECT pg_create_restore_point('x')": '42501',
+    'SELECT pg_wal_replay_pause()': '42501',
+    "SELECT pg_replication_origin_create('x')": '42501',
+    'SELECT pg_stat_reset()': '42501',
+    'SELECT pg_reload_conf()': '42501',
+    'SELECT pg_rotate_logfile()': '42501',
+  },
+  "the node's sessions": {
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'atoll'": '42501',
+    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = 'atoll'": '42501',
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'autovacuum launcher'": '42501',
+    'SELECT pg_log_backend_memory_contexts(pg_backend_pid())': '42501',
+  },
+  'settings that only a superuser has': {
+    'SET temp_file_limit = -1': '42501',
+    "SET log_statement = 'all'": '42501',
+    "SET log_min_messages = 'debug5'": '42501',
+    'SET zero_damaged_pages = on': '42501',
+    'SET ignore_checksum_failure = on': '42501',
+    "SET wal_consistency_checking = 'all'": '42501',
+    'GRANT SET ON PARAMETER log_statement TO root': '42501',
+  },
+}; // biome-ignore format: a table
+
+describe('an admin of a virtual cluster does not get out of it by', () => {
+  let daemon: TestDaemon;
+  let attacker: pg.Client;
+
+  before(async () => {
+    await rm(OWNED, { force: true });
+    daemon = await TestDaemon.start();
+    await daemon.query(['CREATE VIRTUAL CLUSTER other', 'ALTER VIRTUAL CLUSTER other START SERVICE SHARED'], {
+      cluster: 'system',
+    });
+    attacker = await daemon.connect({ cluster: 'main' });
+    for (const sql of [
+      'CREATE TABLE scratch (t text)',
+      'CREATE FUNCTION on_event() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN END$$',
+      'CREATE SCHEMA trap CREATE TABLE t (a int)',
+      'CREATE FUNCTION trap.lo_manage() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$',
+    ]) {
+      await attacker.query(sql);
+    }
+  });
+  after(async () => {
+    await attacker.end().catch(() => undefined);
+    await daemon[Symbol.asyncDispose]();
+  });
+
+  const refused = async (client: pg.Client, sql: string, code: string): Promise<void> => {
+    const outcome = await client.query(sql).then(
+      () => 'carried out',
+      (error: unknown) => error,
+    );
+    assert.ok(outcome instanceof Error && 'code' in outcome, `${sql}: ${String(outcome)}`);
+    assert.equal(outcome.code, code, `${sql}: ${outcome.message}`);
+  };
+
+  for (const [route, statements] of Object.entries(ROUTES)) {
+    test(route, async () => {
+      for (const [sql, code] of Object.entries(statements)) await refused(attacker, sql, code);
+    });
+  }
+
+  test('the name of a schema that extensions are made in', async () => {
+    const schema = pg.escapeIdentifier('x"; ALTER ROLE root SUPERUSER; --\' $$ \\');
+    await attacker.query(`CREATE SCHEMA ${schema}`);
+    const { rows } = await attacker.query<{ name: string }>(
+      'SELECT DISTINCT name FROM pg_available_extension_versions WHERE trusted AND NOT installed ORDER BY 1',
+    );
+    assert.ok(rows.length > 15);
+    for (const { name } of rows) {
+      // The scripts are run, or Postgres refuses the name; either way they do what they always do.
+      await attacker
+        .query(`CREATE EXTENSION ${pg.escapeIdentifier(name)} SCHEMA ${schema}`)
+        .catch((error) => {
+          assert.match(String(error.code), /^(22023|0A000)$/, error.message);
+        });
+    }
+    await attacker.query(`DROP SCHEMA ${schema} CASCADE`);
+  });
+
+  test('replication connections', async () => {
+    const streaming = async (replication: string): Promise<pg.Client> => {
+      const client = new pg.Client({ connectionString: daemon.url({ cluster: 'main' }), replication });
+      client.on('error', () => undefined);
+      await client.connect();
+      return client;
+    };
+    const physical = await streaming('true');
+    const slots = ['atoll_vault', '"atoll_vault"'];
+    const commands: Readonly<Record<string, string>> = {
+      ...Object.fromEntries(
+        slots.flatMap((slot) => [
+          [`START_REPLICATION SLOT ${slot} PHYSICAL 0/0`, '42501'],
+          [`DROP_REPLICATION_SLOT ${slot}`, '42501'],
+          [`READ_REPLICATION_SLOT ${slot}`, '42501'],
+          [`ALTER_REPLICATION_SLOT ${slot} (FAILOVER)`, '42501'],
+        ]),
+      ),
+      'CREATE_REPLICATION_SLOT atoll_mine PHYSICAL': '42501',
+      'CREATE_REPLICATION_SLOT s LOGICAL "/tmp/evil"': '42501',
+      [`BASE_BACKUP (TARGET 'server', TARGET_DETAIL '${OWNED}')`]: '42501',
+      'SHOW data_directory': '42501',
+      'SHOW primary_conninfo': '42501',
+    };
+    for (const [command, code] of Object.entries(commands)) await refused(physical, command, code);
+    await physical.end();
+    const logical = await streaming('database');
+    await refused(logical, "SELECT pg_read_file('/etc/passwd')", '42501');
+    await refused(logical, 'SELECT 1; DROP_REPLICATION_SLOT atoll_vault', '42601');
+    await logical.end();
+    // Words that only Postgres would take for a replication connection go unguarded nowhere.
+    await assert.rejects(streaming('tru'), { code: '22023' });
+  });
+
+  test('storage of the node itself', async () => {
+    await daemon.query("CREATE ROLE plain LOGIN PASSWORD 'x'", { cluster: 'main' });
+    const plain = await daemon.connect({ cluster: 'main', user: 'plain' });
+    for (const uri of ['nodelocal://1/../vc', 'nodelocal://1/a/../../vc', 'nodelocal://1/%2e%2e/vc']) {
+      await refused(attacker, `BACKUP INTO '${uri}'`, '22023');
+      await refused(attacker, `RESTORE FROM LATEST IN '${uri}'`, '22023');
+      await refused(attacker, `CREATE EXTERNAL CONNECTION evil AS '${uri}'`, '22023');
+    }
+    await refused(attacker, "BACKUP INTO 'file:///etc'", '22023');
+    await refused(attacker, "BACKUP INTO 'http://169.254.169.254/'", '0A000');
+    await refused(plain, "CREATE TABLE x (a int); BACKUP INTO 'nodelocal://1/x'", '42501');
+    await plain.end();
+    // Without the capability, also an admin has none of it.
+    const other = await daemon.connect({ cluster: 'other' });
+    await refused(other, "BACKUP INTO 'nodelocal://1/x'", '42501');
+    await other.end();
+  });
+
+  test('the internal database, and the internal roles', async () => {
+    await assert.rejects(daemon.connect({ cluster: 'main', database: 'system' }), { code: '42501' });
+    for (const user of ['atoll', 'atoll_reader', 'atoll_operator', 'atoll_observer', 'atoll_replicator']) {
+      await assert.rejects(daemon.connect({ cluster: 'main', user }), { code: '28000' }, user);
+    }
+    // A tenant cannot come as the operator: the system virtual cluster does not know its users.
+    await daemon.query('CREATE ROLE climber LOGIN IN ROLE admin', { cluster: 'main' });
+    for (const options of ['-ccluster=system', '-ccluster=other -cauthority=system', '-ccluster=other']) {
+      const client = new pg.Client({ connectionString: daemon.url({ user: 'climber' }), options });
+      client.on('error', () => undefined);
+      await assert.rejects(client.connect(), { code: '28000' }, options);
+    }
+  });
+
+  test('locks on what everybody needs', async () => {
+    await attacker.query('BEGIN');
+    await attacker.query('LOCK TABLE pg_authid, pg_database IN ACCESS EXCLUSIVE MODE');
+    // It harms itself alone; others are served, and the operator is in command.
+    assert.deepEqual(await daemon.query('SELECT 1 AS one', { cluster: 'other' }), [{ one: 1 }]);
+    await daemon.query('ALTER VIRTUAL CLUSTER main STOP SERVICE', { cluster: 'system' });
+    await daemon.query('ALTER VIRTUAL CLUSTER main START SERVICE SHARED', { cluster: 'system' });
+    attacker = await daemon.connect({ cluster: 'main' });
+  });
+
+  test('any of these', async () => {
+    assert.equal(existsSync(OWNED), false);
+    const { rows } = await attacker.query('SELECT oid::int FROM pg_roles WHERE rolsuper');
+    assert.deepEqual(rows, [{ oid: 10 }]);
+    const slots = await attacker.query('SELECT slot_name AS name FROM pg_replication_slots');
+    assert.deepEqual(slots.rows, [{ name: 'atoll_vault' }]);
+    const subscriptions = await attacker.query('SELECT subname FROM pg_subscription');
+    assert.deepEqual(subscriptions.rows, []);
+    assert.equal(existsSync(join(daemon.store, 'vc', '1', 'identity.json')), true);
+    assert.doesNotMatch(daemon.output, /internal error/);
+  });
+});
