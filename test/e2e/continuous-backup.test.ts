@@ -113,6 +113,11 @@ describe('continuous backup', () => {
       spare.query("RESTORE TABLE diary FROM LATEST IN 'nodelocal://1/continuous'", { cluster: 'never' }),
       { code: '0A000' },
     );
+    const [base] = await spare.query("SHOW BACKUPS IN 'nodelocal://1/continuous'", { cluster: 'never' });
+    await spare.query(`RESTORE TABLE diary FROM '${String(base?.['path'])}' IN 'nodelocal://1/continuous'`, {
+      cluster: 'never',
+    });
+    assert.equal((await spare.query('SELECT count(*) AS n FROM diary', { cluster: 'never' })).length, 1);
     const { stdout } = await run(ATOLL, [
       'restore',
       join(extern, 'continuous'),

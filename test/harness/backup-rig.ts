@@ -170,6 +170,7 @@ export class BackupRig implements AsyncDisposable {
       readonly key?: BackupRequest['key'];
       readonly asOf?: Timestamp;
       readonly isResumable?: boolean;
+      readonly isContinuous?: boolean;
     },
   ): Promise<MaterializeResult> {
     const { targetDirectory, uid } = target;

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { type IncarnationId, isAppError, type Lsn, type Timestamp } from '../../base/index.ts';
@@ -81,6 +83,17 @@ describe('a piece of log', () => {
     assert.throws(
       () => decodePiece(object, { name, key }),
       (error) => isAppError(error, 'backup_untrusted'),
+    );
+  });
+
+  it('that release 26.2 wrote is read', () => {
+    const golden = readFileSync(join(import.meta.dirname, '../golden/log-piece-1.bin'));
+    const read = decodePiece(golden, { name, key: FIXTURE_KEY });
+    assert.ok(bytes.equals(read.bytes));
+    assert.deepEqual(read.record, FIXTURE_INCARNATION_RECORD);
+    assert.equal(
+      pieceKey(name),
+      `log/${incarnation}/00000003-0000000000001000-0000000000001fa0-000000000000004d`,
     );
   });
 
