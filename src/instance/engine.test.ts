@@ -66,8 +66,7 @@ test("a distribution's own PostgreSQL serves, with our extensions only", async (
   const [prepared = ''] = await readdir(engines);
   const other = await mkdtemp(join(tmpdir(), 'atoll-store-'));
   const host = await openTestHost(other, new MemoryLogger(), {
-    kind: 'directory',
-    path: join(engines, prepared),
+    engine: { kind: 'directory', path: join(engines, prepared) },
   });
   try {
     const instance = await host.create({

@@ -8,6 +8,7 @@ import { isPresent, readControlFile } from './data-directory.ts';
 import { renameDurably, syncDirectory, writeFileDurably } from './durable-files.ts';
 import { writeIdentity } from './identity.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
+import { replaceLife } from './replace-life.ts';
 
 interface Step {
   readonly instance: LocalInstance;
@@ -65,22 +66,13 @@ export async function commitFollower(
     await instance.setFollowing(following);
     return;
   }
-  const [begun, current] = [layout.begun(incarnation), layout.current(incarnation)];
   await instance.stop({ mode: 'orderly', signal });
   await instance.setFollowing(following);
-  // Cut off in between, an earlier attempt has given it its name already.
-  if (await isPresent(begun)) await renameDurably({ from: begun, to: current });
-  const { systemIdentifier } = await readControlFile(current);
+  const { systemIdentifier } = await readControlFile(layout.begun(incarnation));
   const { parentIncarnation, forkLsn } = step;
   const identity = { ...before, incarnation, parentIncarnation, forkLsn, systemIdentifier };
-  await writeIdentity(layout.directory, identity);
+  await replaceLife(layout, { before, identity, onStep: step.environment.onReplacement });
   instance.replaceIdentity(identity);
-  if (await isPresent(layout.current(before.incarnation))) {
-    await renameDurably({
-      from: layout.current(before.incarnation),
-      to: layout.superseded(before.incarnation),
-    });
-  }
 }
 
 /**

@@ -36,6 +36,7 @@ import { disableSubscriptions } from './prove-incarnation.ts';
 import { DEFAULT_STOP_LIMITS, type StopLimits } from './postmaster.ts';
 import { prepareEngine, removeOtherEngines } from './prepare-engine.ts';
 import { findRunning } from './process-record.ts';
+import type { OnReplacement } from './replace-life.ts';
 import { discard, removeScratchTraces, scanStore } from './scan-store.ts';
 import { type ScratchOptions, withScratch } from './scratch.ts';
 import { Store } from './store.ts';
@@ -59,6 +60,8 @@ export interface OpenHostOptions {
   /** Virtual cluster n runs under this number + n when the daemon is root. */
   readonly uidBase?: number;
   readonly stopLimits?: StopLimits;
+  /** Told on the way from one life of a data directory to the next: a test then looks at what a power cut would leave. */
+  readonly onReplacement?: OnReplacement;
 }
 
 /**
@@ -77,7 +80,8 @@ export async function openInstanceHost(options: OpenHostOptions): Promise<OpenIn
     const template = await prepareTemplate({ templates, engine, user, rng, logger, signal });
     const identities = await scanStore({ store: store.layout, clock, rng, logger, signal });
     const stopLimits = options.stopLimits ?? DEFAULT_STOP_LIMITS;
-    const environment: InstanceEnvironment = { engine, clock, logger, stopLimits };
+    const { onReplacement = () => undefined } = options;
+    const environment: InstanceEnvironment = { engine, clock, logger, stopLimits, onReplacement };
     const uidBase = options.uidBase ?? UID_BASE_DEFAULT;
     const host = new LocalInstanceHost({ store, template, environment, rng, uidBase });
     await host.load(identities, { signal });

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { cp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { NEVER, TestStore, withTenant } from '../../test/harness/instance-store.ts';
+import { scratchDirectory } from '../../test/harness/scratch.ts';
 import { type IncarnationId, type Lsn, parseLsn, type VirtualClusterId } from '../base/index.ts';
 import { systemRng } from '../daemon/index.ts';
 import type { Instance, InternalClient } from './contract.ts';
+import { readControlFile } from './data-directory.ts';
 import { ownTree } from './durable-files.ts';
 import { processesIn } from './os-process.ts';
 import { randomUuid } from './store.ts';
@@ -28,6 +31,34 @@ const newIncarnation = () => randomUuid(systemRng()) as IncarnationId;
 
 function sql(text: string, database = 'defaultdb') {
   return withTenant(main, { user: 'root', database }, (tenant) => tenant.query(text));
+}
+
+/** What a folder was at some moments, with owners and modes. */
+class ImagesOf implements AsyncDisposable {
+  readonly #folder: string;
+  readonly #images: string;
+
+  private constructor(folder: string, images: string) {
+    this.#folder = folder;
+    this.#images = images;
+  }
+
+  static async make(folder: string): Promise<ImagesOf> {
+    return new ImagesOf(folder, await scratchDirectory('atoll-images-'));
+  }
+
+  take(name: string): void {
+    execFileSync('cp', ['-a', this.#folder, join(this.#images, name)]);
+  }
+
+  putBack(name: string): void {
+    execFileSync('rm', ['-rf', this.#folder]);
+    execFileSync('cp', ['-a', join(this.#images, name), this.#folder]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.#images, { recursive: true, force: true });
+  }
 }
 
 const one = async (client: InternalClient, text: string, column: string) =>
@@ -215,6 +246,41 @@ test('a daemon that ends between the steps of a commit finds one whole incarnati
   main = store.host.get(MAIN) as Instance;
   assert.ok(!(await readdir(directory)).includes(`${superseded}.superseded`));
   assert.equal(main.identity.incarnation, incarnation);
+});
+
+test('power that is lost in a commit leaves one whole incarnation, and nothing for anybody to sort out', async () => {
+  await main.start({ signal: NEVER });
+  await sql('CREATE TABLE lives AS SELECT 1 AS a');
+  const former = main.identity.incarnation;
+  const target = { virtualClusterId: MAIN, incarnation: newIncarnation() };
+  const { dataDirectory, uid } = await store.host.beginIncarnation(target);
+  const lsn = await copyRunning(dataDirectory, uid, () => sql('INSERT INTO lives VALUES (2)'));
+  const { timelineId } = await readControlFile(main.dataDirectory);
+  const prepare = async () => undefined;
+  await store.host.proveIncarnation({ ...target, recovery: { lsn, timelineId }, prepare, signal: NEVER });
+  const directory = join(store.directory, 'vc', '3');
+  await using images = await ImagesOf.make(directory);
+  store.hooks.onReplacement = (step) => images.take(step);
+  await store.host.commitIncarnation({ ...target, forkLsn: lsn, signal: NEVER });
+  store.hooks.onReplacement = () => undefined;
+  assert.deepEqual((await sql('SELECT a FROM lives')).rows, [{ a: 1 }]);
+
+  const whole = { set_apart: [former, 2], recorded: [target.incarnation, 1] } as const;
+  for (const [step, [incarnation, rows]] of Object.entries(whole)) {
+    await main.stop({ mode: 'orderly', signal: NEVER });
+    await store.host.close();
+    images.putBack(step);
+    await store.reopen();
+    main = store.host.get(MAIN) as Instance;
+    assert.equal(main.identity.incarnation, incarnation, step);
+    await main.start({ signal: NEVER });
+    assert.equal((await sql('SELECT count(*)::int AS n FROM lives')).rows[0].n, rows, step);
+    await store.reopen(); // Waits for what is under way.
+    main = store.host.get(MAIN) as Instance;
+    const names = (await readdir(directory)).filter((name) => !/^(conf|.*\.json)$/.test(name));
+    assert.deepEqual(names, [incarnation], step);
+  }
+  assert.deepEqual(await readdir(join(store.directory, 'quarantine')), []);
 });
 
 test('what was never begun is neither proved nor committed', async () => {

@@ -5,9 +5,9 @@ import { AppError, type IncarnationId, type Lsn, RESTORE_PROGRESS_FILE, type Rng
 import type { InstanceIdentity, InternalClient, ProvedIncarnation, RecoveryTarget } from './contract.ts';
 import { isPresent, newSystemIdentifier, readControlFile, reidentify, trimWal } from './data-directory.ts';
 import { makeDirectory, renameDurably } from './durable-files.ts';
-import { writeIdentity } from './identity.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
 import { proveIncarnation } from './prove-incarnation.ts';
+import { replaceLife } from './replace-life.ts';
 import { discard } from './scan-store.ts';
 import { endLeftovers } from './postmaster.ts';
 import { BEGUN_SUFFIX, REWINDING_SUFFIX, SUPERSEDED_SUFFIX } from './store-layout.ts';
@@ -109,14 +109,8 @@ export async function commit(
     forkLsn: step.forkLsn,
     systemIdentifier: control.systemIdentifier,
   };
-  await renameDurably({ from: begun, to: layout.current(incarnation) });
-  await writeIdentity(layout.directory, identity);
+  await replaceLife(layout, { before, identity, onStep: step.environment.onReplacement });
   instance.replaceIdentity(identity);
-  const { incarnation: replaced } = before;
-  // What was rewound in its own place has left nothing behind.
-  if (await isPresent(layout.current(replaced))) {
-    await renameDurably({ from: layout.current(replaced), to: layout.superseded(replaced) });
-  }
   await discardRewinding(step);
   await startIfWanted(step);
 }

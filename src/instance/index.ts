@@ -6,4 +6,11 @@ export { type EngineSource, findBundledEngine } from './engine.ts';
 export { openInstanceHost, type OpenHostOptions } from './host.ts';
 export { makePlainDirectory } from './plain-directory.ts';
 export { makeDirectories } from './make-directories.ts';
+export {
+  addTrustedKey,
+  readStoreKey,
+  readTrustedKeys,
+  removeTrustedKey,
+} from './trusted-keys.ts';
 export type { StopLimits } from './postmaster.ts';
+export type { OnReplacement, ReplacementStep } from './replace-life.ts';

@@ -39,6 +39,7 @@ import { type Postmaster, type StopLimits, spawnPostmaster } from './postmaster.
 import { clearStaleClaim, findRunning, recordProcess } from './process-record.ts';
 import { type ReadOnlyRecord, readOnlyParameters, readReadOnly, writeReadOnly } from './read-only.ts';
 import { untilServing } from './readiness.ts';
+import type { OnReplacement } from './replace-life.ts';
 import { privilegeStoreStatements } from './privilege-store-sql.ts';
 import { SystemSessions, withDefinerSession, withReaderSession, withRoleSession } from './sessions.ts';
 import { emptySocketDirectory } from './socket-directory.ts';
@@ -59,6 +60,8 @@ export interface InstanceEnvironment {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly stopLimits: StopLimits;
+  /** Told on the way from one life of a data directory to the next. */
+  readonly onReplacement: OnReplacement;
 }
 
 export interface LocalInstanceOptions {

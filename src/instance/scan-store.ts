@@ -17,6 +17,7 @@ import type { InstanceIdentity } from './contract.ts';
 import { renameDurably } from './durable-files.ts';
 import { readIdentity } from './identity.ts';
 import { endLeftovers } from './postmaster.ts';
+import { finishReplacement } from './replace-life.ts';
 import {
   BEGUN_SUFFIX,
   CONFIGURATION_NAME,
@@ -86,8 +87,12 @@ async function scanCluster(
     else logger.error(`${path} is left alone: ${toError(error).message}`, error);
     return undefined;
   }
+  const layout = clusterLayout(options.store, identity.virtualClusterId);
+  const former = await finishReplacement(layout, identity);
+  if (former !== null)
+    logger.warning(`${former} is current: the daemon ended while one life replaced another`);
   for (const name of await readdir(path)) await scanEntry({ ...options, identity, name });
-  await removeScratchTraces(clusterLayout(options.store, identity.virtualClusterId));
+  await removeScratchTraces(layout);
   return identity;
 }
 

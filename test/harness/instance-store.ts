@@ -12,6 +12,7 @@ import {
   DEFAULT_INSTANCE_SETTINGS,
   type EngineSource,
   type Instance,
+  type OnReplacement,
   type OpenInstanceHost,
   openInstanceHost,
 } from '../../src/instance/index.ts';
@@ -65,19 +66,23 @@ export const NEVER = new AbortController().signal;
 /** A store in a folder of its own, with instances of short patience. Ends them and deletes it all in the end. */
 export class TestStore implements AsyncDisposable {
   readonly directory: string;
-  readonly logger = new MemoryLogger();
+  readonly logger: MemoryLogger;
   host: OpenInstanceHost;
+  /** Called in a replacement of one life of data by another; may be exchanged. */
+  readonly hooks: { onReplacement: OnReplacement };
 
-  private constructor(directory: string, host: OpenInstanceHost, logger: MemoryLogger) {
+  private constructor(directory: string, host: OpenInstanceHost, parts: Pick<TestStore, 'logger' | 'hooks'>) {
     this.directory = directory;
     this.host = host;
-    this.logger = logger;
+    this.logger = parts.logger;
+    this.hooks = parts.hooks;
   }
 
   static async open(): Promise<TestStore> {
     const directory = await scratchDirectory('atoll-store-');
     const logger = new MemoryLogger();
-    return new TestStore(directory, await openTestHost(directory, logger), logger);
+    const hooks = { onReplacement: () => undefined };
+    return new TestStore(directory, await openHooked(directory, { logger, hooks }), { logger, hooks });
   }
 
   /** A virtual cluster, created and started; with parameters of PostgreSQL's own when they are given. */
@@ -99,7 +104,7 @@ export class TestStore implements AsyncDisposable {
   /** Lets go of everything and opens the store again. */
   async reopen(): Promise<void> {
     await this.host.close();
-    this.host = await openTestHost(this.directory, this.logger);
+    this.host = await openHooked(this.directory, this);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -109,14 +114,22 @@ export class TestStore implements AsyncDisposable {
   }
 }
 
+function openHooked(
+  directory: string,
+  { logger, hooks }: Pick<TestStore, 'logger' | 'hooks'>,
+): Promise<OpenInstanceHost> {
+  return openTestHost(directory, logger, { onReplacement: (step) => hooks.onReplacement(step) });
+}
+
 export function openTestHost(
   directory: string,
   logger: Logger,
-  engine: EngineSource = { kind: 'bundled' },
+  options: { readonly engine?: EngineSource; readonly onReplacement?: OnReplacement } = {},
 ): Promise<OpenInstanceHost> {
   return openInstanceHost({
     storeDirectory: directory,
-    engine,
+    engine: { kind: 'bundled' },
+    ...options,
     clock: systemClock(),
     rng: systemRng(),
     logger,
