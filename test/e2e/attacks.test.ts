@@ -260,7 +260,11 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
 
   test('replication connections', async () => {
     const streaming = async (replication: string): Promise<pg.Client> => {
-      const client = new pg.Client({ connectionString: daemon.url({ cluster: 'main' }), replication });
+      const config: pg.ClientConfig & { replication: string } = {
+        connectionString: daemon.url({ cluster: 'main' }),
+        replication,
+      };
+      const client = new pg.Client(config);
       client.on('error', () => undefined);
       await client.connect();
       return client;
