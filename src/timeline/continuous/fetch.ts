@@ -2,6 +2,7 @@
  * Brings log back from a collection into the form of a vault, in a folder of its own: from there everything goes as on the node that it was
  * published from.
  */
+import { constants } from 'node:fs';
 import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CorruptError, formatLsn, type Lsn, required, type Timestamp } from '../../base/index.ts';
@@ -108,13 +109,14 @@ async function writePiece(
   }: { line: LogStretch; beginLsn: Lsn; into: TimelineStoreLocation; segmentBytes: number },
 ): Promise<void> {
   const { incarnation, timelineId } = line;
-  for (let at = 0; at < bytes.length; ) {
+  // The first piece may have begun before what is needed.
+  for (let at = Math.max(0, Number(line.beginLsn - beginLsn)); at < bytes.length; ) {
     const lsn = (beginLsn + BigInt(at)) as Lsn;
     const segment = { timelineId, segmentNo: walSegmentNoOf({ lsn, segmentBytes }), segmentBytes };
     const offset = Number(lsn - walSegmentStart(segment));
     const length = Math.min(bytes.length - at, segmentBytes - offset);
     const path = join(walDirectory(into, incarnation), openSegmentName(segment));
-    await using file = await open(path, offset === 0 ? 'w' : 'r+', 0o600);
+    await using file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
     await file.write(bytes, at, length, offset);
     at += length;
   }

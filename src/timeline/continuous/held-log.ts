@@ -72,6 +72,12 @@ export class HeldLog {
     return this.run(line).at(-1)?.endLsn ?? line.beginLsn;
   }
 
+  /** Where the last piece of a line ends, be there a gap before it or not; 0 when there is none. */
+  furthest(line: Line): Lsn {
+    const pieces = this.#lines.get(lineKey(line)) ?? [];
+    return pieces.reduce<Lsn>((most, { endLsn }) => (endLsn > most ? endLsn : most), 0n as Lsn);
+  }
+
   /** The newest time that is known of the log up to a position; null when none is. */
   timeAt({ lsn, ...line }: Line & { readonly lsn: Lsn }): Timestamp | null {
     const pieces = this.#lines.get(lineKey(line)) ?? [];

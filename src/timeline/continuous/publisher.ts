@@ -18,7 +18,8 @@ const BEGIN_INTERVAL_MS = 1000;
 const LOG_BYTES = 4n * 1024n * 1024n;
 /** How often it is looked whether there is anything to send. */
 const LOOK_MS = 250;
-const BASE_INTERVAL_MS = 5000;
+/** A timeline of which nothing can be restored from there is looked at more often. */
+const BASE_INTERVAL_MS = { first: 500, later: 5000 };
 const PRUNE_INTERVAL_MS = 600_000;
 const RETRY_MS = { first: 1000, max: 30_000 };
 
@@ -112,24 +113,40 @@ export class Publisher {
   }
 
   async #run(): Promise<void> {
-    await this.#repeat('collection', 0, async () => {
-      const { target, rng } = this.#options;
-      const blobs = openCollection(target.collection, { rng });
-      this.#session = await openSession(target, { blobs, signal: this.#signal });
-      return 'done';
-    });
+    await this.#repeat(
+      'collection',
+      () => 0,
+      async () => {
+        const { target, rng } = this.#options;
+        const blobs = openCollection(target.collection, { rng });
+        this.#session = await openSession(target, { blobs, signal: this.#signal });
+        return 'done';
+      },
+    );
     await Promise.all([
-      this.#repeat('log', LOOK_MS, () => this.#sendLog()),
-      this.#repeat('bases', BASE_INTERVAL_MS, () => this.#sendBases()),
+      this.#repeat(
+        'log',
+        () => LOOK_MS,
+        () => this.#sendLog(),
+      ),
+      this.#repeat(
+        'bases',
+        () => this.#baseIntervalMs(),
+        () => this.#sendBases(),
+      ),
     ]);
   }
 
+  #baseIntervalMs(): number {
+    return this.#window.restorableThrough === null ? BASE_INTERVAL_MS.first : BASE_INTERVAL_MS.later;
+  }
+
   /** Again and again, later after each failure in a row, until it is done or publishing ends. */
-  async #repeat(part: Part, intervalMs: number, step: () => Promise<'done' | 'again'>): Promise<void> {
+  async #repeat(part: Part, intervalMs: () => number, step: () => Promise<'done' | 'again'>): Promise<void> {
     const { clock } = this.#options;
     let retryMs = RETRY_MS.first;
     while (!this.#signal.aborted) {
-      let waitMs = intervalMs;
+      let waitMs = intervalMs();
       try {
         if ((await step()) === 'done') return this.#recovered(part);
         this.#recovered(part);

@@ -119,7 +119,7 @@ export function basesInUse(
   return bases.filter((base) => isOnTheWay(base, stretches) && leadsOn(base, { held, stretches }));
 }
 
-/** Through all lines but the last, which is still being written. */
+/** Through all lines, and in the last one, which is still being written, as far as anything is there. */
 export function leadsOn(
   base: HeldBase,
   { held, stretches }: { held: HeldLog; stretches: readonly LogStretch[] },
@@ -127,7 +127,8 @@ export function leadsOn(
   const lines = linesFrom(base, { stretches, segmentBytes: base.segmentBytes });
   const isWhole = lines.slice(0, -1).every((line) => held.reach(line) >= line.endLsn);
   const last = lines.at(-1);
-  return isWhole && last !== undefined && held.reach(last) > last.beginLsn;
+  if (last === undefined || !isWhole) return false;
+  return held.reach(last) > last.beginLsn && held.reach(last) >= held.furthest(last);
 }
 
 /** The newest moment that the log of these lines is known to reach. */
