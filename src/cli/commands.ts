@@ -33,6 +33,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/encode-uri.ts')).encodeUriCommand,
   },
   {
+    name: 'cluster-key',
+    summary: 'keep and carry the keys that backups are sealed with',
+    load: async () => (await import('./commands/cluster-key.ts')).clusterKeyCommand,
+  },
+  {
     name: 'restore',
     summary: 'restore a backup into a plain data directory, without a cluster',
     load: async () => (await import('./commands/restore.ts')).restoreCommand,

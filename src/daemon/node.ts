@@ -17,7 +17,12 @@ import { openControl, type Control, type Virtualization } from '../control/index
 import { openFrontDoor, type FrontDoor, type FrontDoorTls, type TlsMaterial } from '../frontdoor/index.ts';
 import { formatFamilies, HttpServer } from '../http/index.ts';
 import { readNodeCertificates, type NodeCertificates } from '../keys/index.ts';
-import { makeDirectories, openInstanceHost, type OpenInstanceHost } from '../instance/index.ts';
+import {
+  makeDirectories,
+  openInstanceHost,
+  type OpenInstanceHost,
+  readTrustedKeys,
+} from '../instance/index.ts';
 import {
   createBulkWorker,
   createCaptureWorker,
@@ -27,6 +32,7 @@ import {
   createReceiveWorker,
   createTimelineReader,
   createVerifyWorker,
+  withTrust,
   type ContinuousHost,
   openContinuousHost,
   openVaultHost,
@@ -113,16 +119,23 @@ export class Node implements AsyncDisposable {
       vault = await openVaultHost({ directory: join(host.storeDirectory, 'timeline'), clock, logger });
       const spare = new SpareProcess({ clock });
       continuous = openContinuousHost({ clock, logger });
+      const { verifier, ...readers } = withTrust(
+        {
+          bulkWorker: createBulkWorker({ clock, logger, spare }),
+          logicalWorker: createLogicalWorker({ clock, logger }),
+          collectionReader: createCollectionReader({ rng }),
+          verifier: createVerifyWorker({ clock, logger }),
+        },
+        { rng, trustedKeys: () => readTrustedKeys(host.storeDirectory) },
+      );
       const control = openControl({
         instanceHost: host,
-        bulkWorker: createBulkWorker({ clock, logger, spare }),
-        logicalWorker: createLogicalWorker({ clock, logger }),
-        collectionReader: createCollectionReader({ rng }),
+        ...readers,
         receiver: createReceiveWorker({ clock, logger }),
         timeline: {
           vault,
           reader: createTimelineReader({ rng, vault }),
-          verifier: createVerifyWorker({ clock, logger }),
+          verifier,
           continuous,
           worker: {
             ...createCaptureWorker({ clock, logger, spare }),

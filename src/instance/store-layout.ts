@@ -13,6 +13,8 @@ export interface StoreLayout {
   /** Who holds the lock, for messages; the lock alone decides. */
   readonly lockHolder: string;
   readonly clusterKey: string;
+  /** Keys of other physical clusters whose backups are accepted. */
+  readonly trustedKeys: string;
   readonly engines: string;
   readonly templates: string;
   readonly sockets: string;
@@ -28,6 +30,7 @@ export function storeLayout(root: string): StoreLayout {
     lock: join(root, 'lock'),
     lockHolder: join(root, 'lock-holder'),
     clusterKey: join(root, 'cluster-key'),
+    trustedKeys: join(root, 'trusted-keys'),
     engines: join(root, 'engine'),
     templates: join(root, 'template'),
     sockets: join(root, 'run'),

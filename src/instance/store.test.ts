@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import type { AppError } from '../base/index.ts';
 import { systemRng } from '../daemon/index.ts';
-import { clusterKeyOf } from '../keys/index.ts';
+import { clusterKeyOf, formatKeyFile } from '../keys/index.ts';
 import { readRecord, writeRecord } from './sealed-record.ts';
 import { STORE_FORMAT, Store } from './store.ts';
 import { isRoot } from './users.ts';
@@ -50,11 +50,37 @@ test('is made in a folder that does not exist, and after a crash at any step of 
   ]) {
     const path = join(directory, present.join('-'));
     await mkdir(path);
-    for (const name of present) await writeFile(join(path, name), '');
+    // A key is there whole, or not at all.
+    const contentOf = (name: string) => (name === 'cluster-key' ? Buffer.alloc(32, 7) : '');
+    for (const name of present) await writeFile(join(path, name), contentOf(name));
     const opened = await Store.open({ directory: path, rng });
     opened.close();
     assert.equal(opened.isNew, true);
   }
+});
+
+test("a key that somebody put there becomes the store's, as bytes or as it was exported; part of one does not", async () => {
+  await chmod(directory, 0o755);
+  const key = clusterKeyOf(Buffer.alloc(32, 9));
+  const exported = Buffer.from(formatKeyFile(key));
+  for (const [name, content] of [
+    ['bytes', key.secret],
+    ['text', exported],
+  ] as const) {
+    const path = join(directory, name);
+    await mkdir(path);
+    await writeFile(join(path, 'cluster-key'), content);
+    const opened = await Store.open({ directory: path, rng });
+    opened.close();
+    assert.equal(opened.clusterKey.id, key.id);
+  }
+  const partial = join(directory, 'partial');
+  await mkdir(partial);
+  await writeFile(join(partial, 'cluster-key'), exported.subarray(0, 50));
+  await assert.rejects(Store.open({ directory: partial, rng }), {
+    code: 'data_corrupt',
+    hint: /put a whole copy/,
+  });
 });
 
 test('a folder that holds something else is refused and left as it was', async () => {

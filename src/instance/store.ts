@@ -4,7 +4,7 @@ import { chmod, mkdir, readdir, readFile, realpath, stat } from 'node:fs/promise
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { AppError, CorruptError, errnoOf, isAppError, type Rng, toError } from '../base/index.ts';
-import { type ClusterKey, clusterKeyOf } from '../keys/index.ts';
+import { type ClusterKey, clusterKeyOf, parseKeyFile } from '../keys/index.ts';
 import { syncDirectory, withDiskFullNamed, writeFileDurably } from './durable-files.ts';
 import { makeDirectories, removeEmpty } from './make-directories.ts';
 import { type RecordFormat, readRecord, writeRecord } from './sealed-record.ts';
@@ -202,17 +202,14 @@ async function initialise(layout: StoreLayout, rng: Rng): Promise<z.infer<typeof
 
 async function readGivenKey({ root, clusterKey }: StoreLayout): Promise<Uint8Array | null> {
   try {
-    const secret = await readFile(clusterKey);
-    if (secret.length === CLUSTER_KEY_BYTES) return secret;
-    throw new CorruptError(
-      `${clusterKey} is no key: it has ${secret.length} bytes instead of ${CLUSTER_KEY_BYTES}`,
-      {
-        hint: `put a whole copy there, or remove it: then store ${root} gets a key of its own`,
-      },
-    );
+    return parseKeyFile(await readFile(clusterKey), clusterKey).secret;
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return null;
-    throw error;
+    if (!isAppError(error)) throw error;
+    throw new CorruptError(error.message, {
+      cause: error,
+      hint: `put a whole copy there, or remove it: then store ${root} gets a key of its own`,
+    });
   }
 }
 

@@ -3,7 +3,9 @@ export {
   formatIncrementalSubdirectory,
   normalizeFullFolder,
 } from './collection/layout.ts';
+export { putEncryptionInfo, readEncryptionInfo } from './collection/encryption.ts';
 export { openCollection as openCollectionStore } from './collection/open.ts';
+export { withTrust } from './collection/trust.ts';
 export { createCollectionReader } from './collection/reader.ts';
 export type * from './contract.ts';
 export type * from './store-contract.ts';

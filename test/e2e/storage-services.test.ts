@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -11,7 +13,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { startAzurite, type StorageServer } from '../harness/azurite.ts';
 import { createCluster, digestCluster, dropCluster } from '../harness/clusters.ts';
-import { TestDaemon } from '../harness/daemon.ts';
+import { ATOLL, TestDaemon } from '../harness/daemon.ts';
 import { skipWithout } from '../harness/programs.ts';
 import { waitFor } from '../harness/wait.ts';
 import { type S3Server, s3Parameters, startRadosGateway } from '../harness/radosgw.ts';
@@ -49,6 +51,23 @@ async function roundTrip(daemon: TestDaemon, uri: string): Promise<void> {
   await dropCluster(daemon, 'copy');
 }
 
+/** What `atoll restore` says it would restore, its collection handed in where nobody else can read it. */
+async function offlinePlan(daemon: TestDaemon, uri: string): Promise<string> {
+  const command = spawn(ATOLL, [
+    'restore',
+    '-',
+    `--cluster-key-file=${join(daemon.store, 'cluster-key')}`,
+    `--to=${join(daemon.store, 'offline')}`,
+    '--plan',
+  ]);
+  command.stdin.end(`${uri}\n`);
+  const texts = [command.stdout, command.stderr].map((stream) => stream.toArray());
+  const [out, errors] = await Promise.all(texts);
+  const shown = Buffer.concat([...(out ?? []), ...(errors ?? [])] as Buffer[]).toString('utf8');
+  assert.equal(command.exitCode ?? (await once(command, 'exit'))[0], 0, shown);
+  return shown;
+}
+
 describe('backups in storage services', () => {
   let daemon: TestDaemon;
   let azure: StorageServer;
@@ -66,7 +85,9 @@ describe('backups in storage services', () => {
     const uri = azure.newUri();
     await roundTrip(daemon, uri);
     const secret = new URL(uri).searchParams.get('AZURE_ACCOUNT_KEY') ?? '';
-    const shown = await visible(daemon);
+    const plan = await offlinePlan(daemon, uri);
+    assert.match(plan, /virtual cluster\s+main\n/);
+    const shown = `${await visible(daemon)}${plan}`;
     assert.ok(!shown.includes(secret) && !shown.includes(encodeURIComponent(secret)));
     await main(`CREATE EXTERNAL CONNECTION azure AS '${azure.newUri()}'`);
     await main("BACKUP INTO 'external://azure/app'");
@@ -137,7 +158,9 @@ describe('backups in storage services', () => {
     after(() => s3[Symbol.asyncDispose]());
 
     test('go there and come back', async () => {
-      await roundTrip(daemon, s3.newUri());
+      const uri = s3.newUri();
+      await roundTrip(daemon, uri);
+      assert.match(await offlinePlan(daemon, uri), /from\s+incrementals\//);
       const made = await main(`
         CREATE SCHEDULE schedule_label
         FOR BACKUP INTO 's3://bucket/backups/schedule_test?${s3Parameters(s3.endpoint)}'

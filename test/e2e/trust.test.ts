@@ -1,16 +1,19 @@
 /** What a backup may not bring along: crafted by a superuser, whom no tenant of Atoll is. */
 import assert from 'node:assert/strict';
-import { copyFile, cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { copyFile, cp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import { createCluster, dropCluster } from '../harness/clusters.ts';
-import { TestDaemon } from '../harness/daemon.ts';
+import { ATOLL, TestDaemon } from '../harness/daemon.ts';
 import { clusterKeyOf } from '../../src/keys/index.ts';
 import type { Manifest } from '../../src/timeline/format/manifest.ts';
 import { encodeManifest, readManifest } from '../../src/timeline/format/manifest-file.ts';
 import { filesBelow } from '../harness/oracle.ts';
 
+const run = promisify(execFile);
 const C = "'nodelocal://1/crafted'";
 
 describe('backups that bring more than data', () => {
@@ -109,7 +112,13 @@ describe('backups that bring more than data', () => {
     await createCluster(daemon, 'doubtful');
     await using other = await TestDaemon.start();
     await other.query('CREATE TABLE theirs AS SELECT 2 AS b', { cluster: 'main' });
-    await other.query("BACKUP INTO 'nodelocal://1/theirs'", { cluster: 'main' });
+    await other.query(
+      [
+        "CREATE SCHEDULE nightly FOR BACKUP INTO 'nodelocal://1/theirs' RECURRING '@daily' FULL BACKUP ALWAYS",
+        "BACKUP INTO 'nodelocal://1/theirs'",
+      ],
+      { cluster: 'main' },
+    );
     await cp(join(other.store, 'extern', 'theirs'), extern('theirs'), { recursive: true });
     const theirs = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/theirs'", 'doubtful');
     assert.equal(theirs.code, '42501');
@@ -153,6 +162,39 @@ describe('backups that bring more than data', () => {
     await restoreInto('doubtful', C);
     assert.deepEqual(await daemon.query('SELECT a FROM kept', { cluster: 'doubtful' }), [{ a: 1 }]);
     await dropCluster(daemon, 'doubtful');
+
+    // Whoever owns the store may decide to believe the other cluster, and to do so no more.
+    const keyCommand = (...argv: string[]) =>
+      run(ATOLL, ['cluster-key', ...argv]).then(({ stdout }) => stdout);
+    const file = join(daemon.store, 'extern', 'their.key');
+    const exported = await keyCommand('export', file, `--store=${other.store}`);
+    const id = /^key ([0-9a-f]{16}) written to/.exec(exported)?.[1] ?? '';
+    assert.equal((await stat(file)).mode & 0o777, 0o600);
+    await assert.rejects(keyCommand('export', file, `--store=${other.store}`), /exists/);
+    assert.equal(
+      await keyCommand('import', file, `--store=${daemon.store}`),
+      `backups sealed with key ${id} are accepted\n`,
+    );
+    assert.match(await keyCommand('list', `--store=${daemon.store}`), new RegExp(` own\n${id}  imported\n$`));
+    await createCluster(daemon, 'believer');
+    const stillMixed = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/mixed'", 'believer');
+    assert.ok(['XX001', '42501'].includes(stillMixed.code), stillMixed.message);
+    await restoreInto('believer', "'nodelocal://1/theirs'");
+    assert.deepEqual(await daemon.query('SELECT b FROM theirs', { cluster: 'believer' }), [{ b: 2 }]);
+    // Who else runs the schedules of another cluster, nobody here knows; its collection stays its own.
+    const [schedule] = await daemon.query('SHOW SCHEDULES', { cluster: 'believer' });
+    assert.equal(schedule?.['schedule_status'], 'PAUSED');
+    const claim = await refusal("BACKUP INTO 'nodelocal://1/theirs'", 'believer');
+    assert.match(claim.message, /of another physical cluster/);
+    await daemon.query(
+      "RESTORE TABLE theirs FROM LATEST IN 'nodelocal://1/theirs' WITH into_db = 'postgres'",
+      { cluster: 'believer' },
+    );
+    await keyCommand('remove', id, `--store=${daemon.store}`);
+    const again = await refusal("SHOW BACKUP FROM LATEST IN 'nodelocal://1/theirs'", 'believer');
+    assert.equal(again.code, '42501');
+    await assert.rejects(keyCommand('remove', id, `--store=${daemon.store}`), /was not imported/);
+    await dropCluster(daemon, 'believer');
   });
 
   /** A copy of a collection whose manifest says something else, sealed as this cluster seals. */

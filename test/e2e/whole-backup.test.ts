@@ -70,7 +70,7 @@ describe('a backup of a whole virtual cluster', () => {
     );
     assert.equal(rows.find((row) => row['object_name'] === 'bank')?.['owner'], 'root');
     // The scratch copy is gone.
-    assert.deepEqual([...(await daemon.postmasters()).keys()].toSorted(), [1, 3]);
+    assert.deepEqual(new Set((await daemon.postmasters()).keys()), new Set([1, 3]));
   });
 
   test('WITH debug_ids gives the numbers that Postgres knows things by', async () => {

@@ -1,8 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
-import { errnoOf, formatTimestamp, InputError, type Logger } from '../../base/index.ts';
-import { resolveNodelocalUri } from '../../blob/index.ts';
+import { formatTimestamp, InputError, type Logger } from '../../base/index.ts';
 import {
   type OfflinePlan,
   type OfflineRestore,
@@ -10,27 +8,28 @@ import {
   restoreOffline,
 } from '../../control/index.ts';
 import { systemClock, systemRng } from '../../daemon/index.ts';
-import { clusterKeyOf } from '../../keys/index.ts';
-import { type CollectionLocation, createBulkWorker, createCollectionReader } from '../../timeline/index.ts';
+import { createBulkWorker, createCollectionReader } from '../../timeline/index.ts';
+import { readKeyFile } from './cluster-key.ts';
+import { openSource, readLocations } from '../collection-source.ts';
 import { defineCommand } from '../command.ts';
 import { optionalFlag, switchFlag, valueFlag } from '../flags/flag.ts';
 import { readPath } from '../flags/readers.ts';
 import { DEFAULT_STORE } from '../flags/server-flags.ts';
 
-const KEY_BYTES = 32;
 /** Postgres refuses to run as root. */
 const USER_INSTEAD_OF_ROOT = 'postgres';
 
 export const restoreCommand = defineCommand({
   name: 'restore',
-  usage: 'COLLECTION --to DIR [--backup PATH] [--as-of TIME] [--plan]',
+  usage: 'COLLECTION ... --to DIR [--backup PATH] [--as-of TIME] [--plan]',
   description: [
-    'Restores a virtual cluster from a collection of backups into a plain data directory that PostgreSQL of the same major version starts: without a cluster, without a daemon. The collection is a folder, or nodelocal:// with --external-io-dir.',
-    'Backups are sealed with the key of the cluster that made them, the file "cluster-key" in its store: keep a copy of it apart from the store.',
+    'Restores a virtual cluster from a collection of backups into a plain data directory that PostgreSQL of the same major version starts: without a cluster, without a daemon. The collection is a folder, s3://, gs:// or azure-blob:// with their parameters, or nodelocal:// with --external-io-dir; several where it lies in several places. Given -, they are read from standard input, one on each line, so that secrets are in no list of processes.',
+    'Backups are sealed with the key of the cluster that made them, which "atoll cluster-key export" writes, or the file "cluster-key" in its store: keep a copy of it apart from the store.',
     'The first start of the data directory recovers it to the moment that was asked for. The user named in its pg_ident.conf gets in through the socket in /tmp, as "atoll" (the superuser) or as any other role.',
   ],
   examples: [
     'atoll restore /backups/main --cluster-key-file ./cluster-key --to ./restored --plan',
+    'atoll restore - --cluster-key-file ./cluster-key --to ./restored < collection-uri',
     'atoll restore /backups/main --as-of "2026-03-04 05:06:07+00" --to ./restored',
     'postgres -D ./restored & psql -h /tmp -U atoll defaultdb',
   ],
@@ -56,6 +55,13 @@ export const restoreCommand = defineCommand({
       placeholder: 'TIME',
       defaultText: 'the end of the newest backup',
       help: 'Moment to restore: the end of a backup, or any that a revision history holds.',
+      parse: (text) => text,
+    }),
+    incrementalLocation: optionalFlag({
+      name: 'incremental-location',
+      inEnvironment: false,
+      placeholder: 'URI',
+      help: 'Where the incremental backups are, when they are not in the collection.',
       parse: (text) => text,
     }),
     plan: switchFlag({
@@ -86,19 +92,24 @@ export const restoreCommand = defineCommand({
       parse: readPath,
     }),
   },
-  positionalsMax: 1,
-  async run(flags, { stdout, stderr }, [uri]) {
+  positionalsMax: 64,
+  async run(flags, { stdin, stdout, stderr }, positionals) {
     const { to, keyFile = resolve(DEFAULT_STORE, 'cluster-key') } = flags;
-    if (uri === undefined || to === undefined) {
-      throw new InputError('usage', uri === undefined ? 'which collection?' : 'where to? give --to DIR', {
+    if (positionals.length === 0 || to === undefined) {
+      const message = positionals.length === 0 ? 'which collection?' : 'where to? give --to DIR';
+      throw new InputError('usage', message, {
         hint: 'see atoll restore --help',
       });
     }
     const restore: OfflineRestore = {
-      collection: await openFolder(uri, flags.externalDirectory),
+      collection: await openSource({
+        locations: await readLocations(positionals, stdin),
+        incrementals: flags.incrementalLocation ?? null,
+        externalDirectory: flags.externalDirectory,
+      }),
       backup: flags.backup ?? null,
       asOf: flags.asOf ?? null,
-      key: await readKey(keyFile),
+      key: await readKeyFile(keyFile),
       targetDirectory: to,
       osUser: flags.owner ?? ownerName(),
     };
@@ -128,37 +139,6 @@ export const restoreCommand = defineCommand({
     }
   },
 });
-
-async function openFolder(uri: string, externalDirectory: string): Promise<CollectionLocation> {
-  if (/^nodelocal:/i.test(uri)) {
-    const nodeId = Number(/^nodelocal:\/\/(\d+)\//i.exec(uri)?.[1] ?? 1);
-    return resolveNodelocalUri({ uri, externalDirectory, nodeId });
-  }
-  if (/^[a-z][a-z0-9+.-]*:/i.test(uri)) {
-    throw new InputError(
-      'feature_not_supported',
-      `not a folder, and not nodelocal://: ${new URL(uri).protocol}//`,
-      {
-        hint: 'copy the collection into a folder, and name that',
-      },
-    );
-  }
-  const directory = readPath(uri);
-  return { displayUri: directory, directory };
-}
-
-async function readKey(path: string): Promise<ReturnType<typeof clusterKeyOf>> {
-  try {
-    const secret = await readFile(path);
-    if (secret.length !== KEY_BYTES) throw new InputError('usage', `${path} is not the key of a cluster`);
-    return clusterKeyOf(secret);
-  } catch (error) {
-    if (errnoOf(error) === undefined) throw error;
-    throw new InputError('usage', `the key of the cluster cannot be read from ${path}: ${errnoOf(error)}`, {
-      hint: 'give --cluster-key-file: the file "cluster-key" of the store that the backups were made in',
-    });
-  }
-}
 
 function ownerName(): string {
   return process.geteuid?.() === 0 ? USER_INSTEAD_OF_ROOT : userInfo().username;

@@ -141,6 +141,19 @@ export async function readManifestHead(
   };
 }
 
+/** The id of the key that a manifest says it was signed with: nobody has checked it. @throws CorruptError, AppError `format_unsupported` */
+export async function readManifestKeyId(
+  chunks: AsyncIterable<Uint8Array>,
+  { name }: Pick<ReadOptions, 'name'>,
+): Promise<string> {
+  let head = Buffer.alloc(0);
+  for await (const chunk of chunks) {
+    head = Buffer.concat([head, chunk.subarray(0, HEADER_BYTES)]);
+    if (head.length >= HEADER_BYTES) return parseHeader(head.subarray(0, HEADER_BYTES), name).keyId;
+  }
+  throw new CorruptError(`${name} is damaged: it ends too early`);
+}
+
 /** What tells of a base without its tables. */
 export interface ManifestOutline extends ManifestHead {
   readonly packs: readonly ManifestPack[];
@@ -366,7 +379,7 @@ class SignedStream implements AsyncDisposable {
     if (keyId === this.#key.id && macsEqual(this.#mac.digest(), mac)) return;
     const reason = keyId === this.#key.id ? 'its signature is wrong' : `it was signed with the key ${keyId}`;
     throw new AppError('backup_untrusted', `${this.#name} was not written by this cluster: ${reason}`, {
-      hint: 'restoring runs what it restores, so only backups made by this physical cluster are accepted',
+      hint: 'restoring runs what it restores, so only backups made by this physical cluster, or by one whose key was imported with "atoll cluster-key import", are accepted',
     });
   }
 
