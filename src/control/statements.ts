@@ -4,6 +4,7 @@ import { AUTHORITY_ROLES } from '../catalog/index.ts';
 import { type Statement, bindPlaceholders } from '../sql/index.ts';
 import { alterVirtualCluster } from './alter-virtual-cluster.ts';
 import { audited } from './audit.ts';
+import { alterBackup } from './alter-backup.ts';
 import { backup } from './backup.ts';
 import type { Column, ExecuteContext, SessionIdentity, StatementResult } from './contract.ts';
 import { alterJobOwner } from './alter-job-owner.ts';
@@ -37,8 +38,10 @@ import { grantSystem, revokeSystem, showSystemGrants } from './system-privileges
 import { resetClusterSetting, setClusterSetting } from './set-cluster-setting.ts';
 import { showBackup, showBackups } from './show-backups.ts';
 import { showClusterSetting, showClusterSettings } from './show-cluster-settings.ts';
+import { excludeTableData } from './exclude-table-data.ts';
 import { showJob, showJobs } from './show-jobs.ts';
 import { showSystemTable } from './system-tables.ts';
+import { showFingerprints } from './show-fingerprints.ts';
 import { showSalvage } from './show-salvage.ts';
 import { showTimelineChecks } from './show-timeline-checks.ts';
 import { showTimelineRetention } from './show-timeline-retention.ts';
@@ -55,17 +58,20 @@ const USE_CASES: UseCases = {
   show_virtual_clusters: showVirtualClusters,
   show_virtual_cluster_name: showVirtualClusterName,
   show_system_table: showSystemTable,
+  exclude_table_data: excludeTableData,
   show_timeline: showTimeline,
   show_timeline_checks: showTimelineChecks,
   show_timeline_retention: showTimelineRetention,
   show_zone_configuration: showZoneConfiguration,
   show_salvage: showSalvage,
+  show_fingerprints: showFingerprints,
   configure_zone: configureZone,
   set_cluster_setting: setClusterSetting,
   reset_cluster_setting: resetClusterSetting,
   show_cluster_setting: showClusterSetting,
   show_cluster_settings: showClusterSettings,
   backup,
+  alter_backup: alterBackup,
   restore,
   grant_system: grantSystem,
   revoke_system: revokeSystem,

@@ -292,6 +292,8 @@ export interface InstanceHost {
      * libraries are taken away before `prepare`; told what was found, a sentence each.
      */
     onForeignCode?: (findings: readonly string[]) => void;
+    /** Given for data out of a backup: tables with `exclude_data_from_backup` are emptied; told which could not be, a sentence each. */
+    onNotEmptied?: (findings: readonly string[]) => void;
     signal: AbortSignal;
   }): Promise<ProvedIncarnation>;
   /**

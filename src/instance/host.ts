@@ -255,8 +255,9 @@ class LocalInstanceHost implements OpenInstanceHost {
       const { recovery, prepare, isNewSystem = false, onDisabledSubscriptions = () => undefined } = options;
       const instance = this.#required(options.virtualClusterId);
       const rng = this.#rng;
-      const { onForeignCode } = options;
-      const how = { rng, recovery, prepare, isNewSystem, onDisabledSubscriptions, onForeignCode };
+      const { onForeignCode, onNotEmptied } = options;
+      const told = { onDisabledSubscriptions, onForeignCode, onNotEmptied };
+      const how = { rng, recovery, prepare, isNewSystem, ...told };
       return incarnations.prove({ ...this.#step(instance, options), ...how });
     });
   }

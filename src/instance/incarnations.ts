@@ -52,6 +52,7 @@ export async function prove(
     isNewSystem: boolean;
     onDisabledSubscriptions: (names: readonly string[]) => void;
     onForeignCode?: ((findings: readonly string[]) => void) | undefined;
+    onNotEmptied?: ((findings: readonly string[]) => void) | undefined;
   },
 ): Promise<ProvedIncarnation> {
   const { instance, environment } = step;
@@ -70,6 +71,7 @@ export async function prove(
     prepare: step.prepare,
     onDisabledSubscriptions: step.onDisabledSubscriptions,
     onForeignCode: step.onForeignCode,
+    onNotEmptied: step.onNotEmptied,
     logger: environment.logger.for(identity),
     signal: step.signal,
   });

@@ -21,6 +21,7 @@ import {
 import { ranOutOfDisk } from './disk-space.ts';
 import { type Owner, writeFileDurably } from './durable-files.ts';
 import type { Engine } from './engine.ts';
+import { emptyExcluded } from './empty-excluded.ts';
 import { removeForeignCode } from './foreign-code.ts';
 import { rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
 import { readableTail } from './log-lines.ts';
@@ -44,6 +45,8 @@ export interface ProofOptions {
   readonly onDisabledSubscriptions: (names: readonly string[]) => void;
   /** Given for data that comes from elsewhere: told what was found of code that would run as the server, and was taken away. */
   readonly onForeignCode?: ((findings: readonly string[]) => void) | undefined;
+  /** Given for data out of a backup: tables with `exclude_data_from_backup` are emptied; told which could not be. */
+  readonly onNotEmptied?: ((findings: readonly string[]) => void) | undefined;
   /** Parameters on top of those of every such start. */
   readonly parameters?: Readonly<Record<string, string>>;
   readonly clock: Clock;
@@ -120,6 +123,7 @@ async function runOnce(options: ProofOptions): Promise<void> {
     await untilServingOrEnded(postmaster, options);
     await withSystemSession({ ...options, socketDirectory: options.sockets }, async (client) => {
       await clearForeignCode(client, options);
+      await emptyTables(client, options);
       await options.prepare(client);
       await disableSubscriptions(client, options);
       await client.query('CHECKPOINT');
@@ -137,6 +141,15 @@ async function clearForeignCode(client: InternalClient, options: ProofOptions): 
   const findings = await removeForeignCode(client, { ...options, socketDirectory });
   for (const finding of findings) options.logger.warning(`foreign code: ${finding}`);
   if (findings.length > 0) onForeignCode(findings);
+}
+
+/** Nothing that could run meanwhile is left of what came from elsewhere. */
+async function emptyTables(client: InternalClient, options: ProofOptions): Promise<void> {
+  const { onNotEmptied, sockets: socketDirectory } = options;
+  if (onNotEmptied === undefined) return;
+  const findings = await emptyExcluded(client, { ...options, socketDirectory });
+  for (const finding of findings) options.logger.warning(finding);
+  if (findings.length > 0) onNotEmptied(findings);
 }
 
 /** Parameters of this start alone. The log that is needed lies in pg_wal, so nothing is ever fetched. */

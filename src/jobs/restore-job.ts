@@ -196,6 +196,7 @@ async function prove(
       await insertJob(client, finishedRecord({ job, incarnation, summary, now: clock.now() }));
     },
     onForeignCode: (findings) => removed.push(...findings),
+    onNotEmptied: (findings) => removed.push(...findings),
     signal,
   });
   await context.save({ removed });

@@ -89,6 +89,8 @@ export interface CopyTable {
   readonly bytes: number;
   /** Number of its indexes. */
   readonly indexes: number;
+  /** Its rows are kept out of copies: nothing of it is read. Left out otherwise. */
+  readonly isExcluded?: boolean | undefined;
   /** Changes whenever rows in pages that did not change read differently. */
   readonly shape: string;
 }
@@ -128,6 +130,8 @@ export interface CopyDescription {
   readonly populated: readonly number[];
   /** OIDs of large objects. */
   readonly largeObjects: readonly number[];
+  /** Entries of tables that are marked so that their rows, and those of their partitions, are kept out. Missing when there are none. */
+  readonly excluded?: readonly number[] | undefined;
 }
 
 /** Where the rows of a copy come from. */

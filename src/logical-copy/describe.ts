@@ -12,7 +12,14 @@ import {
 } from './catalog.ts';
 import type { CopyDescription, CopyEntry, SchemaEntry } from './contract.ts';
 import { readFingerprints } from './fingerprints.ts';
-import { readDatabase, readLargeObjects, readPopulated, readSequences, readTables } from './inventory.ts';
+import {
+  readDatabase,
+  readLargeObjects,
+  readMarked,
+  readPopulated,
+  readSequences,
+  readTables,
+} from './inventory.ts';
 import type { CopySession } from './session.ts';
 
 /** Names other people, or is not for tenants to make. */
@@ -26,6 +33,7 @@ export async function describeDatabase(
 ): Promise<CopyDescription> {
   const graph = await readGraph(session, dump);
   const ids = new Map([...graph.byKey].map(([key, { id }]) => [key, id]));
+  const excluded = await readMarked(session, ids);
   return {
     database: await readDatabase(session),
     isWholeDatabase: true,
@@ -34,6 +42,7 @@ export async function describeDatabase(
     sequences: await readSequences(session, ids),
     populated: await readPopulated(session, { byKey: ids, order: graph.entries.map(({ id }) => id) }),
     largeObjects: await readLargeObjects(session),
+    ...(excluded.length === 0 ? {} : { excluded }),
   };
 }
 

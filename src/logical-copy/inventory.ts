@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { CATALOG, keyOf, type ObjectKey } from './catalog.ts';
 import { readBinaryTypes } from './binary-types.ts';
 import type { CopyDatabase, CopySequence, CopyTable } from './contract.ts';
+import { isExcluded, isMarked } from './exclusion.ts';
 import { column, type CopySession, numberColumn, type SqlRow } from './session.ts';
 
 /** Ids of the pieces that make objects. */
@@ -15,7 +16,7 @@ export async function readTables(session: CopySession, entries: EntryIds): Promi
     `select c.oid::text as oid, n.nspname, c.relname, c.relfilenode::text as filenode, c.relpersistence::text as persistence,
         (select d.oid from pg_database d where d.datname = current_database())::text as database,
         (pg_relation_size(c.oid) / current_setting('block_size')::int8)::text as pages,
-        pg_table_size(c.oid)::text as bytes, (select count(*) from pg_index i where i.indrelid = c.oid)::text as indexes,
+        pg_table_size(c.oid)::text as bytes, (${isExcluded('c.oid')})::text as excluded, (select count(*) from pg_index i where i.indrelid = c.oid)::text as indexes,
         coalesce((select jsonb_agg(jsonb_build_array(a.attname, a.atttypid::int8, a.attnum, a.atttypmod, a.attmissingval::text)
           order by a.attnum) from pg_attribute a
           where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''), '[]')::text as columns
@@ -34,6 +35,7 @@ type Column = readonly [string, number, ...unknown[]];
 function tableOf(row: SqlRow, options: { entry: number; isBinary: (type: number) => boolean }): CopyTable {
   const text = column(row, 'columns');
   const columns = JSON.parse(text) as readonly Column[]; // Made by the query.
+  const isLeftOut = column(row, 'excluded') === 'true';
   return {
     entry: options.entry,
     oid: numberColumn(row, 'oid'),
@@ -44,14 +46,23 @@ function tableOf(row: SqlRow, options: { entry: number; isBinary: (type: number)
     name: column(row, 'relname'),
     columns: columns.map(([name]) => name),
     format: columns.every(([, type]) => options.isBinary(type)) ? 'binary' : 'text',
-    pages: numberColumn(row, 'pages'),
-    bytes: numberColumn(row, 'bytes'),
+    pages: isLeftOut ? 0 : numberColumn(row, 'pages'),
+    bytes: isLeftOut ? 0 : numberColumn(row, 'bytes'),
+    ...(isLeftOut ? { isExcluded: true } : {}),
     indexes: numberColumn(row, 'indexes'),
     shape: createHash('sha256')
       .update(`${column(row, 'filenode')} ${text}`)
       .digest('hex')
       .slice(0, 32),
   };
+}
+
+/** Entries of tables, partitioned ones too, that bear the mark. */
+export async function readMarked(session: CopySession, entries: EntryIds): Promise<readonly number[]> {
+  const rows = await session.query(
+    `select c.oid::text as oid from pg_class c where c.relkind in ('r', 'p') and c.oid >= 16384 and ${isMarked('c.oid')} order by c.oid`,
+  );
+  return rows.flatMap((row) => entries.get(keyOf(CATALOG.relation, numberColumn(row, 'oid'))) ?? []);
 }
 
 export async function readSequences(

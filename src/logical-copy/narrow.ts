@@ -25,6 +25,9 @@ export function narrow(description: CopyDescription, selection: CopySelection): 
     sequences: description.sequences.filter(({ entry }) => ids.has(entry)),
     populated: description.populated.filter((entry) => ids.has(entry)),
     largeObjects: [],
+    ...(description.excluded === undefined
+      ? {}
+      : { excluded: description.excluded.filter((entry) => ids.has(entry)) }),
   };
 }
 

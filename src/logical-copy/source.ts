@@ -194,7 +194,8 @@ async function readLockable(session: CopySession, selection: CopySelection): Pro
 }
 
 /** Ranges that cover a table, on a grid, so that those of different copies are the same. */
-export function pageRanges({ pages }: CopyTable): PageRange[] {
+export function pageRanges({ pages, isExcluded }: CopyTable): PageRange[] {
+  if (isExcluded === true) return [];
   const count = Math.max(1, Math.ceil(pages / RANGE_PAGES));
   return Array.from({ length: count }, (_, index) => ({
     from: index * RANGE_PAGES,

@@ -8,6 +8,7 @@ import type {
   ObjectName,
 } from './contract.ts';
 import { joinCopyFiles } from './copy-files.ts';
+import { markSql } from './exclusion.ts';
 import { planRestore, type Present, presentKey, type RestorePlan, type SkipMissing } from './plan-restore.ts';
 import { readFingerprints } from './fingerprints.ts';
 import { column, CopySession, numberColumn, quoted } from './session.ts';
@@ -74,6 +75,9 @@ export class CopyTarget implements AsyncDisposable {
     const indexEntries = options.schemaOnly ? 0n : indexEntriesOf(kept, copied.rowsByTable);
     if (!options.schemaOnly)
       for (const { schema, name } of kept.tables) await this.#run(`analyze ${path(schema, name)}`, name);
+    for (const { id, object } of plan.before) {
+      if (object !== null && copy.excluded?.includes(id) === true) await this.#exclude(object.identity);
+    }
     if (options.owner !== null) await this.#giveAway(plan, options.owner);
     options.onProgress({ fraction: 0.98, phase: 'committing' });
     if (copy.isWholeDatabase) await this.#finishDatabase(copy);
@@ -195,6 +199,11 @@ export class CopyTarget implements AsyncDisposable {
       const view = made.get(id)?.object?.identity;
       if (view !== undefined) await this.#run(`refresh materialized view ${view}`, view);
     }
+  }
+
+  /** The mark goes with the table to its owner. */
+  #exclude(table: string): Promise<void> {
+    return this.#run(markSql({ table, owner: 'current_user' }), table);
   }
 
   /** An owner needs CREATE where its objects are; it is lent, within this transaction. */

@@ -177,11 +177,27 @@ export type Statement =
   | { readonly kind: 'show_zone_configuration'; readonly range: string }
   /** What failbacks have cut off and is still kept. */
   | { readonly kind: 'show_salvage'; readonly name: string }
+  | { readonly kind: 'show_fingerprints'; readonly name: string; readonly asOf: Value | undefined }
   | { readonly kind: 'show_virtual_cluster_name' }
   | { readonly kind: 'set_cluster_setting'; readonly name: string; readonly value: Value | 'default' }
   | { readonly kind: 'reset_cluster_setting'; readonly name: string }
   /** ALTER RANGE: today of range `default`, which stands for the whole virtual cluster. */
   | { readonly kind: 'configure_zone'; readonly range: string; readonly variables: ZoneVariables }
+  /** CREATE TABLE or ALTER TABLE with storage parameter `exclude_data_from_backup`. */
+  | {
+      readonly kind: 'exclude_table_data';
+      /** WITH of CREATE TABLE, SET or RESET of ALTER TABLE. */
+      readonly action: 'with' | 'set' | 'reset';
+      /** The table's name, and before it its schema and database, as far as they are given. */
+      readonly table: readonly string[];
+      /** IF NOT EXISTS, IF EXISTS. */
+      readonly isGuarded: boolean;
+      readonly isExcluded: boolean;
+      /** What is Postgres's, as it was written: before the action, the other parameters, and behind them. */
+      readonly head: string;
+      readonly parameters: readonly string[];
+      readonly tail: string;
+    }
   /** `TABLE system.jobs`, or the name alone where a query reads a table. */
   | { readonly kind: 'show_system_table'; readonly table: SystemTable }
   | {
@@ -213,6 +229,14 @@ export type Statement =
       readonly options: readonly Option[];
     }
   | { readonly kind: 'show_backups'; readonly collection: readonly Value[] }
+  /** More KMS keys that open a backup and what was added to it. */
+  | {
+      readonly kind: 'alter_backup';
+      readonly from: BackupSelector;
+      readonly collection: readonly Value[];
+      readonly newKms: readonly Value[];
+      readonly oldKms: readonly Value[];
+    }
   | {
       readonly kind: 'show_backup';
       readonly variant: 'default' | 'schemas' | 'files' | 'ranges';

@@ -63,6 +63,14 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     synopsis: ['SHOW SALVAGE FOR VIRTUAL CLUSTER name'],
     summary: 'what failbacks have cut off from a virtual cluster, and how to look at it',
   },
+  show_fingerprints: {
+    name: 'SHOW EXPERIMENTAL_FINGERPRINTS',
+    synopsis: [
+      'SHOW EXPERIMENTAL_FINGERPRINTS FROM VIRTUAL CLUSTER name [ AS OF SYSTEM TIME timestamp ]',
+      TIMESTAMP_TERM,
+    ],
+    summary: 'one number for all that a virtual cluster holds, to compare a standby with its primary',
+  },
   create_replication_stream: {
     name: 'CREATE REPLICATION STREAM',
     synopsis: ["CREATE REPLICATION STREAM OF VIRTUAL CLUSTER name [ AFTER 'incarnation@position' ]"],
@@ -146,6 +154,15 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     synopsis: ['SHOW [ PUBLIC | ALL ] CLUSTER SETTINGS [ FOR VIRTUAL CLUSTER name ]'],
     summary: 'list cluster settings; ALL includes those that are seldom needed',
   },
+  exclude_table_data: {
+    name: 'exclude_data_from_backup',
+    synopsis: [
+      'CREATE [ UNLOGGED ] TABLE ... WITH ( exclude_data_from_backup [ = { true | false } ] [, ...] ) ...',
+      'ALTER TABLE [ IF EXISTS ] name SET ( exclude_data_from_backup [ = { true | false } ] [, ...] )',
+      'ALTER TABLE [ IF EXISTS ] name RESET ( exclude_data_from_backup [, ...] )',
+    ],
+    summary: 'keep the rows of a table out of backups',
+  },
   show_system_table: {
     name: 'TABLE system.table',
     synopsis: [
@@ -175,6 +192,15 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
       ...BACKUP_TERMS,
     ],
     summary: 'restore the virtual cluster, databases, tables or users from a collection',
+  },
+  alter_backup: {
+    name: 'ALTER BACKUP',
+    synopsis: [
+      "ALTER BACKUP { 'subdirectory' | LATEST } IN { 'uri' | ( 'uri' [, ...] ) }",
+      "  ADD NEW_KMS = { 'key uri' | ( 'key uri' [, ...] ) } WITH OLD_KMS = { 'key uri' | ( 'key uri' [, ...] ) }",
+    ],
+    summary:
+      'let further KMS keys open an encrypted backup and its incremental backups; nothing is encrypted anew',
   },
   show_backups: {
     name: 'SHOW BACKUPS',

@@ -16,6 +16,7 @@ export {
 export { parseStatement } from './parser.ts';
 export { type PrintOptions, printStatement } from './printer.ts';
 export { changesPrivileges, withoutStrings } from './privilege-change.ts';
+export { withoutExclusion } from './parse-table-exclusion.ts';
 export { quoteName, quoteString } from './quote.ts';
 export { POSTGRES_ROLE_OPTIONS, ROLE_PRIVILEGE_OPTIONS, rolePrivilegeOf } from './role-options.ts';
 export { OBJECT_PRIVILEGES } from './parse-privileges.ts';
@@ -23,4 +24,4 @@ export { REDACTED, redactStatement, redactUri } from './redact.ts';
 export { findRowSources, type FoundRowSource, highestPlaceholder } from './row-source.ts';
 export { splitStatements } from './split.ts';
 export { positionOf } from './token-stream.ts';
-export { bindPlaceholders, mapValues, type ValueMapper, type ValueRole } from './values.ts';
+export { bindPlaceholders, isList, mapValues, type ValueMapper, type ValueRole } from './values.ts';

@@ -1,6 +1,6 @@
 import type { Located, Statement } from './ast.ts';
 import { statementHelp } from './help.ts';
-import { BACKUP_RULES } from './parse-backup.ts';
+import { ALTER_BACKUP_RULES, BACKUP_RULES } from './parse-backup.ts';
 import { CONNECTION_RULES } from './parse-connections.ts';
 import { JOB_RULES } from './parse-jobs.ts';
 import { PRIVILEGE_RULES } from './parse-privileges.ts';
@@ -8,6 +8,7 @@ import { ROLE_RULES } from './parse-roles.ts';
 import { SCHEDULE_RULES } from './parse-schedules.ts';
 import { SETTING_RULES } from './parse-settings.ts';
 import { SYSTEM_TABLE_RULES } from './parse-system-table.ts';
+import { TABLE_EXCLUSION_RULES } from './parse-table-exclusion.ts';
 import { VIRTUAL_CLUSTER_RULES } from './parse-virtual-cluster.ts';
 import type { Rule } from './rule.ts';
 import { TokenStream } from './token-stream.ts';
@@ -19,10 +20,12 @@ export const RULES: readonly Rule[] = [
   ...BACKUP_RULES,
   ...JOB_RULES,
   ...SCHEDULE_RULES,
+  ...ALTER_BACKUP_RULES,
   ...CONNECTION_RULES,
   ...PRIVILEGE_RULES,
   ...ROLE_RULES,
   ...SYSTEM_TABLE_RULES,
+  ...TABLE_EXCLUSION_RULES,
 ];
 
 const RULES_BY_FIRST_WORD: ReadonlyMap<string | undefined, readonly Rule[]> = Map.groupBy(

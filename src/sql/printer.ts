@@ -7,6 +7,7 @@ import type {
   Statement,
   Value,
 } from './ast.ts';
+import { printTableExclusion } from './parse-table-exclusion.ts';
 import { printConnectionStatement } from './print-connections.ts';
 import { printJobStatement } from './print-jobs.ts';
 import { printOptions, printTargets, printTexts, printValue, words } from './print-parts.ts';
@@ -61,6 +62,11 @@ function print(statement: Statement): string {
       return printShowVirtualClusters(statement);
     case 'show_timeline':
       return `SHOW TIMELINE FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
+    case 'show_fingerprints':
+      return words(
+        `SHOW EXPERIMENTAL_FINGERPRINTS FROM VIRTUAL CLUSTER ${quoteName(statement.name)}`,
+        printAsOf(statement.asOf),
+      );
     case 'show_salvage':
       return `SHOW SALVAGE FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
     case 'show_timeline_retention':
@@ -71,6 +77,8 @@ function print(statement: Statement): string {
       return `SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
     case 'show_virtual_cluster_name':
       return 'SHOW virtual_cluster_name';
+    case 'exclude_table_data':
+      return printTableExclusion(statement);
     case 'show_system_table':
       return `TABLE system.${statement.table}`;
     case 'set_cluster_setting':
@@ -85,6 +93,7 @@ function print(statement: Statement): string {
       return words('SHOW', statement.visibility.toUpperCase(), 'CLUSTER SETTINGS', printFor(statement));
     case 'backup':
     case 'restore':
+    case 'alter_backup':
     case 'show_backups':
     case 'show_backup':
       return printBackupStatement(statement);
@@ -112,7 +121,10 @@ function print(statement: Statement): string {
   }
 }
 
-type BackupStatement = Extract<Statement, { kind: 'backup' | 'restore' | 'show_backups' | 'show_backup' }>;
+type BackupStatement = Extract<
+  Statement,
+  { kind: 'backup' | 'restore' | 'alter_backup' | 'show_backups' | 'show_backup' }
+>;
 
 function printBackupStatement(statement: BackupStatement): string {
   switch (statement.kind) {
@@ -136,6 +148,13 @@ function printBackupStatement(statement: BackupStatement): string {
         printTexts(statement.source),
         printAsOf(statement.asOf),
         printOptions(statement.options),
+      );
+    case 'alter_backup':
+      return words(
+        `ALTER BACKUP ${printSelector(statement.from)} IN`,
+        printTexts(statement.collection),
+        `ADD NEW_KMS = ${printTexts(statement.newKms)}`,
+        `WITH OLD_KMS = ${printTexts(statement.oldKms)}`,
       );
     case 'show_backups':
       return `SHOW BACKUPS IN ${printTexts(statement.collection)}`;

@@ -17,6 +17,7 @@ import {
   type Value,
 } from './ast.ts';
 import { readToken } from './lexer.ts';
+import { quoteName } from './quote.ts';
 import { privilegeArbitraries, roleArbitrary } from './testing-privileges.ts';
 import { type OptionSpec, type OptionStatement, optionsOf } from './options.ts';
 
@@ -293,6 +294,11 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     kind: kind('show_zone_configuration'),
     range: fc.oneof(fc.constant('default'), nameArbitrary),
   }),
+  show_fingerprints: record({
+    kind: kind('show_fingerprints'),
+    name: nameArbitrary,
+    asOf: fc.option(scalar, { nil: undefined }),
+  }),
   show_timeline_checks: record({ kind: kind('show_timeline_checks'), name: nameArbitrary }),
   show_virtual_cluster_name: record({ kind: kind('show_virtual_cluster_name') }),
   set_cluster_setting: record({
@@ -309,6 +315,32 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
       fc.array(record({ name: settingName, value: settingValue }), { minLength: 1, maxLength: 3 }),
     ),
   }),
+  exclude_table_data: fc
+    .record({
+      action: fc.constantFrom('with' as const, 'set' as const, 'reset' as const),
+      table: fc.array(nameArbitrary, { minLength: 1, maxLength: 3 }),
+      isGuarded: fc.boolean(),
+      isExcluded: fc.boolean(),
+      parameters: fc.subarray(['fillfactor = 70', "parallel_workers='2'", 'toast.autovacuum_enabled']),
+      tail: fc.constantFrom('', 'AS SELECT 1 AS a', 'TABLESPACE pg_default', 'ON COMMIT PRESERVE ROWS'),
+    })
+    .map(({ action, table, isGuarded, isExcluded, parameters, tail }) => {
+      const name = table.map(quoteName).join('.');
+      const head =
+        action === 'with'
+          ? `CREATE TABLE ${isGuarded ? 'IF NOT EXISTS ' : ''}${name} (a int DEFAULT (1), "with" text)`
+          : `ALTER TABLE ${isGuarded ? 'IF EXISTS ' : ''}${name}`;
+      return {
+        kind: 'exclude_table_data' as const,
+        action,
+        table,
+        isGuarded,
+        isExcluded: action !== 'reset' && isExcluded,
+        head,
+        parameters,
+        tail: action === 'with' ? tail : '',
+      };
+    }),
   show_system_table: record({
     kind: kind('show_system_table'),
     table: fc.constantFrom(...SYSTEM_TABLES),
@@ -338,6 +370,13 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     source: uris,
     asOf: optionalTime,
     options: options('restore'),
+  }),
+  alter_backup: record({
+    kind: kind('alter_backup'),
+    from: selector,
+    collection: uris,
+    newKms: uris,
+    oldKms: uris,
   }),
   show_backups: record({ kind: kind('show_backups'), collection: uris }),
   show_backup: record({
@@ -493,7 +532,7 @@ const FRAGMENTS = (
   "1_0 1e5 .5 1..2 3x ' '' 'a' E'\\' E'\\'' U&'\\0041' U&\" uescape \" \"\" \"a\" $$ $a$ $ [ ] ( ) ; , . * = - -- + / /* */ : :: := " +
   '~ ! @ # % ^ & | ? < > { } \\ é 🙂 virtual_cluster_name replication status capabilities capability grant revoke start stop service ' +
   'shared rename to default null true on if not exists like immediate for schedule schedules recurring full always label external ' +
-  'connection connections option execute immediately reason check'
+  'connection connections option execute immediately reason check new_kms old_kms add'
 ).split(' ');
 
 /** Texts that are likely to lead a lexer or a parser astray. */

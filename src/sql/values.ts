@@ -62,6 +62,8 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     }
     case 'alter_virtual_cluster':
       return { ...statement, action: mapAction(statement.action, map) };
+    case 'show_fingerprints':
+      return { ...statement, asOf: statement.asOf && plain(statement.asOf) };
     case 'create_replication_stream':
       return { ...statement, after: statement.after && plain(statement.after) };
     case 'report_replication_stream':
@@ -84,6 +86,16 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
         asOf: statement.asOf && plain(statement.asOf),
         options: statement.options.map((option) => mapOption(option, map)),
       };
+    case 'alter_backup': {
+      const secrets = (values: readonly Value[]) => values.map((value) => map(value, 'secret'));
+      return {
+        ...statement,
+        from: mapSelector(statement.from, plain),
+        collection: uris(statement.collection),
+        newKms: secrets(statement.newKms),
+        oldKms: secrets(statement.oldKms),
+      };
+    }
     case 'show_backups':
       return { ...statement, collection: uris(statement.collection) };
     case 'show_backup':
@@ -156,6 +168,7 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'show_cluster_setting':
     case 'show_cluster_settings':
     case 'show_system_table':
+    case 'exclude_table_data':
     case 'grant_system':
     case 'revoke_system':
     case 'show_system_grants':

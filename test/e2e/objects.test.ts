@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { after, before, describe, test } from 'node:test';
 import { EVERYTHING, FINGERPRINT_OF_ROWS } from '../../src/logical-copy/testing-everything.ts';
+import { createCluster, dropCluster } from '../harness/clusters.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 import { filesBelow } from '../harness/oracle.ts';
 import { waitFor } from '../harness/wait.ts';
@@ -126,6 +127,105 @@ describe('backups of databases and tables', () => {
       code: '42P01',
       message: /relation "public.nowhere" does not exist/,
     });
+  });
+
+  test('hold no rows of tables that are kept out of them, and keep them so', async () => {
+    await sql([
+      'CREATE DATABASE kept',
+      'CREATE ROLE keeper LOGIN',
+      'GRANT CREATE ON DATABASE kept TO keeper',
+    ]);
+    const client = await daemon.connect({ cluster: 'main', database: 'kept' });
+    try {
+      // Obeys the transaction it is in, and the order of a text of several statements.
+      await client.query('BEGIN');
+      await client.query('CREATE TABLE undone (a int) WITH (exclude_data_from_backup = true)');
+      await client.query('ROLLBACK');
+      await client.query(`CREATE TABLE cached (id int PRIMARY KEY, note text) WITH (fillfactor = 70, exclude_data_from_backup);
+        INSERT INTO cached SELECT n, 'row-of-the-cache' FROM generate_series(1, 100) n;
+        CREATE TABLE whole (id int); INSERT INTO whole VALUES (1), (2);
+        CREATE TABLE parted (id int) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF parted FOR VALUES FROM (0) TO (9);
+        INSERT INTO parted VALUES (1);
+        ALTER TABLE parted SET (exclude_data_from_backup = true);
+        CREATE TABLE back AS SELECT 1 AS id; ALTER TABLE back SET (exclude_data_from_backup = true, fillfactor = 50);
+        ALTER TABLE back RESET (exclude_data_from_backup);
+        CREATE TABLE referred (id int PRIMARY KEY); CREATE TABLE refers (id int REFERENCES referred)`);
+      const [options] = (
+        await client.query(
+          `SELECT reloptions FROM pg_class WHERE relname IN ('cached', 'back') ORDER BY relname`,
+        )
+      ).rows as { reloptions: string[] }[];
+      assert.deepEqual(options?.reloptions, ['fillfactor=50']);
+      for (const [statement, code] of [
+        ['ALTER TABLE nowhere SET (exclude_data_from_backup = true)', '42P01'],
+        ['ALTER TABLE whole SET (exclude_data_from_backup = maybe)', '42601'],
+        ['CREATE TABLE whole (a int) WITH (exclude_data_from_backup = true)', '42P07'],
+        ['ALTER TABLE referred SET (exclude_data_from_backup = true)', '55000'],
+      ] as const) {
+        await assert.rejects(client.query(statement), { code }, statement);
+      }
+      await client.query('ALTER TABLE IF EXISTS nowhere SET (exclude_data_from_backup = true)');
+    } finally {
+      await client.end();
+    }
+    await assert.rejects(
+      daemon.query('ALTER TABLE whole SET (exclude_data_from_backup = true)', {
+        cluster: 'main',
+        database: 'kept',
+        user: 'keeper',
+      }),
+      { code: '42501', message: /must be owner of table whole/ },
+    );
+    const counts = async (database: string) =>
+      (
+        await sql(
+          `SELECT (SELECT count(*)::int FROM cached) AS cached, (SELECT count(*)::int FROM whole) AS whole,
+            (SELECT count(*)::int FROM parted) AS parted, (SELECT count(*)::int FROM back) AS back`,
+          database,
+        )
+      )[0];
+    const [backup] = await sql(`BACKUP DATABASE kept INTO 'nodelocal://1/kept'`);
+    assert.equal(Number(backup?.['rows']), 3);
+    assert.doesNotMatch(await contentOf('kept'), /row-of-the-cache/);
+    await sql(`RESTORE DATABASE kept FROM LATEST IN 'nodelocal://1/kept' WITH new_db_name = 'kept_again'`);
+    assert.deepEqual(await counts('kept_again'), { cached: 0, whole: 2, parted: 0, back: 1 });
+    const [shown] = await sql(
+      `SELECT create_statement FROM [SHOW BACKUP SCHEMAS FROM LATEST IN 'nodelocal://1/kept'] WHERE object_name = 'cached'`,
+    );
+    assert.match(
+      String(shown?.['create_statement']),
+      /ALTER TABLE public.cached SET \(exclude_data_from_backup = true\);/,
+    );
+    // What was restored is kept out again: of its own backups, and of what is restored out of a backup of everything.
+    await sql(
+      [`INSERT INTO cached SELECT 1000, 'row-of-the-cache'`, 'INSERT INTO parted VALUES (2)'],
+      'kept_again',
+    );
+    const [again] = await sql(`BACKUP DATABASE kept_again INTO 'nodelocal://1/kept-again'`);
+    assert.equal(Number(again?.['rows']), 3);
+    await sql(
+      [
+        `CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END'`,
+        'CREATE TRIGGER stop BEFORE TRUNCATE ON cached EXECUTE FUNCTION no()',
+        'ALTER TABLE cached ENABLE ALWAYS TRIGGER stop',
+      ],
+      'kept_again',
+    );
+    await sql(`BACKUP INTO 'nodelocal://1/kept-whole'`);
+    await sql(
+      `RESTORE DATABASE kept_again FROM LATEST IN 'nodelocal://1/kept-whole' WITH new_db_name = 'kept_third'`,
+    );
+    assert.deepEqual(await counts('kept_third'), { cached: 0, whole: 2, parted: 0, back: 1 });
+    await createCluster(daemon, 'all-again');
+    await daemon.query(`RESTORE FROM LATEST IN 'nodelocal://1/kept-whole'`, { cluster: 'all-again' });
+    const [all] = await daemon.query(
+      `SELECT (SELECT count(*)::int FROM cached) AS cached, (SELECT count(*)::int FROM parted) AS parted, (SELECT count(*)::int FROM whole) AS whole,
+        (SELECT tgenabled FROM pg_trigger WHERE tgname = 'stop') AS "trigger"`,
+      { cluster: 'all-again', database: 'kept_again' },
+    );
+    assert.deepEqual(all, { cached: 0, parted: 0, whole: 2, trigger: 'A' });
+    await dropCluster(daemon, 'all-again');
+    assert.deepEqual(await leftOvers(), []);
   });
 
   test('are shown with all their objects, what makes them, and whose they are', async () => {

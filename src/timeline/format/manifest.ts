@@ -210,6 +210,8 @@ const copySchema = z.strictObject({
       pages: count,
       bytes: count,
       indexes: count,
+      /** Its rows are kept out of backups: it has no ranges. */
+      isExcluded: z.boolean().optional(),
       shape: z.string(),
       /** First page and number of rows of each range; a COPY file each. */
       ranges: z.array(z.tuple([count, count])),
@@ -226,6 +228,8 @@ const copySchema = z.strictObject({
   ),
   populated: z.array(count),
   largeObjects: z.array(count),
+  /** Entries of the tables that are marked so. */
+  excluded: z.array(count).optional(),
 });
 
 export const copiesSchema = z.array(copySchema);

@@ -41,8 +41,7 @@ export async function runBackupObjects(
   const { virtualClusterId, virtualClusterName } = source;
   const { signal } = tools;
   await claimCollection(store, { owner: { clusterId, virtualClusterId, virtualClusterName }, signal });
-  const { encryption } = request.collection;
-  const attempted = { store, subdirectory, jobId, attempt, key, encryption, signal };
+  const attempted = { store, subdirectory, jobId, attempt, key, signal };
   faultPoint('backup.after_claim');
   const head = (await beginAttempt(attempted)) ?? (await publish(request, { tools, store }));
   if (request.onto === null) await markLatest(attempted);
@@ -260,6 +259,7 @@ async function writeCopy(
     sequences: description.sequences.map((sequence) => ({ ...sequence })),
     populated: [...description.populated],
     largeObjects: [...description.largeObjects],
+    ...(description.excluded === undefined ? {} : { excluded: [...description.excluded] }),
   };
 }
 

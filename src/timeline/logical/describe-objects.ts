@@ -18,6 +18,7 @@ export interface DescribedCopy {
   readonly database: Pick<ManifestCopy['database'], 'name'>;
   readonly entries: readonly DescribedEntry[];
   readonly tables: readonly Pick<ManifestCopy['tables'][number], 'entry' | 'oid' | 'bytes' | 'ranges'>[];
+  readonly excluded?: ManifestCopy['excluded'];
 }
 
 type DescribedEntry = Pick<CopyEntry, 'id' | 'type' | 'sql' | 'object' | 'home' | 'external'>;
@@ -73,7 +74,9 @@ export async function describeObjects(
         sizeBytes: kind === 'table' ? BigInt(table?.bytes ?? 0) : null,
         rows: kind === 'table' ? rows : null,
         ...(table === undefined ? {} : { oid: table.oid }),
-        definition: definitionOf(byHome.get(entry.id) ?? []),
+        definition: definitionOf(byHome.get(entry.id) ?? [], {
+          isExcluded: copy.excluded?.includes(entry.id) === true,
+        }),
         ...rightsOf(rights, `${kind === 'table' ? 'relation' : kind} ${entry.object.identity}`),
       },
     ];
@@ -89,11 +92,14 @@ function isShown(
 }
 
 /** All that makes it, its indexes and constraints too; a foreign key only if it leads to what the backup holds. */
-function definitionOf(entries: readonly DescribedEntry[]): string {
-  return entries
-    .filter(({ type, external }) => type !== 'FK CONSTRAINT' || external.length === 0)
-    .map(({ sql }) => sql)
-    .join('\n\n');
+function definitionOf(
+  entries: readonly DescribedEntry[],
+  { isExcluded }: { readonly isExcluded: boolean },
+): string {
+  const made = entries.filter(({ type, external }) => type !== 'FK CONSTRAINT' || external.length === 0);
+  const table = entries.find(({ id, home }) => id === home)?.object?.identity;
+  const exclusion = isExcluded ? [`ALTER TABLE ${table} SET (exclude_data_from_backup = true);`] : [];
+  return [...made.map(({ sql }) => sql), ...exclusion].join('\n\n');
 }
 
 function rightsOf(
