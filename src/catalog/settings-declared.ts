@@ -416,6 +416,35 @@ const declared = {
     defaultValue: 'false',
     description: 'whether values of sensitive settings are hidden from those who may only view settings',
   },
+  'server.sql_connections.max': {
+    ...systemOnly,
+    ...active,
+    type: int(10n, 1_000_000n),
+    defaultValue: '10000',
+    description: 'SQL connections of all kinds that one process of a node has at the same time',
+  },
+  'server.sql_connections.pending_max': {
+    ...systemOnly,
+    ...active,
+    type: int(1n, 1_000_000n),
+    defaultValue: '1000',
+    description:
+      'SQL connections that have not logged in yet; beyond, the oldest of the address with the most is closed',
+  },
+  'server.user_login.failures_max': {
+    ...systemOnly,
+    ...active,
+    type: int(1n, 1_000_000n),
+    defaultValue: '30',
+    description: 'failed logins that one address may have at once before its further ones wait',
+  },
+  'server.user_login.failures_per_minute': {
+    ...systemOnly,
+    ...active,
+    type: int(1n, 1_000_000n),
+    defaultValue: '60',
+    description: 'failed logins that one address may have in the long run',
+  },
   'server.user_login.min_password_length': {
     ...application,
     ...stored,
@@ -432,10 +461,10 @@ const declared = {
   },
   'server.user_login.timeout': {
     ...application,
-    ...stored,
+    ...active,
     type: POSITIVE_DURATION,
     defaultValue: '10s',
-    description: 'how long a login may take',
+    description: 'what a client may take for each thing it has to say while it logs in',
   },
   'server.web_session.timeout': {
     ...application,

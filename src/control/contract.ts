@@ -5,6 +5,7 @@
 import type { Lsn, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
 import type { ScheduledRun } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
+import type { ThrottleLimits } from './login-throttle.ts';
 
 /** Types a result of ours can carry, by their Postgres names. */
 export type ColumnType =
@@ -92,6 +93,18 @@ export interface Route {
   readonly socketPath: string;
   /** Changes whenever the instance behind the name does: a session that lost its backend asks again. */
   readonly instanceGeneration: number;
+  /** What the operator allows those who log in; left out where the front door's own limits stand. */
+  readonly admission?: AdmissionLimits;
+}
+
+/** Limits for clients that have not logged in, as the settings of the system VC say, and in one case those of the VC. */
+export interface AdmissionLimits extends ThrottleLimits {
+  /** Connections of all kinds at one time, in one process. */
+  readonly connectionsMax: number;
+  /** Of those, connections of clients that have not logged in yet. */
+  readonly pendingMax: number;
+  /** What a client may take for each thing it has to say while it logs in. */
+  readonly loginTimeoutMs: number;
 }
 
 /** What the front door needs to check a password. Null verifier: the role has no password. */

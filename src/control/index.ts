@@ -1,4 +1,11 @@
 export * from './contract.ts';
+export {
+  type LoginAttempt,
+  LoginThrottle,
+  networkOf,
+  THROTTLE_LIMITS,
+  type ThrottleLimits,
+} from './login-throttle.ts';
 export * from './row-source-text.ts';
 export type { ControlOptions } from './core.ts';
 export {

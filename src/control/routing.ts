@@ -1,6 +1,7 @@
 /** Which virtual cluster a connection is taken to. Unknown names cost one look-up in memory and leave nothing behind. */
 import { AppError, SYSTEM_VIRTUAL_CLUSTER_ID, SYSTEM_VIRTUAL_CLUSTER_NAME } from '../base/index.ts';
 import { type VirtualClusterRecord, serviceModeOf } from '../catalog/index.ts';
+import { admissionLimits } from './admission.ts';
 import type { Route } from './contract.ts';
 import type { Core } from './core.ts';
 import { isKeptForFollowers } from './drain.ts';
@@ -47,6 +48,7 @@ async function routeTo(
     virtualClusterName: record.name,
     socketPath: instance.socketPath,
     instanceGeneration: instance.generation,
+    admission: admissionLimits(core.settings, record.id),
   };
 }
 

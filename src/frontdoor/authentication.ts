@@ -1,5 +1,5 @@
 import { InputError, type Rng } from '../base/index.ts';
-import type { FrontDoorService, Route } from '../control/index.ts';
+import type { FrontDoorService, LoginThrottle, Route } from '../control/index.ts';
 import {
   decodePassword,
   decodeSaslInitialResponse,
@@ -22,7 +22,10 @@ export interface AuthenticationOptions {
   readonly service: Pick<FrontDoorService, 'credential'>;
   readonly mockKey: Uint8Array;
   readonly rng: Rng;
-  readonly reader: PacketReader;
+  readonly reader: Pick<PacketReader, 'next'>;
+  readonly throttle: Pick<LoginThrottle, 'admit' | 'succeeded'>;
+  /** Undefined for the socket file. */
+  readonly address: string | undefined;
   readonly send: (message: Buffer) => void;
   /** What the login may be bound to; undefined without TLS. */
   readonly channelBinding: Buffer | undefined;
@@ -32,7 +35,7 @@ export interface AuthenticationOptions {
 /**
  * Lets the client prove that it knows the role's password, by SCRAM-SHA-256. AuthenticationOk is left to the backend,
  * which may still refuse the role.
- * @throws InputError `authentication_failed`, `protocol_violation`
+ * @throws InputError `authentication_failed`, `protocol_violation`; AppError `too_many_connections` when too many have failed before
  */
 export async function authenticateByScram(options: AuthenticationOptions): Promise<void> {
   const { user, route, service, mockKey, rng, reader, send, channelBinding, signal } = options;
@@ -49,10 +52,14 @@ export async function authenticateByScram(options: AuthenticationOptions): Promi
   const scram = new ScramServer({ user, credential, mockKey, nonce, channelBinding, isBound });
   send(encodeAuthenticationSaslContinue(scram.begin(decodeUtf8(initial.data))));
   const final = decodePassword(await passwordMessage(reader));
-  send(encodeAuthenticationSaslFinal(scram.finish(decodeUtf8(final))));
+  const attempt = { address: options.address, virtualClusterId, user };
+  await options.throttle.admit(attempt, { signal });
+  const proof = scram.finish(decodeUtf8(final));
+  options.throttle.succeeded(attempt);
+  send(encodeAuthenticationSaslFinal(proof));
 }
 
-async function passwordMessage(reader: PacketReader): Promise<Buffer> {
+async function passwordMessage(reader: Pick<PacketReader, 'next'>): Promise<Buffer> {
   const message = await reader.next();
   if (message[0] !== FRONTEND.password) {
     throw new InputError('protocol_violation', `expected SASL response, got message type ${message[0]}`);

@@ -2,11 +2,13 @@ import { chmod, mkdir, rm } from 'node:fs/promises';
 import { createServer, type ListenOptions as ServerListenOptions, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { AppError, type Clock, errnoOf, type Logger, type Rng } from '../base/index.ts';
+import { type AdmissionLimits, LoginThrottle, networkOf } from '../control/index.ts';
 import type { CancelKey } from '../pg/index.ts';
 import { CancelRegistry } from './cancel.ts';
 import { LanePool } from './fast-lane.ts';
 import { type FrontDoorCounters, zeroCounters } from './counters.ts';
 import { errorResponse } from './errors.ts';
+import { Lobby } from './lobby.ts';
 import type { SessionService } from './service.ts';
 import { type PrincipalMap, ServerTls, type TlsMaterial } from './tls.ts';
 import { type Authentication, type Encryption, Session, type SessionEnvironment } from './session.ts';
@@ -14,6 +16,10 @@ import { type Authentication, type Encryption, Session, type SessionEnvironment 
 export interface FrontDoorLimits {
   /** Connections of all kinds at one time, in this process. */
   readonly connectionsMax: number;
+  /** Of those, connections of clients that have not logged in. */
+  readonly pendingMax: number;
+  /** What a client may take for each thing it has to say while it logs in. */
+  readonly loginTimeoutMs: number;
   /** From the first byte to ReadyForQuery. */
   readonly authenticationTimeoutMs: number;
   /** What an instance may take for each thing a login asks of it: a verifier, the right to enter, a session. */
@@ -22,6 +28,8 @@ export interface FrontDoorLimits {
 
 export const FRONT_DOOR_LIMITS: FrontDoorLimits = {
   connectionsMax: 10_000,
+  pendingMax: 1_000,
+  loginTimeoutMs: 10_000,
   authenticationTimeoutMs: 60_000,
   // A login takes milliseconds. One that takes longer than this comes upon a server that is stopped or waits for its disk:
   // clients had better know, for most have pools to fill and time-outs of their own.
@@ -53,6 +61,8 @@ export interface FrontDoorOptions {
   readonly logger: Logger;
   /** Closes the front door as `close` does. */
   readonly signal: AbortSignal;
+  /** Slows down who guesses passwords; one of its own by default. */
+  readonly throttle?: LoginThrottle;
   /** What logins of unknown roles are answered from; processes that share a port share it. Random by default. */
   readonly mockKey?: Uint8Array;
   /** Reads and writes only by the documented means of the runtime, which is slower. */
@@ -80,7 +90,11 @@ const BACKLOG = 1_024;
 /** The SQL port: authenticates, finds the virtual cluster, and relays to its instance. */
 export class FrontDoor {
   readonly #environment: Omit<SessionEnvironment, 'authentication'>;
-  readonly #limits: FrontDoorLimits;
+  /** As it was opened with; a service that knows better has the last word. */
+  #limits: FrontDoorLimits;
+  readonly #lobby = new Lobby();
+  /** Of the sessions, those that were turned away and are not gone yet. */
+  readonly #leaving = new Set<Session>();
   readonly #sessions = new Set<Session>();
   readonly #servers: Server[] = [];
   readonly #clock: Clock;
@@ -106,6 +120,9 @@ export class FrontDoor {
       rng,
       logger,
       authenticationTimeoutMs: this.#limits.authenticationTimeoutMs,
+      loginTimeoutMs: () => this.#limits.loginTimeoutMs,
+      throttle: options.throttle ?? new LoginThrottle({ clock }),
+      onAdmissionLimits: (limits) => this.#useLimits(limits),
       answerTimeoutMs: this.#limits.answerTimeoutMs,
       cancels: new CancelRegistry(),
       cancelElsewhere: options.cancelElsewhere ?? (() => undefined),
@@ -188,10 +205,28 @@ export class FrontDoor {
     return server;
   }
 
+  #useLimits({ connectionsMax, pendingMax, failuresMax, failuresPerMinute }: AdmissionLimits): void {
+    this.#limits = { ...this.#limits, connectionsMax, pendingMax };
+    this.#environment.throttle.limits = { failuresMax, failuresPerMinute };
+  }
+
+  get #isFull(): boolean {
+    return this.#sessions.size - this.#leaving.size >= this.#limits.connectionsMax;
+  }
+
+  #turnAway(session: Session): void {
+    this.#leaving.add(session);
+    session.turnAway();
+  }
+
   #accept(socket: Socket, authentication: Authentication): void {
     const { counters, logger } = this.#environment;
     counters.connectionsAccepted += 1;
-    if (this.#sessions.size >= this.#limits.connectionsMax) {
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#isFull || this.#lobby.size >= this.#limits.pendingMax) {
+      this.#lobby.makeRoom({ nowMs, isUrgent: this.#isFull });
+    }
+    if (this.#isFull) {
       counters.connectionsRefused += 1;
       const error = new AppError('too_many_connections', 'sorry, too many clients already', {
         hint: 'close connections that are no longer needed, or put a pool before them',
@@ -201,9 +236,18 @@ export class FrontDoor {
       socket.destroySoon();
       return;
     }
-    const session = new Session(socket, { ...this.#environment, authentication });
+    const environment = { ...this.#environment, authentication };
+    const pending = { turnAway: () => this.#turnAway(session) };
+    const session = new Session(socket, environment, { onAdmitted: () => this.#lobby.leave(pending) });
     this.#sessions.add(session);
+    const { remoteAddress } = socket;
+    // Who can open the socket file is the operator.
+    if (authentication !== 'trusted' && remoteAddress !== undefined) {
+      this.#lobby.enter(pending, { address: networkOf(remoteAddress), sinceMs: nowMs });
+    }
     void session.run().then(() => {
+      this.#lobby.leave(pending);
+      this.#leaving.delete(session);
       this.#sessions.delete(session);
       if (this.#sessions.size === 0) for (const tell of this.#idle.splice(0)) tell();
     });

@@ -10,7 +10,7 @@ import {
   SYSTEM_VIRTUAL_CLUSTER_ID,
   toError,
 } from '../base/index.ts';
-import type { Route, SessionIdentity } from '../control/index.ts';
+import type { AdmissionLimits, LoginThrottle, Route, SessionIdentity } from '../control/index.ts';
 import {
   type CancelKey,
   decodeStartupPacket,
@@ -71,6 +71,11 @@ export interface SessionEnvironment {
   readonly authentication: Authentication;
   readonly encryption: Encryption;
   readonly authenticationTimeoutMs: number;
+  /** What a client may take for each thing it has to say until its virtual cluster is known. */
+  readonly loginTimeoutMs: () => number;
+  readonly throttle: LoginThrottle;
+  /** Told what the operator allows, whenever somebody logs in. */
+  readonly onAdmissionLimits: (limits: AdmissionLimits) => void;
   readonly answerTimeoutMs: number;
   readonly cancels: CancelRegistry;
   /** For a key that no session here has: it may belong to another relay process. */
@@ -100,9 +105,16 @@ export class Session {
   #securedBy: SecuredBy | undefined;
   #relay: Relay | undefined;
   readonly #closed = Promise.withResolvers<void>();
+  readonly #address: string | undefined;
+  readonly #onAdmitted: () => void;
+  #loginTimeoutMs: number;
 
-  constructor(socket: Socket, environment: SessionEnvironment) {
+  /** @param options.onAdmitted called when the client has logged in, if it does */
+  constructor(socket: Socket, environment: SessionEnvironment, options: { onAdmitted: () => void }) {
     this.#environment = environment;
+    this.#address = socket.remoteAddress;
+    this.#onAdmitted = options.onAdmitted;
+    this.#loginTimeoutMs = environment.loginTimeoutMs();
     this.#client = Channel.accepted(socket, {
       pool: environment.pool,
       events: {
@@ -128,7 +140,17 @@ export class Session {
       await this.#closed.promise;
       return;
     }
+    this.#onAdmitted();
     await this.#serve(admission);
+  }
+
+  /** Ends one that has not logged in, for others want to. */
+  turnAway(): void {
+    this.#abort.abort(
+      new AppError('too_many_connections', 'too many connections that have not logged in', {
+        hint: 'log in as soon as the connection is made',
+      }),
+    );
   }
 
   /** Ends the session with a word to the client. */
@@ -191,9 +213,26 @@ export class Session {
     this.#client.closeGently();
   }
 
+  /** Waits for the client, but not for long: who says little or nothing takes the place of others. */
+  async #inLoginTime<T>(waiting: Promise<T>): Promise<T> {
+    const { clock } = this.#environment;
+    const answered = new AbortController();
+    const signal = AbortSignal.any([answered.signal, this.#abort.signal]);
+    const timer = clock.sleep(this.#loginTimeoutMs, { signal }).then(
+      () => this.#abort.abort(new AppError('timed_out', 'the client took too long to log in')),
+      () => undefined,
+    );
+    try {
+      return await waiting;
+    } finally {
+      answered.abort();
+      await timer;
+    }
+  }
+
   async #readStartup(): Promise<Extract<StartupPacket, { kind: 'startup' }> | undefined> {
     for (let requests = 0; ; requests += 1) {
-      const packet = decodeStartupPacket(await this.#reader.next());
+      const packet = decodeStartupPacket(await this.#inLoginTime(this.#reader.next()));
       switch (packet.kind) {
         case 'ssl_request':
         case 'gssenc_request':
@@ -231,7 +270,7 @@ export class Session {
     signal.addEventListener('abort', cut, { once: true });
     try {
       this.#client.write(GO_AHEAD);
-      const socket = await this.#client.secure(tls.socketOptions);
+      const socket = await this.#inLoginTime(this.#client.secure(tls.socketOptions));
       this.#securedBy = { tls, peer: peerOf(socket) };
     } catch (error) {
       this.#environment.logger.info(`refused a client: ${toError(error).message}`);
@@ -252,12 +291,16 @@ export class Session {
     if (negotiation !== undefined) send(encodeNegotiateProtocolVersion({ protocol, ...negotiation }));
     const { virtualClusterName: name, isStream } = request;
     const route = await service.route({ name, isStream, signal });
+    if (route.admission !== undefined) {
+      this.#environment.onAdmissionLimits(route.admission);
+      this.#loginTimeoutMs = route.admission.loginTimeoutMs;
+    }
     if (authentication === 'scram' && !this.#isCertified(user)) {
       const answering: Pick<SessionService, 'credential'> = {
         credential: (options) =>
           this.#answered({ route, signal }, (limited) => service.credential({ ...options, signal: limited })),
       };
-      const reader = this.#reader;
+      const reader = { next: () => this.#inLoginTime(this.#reader.next()) };
       const home = hasForeignAuthority(request, route)
         ? { ...route, virtualClusterId: SYSTEM_VIRTUAL_CLUSTER_ID }
         : route;
@@ -268,6 +311,8 @@ export class Session {
         mockKey,
         rng,
         reader,
+        throttle: this.#environment.throttle,
+        address: this.#address,
         send,
         channelBinding: this.#securedBy?.tls.channelBinding,
         signal,

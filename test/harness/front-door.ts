@@ -96,7 +96,7 @@ export class FakeService implements FrontDoorService {
 }
 
 export type TestDoorOptions = Partial<
-  Pick<FrontDoorOptions, 'authentication' | 'limits' | 'listen' | 'isPlain' | 'tls'>
+  Pick<FrontDoorOptions, 'authentication' | 'limits' | 'listen' | 'isPlain' | 'throttle' | 'tls'>
 >;
 
 /** One instance and the front doors opened on it. */
