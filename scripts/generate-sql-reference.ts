@@ -26,6 +26,7 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
       'show_timeline_retention',
       'show_virtual_cluster_name',
       'show_salvage',
+      'show_fingerprints',
       'create_replication_stream',
       'report_replication_stream',
       'drop_replication_stream',
@@ -43,7 +44,7 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
       'show_zone_configuration',
     ],
   },
-  { title: 'Backup and restore', kinds: ['backup', 'restore', 'show_backups', 'show_backup'] },
+  { title: 'Backup and restore', kinds: ['backup', 'restore', 'show_backups', 'show_backup', 'alter_backup'] },
   { title: 'Jobs', kinds: ['show_jobs', 'show_job', 'control_jobs', 'alter_job_owner'] },
   {
     title: 'Schedules',
@@ -133,6 +134,15 @@ begins, or is bound; the tables are changed by the statements on this page only.
   create_virtual_cluster: `A branch is made by a job of type \`BRANCH\`; the statement waits for it, and it goes on when the client does not. More in
 [the time machine](../operations/time-machine.md). A follower returns at once; its data arrives by a job of type \`REPLICATION STREAM INGESTION\`:
 [replication](../operations/replication.md).`,
+  show_fingerprints: `| Column | Meaning |
+|---|---|
+| \`tenant_name\` | of the virtual cluster |
+| \`end_ts\` | the moment, as COMPLETE REPLICATION prints it |
+| \`fingerprint\` | a number of 64 bits, the same wherever the same is held |
+
+Without a time: that which a follower has come to, and of others the present. \`AS OF SYSTEM TIME\` may also follow the bracket when it stands in a query:
+\`SELECT * FROM [SHOW EXPERIMENTAL_FINGERPRINTS FROM VIRTUAL CLUSTER main] AS OF SYSTEM TIME '-10s'\`. It recovers a copy from the timeline and reads
+all of it, so it takes as long as a restore; nothing else takes notice. What is compared: [replication](../operations/replication.md).`,
   show_salvage: `| Column | Meaning |
 |---|---|
 | \`incarnation\` | the life of the data that was left |

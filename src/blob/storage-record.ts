@@ -1,5 +1,5 @@
 /**
- * What a job records of the locations it works in: the URI, or for several places one JSON object. It may hold secrets, and is never
+ * What a job records of the locations it works in: the URI, or for several places or an encrypted chain one JSON object. It may hold secrets, and is never
  * shown.
  */
 import { z } from 'zod';
@@ -14,15 +14,20 @@ const recordSchema = z.strictObject({
   bulk: z.int().nonnegative(),
   /** Where all of the incremental backups is put, when that is another place. */
   incrementals: z.string().nullable(),
+  /** Of the encrypted chain that a job works on: its folder, its key as only this cluster can open it, the record a new one gets. */
+  encryption: z
+    .strictObject({ folder: z.string(), sealedKey: z.string(), info: z.string().nullable() })
+    .optional(),
 });
 
 /** Several places that make one collection. */
 export type StorageRecord = Readonly<z.infer<typeof recordSchema>>;
 
 export function encodeStorageRecord(record: StorageRecord): string {
-  const { locations, incrementals } = record;
+  const { locations, incrementals, encryption } = record;
   const [only = ''] = locations;
-  return locations.length === 1 && incrementals === null ? only : JSON.stringify(record);
+  const isPlain = locations.length === 1 && incrementals === null && encryption === undefined;
+  return isPlain ? only : JSON.stringify(record);
 }
 
 /** @throws CorruptError when it is no URI and not what this program wrote */

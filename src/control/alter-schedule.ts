@@ -3,6 +3,7 @@ import { InputError, type Timestamp } from '../base/index.ts';
 import type { ScheduleChange, ScheduleId, ScheduleRecord } from '../catalog/index.ts';
 import { type ScheduleEvent, nextSchedule } from '../jobs/index.ts';
 import { type AlterScheduleAction, type Option, type Statement, printStatement } from '../sql/index.ts';
+import { KEY_OPTIONS } from './backup-keys.ts';
 import { admitBackup } from './backup.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
@@ -79,13 +80,14 @@ async function withBackup(
     destination: into?.destination ?? statement.destination,
     options: withOptions(statement.options, given),
   });
-  const collection = await admitBackup(core, change(scheduledStatement(pair.full)), context);
+  const { collection } = await admitBackup(core, change(scheduledStatement(pair.full)), context);
   const written = each(pair, (schedule) => ({
     ...schedule,
     statement: printStatement(change(scheduledStatement(schedule))),
   }));
-  if (into === undefined) return written;
-  if (!pair.full.ignoreExistingBackups) {
+  const hasNewKeys = given.some(({ name }) => KEY_OPTIONS.some((option) => option === name));
+  if (into === undefined && !hasNewKeys) return written;
+  if (into !== undefined && !pair.full.ignoreExistingBackups) {
     const store = scheduleStoreOf(core, context.session.virtualClusterId);
     const others = (await store.list({ signal: context.signal })).map(({ schedule }) => schedule);
     refuseSharedCollection(
@@ -93,7 +95,7 @@ async function withBackup(
       collection,
     );
   }
-  // Runs that have begun still go to the old place: only a later full backup is one to append to.
+  // Runs that have begun still go to the old place, with the old keys: only a later full backup is one to append to.
   const event: ScheduleEvent = { kind: 'full_needed', after: core.ids.next() };
   return { ...written, incremental: moved(written.incremental, event, core.options.clock.now()) };
 }

@@ -18,12 +18,15 @@ import {
   normalizeFullFolder,
 } from '../timeline/index.ts';
 import { requireAfter } from './backup-moment.ts';
+import type { ChainKeys } from './chain-keys.ts';
 import { type CollectionCore, readSummary } from './collection.ts';
 import type { ExecuteContext } from './contract.ts';
 import type { Core } from './core.ts';
 import { textValue } from './values.ts';
 
 export interface BackupPlace {
+  /** With the key of its chain, when that is encrypted. */
+  readonly collection: CollectionLocation;
   readonly subdirectory: string;
   /** The full backup of its chain: itself, or the one it adds to. */
   readonly full: string;
@@ -34,6 +37,7 @@ export interface BackupPlace {
 
 interface Where {
   readonly collection: CollectionLocation;
+  readonly keys: ChainKeys;
   readonly appendTo: BackupSelector | undefined;
   /** Null for the present state of what runs. */
   readonly moment: PublishedMoment | null;
@@ -49,17 +53,18 @@ interface Where {
  * @throws AppError `backup_not_found`; InputError `parameter_invalid`, `object_in_use`, `object_state`
  */
 export async function placeBackup(core: Core, where: Where, context: ExecuteContext): Promise<BackupPlace> {
-  const { appendTo, collection, moment } = where;
+  const { appendTo, collection: closed, keys, moment } = where;
   if (appendTo === undefined) return placeFull(core, where, context);
   const { signal } = context;
   const { collectionReader } = core.options;
   const path = appendTo.kind === 'latest' ? null : textValue(appendTo.path, 'the path of a backup');
-  const named = path === null ? null : await placeNamed(core, { collection, path }, context);
+  const named = path === null ? null : await placeNamed(core, { collection: closed, keys, path }, context);
   if (named !== null) return named;
   const full =
     path === null
-      ? await collectionReader.latest(collection, { signal })
-      : await requireFull(core, { collection, path }, context);
+      ? await collectionReader.latest(closed, { signal })
+      : await requireFull(core, { collection: closed, path }, context);
+  const collection = await keys.open(full);
   const newest = await newestLayer(core, { collection, full, signal });
   requireSameTargets(newest, where.selection);
   const obstacle = obstacleTo(core, newest, { ...context, moment }) ?? otherForm(newest, where);
@@ -68,7 +73,7 @@ export async function placeBackup(core: Core, where: Where, context: ExecuteCont
     requireAfter(newest, moment);
     const time = core.backupPaths.nextTime({ now: core.options.clock.now() });
     const subdirectory = formatIncrementalSubdirectory(time, { full });
-    return { subdirectory, full, onto: newest.subdirectory, ontoLsn: newest.targetLsn };
+    return { collection, subdirectory, full, onto: newest.subdirectory, ontoLsn: newest.targetLsn };
   }
   if (appendTo.kind === 'subdirectory') {
     throw new InputError('object_state', `backup ${full} cannot be added to: ${obstacle}`, {
@@ -110,12 +115,18 @@ function namesIn(selection: LogicalSelection | null): readonly string[] {
 
 async function placeFull(
   core: Core,
-  { collection }: Where,
+  { collection, keys }: Where,
   { signal }: ExecuteContext,
 ): Promise<BackupPlace> {
   const taken = await core.options.collectionReader.list(collection, { signal });
   const subdirectory = core.backupPaths.next({ now: core.options.clock.now(), taken });
-  return { subdirectory, full: subdirectory, onto: null, ontoLsn: null };
+  return {
+    collection: await keys.begin(subdirectory),
+    subdirectory,
+    full: subdirectory,
+    onto: null,
+    ontoLsn: null,
+  };
 }
 
 /**
@@ -124,7 +135,7 @@ async function placeFull(
  */
 async function placeNamed(
   core: Core,
-  { collection, path }: { collection: CollectionLocation; path: string },
+  { collection, keys, path }: { collection: CollectionLocation; keys: ChainKeys; path: string },
   { session, signal, onNotice }: ExecuteContext,
 ): Promise<BackupPlace | null> {
   const setting = 'bulkio.backup.deprecated_full_backup_with_subdir.enabled';
@@ -142,7 +153,13 @@ async function placeNamed(
     message: `this is a full backup: there is none in "${path}" to add to. SHOW BACKUPS does not list it`,
     hint: `write BACKUP INTO the collection without a subdirectory; ${setting} allows this form`,
   });
-  return { subdirectory, full: subdirectory, onto: null, ontoLsn: null };
+  return {
+    collection: await keys.begin(subdirectory),
+    subdirectory,
+    full: subdirectory,
+    onto: null,
+    ontoLsn: null,
+  };
 }
 
 /** @throws InputError `backup_not_found`, told as users know it */

@@ -4,9 +4,11 @@ import { isFrozen } from '../blob/index.ts';
 import { BACKUP_JOB, backupPayload } from '../jobs/index.ts';
 import { type Statement, printStatement, redactUri } from '../sql/index.ts';
 import type { CollectionLocation } from '../timeline/index.ts';
+import { type BackupKeys, KEY_OPTIONS, readBackupKeys } from './backup-keys.ts';
 import { backupMoment, objectsMoment } from './backup-moment.ts';
 import { placeBackup } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
+import { ChainKeys } from './chain-keys.ts';
 import { openCollection, requireKnownOptions } from './collection.ts';
 import { requireNoContinuousBackup } from './continuous-backups.ts';
 import type { ExecuteContext } from './contract.ts';
@@ -28,7 +30,7 @@ export const backup: UseCase<Backup> = {
   async run(core, statement, context) {
     const { session } = context;
     requireBulkAllowed(context, { statement: 'BACKUP', options: statement.options });
-    const collection = await admitBackup(core, statement, context);
+    const { collection, keys } = await admitBackup(core, statement, context);
     const selection = await selectObjects(askerOf(core, context), {
       targets: statement.targets,
       currentDatabase: session.database,
@@ -36,9 +38,12 @@ export const backup: UseCase<Backup> = {
     const isOfFiles = selection === null || isFlagOn(statement.options, 'revision_history');
     const momentOf = isOfFiles ? backupMoment : objectsMoment;
     const moment = await momentOf(core, statement, context);
+    const chains = new ChainKeys(core, { collection, keys, signal: context.signal });
+    await chains.prepare(statement.appendTo);
     const { job, subdirectory } = await core.backupPaths.choosing.run(async () => {
       const { appendTo } = statement;
-      const place = await placeBackup(core, { collection, appendTo, moment, selection, isOfFiles }, context);
+      const where = { collection, keys: chains, appendTo, moment, selection, isOfFiles };
+      const place = await placeBackup(core, where, context);
       const { onto, ontoLsn } = place;
       const created = await core.runner.create(
         session.virtualClusterId,
@@ -47,7 +52,7 @@ export const backup: UseCase<Backup> = {
           description: describe(statement, place.full),
           user: session.user,
           payload: backupPayload({
-            collectionUri: recordedUri(collection),
+            collectionUri: recordedUri(place.collection),
             subdirectory: place.subdirectory,
             onto,
             ontoLsn,
@@ -78,7 +83,7 @@ export async function admitBackup(
   core: Core,
   statement: Backup,
   context: ExecuteContext,
-): Promise<CollectionLocation> {
+): Promise<{ readonly collection: CollectionLocation; readonly keys: BackupKeys }> {
   requireAvailable(core, statement);
   if (!core.settings.isOn(context.session.virtualClusterId, 'feature.backup.enabled')) {
     throw new InputError('feature_disabled', 'feature BACKUP was disabled by the database administrator');
@@ -95,7 +100,7 @@ export async function admitBackup(
   });
   if (statement.appendTo !== undefined) requireReadable(collection);
   await requireNoContinuousBackup(core, collection, context);
-  return collection;
+  return { collection, keys: await readBackupKeys(core, statement.options, context) };
 }
 
 /** The log that leads from one moment to the next is everybody's. @throws InputError `insufficient_privilege` */
@@ -127,7 +132,14 @@ function requireAvailable(core: Core, statement: Backup): void {
   if (statement.targets.kind !== 'virtual_cluster') requireOfObjects(statement);
   requireKnownOptions(statement.options, {
     statement: 'BACKUP',
-    known: ['detached', 'execution_locality', 'incremental_location', 'revision_history', 'verify'],
+    known: [
+      'detached',
+      'execution_locality',
+      'incremental_location',
+      'revision_history',
+      'verify',
+      ...KEY_OPTIONS,
+    ],
   });
   requireExecutionLocality(statement.options, core.options.locality);
   // Before anything is written.

@@ -2,20 +2,18 @@
 import { InputError } from '../base/index.ts';
 import { parseServiceUri } from '../blob/index.ts';
 import type { ConnectionType } from '../catalog/index.ts';
+import { isKmsUri, KMS_SCHEMES, parseKmsUri } from '../kms/index.ts';
 import { REDACTED } from '../sql/index.ts';
-import { notAvailable } from './values.ts';
 
-/** `service` is storage that is reached over the network. */
-export type ConnectionDriver = 'nodelocal' | 'service' | 'userfile' | 'postgresql';
+/** `service` is storage that is reached over the network, `kms` a key at a service for keys. */
+export type ConnectionDriver = 'nodelocal' | 'service' | 'kms' | 'userfile' | 'postgresql';
 
 export interface ConnectionTarget {
   readonly driver: ConnectionDriver;
   readonly type: ConnectionType;
 }
 
-const AVAILABLE =
-  'available: nodelocal://, s3://, gs://, azure-blob://, azure-storage://, userfile://, postgresql://';
-const KMS_SCHEMES = ['aws-kms', 'gcp-kms', 'azure-kms', 'aws', 'gs-kms'];
+const AVAILABLE = `available: nodelocal://, s3://, gs://, azure-blob://, azure-storage://, userfile://, postgresql://, ${KMS_SCHEMES.map((scheme) => `${scheme}:///`).join(', ')}`;
 const URI_LENGTH_MAX = 8192;
 
 /** What libpq and Atoll understand behind a server's address. */
@@ -41,6 +39,10 @@ export function parseConnectionUri(uri: string): ConnectionTarget {
   if (scheme === undefined || uri.length > URI_LENGTH_MAX || /[\s\0]/.test(uri)) {
     throw invalid('it is not a URI', 'write it as scheme://host/path?PARAMETER=value');
   }
+  if (isKmsUri(uri)) {
+    parseKmsUri(uri);
+    return { driver: 'kms', type: 'KMS' };
+  }
   if (parseServiceUri(uri) !== undefined) return { driver: 'service', type: 'STORAGE' };
   switch (scheme) {
     case 'nodelocal':
@@ -60,7 +62,6 @@ export function parseConnectionUri(uri: string): ConnectionTarget {
 }
 
 function refused(scheme: string): InputError {
-  if (KMS_SCHEMES.includes(scheme)) return notAvailable(`key management ${scheme}://`, AVAILABLE);
   return new InputError(
     'parameter_invalid',
     `unknown scheme ${JSON.stringify(scheme)} of an external connection`,

@@ -47,7 +47,7 @@ export const createSchedule: UseCase<CreateSchedule> = {
     }
     const wanted = readSchedule(statement, now);
     const statements = statementsOf(statement.backup);
-    const collection = await admitBackup(core, statements.full, context);
+    const { collection } = await admitBackup(core, statements.full, context);
     if (wanted.updatesLastBackupMetric) await requireMetricAllowed(core, context);
     return core.scheduler.change(session.virtualClusterId, async () => {
       const store = scheduleStoreOf(core, session.virtualClusterId);

@@ -12,6 +12,7 @@ import {
 } from '../catalog/index.ts';
 import { type Statement, type Value, printStatement, redactUri } from '../sql/index.ts';
 import type { Place } from '../timeline/index.ts';
+import { requireKmsAccess } from './backup-keys.ts';
 import { probeStorage } from './check-connection.ts';
 import { requireLocationAccess } from './collection.ts';
 import { requireConnection, requireConnectionPrivilege } from './connection-access.ts';
@@ -178,6 +179,7 @@ async function admitUri(
     await requireLocationAccess(core, context, location);
     await probeStorage(core, hurried(location), context);
   }
+  if (driver === 'kms') await requireKmsAccess(core, uri, context);
   return { type, uri };
 }
 

@@ -3,6 +3,7 @@ import { InputError, type Timestamp } from '../base/index.ts';
 import { imagePayload, RESTORE_JOB, type RestoredObjects, restoreObjectsPayload } from '../jobs/index.ts';
 import { type Option, type Statement, type TablePattern } from '../sql/index.ts';
 import type { BackedUpDatabase, BackupSummary, CollectionLocation } from '../timeline/index.ts';
+import { KEY_OPTIONS } from './backup-keys.ts';
 import { resultOf } from './bulk-statement.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
@@ -17,6 +18,7 @@ type Restore = Extract<Statement, { kind: 'restore' }>;
 
 /** What RESTORE of databases and tables knows besides what every RESTORE does. */
 export const OBJECT_OPTIONS: readonly string[] = [
+  ...KEY_OPTIONS,
   'detached',
   'execution_locality',
   'incremental_location',

@@ -9,6 +9,7 @@ import {
 } from '../jobs/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { BackupSummary } from '../timeline/index.ts';
+import { KEY_OPTIONS } from './backup-keys.ts';
 import { resultOf } from './bulk-statement.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
@@ -21,7 +22,7 @@ import { askerOf } from './use-case.ts';
 type Restore = Extract<Statement, { kind: 'restore' }>;
 
 /** Options that say something of tables that have neither indexes nor dependents. */
-const OPTIONS = ['detached', 'into_db'];
+const OPTIONS: readonly string[] = [...KEY_OPTIONS, 'detached', 'into_db'];
 
 /**
  * Tables of ours that a statement names; undefined when it names others. A schema `system` of the session's database comes first.

@@ -1,12 +1,17 @@
 /** RESTORE SYSTEM USERS FROM LATEST | 'path' IN 'collection': roles that are missing, out of a backup of a whole virtual cluster. */
 import { RESTORE_JOB, usersPayload } from '../jobs/index.ts';
+import { KEY_OPTIONS } from './backup-keys.ts';
 import { resultOf } from './bulk-statement.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import type { PartRestore } from './restore-objects.ts';
 import { recordedUri } from './storage-location.ts';
 
-export const USERS_OPTIONS: readonly string[] = ['detached', 'unsafe_restore_incompatible_version'];
+export const USERS_OPTIONS: readonly string[] = [
+  ...KEY_OPTIONS,
+  'detached',
+  'unsafe_restore_incompatible_version',
+];
 
 export async function restoreUsers(
   core: Core,

@@ -4,8 +4,10 @@ import { CURRENT_RELEASE, RELEASES, type VirtualClusterRecord } from '../catalog
 import { RESTORE_JOB, restorePayload } from '../jobs/index.ts';
 import { type Option, type Statement, type Value, printStatement, redactUri } from '../sql/index.ts';
 import type { BackupSummary, CollectionLocation } from '../timeline/index.ts';
+import { type BackupKeys, KEY_OPTIONS, readBackupKeys, requireNoKeys } from './backup-keys.ts';
 import { type RestorableMoment, layerAt, newestLayer } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
+import { openChain } from './chain-keys.ts';
 import { openCollection, requireComplete, requireKnownOptions, selectBackup } from './collection.ts';
 import { continuousMoment } from './continuous-restore.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
@@ -36,8 +38,10 @@ export const restore: UseCase<Restore> = {
     requireAvailable(statement);
     requireExecutionLocality(statement.options, core.options.locality);
     await requireAllowed(core, statement, context);
-    const collection = await openCollection(core, statement.source, context, statement);
-    const moment = await selectMoment(core, { statement, collection, signal });
+    const found = await openCollection(core, statement.source, context, statement);
+    const keys = await readBackupKeys(core, statement.options, context);
+    const moment = await selectMoment(core, { statement, collection: found, keys, signal });
+    const { collection } = moment;
     const { layer: summary, asOf, full, isContinuous = false } = moment;
     const { subdirectory } = summary;
     requireRestorable(core, { summary, options: statement.options }, context);
@@ -147,6 +151,7 @@ async function restoreParts(
  * are taken and change nothing.
  */
 const KNOWN_OPTIONS = [
+  ...KEY_OPTIONS,
   'detached',
   'dry_run',
   'execution_locality',
@@ -183,18 +188,20 @@ function requireMatchingOptions(options: readonly Option[]): void {
 /** By the newest backup, or base of a continuous backup; or by the one that is named. */
 async function selectMoment(
   core: Core,
-  options: { statement: Restore; collection: CollectionLocation; signal: AbortSignal },
-): Promise<RestorableMoment & { readonly full: string }> {
-  const { statement, collection, signal } = options;
+  options: { statement: Restore; collection: CollectionLocation; keys: BackupKeys; signal: AbortSignal },
+): Promise<RestorableMoment & { readonly full: string; readonly collection: CollectionLocation }> {
+  const { statement, collection, keys, signal } = options;
   const isLatest = statement.from.kind === 'latest';
   if (isLatest && (await core.options.collectionReader.isContinuous(collection, { signal }))) {
     requireWhole(statement);
+    requireNoKeys(keys);
     const time = statement.asOf === undefined ? null : momentOf(core, statement.asOf);
     const moment = await continuousMoment(core, { collection, time, signal });
-    return { ...moment, full: moment.layer.subdirectory };
+    return { ...moment, collection, full: moment.layer.subdirectory };
   }
   const full = await selectBackup(core, { collection, selector: statement.from, signal });
-  return { ...(await selectLayer(core, { ...options, full })), full };
+  const opened = await openChain(core, { collection, folder: full, keys, signal });
+  return { ...(await selectLayer(core, { ...options, collection: opened, full })), collection: opened, full };
 }
 
 /** @throws InputError `feature_not_supported` */

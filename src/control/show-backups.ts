@@ -1,6 +1,8 @@
 /** SHOW BACKUPS IN 'collection', and SHOW BACKUP [SCHEMAS | FILES | RANGES] [FROM] LATEST | 'path' IN 'collection' [WITH check_files, ...] */
 import type { Statement } from '../sql/index.ts';
 import type { BackupObject, BackupSummary } from '../timeline/index.ts';
+import { KEY_OPTIONS, readBackupKeys } from './backup-keys.ts';
+import { openChain } from './chain-keys.ts';
 import { openCollection, requireComplete, requireKnownOptions, selectBackup } from './collection.ts';
 import { layersOf } from './backup-place.ts';
 import type { Cell, Column } from './contract.ts';
@@ -63,8 +65,10 @@ export const showBackup: UseCase<ShowBackup> = {
     const { signal } = context;
     const { options, variant } = statement;
     requireKnownOptions(options, { statement: 'SHOW BACKUP', known: KNOWN_OPTIONS });
-    const collection = await openCollection(core, statement.collection, context, { options });
-    const full = await selectBackup(core, { collection, selector: statement.from, signal });
+    const found = await openCollection(core, statement.collection, context, { options });
+    const keys = await readBackupKeys(core, options, context);
+    const full = await selectBackup(core, { collection: found, selector: statement.from, signal });
+    const collection = await openChain(core, { collection: found, folder: full, keys, signal });
     const layers = await layersOf(core, { collection, full, signal });
     if (isFlagOn(options, 'check_files')) await requireComplete(core, { collection, full, signal });
     const columns = columnsOfBackup(statement);
@@ -79,6 +83,7 @@ export const showBackup: UseCase<ShowBackup> = {
 };
 
 const KNOWN_OPTIONS = [
+  ...KEY_OPTIONS,
   'check_files',
   'incremental_location',
   'as_json',

@@ -10,6 +10,7 @@ import {
 import { type SystemDatabase, readConnection } from '../catalog/index.ts';
 import type { CollectionLocation, FolderLocation, Place, ServiceCollection } from '../timeline/index.ts';
 import type { ControlOptions } from './core.ts';
+import { readChainEncryption } from './chain-encryption.ts';
 import { parseConnectionUri } from './connection-uri.ts';
 import type { Settings } from './settings.ts';
 import { notAvailable } from './values.ts';
@@ -53,7 +54,7 @@ export function withPath(uri: string, path: string): string {
 /** What a node lets its virtual clusters reach. */
 export type StorageOptions = Pick<
   ControlOptions,
-  'externalDirectory' | 'nodeId' | 'implicitCredentialsDisabled'
+  'externalDirectory' | 'nodeId' | 'implicitCredentialsDisabled' | 'cluster'
 >;
 
 export interface StorageQuestion {
@@ -111,18 +112,21 @@ export async function resolveStorage(
     ),
   );
   assert(first !== undefined, 'a record names at least one place');
-  if (others.length === 0) return first;
+  const encryption = readChainEncryption(options, { record, uri: question.uri });
+  if (others.length === 0) return { ...first, ...encryption };
   return {
     displayUri: first.displayUri,
     uri: question.uri,
     places: [first, ...others],
     bulk: order.indexOf(bulk),
     incrementals: incrementals === null ? null : others.length,
+    ...encryption,
   };
 }
 
 /** What a job records to find the location again. It may hold secrets, and is never shown. */
 export function recordedUri(location: CollectionLocation): string {
+  if (location.encryption !== undefined) return location.encryption.uri;
   return 'uri' in location ? location.uri : location.displayUri;
 }
 

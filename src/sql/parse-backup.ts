@@ -11,6 +11,9 @@ export const BACKUP_RULES: readonly Rule[] = [
   rule('show backup', 'show_backup', parseShowBackup),
 ];
 
+/** Behind the rules of ALTER BACKUP SCHEDULE, whose words begin alike. */
+export const ALTER_BACKUP_RULES: readonly Rule[] = [rule('alter backup', 'alter_backup', parseAlterBackup)];
+
 function parseBackup(stream: TokenStream): Statement {
   refuseVirtualCluster(stream, 'BACKUP INTO');
   const targets = parseBackupTargets(stream);
@@ -53,6 +56,18 @@ function parseRestore(stream: TokenStream): Statement {
   const source = parseTexts(stream);
   const asOf = parseAsOf(stream);
   return { kind: 'restore', targets, from, source, asOf, options: parseOptions(stream, 'restore') };
+}
+
+function parseAlterBackup(stream: TokenStream): Statement {
+  const from = parseSelector(stream);
+  stream.expectWords('in');
+  const collection = parseTexts(stream);
+  stream.expectWords('add', 'new_kms');
+  stream.expectSymbol('=');
+  const newKms = parseTexts(stream);
+  stream.expectWords('with', 'old_kms');
+  stream.expectSymbol('=');
+  return { kind: 'alter_backup', from, collection, newKms, oldKms: parseTexts(stream) };
 }
 
 function parseShowBackups(stream: TokenStream): Statement {

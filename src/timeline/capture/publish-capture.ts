@@ -25,8 +25,7 @@ export async function publishCapture(
   const { virtualClusterId, virtualClusterName } = source;
   await claimCollection(store, { owner: { clusterId, virtualClusterId, virtualClusterName }, signal });
   faultPoint('backup.after_claim');
-  const { encryption } = request.collection;
-  const attempted = { store, subdirectory, jobId, attempt, key, encryption, signal };
+  const attempted = { store, subdirectory, jobId, attempt, key, signal };
   const completed = await beginAttempt(attempted);
   faultPoint('backup.after_lock');
   if (completed !== null) return { head: completed, pagesRead: 0 };

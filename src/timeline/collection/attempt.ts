@@ -1,8 +1,7 @@
 /** One attempt of a job at writing one backup: what surrounds the writing of its packs and log. */
-import { AppError, CorruptError, isAppError } from '../../base/index.ts';
-import { type BlobStore, parseBlobKey, readBlob } from '../../blob/index.ts';
+import { AppError, isAppError } from '../../base/index.ts';
+import { type BlobStore, parseBlobKey } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
-import type { ChainEncryption } from '../contract.ts';
 import { checkManifest } from '../format/check-manifest.ts';
 import type { Manifest } from '../format/manifest.ts';
 import {
@@ -11,7 +10,7 @@ import {
   readManifest,
   readManifestHead,
 } from '../format/manifest-file.ts';
-import { encryptionInfoKey, putEncryptionInfo } from './encryption.ts';
+import { encryptionInfoKey } from './encryption.ts';
 import {
   attemptFolders,
   attemptOf,
@@ -29,8 +28,6 @@ interface Attempt {
   readonly jobId: string;
   readonly attempt: number;
   readonly key: ClusterKey;
-  /** Of an encrypted chain, the first of which this is: written before anything that is encrypted. */
-  readonly encryption?: ChainEncryption | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -61,7 +58,6 @@ export async function beginAttempt(
   await putUnlessThere(attempt, lockKey({ subdirectory, jobId }), `${jobId}\n`);
   // Two jobs may have put their locks at the same time; each then sees the other's.
   await refuseOtherJobs(attempt);
-  await putInfo(attempt);
   await removeAttempts(attempt, (number, path) => number < attempt.attempt && !kept.has(path));
   return null;
 }
@@ -86,17 +82,6 @@ export async function publishManifest(attempt: Attempt, manifest: Manifest): Pro
 export async function markLatest(attempt: Attempt): Promise<void> {
   if (!isListedFolder(attempt.subdirectory)) return;
   await putUnlessThere(attempt, latestMarkerKey(attempt.subdirectory), `${attempt.subdirectory}\n`);
-}
-
-/** An earlier attempt has written the same. @throws CorruptError when it is not */
-async function putInfo({ store, encryption, signal }: Attempt): Promise<void> {
-  const record = encryption?.info ?? null;
-  if (encryption === undefined || record === null) return;
-  const { folder } = encryption;
-  if (await putEncryptionInfo(store, { folder, ordinal: 0, record, signal })) return;
-  const name = encryptionInfoKey({ folder, ordinal: 0 });
-  const found = await readBlob(store, name, { bytesMax: record.length, signal });
-  if (Buffer.compare(found, record) !== 0) throw new CorruptError(`${name} is not the one that was written`);
 }
 
 async function refuseOtherJobs({ store, subdirectory, jobId, signal }: Attempt): Promise<void> {

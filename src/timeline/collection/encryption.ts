@@ -1,5 +1,5 @@
 /** Where an encrypted chain of backups keeps what its data key is got at with, and what of it is encrypted. */
-import { isAppError, type Rng } from '../../base/index.ts';
+import { CorruptError, isAppError, type Rng } from '../../base/index.ts';
 import { type BlobKey, type BlobStore, parseBlobKey, readBlob } from '../../blob/index.ts';
 import { type ClusterKey, dataKeyOf, decodeEncryptionInfo, type EncryptionInfo } from '../../keys/index.ts';
 import type { ChainEncryption } from '../contract.ts';
@@ -66,13 +66,29 @@ export function openChain(
   store: BlobStore,
   { encryption, rng }: { readonly encryption: ChainEncryption; readonly rng: Rng },
 ): BlobStore {
-  const { folder, dataKey } = encryption;
+  const { folder, dataKey, info } = encryption;
   return sealedBlobStore({
     inner: store,
     dataKey: dataKeyOf(dataKey),
     isSealed: (key) => isSealedObject(key, folder),
+    beforeSealing: async (options) => {
+      if (info !== null) await ensureInfo(store, { folder, record: info, ...options });
+    },
     rng,
   });
+}
+
+/** An earlier attempt, or another thread, may have written the same. @throws CorruptError when it is not the same */
+async function ensureInfo(
+  store: BlobStore,
+  options: { readonly folder: string; readonly record: Uint8Array; readonly signal: AbortSignal },
+): Promise<void> {
+  const { folder, record, signal } = options;
+  const name = encryptionInfoKey({ folder, ordinal: 0 });
+  const isThere = (await store.size(name, { signal })) !== null;
+  if (!isThere && (await putEncryptionInfo(store, { ...options, ordinal: 0 }))) return;
+  const found = await readBlob(store, name, { bytesMax: INFO_BYTES_MAX, signal });
+  if (Buffer.compare(found, record) !== 0) throw new CorruptError(`${name} is not the one that was written`);
 }
 
 /** Everything that tells of data: locks name a job, and the record of the key is what opens the rest. */

@@ -36,6 +36,8 @@ export function sealedBlobStore(options: {
   readonly inner: BlobStore;
   readonly dataKey: DataKey;
   readonly isSealed: (key: BlobKey) => boolean;
+  /** Done before the first object is encrypted: without what it writes nobody would ever open one. */
+  readonly beforeSealing?: (options: SignalOptions) => Promise<void>;
   readonly rng: Rng;
 }): BlobStore {
   return new SealedBlobStore(options);
@@ -52,6 +54,8 @@ class SealedBlobStore implements BlobStore {
   readonly #inner: BlobStore;
   readonly #dataKey: DataKey;
   readonly #isSealed: (key: BlobKey) => boolean;
+  readonly #beforeSealing: (options: SignalOptions) => Promise<void>;
+  #isReady = false;
   readonly #rng: Rng;
   /** Written once, an object never changes; the one used last is at the end. */
   readonly #open = new Map<BlobKey, OpenObject>();
@@ -61,6 +65,7 @@ class SealedBlobStore implements BlobStore {
     this.#inner = options.inner;
     this.#dataKey = options.dataKey;
     this.#isSealed = options.isSealed;
+    this.#beforeSealing = options.beforeSealing ?? (() => Promise.resolve());
     this.#rng = options.rng;
   }
 
@@ -70,7 +75,7 @@ class SealedBlobStore implements BlobStore {
     options: SignalOptions,
   ): Promise<void> {
     if (!this.#isSealed(key)) return this.#inner.put(key, content, options);
-    const sealing = new ChunkStream(this.#sealer(key));
+    const sealing = new ChunkStream(await this.#sealer(key, options));
     if (!(content instanceof Uint8Array)) return this.#inner.put(key, sealing.all(content), options);
     const pieces: Uint8Array[] = [];
     for (const piece of sealing.add(content)) pieces.push(piece.slice());
@@ -79,8 +84,9 @@ class SealedBlobStore implements BlobStore {
   }
 
   async beginUpload(key: BlobKey, options: SignalOptions): Promise<BlobUpload> {
-    const upload = await this.#inner.beginUpload(key, options);
-    return this.#isSealed(key) ? new SealedUpload(upload, this.#sealer(key)) : upload;
+    if (!this.#isSealed(key)) return this.#inner.beginUpload(key, options);
+    const sealer = await this.#sealer(key, options);
+    return new SealedUpload(await this.#inner.beginUpload(key, options), sealer);
   }
 
   async *get(
@@ -124,7 +130,9 @@ class SealedBlobStore implements BlobStore {
     return this.#inner.discardUploads(folder, options);
   }
 
-  #sealer(key: BlobKey): ObjectSealer {
+  async #sealer(key: BlobKey, options: SignalOptions): Promise<ObjectSealer> {
+    if (!this.#isReady) await this.#beforeSealing(options);
+    this.#isReady = true;
     return new ObjectSealer({ dataKey: this.#dataKey, path: key, salt: this.#rng.bytes(SEALED_SALT_BYTES) });
   }
 

@@ -54,8 +54,7 @@ export async function runPublish(request: PublishRequest, tools: PublishTools): 
   const store = openCollection(request.collection, tools);
   await claimCollection(store, { owner: { clusterId, virtualClusterId, virtualClusterName }, signal });
   faultPoint('backup.after_claim');
-  const { encryption } = request.collection;
-  const attempted = { store, subdirectory, jobId, attempt, key, encryption, signal };
+  const attempted = { store, subdirectory, jobId, attempt, key, signal };
   const resumed = await readCheckpoints(attempted);
   const kept = new Set(resumed.map(({ path }) => path));
   const completed = await beginAttempt(attempted, { kept });
