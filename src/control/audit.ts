@@ -1,7 +1,7 @@
 /** What is written to the audit: who asked for which change where, and what came of it. */
 import { isAppError, sensitive, toError } from '../base/index.ts';
-import { AUTHORITY_ROLES } from '../catalog/index.ts';
-import { printStatement, redactStatement, type Statement, withoutStrings } from '../sql/index.ts';
+import { AUTHORITY_ROLES, findSetting } from '../catalog/index.ts';
+import { printStatement, REDACTED, redactStatement, type Statement, withoutStrings } from '../sql/index.ts';
 import type { ExecuteContext, SessionIdentity } from './contract.ts';
 import type { Core } from './core.ts';
 
@@ -25,7 +25,7 @@ export async function audited<T>(
   const { clock } = core.options;
   const begunMs = clock.monotonicMs();
   const tell = (outcome: string): void => {
-    const text = sensitive(printStatement(redactStatement(statement)));
+    const text = sensitive(printStatement(redactStatement(withoutSecretSetting(statement))));
     const asked = context.run === undefined ? '' : ' by a schedule';
     const tookMs = Math.round(clock.monotonicMs() - begunMs);
     auditLogger(core, session).info(`${nameOf(session)}${asked}: ${text}: ${outcome} after ${tookMs} ms`);
@@ -39,6 +39,18 @@ export async function audited<T>(
     tell(`failed (${code}: ${sensitive(toError(error).message)})`);
     throw error;
   }
+}
+
+/** Whether the value of a setting is a secret is known by its name alone. */
+function withoutSecretSetting(statement: Statement): Statement {
+  const hidden = { kind: 'string', value: REDACTED } as const;
+  const holdsSecret = (name: string) => findSetting(name)?.holds !== undefined;
+  if (statement.kind === 'set_cluster_setting')
+    return holdsSecret(statement.name) ? { ...statement, value: hidden } : statement;
+  if (statement.kind !== 'alter_virtual_cluster' || statement.action.kind !== 'set_cluster_setting')
+    return statement;
+  const { action } = statement;
+  return holdsSecret(action.name) ? { ...statement, action: { ...action, value: hidden } } : statement;
 }
 
 /** Tells the audit of a statement that goes on to PostgreSQL, whose answer is not waited for. */

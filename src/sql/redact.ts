@@ -65,8 +65,9 @@ function redactParameter(parameter: string): string {
   return isHarmless ? parameter : `${name}=${REDACTED}`;
 }
 
+/** Names are upper case; what is written otherwise is a mistake, and its value may be anything. */
 function isShown(name: string): boolean {
-  return SHOWN_PARAMETERS.has(name.toUpperCase());
+  return SHOWN_PARAMETERS.has(name);
 }
 
 /** An endpoint is a URI itself, and may carry a user and a password. */
