@@ -29,6 +29,7 @@ import type { ControlOptions, Core } from './core.ts';
 import { loggerOf } from './core.ts';
 import { newIncarnation } from './new-incarnation.ts';
 import { dropReader, tendReader } from './reader.ts';
+import { keepReplaced } from './replace-by-copy.ts';
 import { pointDependencies, secure, whileStopped } from './timeline-jobs.ts';
 import { requireTimeline, resolveTarget, storeOfTimeline, windowUs } from './timeline-point.ts';
 import { damagedBases } from './verify-timelines.ts';
@@ -56,6 +57,12 @@ export function createConsumer(
     prepare: (client, target) => prepare(coreOf(), client, target),
     noteSubscriptions: (id, names) => noteDisabled(coreOf(), id, names),
     rewindToDivergence: (context, target) => rewindToDivergence(coreOf(), context, target),
+    keepReplaced: async (context, id) => {
+      const core = coreOf();
+      if (options.timeline === undefined) return;
+      const end = await keepReplaced(core, context as JobContext, id);
+      if (end !== null) await keepSalvage(core, { record: { id }, current: end, divergence: null });
+    },
     goBack: (context, target) => goBack(coreOf(), context, target),
     oldestTime: (id) => oldestTime(coreOf(), id),
     windowUs: (id) => windowUs(coreOf(), id),
@@ -261,21 +268,22 @@ async function settleBase(
   return base;
 }
 
-/** What was written since the histories parted is kept for as long as a reset could be undone. */
+/** What was written since the histories parted, or all of it where that is not known, is kept for as long as a reset could be undone. */
 async function keepSalvage(
   core: Core,
-  options: { record: { id: VirtualClusterId }; current: TimelinePoint; divergence: Divergence },
+  options: { record: { id: VirtualClusterId }; current: TimelinePoint; divergence: Divergence | null },
 ): Promise<void> {
   const { record, current, divergence } = options;
   // After a planned failover the other side has all there is.
-  if (divergence.incarnation === current.incarnation && divergence.lsn >= current.lsn) return;
+  const isShared = divergence?.incarnation === current.incarnation;
+  if (isShared && divergence.lsn >= current.lsn) return;
   await putPin(
     storeOfTimeline(core, record),
     {
       id: `${SALVAGE_PREFIX}${current.incarnation}`,
       owner: 'salvage of a failback',
       incarnation: current.incarnation,
-      fromLsn: divergence.incarnation === current.incarnation ? divergence.lsn : current.lsn,
+      fromLsn: isShared ? divergence.lsn : current.lsn,
       throughLsn: current.lsn,
       expiresAt: (core.options.clock.now() + windowUs(core, record.id)) as Timestamp,
     },

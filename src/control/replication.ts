@@ -29,7 +29,7 @@ import { requireConnectionPrivilege } from './connection-access.ts';
 import type { Column, ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { hlcText } from './failover-time.ts';
-import { faultPoint } from '../timeline/index.ts';
+import { type TimelineTarget, faultPoint } from '../timeline/index.ts';
 import { newIncarnation } from './new-incarnation.ts';
 import { isSystem } from './privileges.ts';
 import { carryOn, endWork } from './replication-consumer.ts';
@@ -482,20 +482,44 @@ async function startReplication(
   await requireNoRestore(core, record);
   checkStreamOptions(core, { name: record.name, options: action.options });
   const uri = await sourceUri(core, action.uri, context);
-  const end = await endOfLife(core, { record, signal });
+  const end = await endOfOwn(core, { record, signal });
   const terms = await withSource(uri, context, (connection) =>
     connection.createStream({ name: action.source, after: `${end.incarnation}@${formatLsn(end.lsn)}` }),
   );
   await orDrop({ uri, terms }, core, async () => {
     requireCompatible(core, terms);
     const divergence = await findDivergence(core, { record, end, terms, signal });
+    if (divergence === null) {
+      context.onNotice({
+        severity: 'NOTICE',
+        sqlstate: '00000',
+        message: `no base of virtual cluster "${record.name}" leads to where the histories part: all data is copied from the source`,
+        hint: 'what it holds now is kept: SHOW SALVAGE FOR VIRTUAL CLUSTER',
+      });
+    }
     await core.streams.add(newStream(record, { source: action, stream: { uri, terms }, divergence }), core);
     if (action.options.readVirtualCluster) await addReader(core, record);
     await carryOn(core, record.id, context.session.user);
   });
 }
 
-/** @throws InputError `object_state` for a stranger, `time_outside_window` when our timeline does not lead there any more */
+/** Where our own history ends; without a base, where the directory does. @throws InputError `object_state` */
+async function endOfOwn(
+  core: Core,
+  options: { record: VirtualClusterRecord; signal: AbortSignal },
+): Promise<Pick<Divergence, 'incarnation' | 'lsn'>> {
+  const { id } = options.record;
+  try {
+    return await endOfLife(core, options);
+  } catch (error) {
+    const { instanceHost } = core.options;
+    if (!isAppError(error, 'time_outside_window') || !(await instanceHost.isWhole(id))) throw error;
+    const { incarnation } = core.services.instanceOf(options.record).identity;
+    return { incarnation, lsn: await instanceHost.lastRecordLsn(id) };
+  }
+}
+
+/** Null when our own timeline does not lead there: then everything is copied. @throws InputError `object_state` for a stranger */
 async function findDivergence(
   core: Core,
   options: {
@@ -504,7 +528,7 @@ async function findDivergence(
     terms: StreamTerms;
     signal: AbortSignal;
   },
-): Promise<Divergence> {
+): Promise<Divergence | null> {
   const { record, end, terms, signal } = options;
   const own = await lineageOf(core, { record, instance: core.services.instanceOf(record) });
   const common = commonHistory(own, { ownEndLsn: end.lsn, theirs: terms.lineage });
@@ -516,14 +540,29 @@ async function findDivergence(
     );
   }
   const target = { kind: 'lsn', incarnation: common.incarnation, lsn: common.lsn } as const;
-  const point = await resolveTarget(core, { record, target, signal });
-  await requireReachable(core, { record, point, signal });
+  const timelineId = await reachableTimeline(core, { record, target, signal });
+  if (timelineId === null) return null;
   if (terms.reservedLsn > common.lsn) {
     throw new InputError('object_state', 'the log from the failover on is no longer kept at the other side', {
       hint: 'make a follower of its own: CREATE VIRTUAL CLUSTER ... FROM REPLICATION OF ...',
     });
   }
-  return { incarnation: common.incarnation, timelineId: point.timelineId, lsn: common.lsn };
+  return { incarnation: common.incarnation, timelineId, lsn: common.lsn };
+}
+
+/** The timeline of Postgres that a position lies on; null when no base leads there. */
+async function reachableTimeline(
+  core: Core,
+  options: { record: VirtualClusterRecord; target: TimelineTarget; signal: AbortSignal },
+): Promise<number | null> {
+  try {
+    const point = await resolveTarget(core, options);
+    await requireReachable(core, { ...options, point });
+    return point.timelineId;
+  } catch (error) {
+    if (isAppError(error, 'time_outside_window')) return null;
+    throw error;
+  }
 }
 
 function newStream(

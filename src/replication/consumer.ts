@@ -48,6 +48,8 @@ export interface ConsumerDependencies {
     context: ConsumerContext,
     options: { id: VirtualClusterId; incarnation: IncarnationId; divergence: Divergence },
   ) => Promise<void>;
+  /** Keeps what the first image replaces, where there is something. */
+  readonly keepReplaced: (context: ConsumerContext, id: VirtualClusterId) => Promise<void>;
   /** Takes a stopped follower back to a point of its own timeline, as a new life, committed and stopped. */
   readonly goBack: (
     context: ConsumerContext,
@@ -221,6 +223,7 @@ export class Consumer {
     const { virtualClusterId, terms } = stream;
     const following = followingOf(stream);
     const { incarnation } = following;
+    await this.#dependencies.keepReplaced(context, virtualClusterId);
     const begun = await instanceHost.beginIncarnation({ virtualClusterId, incarnation });
     const { timelineId } = await receiver.receiveBase(
       { source: following.source, targetDirectory: begun.dataDirectory, uid: begun.uid },
@@ -247,11 +250,18 @@ export class Consumer {
     stream: StreamRecord,
     { divergence, context }: { divergence: Divergence; context: ConsumerContext },
   ): Promise<void> {
-    const { instanceHost, rewindToDivergence } = this.#dependencies;
+    const { instanceHost, streams, rewindToDivergence } = this.#dependencies;
     const { virtualClusterId, terms } = stream;
     const following = followingOf(stream);
     const { incarnation } = following;
-    await rewindToDivergence(context, { id: virtualClusterId, incarnation, divergence });
+    try {
+      await rewindToDivergence(context, { id: virtualClusterId, incarnation, divergence });
+    } catch (error) {
+      if (!isAppError(error, 'time_outside_window')) throw error;
+      context.logger.warning(`all data is copied from the source, because ${error.message}`);
+      await streams.copyInstead({ id: virtualClusterId, signal: context.signal });
+      return this.#receive({ ...stream, divergence: null }, context);
+    }
     faultPoint('failback.rewound');
     const history = { timelineId: terms.timelineId, text: terms.history };
     await instanceHost.fence({ virtualClusterId, incarnation, forkLsn: divergence.lsn, history });

@@ -94,6 +94,11 @@ export class StreamCatalog {
     await this.#changes.run(() => this.#write({ ...this.#require(id), jobId }, options));
   }
 
+  /** There is no way back to where the histories parted. */
+  async copyInstead(options: { id: VirtualClusterId } & Wait): Promise<void> {
+    await this.#changes.run(() => this.#write({ ...this.#require(options.id), divergence: null }, options));
+  }
+
   /** Takes what is said; the rest stays. Whoever follows takes it up. */
   async setLimits(options: { id: VirtualClusterId; limits: Partial<StreamLimits> } & Wait): Promise<void> {
     await this.#changes.run(() => {
@@ -195,8 +200,13 @@ async function insert(client: SqlClient, record: StreamRecord): Promise<void> {
 async function update(client: SqlClient, record: StreamRecord): Promise<void> {
   await client.query(
     `update public.replication_streams set state = $2::jsonb, job_id = $3, retained_time = $4::timestamptz,
-        replicated_time = $5::timestamptz, options = $6::jsonb, source_uri = $7 where virtual_cluster_id = $1`,
-    [String(record.virtualClusterId), ...mutableColumns(record), record.sourceUri],
+        replicated_time = $5::timestamptz, options = $6::jsonb, source_uri = $7, divergence = $8::jsonb where virtual_cluster_id = $1`,
+    [
+      String(record.virtualClusterId),
+      ...mutableColumns(record),
+      record.sourceUri,
+      printDivergence(record.divergence),
+    ],
   );
 }
 

@@ -9,7 +9,7 @@ const READER = { cluster: 'main-readonly' };
 /** More than all statements together, and much less than the image. */
 const MID_SCAN_BYTES = 4 * 1024 * 1024;
 
-describe('a standby that can be read', () => {
+describe('what a replication stream can be asked for', () => {
   let primary: Site;
   let standby: Site;
   /** Between the standby and its primary. */
@@ -302,5 +302,41 @@ describe('a standby that can be read', () => {
     await standby.system(`ALTER VIRTUAL CLUSTER main SET REPLICATION EXPIRATION WINDOW = '1ms'`);
     await standby.whenIn('replication error');
     assert.equal(await producer(), 'canceled');
+  });
+
+  step('fails back by a copy of everything when no base leads back, and keeps what it replaces', async () => {
+    const young = (sql: string, site: Site) => site.daemon.query(sql, { cluster: 'young' });
+    const whenYoungIs = (state: string, site: Site) => whenShown('young', state, site);
+    await primary.system(
+      'CREATE VIRTUAL CLUSTER young',
+      'ALTER VIRTUAL CLUSTER young SET CLUSTER SETTING timeline.enabled = false',
+      'ALTER VIRTUAL CLUSTER young START SERVICE SHARED',
+    );
+    await young('CREATE TABLE diary AS SELECT 1 AS day', primary);
+    await standby.system(`CREATE VIRTUAL CLUSTER young FROM REPLICATION OF young ON '${primary.uri()}'`);
+    await whenYoungIs('replicating/none', standby);
+    await standby.system('ALTER VIRTUAL CLUSTER young COMPLETE REPLICATION TO LATEST');
+    await whenYoungIs('ready/none', standby);
+    await standby.system('ALTER VIRTUAL CLUSTER young START SERVICE SHARED');
+    await young('INSERT INTO diary VALUES (2)', standby);
+    await young('INSERT INTO diary VALUES (-2)', primary);
+    await primary.system('ALTER VIRTUAL CLUSTER young STOP SERVICE');
+    const told = await noticesOf(
+      primary,
+      `ALTER VIRTUAL CLUSTER young START REPLICATION OF young ON '${standby.uri()}'`,
+    );
+    assert.match(told, /all data is copied/);
+    await whenYoungIs('replicating/none', primary);
+    await primary.system('ALTER VIRTUAL CLUSTER young COMPLETE REPLICATION TO LATEST');
+    await whenYoungIs('ready/none', primary);
+    await primary.system('ALTER VIRTUAL CLUSTER young START SERVICE SHARED');
+    const days = 'SELECT string_agg(day::text, $$ $$ ORDER BY day) AS days FROM diary';
+    assert.deepEqual(await young(days, primary), [{ days: '1 2' }]);
+    const [salvage] = await primary.system('SHOW SALVAGE FOR VIRTUAL CLUSTER young');
+    await primary.system(
+      String(salvage?.['open_with']),
+      'ALTER VIRTUAL CLUSTER "young-salvage" START SERVICE SHARED',
+    );
+    assert.deepEqual(await primary.daemon.query(days, { cluster: 'young-salvage' }), [{ days: '-2 1' }]);
   });
 });
