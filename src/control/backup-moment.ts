@@ -54,7 +54,9 @@ export async function backupMoment(
   throw new InputError(
     'time_outside_window',
     `a backup as of ${formatTimestamp(point.time)} is not possible: no base of the present life of the data comes before it`,
-    { hint: 'back up the present state, or WITH revision_history; after RESET DATA a new base is needed' },
+    {
+      hint: 'leave AS OF SYSTEM TIME out, or name a moment after the first base, which is captured some seconds after START SERVICE: SHOW TIMELINE lists it',
+    },
   );
 }
 

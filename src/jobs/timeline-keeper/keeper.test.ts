@@ -67,9 +67,11 @@ describe('a base is due', () => {
     durable: bigint;
     now?: bigint;
     state?: VaultState;
+    timelineId?: number;
   }): CaptureDecision =>
     decideCapture({
       lineage: given.lineage,
+      present: { incarnation: INCARNATION, timelineId: given.timelineId ?? 1 },
       durableLsn: lsn(given.durable),
       now: (given.now ?? 0n) as Timestamp,
       vaultState: given.state ?? { kind: 'receiving' },
@@ -79,6 +81,11 @@ describe('a base is due', () => {
 
   it('when there is none, and then everything is read', () => {
     assert.equal(decide({ lineage: [], durable: 1n }).kind, 'full');
+  });
+
+  it('at once when the data has a new life, on top of what led to it', () => {
+    const due = decide({ lineage: [one], durable: 1n, timelineId: 2 });
+    assert.deepEqual([due.kind, due.kind === 'incremental' && due.onto], ['incremental', one.subdirectory]);
   });
 
   it('by how much log would have to be replayed', () => {

@@ -152,6 +152,7 @@ export class TimelineKeeper {
     const lineage = await this.#lineage(kept, { bases, status });
     const wanted = decideCapture({
       lineage,
+      present: status,
       durableLsn: status.durableLsn,
       vaultState: status.state,
       now: clock.now(),

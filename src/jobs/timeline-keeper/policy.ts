@@ -1,5 +1,5 @@
 /** When a base is due, and of which kind. Pure. */
-import { type Lsn, lsnDistanceBytes, type Timestamp } from '../../base/index.ts';
+import { type IncarnationId, type Lsn, lsnDistanceBytes, type Timestamp } from '../../base/index.ts';
 import type { BaseSummary, VaultState } from '../../timeline/index.ts';
 
 export interface BasePolicy {
@@ -23,6 +23,8 @@ export type CaptureDecision =
 /** @param given.lineage bases that lead to the present, oldest first */
 export function decideCapture(given: {
   readonly lineage: readonly BaseSummary[];
+  /** The life of the data whose log is received. */
+  readonly present: { readonly incarnation: IncarnationId; readonly timelineId: number };
   readonly durableLsn: Lsn;
   readonly vaultState: VaultState;
   readonly now: Timestamp;
@@ -45,13 +47,17 @@ export function decideCapture(given: {
 function reasonFor(
   newest: BaseSummary,
   given: {
+    readonly present: { readonly incarnation: IncarnationId; readonly timelineId: number };
     readonly walBytes: bigint;
     readonly vaultState: VaultState;
     readonly now: Timestamp;
     readonly policy: BasePolicy;
   },
 ): string | null {
-  const { walBytes, vaultState, now, policy } = given;
+  const { present, walBytes, vaultState, now, policy } = given;
+  // Backups as of a moment need one of the life that they are of: they mix no log of two.
+  if (newest.incarnation !== present.incarnation || newest.timelineId !== present.timelineId)
+    return 'the present life of the data has none yet';
   if (vaultState.kind === 'gap' && newest.startLsn < vaultState.toLsn)
     return 'log is missing since the newest base';
   if (walBytes >= policy.walBytes) return `${walBytes} bytes of log since the newest base`;
