@@ -77,7 +77,9 @@ export function parseSettingInput(type: SettingType, input: SettingInput): strin
     });
   }
   const problem = boundsProblem(type, value);
-  if (problem !== undefined) throw new InputError('parameter_invalid', problem);
+  if (problem !== undefined) {
+    throw new InputError('parameter_invalid', problem, { hint: 'write a value within these bounds' });
+  }
   return printSettingValue(type, value);
 }
 

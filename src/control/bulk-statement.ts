@@ -76,13 +76,28 @@ export async function untilSucceeded(
   core: Core,
   { job, reference, context }: { job: JobRecord; reference: JobReference; context: ExecuteContext },
 ): Promise<JobRecord> {
-  const ended = await core.runner.waitFor(reference, {
-    until: (record) => isTerminal(record.state) || record.state.kind === 'paused',
-    ...newsFor(job.id, context),
-    signal: context.signal,
-  });
+  const ended = await core.runner
+    .waitFor(reference, {
+      until: (record) => isTerminal(record.state) || record.state.kind === 'paused',
+      ...newsFor(job.id, context),
+      signal: context.signal,
+    })
+    .catch((error: unknown) => {
+      if (context.signal.aborted) tellItGoesOn(job, context);
+      throw error;
+    });
   requireSucceeded(ended);
   return ended;
+}
+
+/** Who gives up waiting, with Ctrl-C or by a time-out of the client's, has not given up the job. */
+function tellItGoesOn({ id, type }: JobRecord, { onNotice }: ExecuteContext): void {
+  onNotice({
+    severity: 'NOTICE',
+    sqlstate: '00000',
+    message: `the ${type} goes on: only the wait for job ${id} has ended`,
+    hint: `wait for it with SHOW JOB WHEN COMPLETE ${id}, or end it with CANCEL JOB ${id}`,
+  });
 }
 
 /** Tells who waits what the job itself waits for. */

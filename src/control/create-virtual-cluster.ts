@@ -29,7 +29,9 @@ export const createVirtualCluster: UseCase<CreateVirtualCluster> = {
     const existing = core.catalog.find(name);
     if (existing !== undefined) {
       if (!statement.ifNotExists) {
-        throw new InputError('object_exists', `virtual cluster "${name}" already exists`);
+        throw new InputError('object_exists', `virtual cluster "${name}" already exists`, {
+          hint: 'choose another name, or write CREATE VIRTUAL CLUSTER IF NOT EXISTS; SHOW VIRTUAL CLUSTERS lists those there are',
+        });
       }
       context.onNotice({
         severity: 'NOTICE',

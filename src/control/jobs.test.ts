@@ -98,6 +98,28 @@ describe('jobs by statement', () => {
     );
   });
 
+  it('go on when nobody waits any more, and say so with their number', async () => {
+    const heard: string[] = [];
+    const client = new AbortController();
+    const waiting = test.refusal("BACKUP INTO 'nodelocal://1/c'", {
+      signal: client.signal,
+      onNotice: ({ message, hint = '' }) => heard.push(message, hint),
+    });
+    await backups.begun;
+    client.abort();
+    assert.equal((await waiting).code, 'cancelled');
+    const id = /^the BACKUP goes on: only the wait for job (\d+) has ended$/.exec(heard[0] ?? '')?.[1] ?? '';
+    assert.equal(heard[1], `wait for it with SHOW JOB WHEN COMPLETE ${id}, or end it with CANCEL JOB ${id}`);
+    assert.equal(await status(id), 'running');
+    backups.finish();
+    const [done] = await test.rows(`SHOW JOB WHEN COMPLETE ${id}`);
+    assert.equal(done?.['status'], 'succeeded');
+    for (const action of ['PAUSE', 'RESUME', 'CANCEL']) {
+      const over = await test.refusal(`${action} JOB ${id}`);
+      assert.deepEqual([over.code, over.hint?.startsWith('it is over: SHOW JOB')], ['object_state', true]);
+    }
+  });
+
   it('pause, resume under a new attempt, and end', async () => {
     const id = await begin();
     assert.equal((await test.ask(`PAUSE JOB ${id}`)).tag, 'PAUSE JOBS 1');

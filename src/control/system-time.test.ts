@@ -78,6 +78,10 @@ describe('AS OF SYSTEM TIME', () => {
         text,
       );
     }
+    for (const text of ['16/B374D848', '0/1', 'nonsense@0/1']) {
+      assert.throws(() => systemTime(string(text), { now: NOW }), { hint: /incarnation@0\/16B3748/ });
+    }
+    assert.throws(() => systemTime(string('01/02/2024'), { now: NOW }), { hint: /^write an interval/ });
     assert.throws(
       () => systemTime({ kind: 'null' }, { now: NOW }),
       (error) => isAppError(error, 'parameter_invalid'),

@@ -18,6 +18,9 @@ export type SystemTime =
 
 const HINT = `write an interval such as '-10s', a time such as '2024-01-09 16:15:45.29+00', or nanoseconds since 1970`;
 
+const POSITION_HINT =
+  'a position belongs to a life of the data: write it as incarnation@0/16B3748, as SHOW TIMELINE lists them; or write a time';
+
 const US_BY_UNIT: ReadonlyMap<string, bigint> = new Map(
   [
     [1n, 'us µs microsecond microseconds'],
@@ -49,7 +52,7 @@ export function systemTime(value: Value, { now }: { readonly now: Timestamp }): 
   const time = nanosecondsOf(text) ?? intervalBefore(text, now) ?? timeOf(text);
   if (time === undefined) {
     throw new InputError('timestamp_malformed', `AS OF SYSTEM TIME: not a time: ${JSON.stringify(text)}`, {
-      hint: HINT,
+      hint: isLikePosition(text) ? POSITION_HINT : HINT,
     });
   }
   if (time > now) {
@@ -57,6 +60,10 @@ export function systemTime(value: Value, { now }: { readonly now: Timestamp }): 
     throw new InputError('parameter_invalid', message, { hint: HINT });
   }
   return { kind: 'time', time };
+}
+
+function isLikePosition(text: string): boolean {
+  return /@|^[0-9a-f]{1,8}\/[0-9a-f]{1,8}$/i.test(text);
 }
 
 /**

@@ -134,7 +134,18 @@ function reasonOf(outcome: RevertOutcome): string {
 }
 
 function refuse(state: JobState, what: string): never {
-  throw new InputError('object_state', `job with status ${state.kind} cannot be ${what}`);
+  throw new InputError('object_state', `job with status ${state.kind} cannot be ${what}`, {
+    hint: hintFor(state),
+  });
+}
+
+function hintFor(state: JobState): string {
+  if (isTerminal(state))
+    return 'it is over: SHOW JOB tells how it ended; run its statement again to begin another';
+  if (state.kind === 'reverting' || state.kind === 'retry-reverting') {
+    return 'what it did is being taken back: wait for it with SHOW JOB WHEN COMPLETE';
+  }
+  return 'only a job that is paused is resumed: SHOW JOB tells what it does now';
 }
 
 function impossible(state: JobState, event: { kind: JobEvent['kind'] }): never {

@@ -67,6 +67,8 @@ export interface AskOptions {
   readonly parameters?: readonly (string | null)[];
   readonly transaction?: TransactionStatus;
   readonly signal?: AbortSignal;
+  /** Also of a statement that fails, whose answer has none. */
+  readonly onNotice?: (notice: Notice) => void;
 }
 
 export interface Answer {
@@ -259,7 +261,10 @@ export class TestControl implements AsyncDisposable {
       transaction: options.transaction ?? 'idle',
       text,
       parameters: options.parameters ?? [],
-      onNotice: (notice) => notices.push(notice),
+      onNotice: (notice) => {
+        notices.push(notice);
+        options.onNotice?.(notice);
+      },
       signal: options.signal ?? NEVER,
     };
     const statement = required(parseStatement(text), `statement of ours in ${text}`).node;
