@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
-import { readdir, readFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { after, before, describe, it } from 'node:test';
 import { RecordingLogger, TestControl } from '../../test/harness/control.ts';
 import { AwsKmsServer } from '../../test/harness/kms-servers.ts';
@@ -9,6 +12,7 @@ import { systemClock } from '../daemon/clock.ts';
 import { systemRng } from '../daemon/rng.ts';
 import { createBulkWorker, createCollectionReader } from '../timeline/index.ts';
 
+const ATOLL = fileURLToPath(new URL('../../bin/atoll', import.meta.url));
 const SYSTEM = { in: 'system' } as const;
 const PASSPHRASE = 'correct horse battery staple ü';
 const WITH_PASSPHRASE = `WITH encryption_passphrase = '${PASSPHRASE}'`;
@@ -112,6 +116,37 @@ describe('encrypted backups', () => {
     assert.deepEqual(await test.postgres(count, { in: 'opened' }), [{ n: '3100', b: 'later' }]);
     const [job] = await test.rows(`SHOW JOB ${restored.rows[0]?.['job_id']}`, { in: 'opened' });
     assert.match(job?.['description'] ?? '', /WITH OPTIONS \(encryption_passphrase = 'redacted'\)$/);
+  });
+
+  it('are restored without a cluster by who has the passphrase, which is on no command line', async () => {
+    const to = join(test.directory, 'offline');
+    const atoll = async (passphrase: string, ...more: readonly string[]) => {
+      const command = spawn(ATOLL, [
+        'restore',
+        join(test.externalDirectory, 'pass'),
+        `--cluster-key-file=${join(test.directory, 'store', 'cluster-key')}`,
+        `--to=${to}`,
+        ...more,
+      ]);
+      command.stdin.end(`${passphrase}\n`);
+      const [out, errors, [code]] = await Promise.all([
+        command.stdout.toArray(),
+        command.stderr.toArray(),
+        once(command, 'close') as Promise<[number]>,
+      ]);
+      return { code, text: Buffer.concat([...out, ...errors] as Buffer[]).toString() };
+    };
+    const STDIN = '--encryption-passphrase-file=-';
+    const closed = await atoll('', '--plan');
+    assert.equal(closed.code, 2, closed.text);
+    assert.match(closed.text, /is encrypted/);
+    const wrong = await atoll('another', STDIN, '--plan');
+    assert.match(wrong.text, /the passphrase is not that of backup/);
+    const done = await atoll(PASSPHRASE, STDIN);
+    assert.equal(done.code, 0, done.text);
+    assert.equal((await readFile(join(to, 'PG_VERSION'), 'utf8')).trim(), '18');
+    assert.doesNotMatch(`${closed.text}${wrong.text}${done.text}`, /correct horse/);
+    await rm(to, { recursive: true });
   });
 
   it('of objects are opened the same way', async () => {

@@ -1,3 +1,4 @@
+export { type BackupKeys, passphraseKeys } from './backup-keys.ts';
 export * from './contract.ts';
 export {
   type LoginAttempt,
@@ -16,4 +17,5 @@ export {
 } from './offline-restore.ts';
 export type { Virtualization } from './initialize.ts';
 export { type Control, openControl } from './open-control.ts';
+export type { WebIdentity, WebLoginRequest } from './web-login.ts';
 export type { ControlHealth, MetricFamily, VirtualClusterStatus } from './status.ts';

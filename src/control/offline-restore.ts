@@ -4,8 +4,9 @@
  */
 import { mkdir, readdir, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { AppError, type Clock, errnoOf, InputError, type Timestamp } from '../base/index.ts';
+import { AppError, type Clock, errnoOf, InputError, type Rng, type Timestamp } from '../base/index.ts';
 import { makePlainDirectory } from '../instance/index.ts';
+import type { DataKey } from '../keys/index.ts';
 import type {
   BackupProgress,
   BulkWorker,
@@ -14,6 +15,7 @@ import type {
   CollectionReader,
 } from '../timeline/index.ts';
 import { normalizeFullFolder } from '../timeline/index.ts';
+import { type BackupKeys, requireNoKeys, unlockChain } from './backup-keys.ts';
 import { type RestorableMoment, layerAt, newestLayer } from './backup-place.ts';
 import { continuousMoment } from './continuous-restore.ts';
 import { type RestoreEstimate, estimateRestore } from './restore-estimate.ts';
@@ -27,6 +29,8 @@ export interface OfflineRestore {
   readonly asOf: string | null;
   /** What the backups were sealed with. */
   readonly key: ClusterKey;
+  /** What opens them, when they are encrypted. */
+  readonly keys: BackupKeys;
   /** Absent or empty. */
   readonly targetDirectory: string;
   /** Who may log in afterwards. */
@@ -36,6 +40,8 @@ export interface OfflineRestore {
 /** What a restore would do. */
 export interface OfflinePlan {
   readonly full: string;
+  /** With the key of the chain, when that is encrypted. */
+  readonly collection: CollectionLocation;
   readonly moment: RestorableMoment;
   readonly asOf: Timestamp;
   readonly estimate: RestoreEstimate;
@@ -47,6 +53,7 @@ export interface OfflineTools {
   readonly bulkWorker: Pick<BulkWorker, 'materialize'>;
   readonly collectionReader: CollectionReader;
   readonly clock: Clock;
+  readonly rng: Rng;
   readonly signal: AbortSignal;
 }
 
@@ -55,14 +62,12 @@ export interface OfflineTools {
  * @throws AppError `backup_not_found`, `backup_untrusted`, `data_corrupt` for what is missing; InputError `parameter_invalid`,
  * `object_state` for a target that is not empty
  */
-export async function planOfflineRestore(
-  restore: OfflineRestore,
-  { collectionReader, clock, signal }: OfflineTools,
-): Promise<OfflinePlan> {
-  const { collection, key } = restore;
+export async function planOfflineRestore(restore: OfflineRestore, tools: OfflineTools): Promise<OfflinePlan> {
+  const { key } = restore;
+  const { collectionReader, clock, signal } = tools;
   await requireEmptyTarget(restore.targetDirectory);
   const time = restore.asOf === null ? null : momentOf(restore.asOf, clock.now());
-  const { full, moment } = await selectMoment(restore, { time, collectionReader, signal });
+  const { full, collection, moment } = await selectMoment(restore, { ...tools, time });
   const { subdirectory } = moment.layer;
   const missing = await collectionReader.missingFiles({ collection, subdirectory, key, signal });
   if (missing.length > 0) {
@@ -77,6 +82,7 @@ export async function planOfflineRestore(
   const { bavail, bsize } = await statfs(await presentFolder(restore.targetDirectory), { bigint: true });
   return {
     full,
+    collection,
     moment,
     asOf: moment.asOf ?? moment.through ?? moment.layer.endTime,
     estimate: estimateRestore(moment.layer),
@@ -86,20 +92,35 @@ export async function planOfflineRestore(
 
 /** By the newest backup, or base of a continuous backup; or by the one that is named. */
 async function selectMoment(
-  { collection, backup, key }: OfflineRestore,
-  options: { time: Timestamp | null } & Pick<OfflineTools, 'collectionReader' | 'signal'>,
-): Promise<Pick<OfflinePlan, 'full' | 'moment'>> {
+  { collection, backup, key, keys }: OfflineRestore,
+  options: OfflineTools & { time: Timestamp | null },
+): Promise<Pick<OfflinePlan, 'full' | 'collection' | 'moment'>> {
   const { time, collectionReader, signal } = options;
-  const core = { options: { collectionReader, cluster: { key } } };
+  const core = { options: { ...options, cluster: { key } } };
   if (backup === null && (await collectionReader.isContinuous(collection, { signal }))) {
+    requireNoKeys(keys);
     const moment = await continuousMoment(core, { collection, time, signal });
-    return { full: moment.layer.subdirectory, moment };
+    return { full: moment.layer.subdirectory, collection, moment };
   }
   const full =
     backup === null ? await collectionReader.latest(collection, { signal }) : normalizeFullFolder(backup);
-  const chain = { collection, full, signal };
-  if (time !== null) return { full, moment: await layerAt(core, { ...chain, time }) };
-  return { full, moment: { layer: await newestLayer(core, chain), asOf: null } };
+  const dataKey = await unlockChain(core, { collection, folder: full, keys, signal });
+  const opened = dataKey === null ? collection : withDataKey(collection, { folder: full, dataKey });
+  const chain = { collection: opened, full, signal };
+  const moment =
+    time === null
+      ? { layer: await newestLayer(core, chain), asOf: null }
+      : await layerAt(core, { ...chain, time });
+  return { full, collection: opened, moment };
+}
+
+/** No job will look for it again. */
+function withDataKey(
+  collection: CollectionLocation,
+  { folder, dataKey }: { folder: string; dataKey: DataKey },
+): CollectionLocation {
+  const encryption = { folder, dataKey: dataKey.secret, info: null, uri: collection.displayUri };
+  return { ...collection, encryption };
 }
 
 /**
@@ -110,8 +131,9 @@ export async function restoreOffline(
   restore: OfflineRestore,
   { onProgress, ...tools }: OfflineTools & { readonly onProgress: (progress: BackupProgress) => void },
 ): Promise<OfflinePlan> {
-  const { collection, key, targetDirectory, osUser } = restore;
+  const { key, targetDirectory, osUser } = restore;
   const plan = await planOfflineRestore(restore, tools);
+  const { collection } = plan;
   const { layer, asOf, isContinuous = false } = plan.moment;
   await mkdir(targetDirectory, { recursive: true, mode: 0o700 });
   const { summary } = await tools.bulkWorker.materialize(

@@ -11,6 +11,7 @@ import { systemClock, systemRng } from '../../daemon/index.ts';
 import { createBulkWorker, createCollectionReader } from '../../timeline/index.ts';
 import { readKeyFile } from './cluster-key.ts';
 import { openSource, readLocations } from '../collection-source.ts';
+import { readEncryptionKeys } from '../encryption-keys.ts';
 import { defineCommand } from '../command.ts';
 import { optionalFlag, switchFlag, valueFlag } from '../flags/flag.ts';
 import { readPath } from '../flags/readers.ts';
@@ -25,11 +26,13 @@ export const restoreCommand = defineCommand({
   description: [
     'Restores a virtual cluster from a collection of backups into a plain data directory that PostgreSQL of the same major version starts: without a cluster, without a daemon. The collection is a folder, s3://, gs:// or azure-blob:// with their parameters, or nodelocal:// with --external-io-dir; several where it lies in several places. Given -, they are read from standard input, one on each line, so that secrets are in no list of processes.',
     'Backups are sealed with the key of the cluster that made them, which "atoll cluster-key export" writes, or the file "cluster-key" in its store: keep a copy of it apart from the store.',
+    'Encrypted backups need their passphrase, or one of their KMS keys, too. Neither is taken from the command line, which everybody on the machine can read.',
     'The first start of the data directory recovers it to the moment that was asked for. The user named in its pg_ident.conf gets in through the socket in /tmp, as "atoll" (the superuser) or as any other role.',
   ],
   examples: [
     'atoll restore /backups/main --cluster-key-file ./cluster-key --to ./restored --plan',
     'atoll restore - --cluster-key-file ./cluster-key --to ./restored < collection-uri',
+    'atoll restore /backups/main --encryption-passphrase-file ./passphrase --to ./restored',
     'atoll restore /backups/main --as-of "2026-03-04 05:06:07+00" --to ./restored',
     'postgres -D ./restored & psql -h /tmp -U atoll defaultdb',
   ],
@@ -84,6 +87,20 @@ export const restoreCommand = defineCommand({
       help: 'Key that the backups were sealed with.',
       parse: readPath,
     }),
+    passphraseFile: optionalFlag({
+      name: 'encryption-passphrase-file',
+      inEnvironment: false,
+      placeholder: 'FILE',
+      help: 'File whose first line is the passphrase of encrypted backups; - for standard input.',
+      parse: (text) => (text === '-' ? text : readPath(text)),
+    }),
+    kmsFile: optionalFlag({
+      name: 'kms-uri-file',
+      inEnvironment: false,
+      placeholder: 'FILE',
+      help: 'File with URIs of KMS keys of encrypted backups, one on each line, of which one is enough; - for standard input.',
+      parse: (text) => (text === '-' ? text : readPath(text)),
+    }),
     externalDirectory: valueFlag({
       name: 'external-io-dir',
       placeholder: 'DIR',
@@ -101,6 +118,8 @@ export const restoreCommand = defineCommand({
         hint: 'see atoll restore --help',
       });
     }
+    const clock = systemClock();
+    const rng = systemRng();
     const restore: OfflineRestore = {
       collection: await openSource({
         locations: await readLocations(positionals, stdin),
@@ -110,17 +129,18 @@ export const restoreCommand = defineCommand({
       backup: flags.backup ?? null,
       asOf: flags.asOf ?? null,
       key: await readKeyFile(keyFile),
+      keys: await readEncryptionKeys(flags, { stdin, clock, isStdinTaken: positionals.includes('-') }),
       targetDirectory: to,
       osUser: flags.owner ?? ownerName(),
     };
-    const clock = systemClock();
     const interrupted = new AbortController();
     const onSignal = () => interrupted.abort();
     process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
     const tools = {
       clock,
+      rng,
       signal: interrupted.signal,
-      collectionReader: createCollectionReader({ rng: systemRng() }),
+      collectionReader: createCollectionReader({ rng }),
       bulkWorker: createBulkWorker({ clock, logger: quietLogger(stderr), isLimited: false }),
       onProgress: () => undefined,
     };
