@@ -118,6 +118,11 @@ export class Receiver {
     return this.#options.source;
   }
 
+  /** Since this began. */
+  get receivedBytes(): bigint {
+    return this.#receivedBytes;
+  }
+
   /** Resolves when reception is under way, or it is known why not. */
   async begun(): Promise<void> {
     await this.#begun.promise;

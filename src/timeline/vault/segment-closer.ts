@@ -1,10 +1,16 @@
-/** Turns segments that are full into log objects, one at a time for the whole process: they wait on disk, not in memory. */
+/**
+ * Turns segments that are full into log objects, one at a time for the whole process: they wait on disk, not in memory. While log floods in
+ * they wait for its end, as long as they are not too many: receiving it is what somebody waits for.
+ */
 import type { Clock } from '../../base/index.ts';
 import { ThreadPool } from '../worker/thread-pool.ts';
 import type { FullSegment } from './close-segment.ts';
+import { Flood, LOOK_MS } from './flood.ts';
 
 /** How long after a failure it is tried again. */
 const RETRY_MS = 2000;
+/** More do not wait for the end of a flood: 1 GiB, which compression makes a third of that. */
+export const WAITING_SEGMENTS_MAX = 64;
 const SCRIPT = new URL('./close-thread.ts', import.meta.url);
 
 /** A segment that waits, and who wants to know of it. */
@@ -19,14 +25,21 @@ export interface WaitingSegment {
 export class SegmentCloser {
   readonly #clock: Clock;
   readonly #signal: AbortSignal;
+  readonly #flood: Flood;
   readonly #waiting: WaitingSegment[] = [];
   /** Started with the first segment: a node that is idle has none. */
   #thread: ThreadPool<FullSegment, number> | null = null;
   #running: Promise<void> | null = null;
 
   /** The signal ends it behind the segment that is under way. */
-  constructor(options: { readonly clock: Clock; readonly signal: AbortSignal }) {
+  constructor(options: {
+    readonly clock: Clock;
+    /** All that the process has received so far. */
+    readonly receivedBytes: () => bigint;
+    readonly signal: AbortSignal;
+  }) {
     this.#clock = options.clock;
+    this.#flood = new Flood(options);
     this.#signal = options.signal;
   }
 
@@ -45,6 +58,7 @@ export class SegmentCloser {
 
   async #run(): Promise<void> {
     for (;;) {
+      await this.#untilItsTurn();
       const next = this.#waiting[0];
       if (next === undefined || this.#signal.aborted) return;
       try {
@@ -59,6 +73,17 @@ export class SegmentCloser {
         await this.#endThread();
         await this.#clock.sleep(RETRY_MS, { signal: this.#signal }).catch(() => undefined);
       }
+    }
+  }
+
+  async #untilItsTurn(): Promise<void> {
+    while (
+      !this.#signal.aborted &&
+      this.#waiting.length > 0 &&
+      this.#waiting.length <= WAITING_SEGMENTS_MAX &&
+      this.#flood.isOn()
+    ) {
+      await this.#clock.sleep(LOOK_MS, { signal: this.#signal }).catch(() => undefined);
     }
   }
 

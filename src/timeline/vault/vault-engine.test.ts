@@ -411,10 +411,11 @@ describe('a vault', () => {
     await write(3);
     await rig.catchUp();
     const { oldestLsn: fromLsn } = rig.status;
-    const name = await waitFor(
-      'a closed segment',
-      () => readdirSync(rig.folder).filter((each) => each.endsWith('.wal'))[1],
-    );
+    const name = await waitFor('a closed segment, and nothing of it that is still open', () => {
+      const names = readdirSync(rig.folder);
+      const closed = names.filter((each) => each.endsWith('.wal'))[1];
+      return closed === undefined || names.includes(closed.replace('.wal', '.partial')) ? undefined : closed;
+    });
     const path = join(rig.folder, required(name, 'closed segment'));
     await rig.host.unfollow(ID);
     const bytes = await readFile(path);

@@ -26,8 +26,8 @@ const LOCK_RETRY_MS = 50;
 
 const clock: Clock = workerClock;
 const ending = new AbortController();
-const closer = new SegmentCloser({ clock, signal: ending.signal });
 const receivers = new Map<VirtualClusterId, Receiver>();
+const closer = new SegmentCloser({ clock, receivedBytes, signal: ending.signal });
 /** Whoever waits for log of a virtual cluster waits at most for this. */
 const wanted = new Map<VirtualClusterId, bigint>();
 const changed = new Set<VirtualClusterId>();
@@ -91,6 +91,12 @@ async function unfollow(virtualClusterId: VirtualClusterId): Promise<void> {
   tellStatuses([virtualClusterId]);
   receivers.delete(virtualClusterId);
   wanted.delete(virtualClusterId);
+}
+
+function receivedBytes(): bigint {
+  let bytes = 0n;
+  for (const receiver of receivers.values()) bytes += receiver.receivedBytes;
+  return bytes;
 }
 
 function isSame(left: VaultSource, right: VaultSource): boolean {
