@@ -34,6 +34,7 @@ export const backup: UseCase<Backup> = {
     const selection = await selectObjects(askerOf(core, context), {
       targets: statement.targets,
       currentDatabase: session.database,
+      isOfPresent: statement.asOf === undefined,
     });
     const isOfFiles = selection === null || isFlagOn(statement.options, 'revision_history');
     const momentOf = isOfFiles ? backupMoment : objectsMoment;

@@ -1,6 +1,7 @@
 /** RESTORE ... WITH dry_run: what would happen, how much, how long. */
 import { statfs } from 'node:fs/promises';
-import type { BackupSummary } from '../timeline/index.ts';
+import type { RestoredObjects } from '../jobs/index.ts';
+import type { BackupObject, BackupSummary } from '../timeline/index.ts';
 import type { RestorableMoment } from './backup-place.ts';
 import type { StatementResult } from './contract.ts';
 import type { Core } from './core.ts';
@@ -37,6 +38,38 @@ export async function dryRun(core: Core, { layer, asOf }: RestorableMoment): Pro
     Number(durationMs) / 1000,
   ];
   return rowsResult(DRY_RUN, [cells.map(String)], 'RESTORE');
+}
+
+/** Of databases or tables: what is named of the backup, as far as it lists them. */
+export async function dryRunObjects(
+  core: Core,
+  { layer, asOf }: RestorableMoment,
+  { objects, schemaOnly }: { readonly objects: RestoredObjects; readonly schemaOnly: boolean },
+): Promise<StatementResult> {
+  const named = layer.objects.filter((object) => isRestored(object, objects));
+  const tables = named.filter(({ kind }) => kind === 'table');
+  const sum = (count: (object: BackupObject) => bigint | null) =>
+    schemaOnly ? 0n : tables.reduce((total, table) => total + (count(table) ?? 0n), 0n);
+  // Rows need no log.
+  const replayBytes = layer.isImage ? layer.replayBytes : 0n;
+  const part = { ...layer, objects: named, rows: sum(({ rows }) => rows), replayBytes };
+  return dryRun(core, { layer: { ...part, bytes: sum(({ sizeBytes }) => sizeBytes) }, asOf });
+}
+
+function isRestored({ kind, database, schema, name }: BackupObject, objects: RestoredObjects): boolean {
+  if (objects.kind === 'databases') {
+    const wanted = kind === 'database' ? name : database;
+    return objects.databases.some(({ from }) => from === wanted);
+  }
+  return (
+    kind === 'table' &&
+    database === objects.from &&
+    objects.patterns.some(
+      (pattern) =>
+        (pattern.schema === null || pattern.schema === schema) &&
+        (pattern.name === null || pattern.name === name),
+    )
+  );
 }
 
 function countOf({ objects }: BackupSummary, kind: BackupSummary['objects'][number]['kind']): number {

@@ -5,11 +5,14 @@ import { type Option, type Statement, type TablePattern } from '../sql/index.ts'
 import type { BackedUpDatabase, BackupSummary, CollectionLocation } from '../timeline/index.ts';
 import { KEY_OPTIONS } from './backup-keys.ts';
 import { resultOf } from './bulk-statement.ts';
+import { requireComplete } from './collection.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import { requireRestorePrivilege } from './object-decisions.ts';
+import { requireNoTables } from './present-tables.ts';
 import type { Asker } from './privileges.ts';
 import { requireDatabases } from './privilege-targets.ts';
+import { dryRunObjects } from './restore-dry-run.ts';
 import { recordedUri } from './storage-location.ts';
 import { askerOf } from './use-case.ts';
 import { isFlagOn, textValue } from './values.ts';
@@ -20,6 +23,7 @@ type Restore = Extract<Statement, { kind: 'restore' }>;
 export const OBJECT_OPTIONS: readonly string[] = [
   ...KEY_OPTIONS,
   'detached',
+  'dry_run',
   'execution_locality',
   'incremental_location',
   'new_db_name',
@@ -71,6 +75,8 @@ export interface PartRestore {
   readonly statement: Restore;
   readonly description: string;
   readonly collection: CollectionLocation;
+  /** The full backup of the chain. */
+  readonly full: string;
   readonly summary: BackupSummary;
   /** A moment of the backup's revision history; null for its end. */
   readonly asOf: Timestamp | null;
@@ -89,6 +95,10 @@ export async function restoreObjects(
     ? await objectsOfImage(core, options, context)
     : await objectsOf(core, options, context);
   const isOn = (name: string) => isFlagOn(statement.options, name);
+  if (isOn('dry_run')) {
+    await requireComplete(core, { ...options, signal: context.signal });
+    return dryRunObjects(core, { layer: summary, asOf }, { objects, schemaOnly: isOn('schema_only') });
+  }
   const place = { collectionUri: recordedUri(collection), subdirectory: summary.subdirectory };
   const job = await core.runner.create(
     session.virtualClusterId,
@@ -159,7 +169,17 @@ async function objectsOf(
   const into = intoDatabaseOf(statement, from);
   await requireInto(core, into, context);
   // Names in the backup decide where they go, so only now can it be asked.
-  await requireRestorePrivilege(askerOf(core, context), { targets, intoDatabase: into });
+  const asker = askerOf(core, context);
+  await requireRestorePrivilege(asker, { targets, intoDatabase: into });
+  const tables = summary.objects.flatMap(({ kind, database, schema, name }) => {
+    const isNamed = resolved.some(
+      (pattern) =>
+        (pattern.schema === null || pattern.schema === schema) &&
+        (pattern.name === null || pattern.name === name),
+    );
+    return kind === 'table' && database === from && schema !== null && isNamed ? [{ schema, name }] : [];
+  });
+  await requireNoTables(asker, { database: into, tables });
   return { kind: 'tables', from, into, patterns: resolved };
 }
 
@@ -199,6 +219,11 @@ async function objectsOfImage(
   const into = intoDatabaseOf(statement, from);
   await requireInto(core, into, context);
   await requireRestorePrivilege(asker, { targets, intoDatabase: into });
+  // What `*` stands for is found in the copy.
+  const tables = resolved.flatMap(({ schema, name }) =>
+    schema === null || name === null ? [] : [{ schema, name }],
+  );
+  await requireNoTables(asker, { database: into, tables });
   return { kind: 'tables', from, into, patterns: resolved };
 }
 

@@ -132,7 +132,7 @@ async function restoreParts(
   const { statement, collection, full, moment } = options;
   const { layer: summary, asOf } = moment;
   const { kind } = statement.targets;
-  const parts = { statement, collection, summary, asOf, description: describe(statement, full) };
+  const parts = { statement, collection, full, summary, asOf, description: describe(statement, full) };
   if (kind === 'system_users' && summary.selection === null) return restoreUsers(core, parts, context);
   const ours = systemTablesOf(statement, { summary, current: context.session.database });
   if (ours !== undefined) return restoreSystemTables(core, { ...parts, ...ours }, context);

@@ -3,16 +3,25 @@ import { InputError } from '../base/index.ts';
 import type { BackupTargets } from '../sql/index.ts';
 import type { LogicalSelection } from '../timeline/index.ts';
 import type { Asker } from './privileges.ts';
+import { requireTables } from './present-tables.ts';
 import { requireDatabases, resolveTables } from './privilege-targets.ts';
 
 /** Atoll's own, and those that databases are made of: of no tenant. */
 const NOT_TENANTS: readonly string[] = ['system', 'template0', 'template1'];
 
-/** Null for the whole virtual cluster. @throws InputError `database_not_found`, `parameter_invalid`, `feature_not_supported` */
+/**
+ * Null for the whole virtual cluster. What is asked for of the past may bear its name no more: then tables are looked for by the job.
+ * @throws InputError `database_not_found`, `table_not_found`, `parameter_invalid`, `feature_not_supported`
+ */
 export async function selectObjects(
   asker: Asker,
-  { targets, currentDatabase }: { targets: BackupTargets; currentDatabase: string },
+  options: {
+    readonly targets: BackupTargets;
+    readonly currentDatabase: string;
+    readonly isOfPresent: boolean;
+  },
 ): Promise<LogicalSelection | null> {
+  const { targets, currentDatabase, isOfPresent } = options;
   switch (targets.kind) {
     case 'virtual_cluster':
       return null;
@@ -23,18 +32,21 @@ export async function selectObjects(
       return { kind: 'databases', names };
     }
     case 'tables': {
-      const { patterns } = targets;
-      const { database, tables } = await resolveTables(asker, { current: currentDatabase, patterns });
+      const { database, tables } = await resolveTables(asker, {
+        current: currentDatabase,
+        patterns: targets.patterns,
+      });
       await requireDatabases(asker, [database]);
       requireTenants(database);
-      return {
-        kind: 'tables',
-        database,
-        patterns: tables.map(({ schema, name }) => ({
-          schema: schema ?? (name === undefined ? null : 'public'),
-          name: name ?? null,
-        })),
-      };
+      const patterns = tables.map(({ schema, name }) => ({
+        schema: schema ?? (name === undefined ? null : 'public'),
+        name: name ?? null,
+      }));
+      const named = patterns.flatMap(({ schema, name }) =>
+        schema === null || name === null ? [] : [{ schema, name }],
+      );
+      if (isOfPresent) await requireTables(asker, { database, tables: named });
+      return { kind: 'tables', database, patterns };
     }
   }
 }

@@ -127,6 +127,8 @@ describe('backups of databases and tables', () => {
       code: '42P01',
       message: /relation "public.nowhere" does not exist/,
     });
+    // Nothing was written for it, not even whose the collection is.
+    await assert.rejects(stat(join(daemon.store, 'extern', 'nothing')), { code: 'ENOENT' });
   });
 
   test('hold no rows of tables that are kept out of them, and keep them so', async () => {
@@ -298,6 +300,46 @@ describe('backups of databases and tables', () => {
       await assert.rejects(sql(statement), { code, message }, statement);
     }
     assert.deepEqual(await leftOvers(), []);
+  });
+
+  test('tell what a restore would do, and do nothing', async () => {
+    const jobs = () => sql(`SELECT count(*)::int AS n FROM [SHOW JOBS] WHERE job_type = 'RESTORE'`);
+    const before = await jobs();
+    const dry = async (targets: string, from: string) =>
+      (
+        await sql(
+          `RESTORE ${targets} FROM LATEST IN 'nodelocal://1/${from}' WITH dry_run, into_db = 'postgres'`,
+        )
+      )[0];
+    const table = await dry('TABLE shop.customers', 'table');
+    assert.deepEqual(
+      [
+        table?.['backup_type'],
+        table?.['databases'],
+        table?.['tables'],
+        table?.['rows'],
+        table?.['bytes_to_replay'],
+      ],
+      ['full', '0', '1', '1000', '0'],
+    );
+    assert.ok(Number(table?.['bytes_to_write']) > 10_000 && Number(table?.['estimated_seconds']) > 0);
+    const [database] = await sql(
+      `RESTORE DATABASE origin FROM LATEST IN 'nodelocal://1/database' WITH new_db_name = 'other', dry_run`,
+    );
+    assert.equal(database?.['databases'], '1');
+    assert.ok(Number(database['tables']) > 10);
+    // Whatever a restore refuses is refused, out of backups of everything as well, and before there is a job.
+    await sql(`BACKUP INTO 'nodelocal://1/everything'`);
+    for (const collection of ['table', 'everything']) {
+      for (const option of ['', ' WITH dry_run']) {
+        await assert.rejects(
+          sql(`RESTORE TABLE shop.customers FROM LATEST IN 'nodelocal://1/${collection}'${option}`),
+          { code: '42P07', message: 'relation "shop.customers" already exists in database "defaultdb"' },
+        );
+      }
+    }
+    assert.deepEqual(await jobs(), before);
+    assert.ok(Number((await dry('TABLE shop.customers', 'everything'))?.['bytes_to_replay']) > 0);
   });
 
   test('can be proved without rows', async () => {
