@@ -7,6 +7,8 @@ export { nodelocalBlobStore } from './nodelocal.ts';
 export * from './nodelocal-uri.ts';
 export { readBlob, throwIfAborted } from './read.ts';
 export { placedBlobStore } from './placed.ts';
+export { limitedBlobStore, type RateReference, takerOf } from './rate/limited-store.ts';
+export { createRateTable, type RateProvider, setRateLimit } from './rate/rate-table.ts';
 export * from './service-location.ts';
 export * from './storage-locality.ts';
 export * from './storage-record.ts';

@@ -106,7 +106,7 @@ const declared = {
   },
   'cloudstorage.azure.concurrent_upload_buffers': {
     ...application,
-    ...stored,
+    ...active,
     type: int(1n, 64n),
     defaultValue: '1',
     description: 'buffers in flight per file written to Azure',
@@ -120,7 +120,7 @@ const declared = {
   },
   'cloudstorage.timeout': {
     ...application,
-    ...stored,
+    ...active,
     type: POSITIVE_DURATION,
     defaultValue: '10m0s',
     description: 'how long one operation of remote storage may take',
@@ -694,10 +694,14 @@ const declared = {
 } as const satisfies Record<string, SettingDeclaration>;
 
 const STORAGE_PROVIDERS = ['azure', 'gs', 'http', 'nodelocal', 'nullsink', 's3', 'userfile'] as const;
+/** Those that backups are written to and read from. */
+export const LIMITED_PROVIDERS = ['azure', 'gs', 'nodelocal', 's3'] as const;
 const RATE_SETTINGS = {
-  'read.node_burst_limit': 'bytes that one node may read at once beyond its rate limit',
+  'read.node_burst_limit':
+    'bytes that one node may read at once after a time of rest; 0 for what its rate limit brings in a second',
   'read.node_rate_limit': 'bytes per second that one node may read; 0 for no limit',
-  'write.node_burst_limit': 'bytes that one node may write at once beyond its rate limit',
+  'write.node_burst_limit':
+    'bytes that one node may write at once after a time of rest; 0 for what its rate limit brings in a second',
   'write.node_rate_limit': 'bytes per second that one node may write; 0 for no limit',
 } as const;
 
@@ -708,7 +712,7 @@ const storageRates: Record<string, SettingDeclaration> = Object.fromEntries(
       `cloudstorage.${provider}.${limit}`,
       {
         ...application,
-        ...stored,
+        ...((LIMITED_PROVIDERS as readonly string[]).includes(provider) ? active : stored),
         type: SIZE,
         defaultValue: '0 B',
         description: `${provider}: ${description}`,
@@ -718,7 +722,9 @@ const storageRates: Record<string, SettingDeclaration> = Object.fromEntries(
 );
 
 /** Settings that code may ask for by name. */
-export type KnownSettingName = keyof typeof declared;
+export type KnownSettingName =
+  | keyof typeof declared
+  | `cloudstorage.${(typeof LIMITED_PROVIDERS)[number]}.${keyof typeof RATE_SETTINGS}`;
 
 export const SETTING_DECLARATIONS: Readonly<Record<string, SettingDeclaration>> = {
   ...declared,

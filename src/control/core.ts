@@ -55,6 +55,8 @@ export interface ControlOptions {
   readonly cluster: { readonly id: string; readonly key: ClusterKey };
   /** Where `nodelocal://` leads; null when the operator has closed it. */
   readonly externalDirectory: string | null;
+  /** Where limits of transfers are shared with workers; left out where nothing is limited. */
+  readonly rateTable?: string;
   /** True when storage may not be reached with the node's own credentials. */
   readonly implicitCredentialsDisabled: boolean;
   /** Of this node, from broad to narrow. */

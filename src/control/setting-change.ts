@@ -4,6 +4,7 @@ import type { Setting } from '../catalog/index.ts';
 import type { Notice } from './contract.ts';
 import type { Core } from './core.ts';
 import { isSystem } from './privileges.ts';
+import { applyRateSetting } from './storage-rates.ts';
 import { applySessionDefaults, isSessionDefault } from './session-defaults.ts';
 
 /** Nothing is accepted in silence that has no effect, or not yet. */
@@ -34,6 +35,7 @@ export async function applySettingChange(
 ): Promise<void> {
   if (isSessionDefault(change.setting.name)) await changeSessionDefault(core, change.virtualClusterId);
   if (change.setting.name.startsWith('jobs.scheduler.')) core.scheduler.notify(change.virtualClusterId);
+  applyRateSetting(core.options.rateTable, change.setting.name, { ...core, ...change });
   if (change.setting.perVirtualCluster !== true) return;
   await changeLogLimit(core, change);
   const concerned = isSystem(change.virtualClusterId)

@@ -13,6 +13,7 @@ import type { ControlOptions } from './core.ts';
 import { readChainEncryption } from './chain-encryption.ts';
 import { parseConnectionUri } from './connection-uri.ts';
 import type { Settings } from './settings.ts';
+import { ratesFor } from './storage-rates.ts';
 import { notAvailable } from './values.ts';
 
 export interface ConnectionReference {
@@ -54,7 +55,7 @@ export function withPath(uri: string, path: string): string {
 /** What a node lets its virtual clusters reach. */
 export type StorageOptions = Pick<
   ControlOptions,
-  'externalDirectory' | 'nodeId' | 'implicitCredentialsDisabled' | 'cluster'
+  'externalDirectory' | 'nodeId' | 'implicitCredentialsDisabled' | 'rateTable' | 'cluster'
 >;
 
 export interface StorageQuestion {
@@ -131,13 +132,11 @@ export function recordedUri(location: CollectionLocation): string {
 }
 
 function resolvePlain(options: StorageOptions, question: StorageQuestion): Promise<Place> | Place {
-  return resolveService(options, question) ?? resolveNodelocal(options, question.uri);
+  return resolveService(options, question) ?? resolveNodelocal(options, question);
 }
 
-function resolveService(
-  options: StorageOptions,
-  { uri, virtualClusterId, settings }: StorageQuestion,
-): ServiceCollection | undefined {
+function resolveService(options: StorageOptions, question: StorageQuestion): ServiceCollection | undefined {
+  const { uri, virtualClusterId, settings } = question;
   const service = parseServiceUri(uri);
   if (service === undefined) return undefined;
   if (options.implicitCredentialsDisabled && usesNodeCredentials(service)) {
@@ -154,14 +153,18 @@ function resolveService(
     azurePartsAtOnce: Number(
       settings.integer(virtualClusterId, 'cloudstorage.azure.concurrent_upload_buffers'),
     ),
+    ...ratesFor(options.rateTable, service.kind, question),
   };
 }
 
 async function resolveNodelocal(
-  { externalDirectory, nodeId }: StorageOptions,
-  uri: string,
+  { externalDirectory, nodeId, rateTable }: StorageOptions,
+  question: StorageQuestion,
 ): Promise<FolderLocation> {
-  if (externalDirectory !== null) return resolveNodelocalUri({ uri, externalDirectory, nodeId });
+  if (externalDirectory !== null) {
+    const folder = await resolveNodelocalUri({ uri: question.uri, externalDirectory, nodeId });
+    return { ...folder, ...ratesFor(rateTable, 'nodelocal', question) };
+  }
   const hint = 'start the node with another --external-io-dir';
   throw new InputError('feature_not_supported', 'nodelocal:// is disabled on this node', { hint });
 }

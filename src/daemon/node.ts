@@ -12,6 +12,7 @@ import {
   type Logger,
   type Rng,
 } from '../base/index.ts';
+import { createRateTable } from '../blob/index.ts';
 import { CURRENT_RELEASE } from '../catalog/index.ts';
 import { openControl, type Control, type Virtualization } from '../control/index.ts';
 import { openFrontDoor, type FrontDoor, type FrontDoorTls, type TlsMaterial } from '../frontdoor/index.ts';
@@ -128,7 +129,10 @@ export class Node implements AsyncDisposable {
         },
         { rng, trustedKeys: () => readTrustedKeys(host.storeDirectory) },
       );
+      const rateTable = join(host.storeDirectory, 'run', 'rates');
+      await createRateTable(rateTable);
       const control = openControl({
+        rateTable,
         instanceHost: host,
         ...readers,
         receiver: createReceiveWorker({ clock, logger }),

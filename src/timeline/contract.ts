@@ -3,7 +3,7 @@
  * is declared here is what jobs and statements see.
  */
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
-import type { ServiceLocation } from '../blob/index.ts';
+import type { RateReference, ServiceLocation } from '../blob/index.ts';
 import type { CopyDatabase } from '../logical-copy/index.ts';
 import type { ManifestSelection } from './format/manifest.ts';
 import type { ClusterKey } from '../keys/index.ts';
@@ -69,6 +69,8 @@ export interface FolderLocation {
   readonly displayUri: string;
   /** Absolute path of the collection's folder, already checked to lie inside the external directory. */
   readonly directory: string;
+  /** Limits of a collection's transfers; left out for folders that are no storage of users. */
+  readonly rates?: RateReference;
 }
 
 export interface ServiceCollection {
@@ -82,6 +84,7 @@ export interface ServiceCollection {
   readonly timeoutMs: number;
   /** Setting `cloudstorage.azure.concurrent_upload_buffers`. */
   readonly azurePartsAtOnce: number;
+  readonly rates?: RateReference;
 }
 
 export interface BackupProgress {

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { cp, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { after, before, describe, test } from 'node:test';
 import { createCluster, digestCluster, dropCluster } from '../harness/clusters.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 import { filesBelow } from '../harness/oracle.ts';
+import { waitFor } from '../harness/wait.ts';
 
 const PLACES =
   "('nodelocal://1/home?COCKROACH_LOCALITY=default', 'nodelocal://1/eu?COCKROACH_LOCALITY=region%3Deu', 'nodelocal://1/us?COCKROACH_LOCALITY=region%3Dus')";
@@ -99,5 +101,32 @@ describe('a collection in several places', () => {
     for (const [uris, message] of table) {
       await assert.rejects(main(`BACKUP INTO ${uris}`), { code: '22023', message });
     }
+  });
+
+  test('is written as fast as the settings say, which act on what is under way, in files as large as they say', async () => {
+    const packs = async (name: string) =>
+      (await filesBelow(place(name))).filter((file) => file.endsWith('.pack')).length;
+    await main("SET CLUSTER SETTING cloudstorage.nodelocal.write.node_rate_limit = '1 B'");
+    const [job] = await main("BACKUP INTO 'nodelocal://1/slow' WITH detached");
+    const id = String(job?.['job_id']);
+    const table = join(daemon.store, 'run', 'rates');
+    const owed = await waitFor('a worker to have taken what the limit gives', () => {
+      using rates = new DatabaseSync(table, { readOnly: true });
+      const row = rates.prepare("select tokens from bucket where scope = '3/nodelocal/write'").get();
+      return typeof row?.['tokens'] === 'string' && row['tokens'].startsWith('-');
+    });
+    assert.ok(owed);
+    const [running] = await main(`SELECT status FROM [SHOW JOB ${id}]`);
+    assert.equal(running?.['status'], 'running');
+    await main([
+      'RESET CLUSTER SETTING cloudstorage.nodelocal.write.node_rate_limit',
+      "SET CLUSTER SETTING bulkio.backup.file_size = '1 MiB'",
+      `SHOW JOB WHEN COMPLETE ${id}`,
+    ]);
+    const [done] = await main(`SELECT status FROM [SHOW JOB ${id}]`);
+    assert.equal(done?.['status'], 'succeeded');
+    await main("BACKUP INTO 'nodelocal://1/small-files'");
+    await main('RESET CLUSTER SETTING bulkio.backup.file_size');
+    assert.ok((await packs('small-files')) > (await packs('slow')));
   });
 });

@@ -1,5 +1,12 @@
 import type { Clock, Rng } from '../../base/index.ts';
-import { type BlobStore, nodelocalBlobStore, placedBlobStore, serviceStore } from '../../blob/index.ts';
+import {
+  type BlobStore,
+  limitedBlobStore,
+  nodelocalBlobStore,
+  placedBlobStore,
+  serviceStore,
+  takerOf,
+} from '../../blob/index.ts';
 import type { CollectionLocation, Place } from '../contract.ts';
 import { workerClock } from '../worker/worker-environment.ts';
 import { openChain } from './encryption.ts';
@@ -33,7 +40,15 @@ function openPlaces(collection: CollectionLocation, tools: OpenTools): BlobStore
   });
 }
 
-function openPlace(place: Place, { rng, clock = workerClock }: OpenTools): BlobStore {
+function openPlace(place: Place, tools: OpenTools): BlobStore {
+  const store = openUnlimited(place, tools);
+  const { clock = workerClock } = tools;
+  if (place.rates === undefined) return store;
+  const provider = 'service' in place ? place.service.kind : 'nodelocal';
+  return limitedBlobStore(store, takerOf(place.rates, { provider, clock }));
+}
+
+function openUnlimited(place: Place, { rng, clock = workerClock }: OpenTools): BlobStore {
   if (!('service' in place)) return nodelocalBlobStore({ ...place, rng });
   const { displayUri, service, timeoutMs, azurePartsAtOnce } = place;
   const patience = { clock, rng, operationMs: timeoutMs, attemptMs: Math.min(ATTEMPT_MS_MAX, timeoutMs) };
