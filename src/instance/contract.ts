@@ -163,6 +163,11 @@ export interface Instance {
   readonly isReadOnly: boolean;
   /** Durable when it returns, and kept through restarts of the daemon; it counts from the next start on. Unlogged tables are emptied. */
   setReadOnly(isReadOnly: boolean): Promise<void>;
+  /**
+   * Of a follower that runs: its source has been given more places of some kind (connections, workers, locks) than it was started with. Replay
+   * stands still until it is started anew, which gives it as many.
+   */
+  lacksPlaces(options: { signal: AbortSignal }): Promise<boolean>;
   /** Changes what applies from the next start on. */
   configure(settings: InstanceSettings): void;
 }
@@ -294,6 +299,8 @@ export interface InstanceHost {
     onForeignCode?: (findings: readonly string[]) => void;
     /** Given for data out of a backup: tables with `exclude_data_from_backup` are emptied; told which could not be, a sentence each. */
     onNotEmptied?: (findings: readonly string[]) => void;
+    /** Only definitions are wanted: no table of a tenant's keeps a row. @throws AppError `object_state` for one that would */
+    isSchemaOnly?: boolean;
     signal: AbortSignal;
   }): Promise<ProvedIncarnation>;
   /**

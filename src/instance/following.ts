@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { errnoOf, formatTimestamp, parseIncarnationId, type Timestamp } from '../base/index.ts';
 import { type ControlFile, PLAIN_SOURCE } from '../pg/index.ts';
-import type { Following } from './contract.ts';
+import type { Following, InternalClient } from './contract.ts';
 import { type Owner, syncDirectory, updateFileDurably } from './durable-files.ts';
 import { type RecordFormat, readRecord, sealRecord } from './sealed-record.ts';
 
@@ -135,6 +135,23 @@ export function followerParameters(
     // A summarizer that misses log rests for ten seconds, and lets no server stop meanwhile.
     summarize_wal: 'off',
   };
+}
+
+/** Replay notes in pg_control what the source has, before it finds that it has less. */
+export async function hasFewerPlaces(client: InternalClient, control: ControlFile): Promise<boolean> {
+  const needed: Readonly<Record<string, number>> = {
+    max_connections: control.maxConnections,
+    max_worker_processes: control.maxWorkerProcesses,
+    max_wal_senders: control.maxWalSenders,
+    max_prepared_transactions: control.maxPreparedTransactions,
+    max_locks_per_transaction: control.maxLocksPerTransaction,
+  };
+  const names = `{${Object.keys(needed).join(',')}}`;
+  const rows = await client.query(
+    'SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY ($1::text[])',
+    [names],
+  );
+  return rows.some(({ name, setting }) => Number(setting) < (needed[name ?? ''] ?? 0));
 }
 
 /** Without the password: Postgres shows this text. */

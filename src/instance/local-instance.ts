@@ -27,6 +27,7 @@ import { ranOutOfDisk } from './disk-space.ts';
 import type { Engine } from './engine.ts';
 import {
   followerParameters,
+  hasFewerPlaces,
   readFollowing,
   removeFollowing,
   writeFollowing,
@@ -288,6 +289,11 @@ export class LocalInstance implements Instance {
         return withDefinerSession({ ...options, socketDirectory: this.socketDirectory, clusterName }, use);
       },
     });
+  }
+
+  async lacksPlaces(options: { signal: AbortSignal }): Promise<boolean> {
+    const control = await readControlFile(this.dataDirectory);
+    return this.withSystemClient((client) => hasFewerPlaces(client, control), options);
   }
 
   configure(settings: InstanceSettings): void {

@@ -164,9 +164,11 @@ export class Consumer {
       await instance.start({ signal });
       for (let before: Lsn | null = null; ; ) {
         const sample = await sampleFollower(instance, { signal });
+        if (await this.#givenPlaces(instance, { sample, signal })) continue;
         const { receivedLsn, replayedLsn } = sample;
-        const isThrough =
-          (receivedLsn ?? 0n) <= (replayedLsn ?? 0n) || (sample.isWaiting && replayedLsn === before);
+        // A server that was just started has received nothing, and may still have something to replay.
+        const hasAll = receivedLsn !== null && receivedLsn <= (replayedLsn ?? 0n);
+        const isThrough = hasAll || (sample.isWaiting && replayedLsn === before);
         before = replayedLsn;
         if (!sample.isReceiving && isThrough) return laterOf(sample.time, known) ?? clock.now();
         if (clock.monotonicMs() > deadlineMs) {
@@ -286,7 +288,9 @@ export class Consumer {
     const ownFromLsn = stream.terms.lineage[0]?.forkLsn ?? null;
     const deadlineMs = clock.monotonicMs() + this.#dependencies.patienceMs(stream.virtualClusterId);
     for (;;) {
-      const { replayedLsn } = await sampleFollower(instance, { signal });
+      const sample = await sampleFollower(instance, { signal });
+      await this.#givenPlaces(instance, { sample, signal });
+      const { replayedLsn } = sample;
       // What lies before is the log of another life.
       if (ownFromLsn === null || (replayedLsn ?? 0n) > ownFromLsn) break;
       if (clock.monotonicMs() > deadlineMs) {
@@ -320,6 +324,7 @@ export class Consumer {
     try {
       for (let round = 0; !signal.aborted; round += 1) {
         const sample = await this.#sample(stream, { signal });
+        if (sample.isPaused && (await this.#exclusivelyGivenPlaces(stream, { sample, signal }))) continue;
         if (round % SAMPLES_PER_OLDEST === 0) oldest = await this.#dependencies.oldestTime(id);
         const before = streams.get(id)?.replicatedTime ?? null;
         const replicatedTime = laterOf(sample.time, before);
@@ -367,6 +372,29 @@ export class Consumer {
     });
   }
 
+  /** True when replay stood still for want of places, and goes on now. */
+  async #exclusivelyGivenPlaces(
+    stream: StreamRecord,
+    options: { sample: FollowerSample; signal: AbortSignal },
+  ): Promise<boolean> {
+    const { exclusively, streams } = this.#dependencies;
+    const { virtualClusterId: id, state } = stream;
+    return exclusively(id, async () => {
+      if (streams.get(id)?.state !== state) return false;
+      return this.#givenPlaces(this.#require(id), options);
+    });
+  }
+
+  async #givenPlaces(
+    instance: Instance,
+    { sample, signal }: { sample: FollowerSample; signal: AbortSignal },
+  ): Promise<boolean> {
+    if (!sample.isPaused || !(await instance.lacksPlaces({ signal }))) return false;
+    await instance.stop({ mode: 'orderly', signal });
+    await instance.start({ signal });
+    return true;
+  }
+
   async #sample(stream: StreamRecord, { signal }: { signal: AbortSignal }): Promise<FollowerSample> {
     const instance = this.#require(stream.virtualClusterId);
     // One that has ended is started again by itself; whoever asks waits for it.
@@ -384,7 +412,7 @@ export class Consumer {
     const { sample, signal } = options;
     const { exclusively, streams, newIncarnation } = this.#dependencies;
     const { target } = state;
-    if (target.kind === 'time' && !sample.isPausedAtTarget) return;
+    if (target.kind === 'time' && !sample.isPaused) return;
     await exclusively(id, async () => {
       if (streams.get(id)?.state !== state) return;
       const time = target.kind === 'time' ? target.time : await this.cutHere(id, { signal });

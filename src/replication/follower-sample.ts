@@ -12,8 +12,8 @@ export interface FollowerSample {
   readonly isWaiting: boolean;
   /** Of the newest commit that was replayed since the server's start. */
   readonly time: Timestamp | null;
-  /** Replay has come to where it shall stop. */
-  readonly isPausedAtTarget: boolean;
+  /** Replay has come to where it shall stop, or cannot go on with the places that the server has. */
+  readonly isPaused: boolean;
 }
 
 /** What the server of a follower says of itself. */
@@ -40,6 +40,6 @@ export async function sampleFollower(
     replayedLsn: replayed == null ? null : parseLsn(replayed),
     time: us == null ? null : (BigInt(us) as Timestamp),
     isWaiting: row?.['is_waiting'] === 'true',
-    isPausedAtTarget: row?.['is_paused'] === 'true',
+    isPaused: row?.['is_paused'] === 'true',
   };
 }

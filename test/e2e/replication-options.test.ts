@@ -216,6 +216,19 @@ describe('what a replication stream can be asked for', () => {
     assert.equal(await shown('main-readonly'), 'ready/shared');
   });
 
+  step('goes on when the primary is given more connections, workers and all', async () => {
+    await primary.system(
+      'ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING instance.max_connections = 150',
+      'ALTER VIRTUAL CLUSTER main STOP SERVICE',
+      'ALTER VIRTUAL CLUSTER main START SERVICE SHARED',
+    );
+    await write('with more connections');
+    await standby.whenCaughtUp(primary);
+    const [row] = await waitFor('the reader to serve', () => read('SHOW max_connections'));
+    assert.ok(Number(row?.['max_connections']) > 150, JSON.stringify(row));
+    assert.equal((await standby.status())['status'], 'replicating');
+  });
+
   step('can be failed over within the window that is asked for, as it is changed', async () => {
     await standby.whenProtected();
     const windowMs = async () => {
@@ -248,7 +261,7 @@ describe('what a replication stream can be asked for', () => {
     const rows = await standby.main('SELECT note FROM diary ORDER BY id');
     assert.deepEqual(
       rows.map((row) => row['note']),
-      ['before the stream', 'while it is read', 'while it is paused'],
+      ['before the stream', 'while it is read', 'while it is paused', 'with more connections'],
     );
   });
 
@@ -272,7 +285,7 @@ describe('what a replication stream can be asked for', () => {
     assert.equal((await primary.status())['status'], 'replicating');
     await primary.system('ALTER VIRTUAL CLUSTER main SET REPLICATION READ VIRTUAL CLUSTER');
     assert.equal(await shown('main-readonly', primary), 'ready/shared');
-    assert.equal((await read('SELECT count(*)::int AS n FROM diary', primary))[0]?.['n'], 4);
+    assert.equal((await read('SELECT count(*)::int AS n FROM diary', primary))[0]?.['n'], 5);
     await primary.system(`ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '+1s'`);
     await primary.whenIn('ready');
     assert.equal(await shown('main-readonly', primary), undefined);
@@ -293,7 +306,7 @@ describe('what a replication stream can be asked for', () => {
     await standby.system('ALTER VIRTUAL CLUSTER main RESUME REPLICATION');
     await standby.whenIn('replication error');
     // What there is can still be read.
-    assert.equal((await read('SELECT count(*)::int AS n FROM diary'))[0]?.['n'], 4);
+    assert.equal((await read('SELECT count(*)::int AS n FROM diary'))[0]?.['n'], 5);
     const told = await noticesOf(standby, 'DROP VIRTUAL CLUSTER IF EXISTS main IMMEDIATE');
     assert.match(told, /main-readonly/);
     assert.equal(await shown('main-readonly'), undefined);
