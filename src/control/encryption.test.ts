@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { cp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { after, before, describe, it } from 'node:test';
@@ -224,6 +224,67 @@ describe('encrypted backups', () => {
     await test.ask(`RESTORE FROM LATEST ${into} WITH kms = ('${one}', '${three}')`, { in: 'rescued' });
     const count = await test.postgres(`SELECT count(*)::text AS n FROM ${TABLE}`, { in: 'rescued' });
     assert.deepEqual(count, [{ n: '3100' }]);
+  });
+
+  it('do not take what was exchanged between them for their own', async () => {
+    const keys = WITH_PASSPHRASE;
+    for (let n = 0; n < 2; n++) await test.ask(`BACKUP TABLE ${TABLE} INTO 'nodelocal://1/swap' ${keys}`);
+    await test.ask(`BACKUP TABLE ${TABLE} INTO LATEST IN 'nodelocal://1/swap' ${keys}`);
+    const root = join(test.externalDirectory, 'swap');
+    const whole = join(test.directory, 'swap-whole');
+    await cp(root, whole, { recursive: true });
+    const fulls = await test.rows("SHOW BACKUPS IN 'nodelocal://1/swap'");
+    const [a, b] = fulls.map(({ path }) => path ?? '');
+    const [added] = (await files('swap')).filter((path) => /incrementals.*BACKUP_MANIFEST$/.test(path));
+    const incremental = (added ?? '').slice(root.length).replace('/BACKUP_MANIFEST', '');
+    const CHANGES: readonly (readonly [string, readonly (readonly [string, string])[], string, RegExp])[] = [
+      [
+        'the key of another',
+        [[`${a}/ENCRYPTION-INFO`, `${b}/ENCRYPTION-INFO`]],
+        'backup_untrusted',
+        /it is of backup/,
+      ],
+      [
+        'the manifest of another',
+        [[`${a}/BACKUP_MANIFEST`, `${b}/BACKUP_MANIFEST`]],
+        'backup_untrusted',
+        /not encrypted with the key of its backup/,
+      ],
+      ['all of another', [[`${a}`, `${b}`]], 'backup_untrusted', /it is of backup/],
+      [
+        'an older one of the same chain',
+        [[`${b}/BACKUP_MANIFEST`, `${incremental}/BACKUP_MANIFEST`]],
+        'data_corrupt',
+        /chunk 0 does not decrypt/,
+      ],
+      [
+        'nothing for the key',
+        [['', `${b}/ENCRYPTION-INFO`]],
+        'parameter_invalid',
+        /could not find or read encryption information/,
+      ],
+    ];
+    for (const [what, changes, code, message] of CHANGES) {
+      await rm(root, { recursive: true });
+      await cp(whole, root, { recursive: true });
+      for (const [from, to] of changes) {
+        await rm(join(root, to), { recursive: true });
+        if (from !== '') await cp(join(whole, from), join(root, to), { recursive: true });
+      }
+      const error = await test.refusal(`SHOW BACKUP FROM '${b}' IN 'nodelocal://1/swap' ${keys}`);
+      assert.equal(error.code, code, `${what}: ${error.message}`);
+      assert.match(error.message, message, what);
+    }
+    // Frames are not looked at before they are restored.
+    await rm(root, { recursive: true });
+    await cp(whole, root, { recursive: true });
+    const [pack = ''] = (await files('swap')).filter((path) => path.startsWith(`${root}${b}/data/`));
+    await cp(pack.replace(`${b}`, `${a}`), pack);
+    await test.postgres('CREATE DATABASE swapped');
+    const restore = `RESTORE TABLE ${TABLE} FROM '${b}' IN 'nodelocal://1/swap' ${keys}, into_db = 'swapped'`;
+    assert.match((await test.refusal(restore)).message, /not encrypted with the key of its backup/);
+    const left = await test.postgres(`SELECT to_regclass('${TABLE}')::text AS t`, { database: 'swapped' });
+    assert.deepEqual(left, [{ t: null }]);
   });
 
   it('are refused what they are not, and where nothing is encrypted', async () => {
