@@ -130,7 +130,6 @@ function requireReadable(collection: CollectionLocation): void {
 
 /** @throws InputError `feature_not_supported` naming what this release does not offer */
 function requireAvailable(core: Core, statement: Backup): void {
-  if (statement.targets.kind !== 'virtual_cluster') requireOfObjects(statement);
   requireKnownOptions(statement.options, {
     statement: 'BACKUP',
     known: [
@@ -143,15 +142,9 @@ function requireAvailable(core: Core, statement: Backup): void {
     ],
   });
   requireExecutionLocality(statement.options, core.options.locality);
-  // Before anything is written.
-  if (isFlagOn(statement.options, 'verify')) requireTimeline(core);
-}
-
-/** @throws InputError `feature_not_supported` */
-function requireOfObjects({ targets, options }: Backup): void {
-  const what = targets.kind === 'databases' ? 'BACKUP DATABASE' : 'BACKUP TABLE';
-  const hint = 'back up the whole virtual cluster: BACKUP INTO ...';
-  if (isFlagOn(options, 'verify')) throw notAvailable(`${what} with option "verify"`, hint);
+  // Before anything is written. Parts are tried in databases, of which every virtual cluster has some.
+  const isWhole = statement.targets.kind === 'virtual_cluster';
+  if (isWhole && isFlagOn(statement.options, 'verify')) requireTimeline(core);
 }
 
 /** The statement with the path that was chosen for it. */

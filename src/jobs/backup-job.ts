@@ -25,6 +25,7 @@ import { recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
 import { optionalTextField, textField } from './payload.ts';
 import { type ProveDependencies, proveBackup } from './prove-backup.ts';
+import { dropTrials, proveObjects } from './prove-objects.ts';
 import {
   isPublished,
   type PublishDependencies,
@@ -98,7 +99,11 @@ async function discard(context: JobContext, dependencies: BackupJobDependencies)
   const { job, domain, signal } = context;
   const { virtualClusterId } = domain;
   if (isPublished(job)) await dependencies.publish?.unpin(job, { virtualClusterId });
-  if (selectionOf(job) !== null) await dropReader(context, dependencies.objects.instanceOf(virtualClusterId));
+  if (selectionOf(job) !== null) {
+    const instance = dependencies.objects.instanceOf(virtualClusterId);
+    await dropReader(context, instance);
+    if (job.payload['isProved'] === true) await dropTrials(context, instance);
+  }
   const subdirectory = textField(job.payload, 'subdirectory');
   const uri = textField(job.payload, 'collectionUri');
   try {
@@ -129,15 +134,26 @@ async function runBackup(context: JobContext, dependencies: BackupJobDependencie
     context.report({ fraction: fraction * scale, runningStatus: phase });
   const place = { context, dependencies, collection, subdirectory, report };
   const summary = (await finishedBefore(place)) ?? (await writeBackup(place));
-  if (isProved) {
-    await proveBackup(context, requireProve(dependencies), {
+  if (isProved) await prove(place, summary);
+  return recordTotals(totalsOf(summary));
+}
+
+async function prove(place: BackupPlace, summary: BackupSummary): Promise<void> {
+  const { context, dependencies, collection, subdirectory } = place;
+  const report = ({ fraction, runningStatus }: { fraction: number; runningStatus: string }) =>
+    context.report({ fraction: WRITTEN_FRACTION + fraction * (1 - WRITTEN_FRACTION), runningStatus });
+  const selection = selectionOf(context.job);
+  if (selection === null) {
+    return proveBackup(context, requireProve(dependencies), {
       collection,
       subdirectory,
-      onProgress: ({ fraction, phase: runningStatus }) =>
-        context.report({ fraction: WRITTEN_FRACTION + fraction * (1 - WRITTEN_FRACTION), runningStatus }),
+      onProgress: ({ fraction, phase: runningStatus }) => report({ fraction, runningStatus }),
     });
   }
-  return recordTotals(totalsOf(summary));
+  const { objects, key, bulkWorker, collectionReader, publish } = dependencies;
+  const host = publish === undefined ? {} : { instanceHost: publish.instanceHost };
+  const proving = { ...objects, ...host, key, bulkWorker, collectionReader };
+  return proveObjects({ ...context, report }, proving, { collection, selection, summary });
 }
 
 interface BackupPlace {
@@ -162,13 +178,17 @@ async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
     release: dependencies.release,
   };
   const selection = selectionOf(job);
+  const reporting: JobContext = {
+    ...context,
+    report: ({ fraction, runningStatus }) => report({ fraction, phase: runningStatus }),
+  };
   if (isPublished(job) && selection === null) {
     return (await publishBackup(context, requirePublish(dependencies), { ...common, onProgress: report }))
       .summary;
   }
   if (selection !== null && job.payload['hasRevisionHistory'] === true) {
     const publishing = { publish: requirePublish(dependencies), key: dependencies.key };
-    return publishObjects(context, publishing, { ...common, selection, onProgress: report });
+    return publishObjects(reporting, publishing, { ...common, selection, onProgress: report });
   }
   const request = {
     ...common,
@@ -180,10 +200,10 @@ async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
   if (selection !== null && isPublished(job)) {
     const { objects, key } = dependencies;
     const moment = { ...objects, key, publish: requirePublish(dependencies) };
-    return backupObjectsOfMoment(context, moment, { ...request, selection });
+    return backupObjectsOfMoment(reporting, moment, { ...request, selection });
   }
   if (selection !== null) {
-    return backupObjects(context, dependencies.objects, { ...request, selection });
+    return backupObjects(reporting, dependencies.objects, { ...request, selection });
   }
   const { summary, fullReason } = await dependencies.bulkWorker.backup(request, {
     onProgress: report,

@@ -302,6 +302,37 @@ describe('backups of databases and tables', () => {
     assert.deepEqual(await leftOvers(), []);
   });
 
+  test('are tried before they have succeeded, when asked to', async () => {
+    const [proved] = await sql(`BACKUP DATABASE shop, origin INTO 'nodelocal://1/proved' WITH verify`);
+    assert.equal(proved?.['status'], 'succeeded');
+    assert.ok(Number(proved['rows']) > 450);
+    await sql(['CREATE SCHEMA tried', 'CREATE TABLE tried.parent (id int PRIMARY KEY)']);
+    await sql([
+      'CREATE TABLE tried.child (id int REFERENCES tried.parent)',
+      'INSERT INTO tried.parent VALUES (1)',
+      'INSERT INTO tried.child VALUES (1)',
+    ]);
+    await sql(`BACKUP TABLE tried.child INTO 'nodelocal://1/proved-table' WITH verify`);
+    await sql(`BACKUP TABLE tried.child INTO 'nodelocal://1/proved-history' WITH verify, revision_history`);
+    // It can be written, but not restored: what its check says now is not true of the rows that are there.
+    await sql(['CREATE DATABASE broken']);
+    await sql(
+      [
+        `CREATE FUNCTION is_fine(n int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true'`,
+        'CREATE TABLE checked (id int CHECK (is_fine(id)))',
+        'INSERT INTO checked VALUES (1)',
+        `CREATE OR REPLACE FUNCTION is_fine(n int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT n > 1'`,
+      ],
+      'broken',
+    );
+    await assert.rejects(sql(`BACKUP DATABASE broken INTO 'nodelocal://1/broken' WITH verify`), {
+      code: 'XX001',
+      message: /was written, but a trial restore of it failed: .*checked/,
+    });
+    assert.deepEqual(await sql(`SELECT datname FROM pg_database WHERE datname LIKE 'atoll_verify%'`), []);
+    assert.deepEqual(await leftOvers(), []);
+  });
+
   test('tell what a restore would do, and do nothing', async () => {
     const jobs = () => sql(`SELECT count(*)::int AS n FROM [SHOW JOBS] WHERE job_type = 'RESTORE'`);
     const before = await jobs();
