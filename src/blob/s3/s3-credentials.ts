@@ -11,8 +11,10 @@ const SESSION_NAME = 'atoll';
  */
 export function s3Credentials(
   { keys, roles }: Pick<S3Location, 'keys' | 'roles'>,
-  { region }: { readonly region: string },
+  { region, endpoint = null }: { readonly region: string; readonly endpoint?: string | null },
 ): CredentialProvider {
+  // Services of the S3 kind give out roles where they are asked for objects.
+  const clientConfig = endpoint === null ? { region } : { region, endpoint };
   const first: CredentialProvider =
     keys === null
       ? fromNodeProviderChain({ clientConfig: { region } })
@@ -25,7 +27,7 @@ export function s3Credentials(
     (masterCredentials: CredentialProvider, { arn, externalId }) =>
       fromTemporaryCredentials({
         masterCredentials,
-        clientConfig: { region },
+        clientConfig: { ...clientConfig, maxAttempts: 1 },
         params: {
           RoleArn: arn,
           RoleSessionName: SESSION_NAME,

@@ -8,10 +8,12 @@ import {
   GetObjectCommand,
   HeadObjectCommand,
   ListMultipartUploadsCommand,
+  type ListMultipartUploadsCommandInput,
+  type ListMultipartUploadsCommandOutput,
+  type MultipartUpload,
   ListObjectsV2Command,
   PutObjectCommand,
   S3Client,
-  S3ServiceException,
   UploadPartCommand,
 } from '@aws-sdk/client-s3';
 import { AppError, isAppError } from '../../base/index.ts';
@@ -33,6 +35,8 @@ const TOKEN_METADATA = 'atoll-upload';
 const PART_BYTES = 8 * 1024 * 1024;
 const PARTS_AT_ONCE = 3;
 const PARTS_MAX = 10_000;
+/** Uploads that are given up at a time. */
+const ABORTS_AT_ONCE = 16;
 const CONNECT_MS_MAX = 10_000;
 /** Without traffic for so long a connection is given up. */
 const IDLE_MS_MAX = 60_000;
@@ -156,14 +160,30 @@ class S3Service implements ObjectService {
 
   async discardParts(prefix: string, options: SignalOptions): Promise<void> {
     const { bucket: Bucket } = this.#location;
-    const page = await this.#asked(prefix, () =>
-      this.#client.send(new ListMultipartUploadsCommand({ Bucket, Prefix: prefix }), abortedBy(options)),
-    );
-    for (const { Key, UploadId } of page.Uploads ?? []) {
-      await this.#asked(Key ?? '', () =>
+    const abort = ({ Key, UploadId }: MultipartUpload) =>
+      this.#asked(Key ?? '', () =>
         this.#client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId }), abortedBy(options)),
       );
+    let page = await this.#listParts({ Bucket, Prefix: prefix }, options);
+    for (;;) {
+      const uploads = page.Uploads ?? [];
+      for (let at = 0; at < uploads.length; at += ABORTS_AT_ONCE) {
+        await Promise.all(uploads.slice(at, at + ABORTS_AT_ONCE).map(abort));
+      }
+      const { IsTruncated, NextKeyMarker: KeyMarker, NextUploadIdMarker: UploadIdMarker } = page;
+      if (IsTruncated !== true || KeyMarker === undefined) return;
+      page = await this.#listParts({ Bucket, Prefix: prefix, KeyMarker, UploadIdMarker }, options);
     }
+  }
+
+  /** A page of at most a thousand. */
+  #listParts(
+    request: ListMultipartUploadsCommandInput,
+    options: SignalOptions,
+  ): Promise<ListMultipartUploadsCommandOutput> {
+    return this.#asked(request.Prefix ?? '', () =>
+      this.#client.send(new ListMultipartUploadsCommand(request), abortedBy(options)),
+    );
   }
 
   close(): void {
@@ -233,9 +253,12 @@ class ConditionUnknown extends AppError<'storage_unusable'> {
   }
 }
 
+/** Of S3, or of the service that gives out the credentials of roles: their libraries share no class but a shape. */
 function faultOf(error: unknown): ServiceFault {
-  if (!(error instanceof S3ServiceException)) return faultWithoutAnswer(error);
-  return { word: error.name, status: error.$metadata.httpStatusCode ?? null };
+  const metadata: unknown = error instanceof Error && '$metadata' in error ? error.$metadata : undefined;
+  const status = (metadata as { readonly httpStatusCode?: number } | undefined)?.httpStatusCode;
+  if (!(error instanceof Error) || status === undefined) return faultWithoutAnswer(error);
+  return { word: error.name, status };
 }
 
 function abortedBy({ signal }: SignalOptions): { readonly abortSignal: AbortSignal } {
@@ -249,7 +272,10 @@ function clientOf(location: S3Location): S3Client {
     followRegionRedirects: location.endpoint === null,
     ...(location.endpoint === null ? {} : { endpoint: location.endpoint }),
     forcePathStyle: location.usesPathStyle,
-    credentials: s3Credentials(location, { region: location.region ?? DEFAULT_REGION }),
+    credentials: s3Credentials(location, {
+      region: location.region ?? DEFAULT_REGION,
+      endpoint: location.endpoint,
+    }),
     maxAttempts: 1,
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',

@@ -1,0 +1,107 @@
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, describe, it } from 'node:test';
+import { AwsServer } from '../../../test/harness/sts-server.ts';
+import { type ErrorCode, isAppError } from '../../base/index.ts';
+import { parseBlobKey } from '../blob-key.ts';
+import type { BlobStore } from '../blob-store.ts';
+import { testPatience } from '../service/testing.ts';
+import { parseServiceUri, serviceDisplayUri, serviceStore } from '../service-location.ts';
+
+const { signal } = new AbortController();
+const KEY = parseBlobKey('x');
+
+describe('S3', () => {
+  let server: AwsServer;
+  before(async () => {
+    server = await AwsServer.start();
+    server.roles.push(
+      { arn: 'arn:aws:iam::1:role/a', trusts: 'FIRST', externalId: 'one&two' },
+      { arn: 'arn:aws:iam::2:role/b', trusts: 'ROLE0', externalId: null },
+      { arn: 'arn:aws:iam::3:role/c', trusts: 'ROLE1', externalId: 'three' },
+    );
+  });
+  beforeEach(() => {
+    server.failure = null;
+    server.asked.length = 0;
+    server.assumed.length = 0;
+  });
+  after(() => server[Symbol.asyncDispose]());
+
+  function open(parameters: Readonly<Record<string, string>> = {}): BlobStore {
+    const location = parseServiceUri(server.uri(parameters));
+    assert.ok(location !== undefined);
+    return serviceStore(location, {
+      displayUri: serviceDisplayUri(location),
+      patience: { ...testPatience, operationMs: 500 },
+      azurePartsAtOnce: 1,
+    });
+  }
+
+  const chain = (...roles: number[]) =>
+    roles
+      .map((index) => {
+        const { arn, externalId } = server.roles[index] ?? { arn: '', externalId: null };
+        return externalId === null ? arn : `${arn};external_id=${externalId}`;
+      })
+      .join(',');
+
+  it('takes on a chain of roles, each with the rights of the one before and its external id', async () => {
+    const store = open({ ASSUME_ROLE: chain(0, 1, 2) });
+    for (let time = 0; time < 2; time++) assert.equal(await store.size(KEY, { signal }), null);
+    assert.deepEqual(
+      server.assumed,
+      server.roles.map(({ arn }) => arn),
+      'in order, and only once',
+    );
+    assert.deepEqual(server.asked, ['ROLE2', 'ROLE2']);
+  });
+
+  it('is refused at once, without a secret, when a role cannot be taken on', async () => {
+    for (const roles of [
+      chain(1),
+      chain(0, 2),
+      'arn:aws:iam::1:role/a;external_id=wrong',
+      'arn:aws:iam::9:role/none',
+    ]) {
+      await assert.rejects(open({ ASSUME_ROLE: roles }).size(KEY, { signal }), (error) => {
+        assert.ok(isAppError(error, 'storage_refused'), `${roles}: ${String(error)}`);
+        assert.doesNotMatch(`${error.message}${error.detail}${error.hint}`, /secret/);
+        return true;
+      });
+    }
+    assert.deepEqual(server.asked, []);
+  });
+
+  const faults: readonly (readonly ['sts' | 's3', number, string, ErrorCode, RegExp])[] = [
+    ['s3', 403, 'RequestTimeTooSkewed', 'storage_refused', /set the clock of the node/],
+    ['s3', 400, 'ExpiredToken', 'storage_refused', /the credentials have expired/],
+    ['sts', 403, 'ExpiredTokenException', 'storage_refused', /the credentials have expired/],
+    ['s3', 403, 'AccessDenied', 'storage_refused', /check the credentials/],
+    ['s3', 404, 'NoSuchBucket', 'storage_unusable', /the bucket does not exist/],
+    ['s3', 403, 'QuotaExceeded', 'disk_full', /the storage is full/],
+    ['sts', 503, 'ServiceUnavailable', 'blob_unavailable', /not available/],
+  ];
+  for (const [of, status, word, code, text] of faults) {
+    it(`says what ${word} of ${of} means`, async () => {
+      server.failure = { of, status, word };
+      const store = open({ ASSUME_ROLE: chain(0) });
+      // A question of which the answer has a body, for answers to HEAD say nothing.
+      await assert.rejects(store.discardUploads('', { signal }), (error) => {
+        assert.ok(isAppError(error, code), String(error));
+        assert.match(`${error.message} ${error.hint ?? ''}`, text);
+        assert.doesNotMatch(`${error.message}${error.detail}${error.hint}`, /secret/);
+        return true;
+      });
+    });
+  }
+
+  it('frees all uploads that were given up, however many', async () => {
+    const digits = (index: number) => String(index).padStart(5, '0');
+    server.uploads = Array.from({ length: 1100 }, (_, index) => ({
+      key: `folder/${digits(Math.trunc(index / 3))}`,
+      id: digits(index),
+    }));
+    await open().discardUploads('', { signal });
+    assert.equal(server.uploads.length, 0);
+  });
+});

@@ -1,0 +1,139 @@
+/**
+ * A small server that speaks the two protocols of AWS that taking on roles needs: AssumeRole of the Security Token Service, and of S3 the
+ * requests that tell who asks. Source: AWS STS API reference, Amazon S3 API reference.
+ */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+
+/** Who may take on a role: by access key of whoever asks. */
+export interface TrustedRole {
+  readonly arn: string;
+  readonly trusts: string;
+  readonly externalId: string | null;
+}
+
+/** Uploads that were begun and given up, in the order in which they are listed. */
+interface Upload {
+  readonly key: string;
+  readonly id: string;
+}
+
+const LISTED_MAX = 1000;
+
+export class AwsServer implements AsyncDisposable {
+  /** What the service says instead of doing what it is asked: status and word. */
+  failure: { readonly of: 'sts' | 's3'; readonly status: number; readonly word: string } | null = null;
+  uploads: Upload[] = [];
+  readonly roles: TrustedRole[] = [];
+  /** Access keys that asked S3, and what was assumed, in order. */
+  readonly asked: string[] = [];
+  readonly assumed: string[] = [];
+  readonly #server = createServer((request, response) => void this.#serve(request, response));
+  readonly #tokens = new Map<string, string>();
+
+  static async start(): Promise<AwsServer> {
+    const server = new AwsServer();
+    await new Promise<void>((done) => server.#server.listen(0, '127.0.0.1', done));
+    return server;
+  }
+
+  get endpoint(): string {
+    const address = this.#server.address();
+    if (address === null || typeof address === 'string') throw new Error('the server does not listen');
+    return `http://127.0.0.1:${address.port}`;
+  }
+
+  /** A URI of the bucket, asked for with these parameters beside the address. */
+  uri(parameters: Readonly<Record<string, string>>): string {
+    const query = new URLSearchParams({
+      AWS_ACCESS_KEY_ID: 'FIRST',
+      AWS_SECRET_ACCESS_KEY: 'secret',
+      AWS_ENDPOINT: this.endpoint,
+      AWS_USE_PATH_STYLE: 'true',
+      ...parameters,
+    });
+    return `s3://bucket/folder?${query}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((done) => this.#server.close(done));
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const pieces: Buffer[] = [];
+    for await (const piece of request) pieces.push(piece as Buffer);
+    const form = new URLSearchParams(Buffer.concat(pieces).toString());
+    const url = new URL(request.url ?? '/', 'http://server');
+    const accessKey = /Credential=([^/]+)\//.exec(request.headers.authorization ?? '')?.[1] ?? '';
+    const isSts = form.get('Action') === 'AssumeRole';
+    const { failure } = this;
+    if (failure !== null && failure.of === (isSts ? 'sts' : 's3')) {
+      return answer(response, failure.status, errorText(failure.word, isSts));
+    }
+    if (!this.#isKnown(accessKey, request))
+      return answer(response, 403, errorText('InvalidClientTokenId', isSts));
+    if (isSts) return this.#assumeRole(form, accessKey, response);
+    this.asked.push(accessKey);
+    if (request.method === 'GET' && url.searchParams.has('uploads')) {
+      return answer(response, 200, this.#listUploads(url.searchParams));
+    }
+    if (request.method === 'DELETE' && url.searchParams.has('uploadId')) {
+      const id = url.searchParams.get('uploadId');
+      this.uploads = this.uploads.filter((upload) => upload.id !== id);
+      return answer(response, 204, '');
+    }
+    answer(response, 404, '');
+  }
+
+  /** Keys of roles come with their token, the first ones with none. */
+  #isKnown(accessKey: string, request: IncomingMessage): boolean {
+    const token = request.headers['x-amz-security-token'];
+    return accessKey === 'FIRST' ? token === undefined : this.#tokens.get(accessKey) === token;
+  }
+
+  #assumeRole(form: URLSearchParams, accessKey: string, response: ServerResponse): void {
+    const role = this.roles.find(({ arn }) => arn === form.get('RoleArn'));
+    const isTrusted = role?.trusts === accessKey && role.externalId === form.get('ExternalId');
+    if (role === undefined || !isTrusted) return answer(response, 403, errorText('AccessDenied', true));
+    const name = `ROLE${this.roles.indexOf(role)}`;
+    this.assumed.push(role.arn);
+    this.#tokens.set(name, `token-of-${name}`);
+    answer(
+      response,
+      200,
+      `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
+        <AccessKeyId>${name}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>
+        <SessionToken>token-of-${name}</SessionToken><Expiration>2199-01-01T00:00:00Z</Expiration>
+        </Credentials></AssumeRoleResult></AssumeRoleResponse>`,
+    );
+  }
+
+  /** At most a thousand a page, from behind the marker on. */
+  #listUploads(parameters: URLSearchParams): string {
+    const [afterKey, afterId] = [
+      parameters.get('key-marker') ?? '',
+      parameters.get('upload-id-marker') ?? '',
+    ];
+    const rest = this.uploads.filter(
+      ({ key, id }) => key > afterKey || (key === afterKey && afterId !== '' && id > afterId),
+    );
+    const page = rest.slice(0, LISTED_MAX);
+    const last = page.at(-1);
+    const isTruncated = rest.length > page.length;
+    return `<ListMultipartUploadsResult><Bucket>bucket</Bucket><IsTruncated>${isTruncated}</IsTruncated>
+      ${isTruncated ? `<NextKeyMarker>${last?.key}</NextKeyMarker><NextUploadIdMarker>${last?.id}</NextUploadIdMarker>` : ''}
+      ${page.map(({ key, id }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId></Upload>`).join('')}
+      </ListMultipartUploadsResult>`;
+  }
+}
+
+function errorText(word: string, isSts: boolean): string {
+  const error = `<Error><Type>Sender</Type><Code>${word}</Code><Message>secret in the message</Message></Error>`;
+  return isSts
+    ? `<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">${error}</ErrorResponse>`
+    : error;
+}
+
+function answer(response: ServerResponse, status: number, body: string): void {
+  response.writeHead(status, { 'content-type': 'text/xml' }).end(body);
+}
