@@ -268,8 +268,6 @@ describe('BACKUP and RESTORE of a virtual cluster', () => {
       "BACKUP INTO 'nodelocal://1/x' WITH encryption_passphrase = 'p'",
       "BACKUP INTO LATEST IN 's3://b/x?AWS_ACCESS_KEY_ID=a&AWS_SECRET_ACCESS_KEY=b&S3_STORAGE_CLASS=GLACIER'",
       "BACKUP INTO 'nodelocal://1/x' WITH incremental_location = ('nodelocal://1/y', 'nodelocal://1/z')",
-      "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH schema_only",
-      "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH schema_only, verify_backup_table_data",
       "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH virtual_cluster_name = 'x'",
       "BACKUP INTO 'nodelocal://1/x' WITH include_all_virtual_clusters",
       "BACKUP INTO 'nodelocal://1/x' WITH verify",

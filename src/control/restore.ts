@@ -66,6 +66,7 @@ export const restore: UseCase<Restore> = {
             subdirectory,
             asOf,
             isContinuous,
+            schemaOnly: isFlagOn(statement.options, 'schema_only'),
             incarnation: newIncarnation(core),
           }),
           targetVirtualClusterId: record.id,
@@ -156,6 +157,7 @@ const KNOWN_OPTIONS = [
   'dry_run',
   'execution_locality',
   'incremental_location',
+  'schema_only',
   'skip_localities_check',
   'skip_missing_foreign_keys',
   'skip_missing_sequences',
@@ -163,6 +165,8 @@ const KNOWN_OPTIONS = [
   'skip_missing_views',
   'skip_missing_udfs',
   'unsafe_restore_incompatible_version',
+  // Whatever is restored is read and checked first, also what is emptied then.
+  'verify_backup_table_data',
 ];
 
 /** @throws InputError `parameter_invalid` for options that only parts of a virtual cluster, or others beside them, give a sense */

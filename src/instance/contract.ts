@@ -299,7 +299,7 @@ export interface InstanceHost {
     onForeignCode?: (findings: readonly string[]) => void;
     /** Given for data out of a backup: tables with `exclude_data_from_backup` are emptied; told which could not be, a sentence each. */
     onNotEmptied?: (findings: readonly string[]) => void;
-    /** Only definitions are wanted: no table of a tenant's keeps a row. @throws AppError `object_state` for one that would */
+    /** Only definitions are wanted: no table of a tenant's keeps a row; it fails when one would. */
     isSchemaOnly?: boolean;
     signal: AbortSignal;
   }): Promise<ProvedIncarnation>;

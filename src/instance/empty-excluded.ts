@@ -1,8 +1,8 @@
 /**
- * Empties the tables of a restored data directory whose rows are kept out of backups. An image has their files like all others; their rows go
- * before anybody can log in.
+ * Empties tables of a restored data directory: those whose rows are kept out of backups, or all, of which only definitions were asked for. An
+ * image has their files like all others; their rows go before anybody can log in.
  */
-import { isAppError, required } from '../base/index.ts';
+import { AppError, isAppError, required } from '../base/index.ts';
 import { isExcluded } from '../logical-copy/index.ts';
 import type { InternalClient } from './contract.ts';
 import { withDefinerSession } from './sessions.ts';
@@ -13,26 +13,94 @@ interface Place {
   readonly signal: AbortSignal;
 }
 
+/** Large objects that go in one transaction: each takes a lock. */
+const LARGE_OBJECTS_AT_ONCE = 1000;
+
+/**
+ * Leaves no row in any database that can be entered but ours. Definitions stay, and so do sequences where they are. Runs nothing of a tenant's.
+ * May run twice. @throws AppError `object_state` naming what could not be emptied
+ */
+export async function emptyAll(client: InternalClient, place: Place): Promise<void> {
+  for (const { database, quoted } of await enterable(client)) {
+    await withDefinerSession({ ...place, database }, async (definer) => {
+      const kept = await emptyInDatabase(definer, ALL);
+      await emptyMaterializedViews(definer);
+      await removeLargeObjects(definer);
+      const [first] = kept;
+      if (first === undefined) return;
+      throw new AppError('object_state', `database ${quoted}: ${first}`, {
+        hint: 'leave schema_only out, and empty it afterwards',
+      });
+    });
+  }
+}
+
+async function emptyMaterializedViews(definer: InternalClient): Promise<void> {
+  const views = await definer.query(
+    `SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relkind = 'm' AND c.relispopulated AND c.oid >= 16384`,
+  );
+  for (const { name } of views) {
+    await definer.query(`REFRESH MATERIALIZED VIEW ${required(name, 'name of a view')} WITH NO DATA`);
+  }
+}
+
+async function removeLargeObjects(definer: InternalClient): Promise<void> {
+  for (let removed = LARGE_OBJECTS_AT_ONCE; removed > 0; ) {
+    const [row] = await definer.query(
+      `SELECT pg_catalog.count(pg_catalog.lo_unlink(each.oid)) AS count
+        FROM (SELECT oid FROM pg_catalog.pg_largeobject_metadata LIMIT ${LARGE_OBJECTS_AT_ONCE}) each`,
+    );
+    removed = Number(row?.['count'] ?? 0);
+  }
+}
+
 /** Gives what could not be emptied, a sentence each. Runs nothing of a tenant's: no trigger, no rule. May run twice. */
 export async function emptyExcluded(client: InternalClient, place: Place): Promise<readonly string[]> {
-  const databases = await client.query(
-    `SELECT datname AS name, pg_catalog.quote_ident(datname) AS quoted FROM pg_catalog.pg_database
-      WHERE datallowconn AND datconnlimit <> -2 AND datname <> 'system' ORDER BY datname`,
-  );
   const kept: string[] = [];
-  for (const { name, quoted } of databases) {
-    const database = required(name, 'name of a database');
-    const found = await withDefinerSession({ ...place, database }, emptyInDatabase);
+  for (const { database, quoted } of await enterable(client)) {
+    const found = await withDefinerSession({ ...place, database }, (definer) =>
+      emptyInDatabase(definer, EXCLUDED),
+    );
     kept.push(...found.map((finding) => `database ${quoted}: ${finding}`));
   }
   return kept;
 }
 
-async function emptyInDatabase(definer: InternalClient): Promise<readonly string[]> {
+async function enterable(
+  client: InternalClient,
+): Promise<readonly { readonly database: string; readonly quoted: string }[]> {
+  const databases = await client.query(
+    `SELECT datname AS name, pg_catalog.quote_ident(datname) AS quoted FROM pg_catalog.pg_database
+      WHERE datallowconn AND datconnlimit <> -2 AND datname <> 'system' ORDER BY datname`,
+  );
+  return databases.map(({ name, quoted }) => ({
+    database: required(name, 'name of a database'),
+    quoted: required(quoted, 'name of a database'),
+  }));
+}
+
+/** Which tables, and why one that is kept should not be. */
+interface Emptied {
+  readonly condition: string;
+  readonly reason: string;
+}
+
+const EXCLUDED: Emptied = {
+  condition: isExcluded('c.oid'),
+  reason: 'though it has exclude_data_from_backup: others refer to them',
+};
+const ALL: Emptied = { condition: 'true', reason: 'though only definitions are wanted' };
+
+async function emptyInDatabase(
+  definer: InternalClient,
+  { condition, reason }: Emptied,
+): Promise<readonly string[]> {
   const rows = await definer.query(
     `SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid >= 16384 AND ${isExcluded('c.oid')} ORDER BY 1`,
+      WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid >= 16384 AND ${condition} ORDER BY 1`,
   );
   const tables = rows.map(({ name }) => required(name, 'name of a table'));
   if (tables.length === 0) return [];
@@ -51,9 +119,7 @@ async function emptyInDatabase(definer: InternalClient): Promise<readonly string
     } catch (error) {
       if (isAppError(error, 'cancelled')) throw error;
       await definer.query('ROLLBACK');
-      kept.push(
-        `table ${table} keeps the rows that it had, though it has exclude_data_from_backup: others refer to them`,
-      );
+      kept.push(`table ${table} keeps the rows that it had, ${reason}`);
     }
   }
   return kept;

@@ -255,8 +255,8 @@ class LocalInstanceHost implements OpenInstanceHost {
       const { recovery, prepare, isNewSystem = false, onDisabledSubscriptions = () => undefined } = options;
       const instance = this.#required(options.virtualClusterId);
       const rng = this.#rng;
-      const { onForeignCode, onNotEmptied } = options;
-      const told = { onDisabledSubscriptions, onForeignCode, onNotEmptied };
+      const { onForeignCode, onNotEmptied, isSchemaOnly } = options;
+      const told = { onDisabledSubscriptions, onForeignCode, onNotEmptied, isSchemaOnly };
       const how = { rng, recovery, prepare, isNewSystem, ...told };
       return incarnations.prove({ ...this.#step(instance, options), ...how });
     });

@@ -53,6 +53,7 @@ export async function prove(
     onDisabledSubscriptions: (names: readonly string[]) => void;
     onForeignCode?: ((findings: readonly string[]) => void) | undefined;
     onNotEmptied?: ((findings: readonly string[]) => void) | undefined;
+    isSchemaOnly?: boolean | undefined;
   },
 ): Promise<ProvedIncarnation> {
   const { instance, environment } = step;
@@ -72,6 +73,7 @@ export async function prove(
     onDisabledSubscriptions: step.onDisabledSubscriptions,
     onForeignCode: step.onForeignCode,
     onNotEmptied: step.onNotEmptied,
+    isSchemaOnly: step.isSchemaOnly,
     logger: environment.logger.for(identity),
     signal: step.signal,
   });

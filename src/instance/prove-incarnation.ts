@@ -21,7 +21,7 @@ import {
 import { ranOutOfDisk } from './disk-space.ts';
 import { type Owner, writeFileDurably } from './durable-files.ts';
 import type { Engine } from './engine.ts';
-import { emptyExcluded } from './empty-excluded.ts';
+import { emptyAll, emptyExcluded } from './empty-excluded.ts';
 import { removeForeignCode } from './foreign-code.ts';
 import { rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
 import { readableTail } from './log-lines.ts';
@@ -47,6 +47,8 @@ export interface ProofOptions {
   readonly onForeignCode?: ((findings: readonly string[]) => void) | undefined;
   /** Given for data out of a backup: tables with `exclude_data_from_backup` are emptied; told which could not be. */
   readonly onNotEmptied?: ((findings: readonly string[]) => void) | undefined;
+  /** Of the data, only definitions are wanted: no table of a tenant's keeps a row. */
+  readonly isSchemaOnly?: boolean | undefined;
   /** Parameters on top of those of every such start. */
   readonly parameters?: Readonly<Record<string, string>>;
   readonly clock: Clock;
@@ -145,7 +147,8 @@ async function clearForeignCode(client: InternalClient, options: ProofOptions): 
 
 /** Nothing that could run meanwhile is left of what came from elsewhere. */
 async function emptyTables(client: InternalClient, options: ProofOptions): Promise<void> {
-  const { onNotEmptied, sockets: socketDirectory } = options;
+  const { onNotEmptied, isSchemaOnly = false, sockets: socketDirectory } = options;
+  if (isSchemaOnly) await emptyAll(client, { ...options, socketDirectory });
   if (onNotEmptied === undefined) return;
   const findings = await emptyExcluded(client, { ...options, socketDirectory });
   for (const finding of findings) options.logger.warning(finding);

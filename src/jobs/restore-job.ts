@@ -15,7 +15,7 @@ import {
 import { type JobRecord, type JsonObject, insertJob } from '../catalog/index.ts';
 import type { Instance, InstanceHost } from '../instance/index.ts';
 import type { BulkWorker, ClusterKey, CollectionLocation, MaterializeResult } from '../timeline/index.ts';
-import { recordTotals, totalsOf } from './backup-totals.ts';
+import { type BackupTotals, recordTotals, totalsOf } from './backup-totals.ts';
 import type { JobContext, JobType } from './job-type.ts';
 import {
   isImageRestore,
@@ -43,6 +43,8 @@ export interface RestorePayload {
   readonly asOf: Timestamp | null;
   /** The backup is a base of a continuous backup, whose log leads on to the moment, or to its end. */
   readonly isContinuous: boolean;
+  /** Everything is restored, and emptied before it serves. */
+  readonly schemaOnly: boolean;
   /** Of the data directory to be made. */
   readonly incarnation: IncarnationId;
 }
@@ -108,7 +110,8 @@ async function runRestore(context: JobContext, dependencies: RestoreJobDependenc
   if (await commitProved(context, dependencies)) return {};
   context.pauseAt('restore.before_flow');
   const materialized = await materialize(context, dependencies);
-  await context.save(recordTotals(totalsOf(materialized.summary)));
+  const totals = totalsWanted(context.job, materialized.summary);
+  await context.save(recordTotals(totals));
   context.report({ fraction: MATERIALIZED_FRACTION, runningStatus: 'recovering' });
   await prove(context, dependencies, materialized);
   const { incarnation: parentIncarnation, targetLsn: forkLsn } = materialized.summary;
@@ -116,7 +119,16 @@ async function runRestore(context: JobContext, dependencies: RestoreJobDependenc
   context.pauseAt('restore.before_publishing_descriptors');
   context.report({ fraction: PROVED_FRACTION, runningStatus: 'taking over' });
   await commit(context, dependencies, { parentIncarnation, forkLsn });
-  return recordTotals(totalsOf(materialized.summary));
+  return recordTotals(totals);
+}
+
+function isSchemaOnly({ payload }: JobRecord): boolean {
+  return payload['schemaOnly'] === true;
+}
+
+function totalsWanted(job: JobRecord, summary: MaterializeResult['summary']): BackupTotals {
+  if (isSchemaOnly(job)) return { rows: 0n, indexEntries: 0n, bytes: 0n, uncounted: [] };
+  return totalsOf(summary);
 }
 
 /** What an earlier attempt has recovered and prepared needs nothing of the collection any more. False when there is no such thing. */
@@ -190,13 +202,15 @@ async function prove(
       const findings = await prepareRestored(client, { incarnation, now: clock.now(), jobs: 'forget' });
       for (const finding of findings) logger.warning(`RESTORE job ${job.id}: ${finding}`);
       const isInPlaceOfIt = summary.virtualClusterId === virtualClusterId || isGone(summary.virtualClusterId);
-      if (summary.clusterId === clusterId && isInPlaceOfIt) {
+      // What is empty takes nobody's place.
+      if (summary.clusterId === clusterId && isInPlaceOfIt && !isSchemaOnly(job)) {
         await adoptSchedules(client, { from: summary.incarnation, to: incarnation });
       }
       await insertJob(client, finishedRecord({ job, incarnation, summary, now: clock.now() }));
     },
     onForeignCode: (findings) => removed.push(...findings),
     onNotEmptied: (findings) => removed.push(...findings),
+    isSchemaOnly: isSchemaOnly(job),
     signal,
   });
   await context.save({ removed });
@@ -253,7 +267,7 @@ function finishedRecord(options: {
     finished: options.now,
     modified: options.now,
     fractionCompleted: 1,
-    progress: recordTotals(totalsOf(options.summary)),
+    progress: recordTotals(totalsWanted(options.job, options.summary)),
     incarnation: options.incarnation,
   };
 }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { createCluster, dropCluster } from '../harness/clusters.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 
 type Row = Record<string, unknown>;
@@ -116,6 +117,46 @@ describe('a backup of a whole virtual cluster', () => {
     assert.match(String(range?.['end_pretty']), new RegExp(`^/${String(node?.['path'])}[^/]*/\\d+$`));
     const starts = ranges.rows.map((row) => row['start_pretty']);
     assert.equal(new Set(starts).size, starts.length);
+  });
+
+  test('RESTORE WITH schema_only checks all of it and serves it without a row', async () => {
+    await daemon.query(
+      [
+        'CREATE MATERIALIZED VIEW ledger.notes AS SELECT note FROM ledger.accounts',
+        'CREATE TABLE ledger.entries (account bigint REFERENCES ledger.accounts, cents bigint)',
+        'INSERT INTO ledger.entries SELECT id, id FROM ledger.accounts',
+        'CREATE FUNCTION ledger.never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION $m$never$m$; END $$',
+        'CREATE TRIGGER never BEFORE TRUNCATE ON ledger.entries EXECUTE FUNCTION ledger.never()',
+        "SELECT lo_from_bytea(4711, 'large')",
+        "BACKUP INTO 'nodelocal://1/empty'",
+      ],
+      bank,
+    );
+    await createCluster(daemon, 'empty');
+    const empty = { cluster: 'empty', database: 'bank' } as const;
+    const [job] = await daemon.query(
+      "RESTORE FROM LATEST IN 'nodelocal://1/empty' WITH schema_only, verify_backup_table_data",
+      { cluster: 'empty' },
+    );
+    assert.deepEqual(
+      [job?.['status'], job?.['rows'], job?.['index_entries'], job?.['bytes']],
+      ['succeeded', '0', '0', '0'],
+    );
+    const [counts] = await daemon.query(
+      `SELECT (SELECT count(*) FROM ledger.accounts)::int AS accounts, (SELECT count(*) FROM ledger.entries)::int AS entries,
+        (SELECT count(*) FROM pg_largeobject_metadata)::int AS large,
+        (SELECT relispopulated FROM pg_class WHERE relname = 'notes') AS view,
+        (SELECT tgenabled::text FROM pg_trigger WHERE tgname = 'never') AS trigger,
+        pg_total_relation_size('ledger.accounts') < 100000 AS is_small`,
+      empty,
+    );
+    assert.deepEqual(counts, {
+      accounts: 0, entries: 0, large: 0, view: false, trigger: 'O', is_small: true,
+    }); // biome-ignore format: a table of values
+    await daemon.query("INSERT INTO ledger.accounts (state) VALUES ('open')", empty);
+    await dropCluster(daemon, 'empty');
+    const [row] = await daemon.query('SELECT count(*)::int AS entries FROM ledger.entries', bank);
+    assert.equal(row?.['entries'], 1000);
   });
 
   test('the other options add their columns, and times fit each other', async () => {
