@@ -38,7 +38,7 @@ export const ERRORS = {
   insufficient_privilege: refused('42501'),
   grant_invalid: bad('0LP01'),
   grant_dependent: conflict('2BP01'),
-  authentication_failed: refused('28P01'),
+  authentication_failed: { ...refused('28P01'), http: 401 },
   authorization_invalid: refused('28000'),
 
   object_not_found: missing('42704'),

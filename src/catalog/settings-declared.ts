@@ -468,11 +468,11 @@ const declared = {
   },
   'server.web_session.timeout': {
     ...application,
-    ...stored,
+    ...active,
     aliases: ['server.web_session_timeout'],
     type: POSITIVE_DURATION,
     defaultValue: '168h0m0s',
-    description: 'how long a session of the console lives',
+    description: 'how long a session at the HTTP port lives',
   },
   'spanconfig.range_coalescing.application.enabled': {
     ...systemOnly,

@@ -14,6 +14,7 @@ import { buildCore } from './build-core.ts';
 import type { FrontDoorService } from './contract.ts';
 import { type ControlOptions, type Core, loggerOf } from './core.ts';
 import { frontDoorService } from './front-door-service.ts';
+import { LoginThrottle } from './login-throttle.ts';
 import { heal } from './heal.ts';
 import { keepHouse } from './housekeeping.ts';
 import { type Virtualization, begunVirtualization, initializeCluster, isInitialized } from './initialize.ts';
@@ -29,11 +30,14 @@ import {
   unresponsiveVirtualClusters,
   virtualClusterStatus,
 } from './status.ts';
+import { logInByPassword, stillLoggedIn, type WebIdentity, type WebLoginRequest } from './web-login.ts';
 
 /** Virtual clusters that are started or stopped at the same time. */
 const AT_ONCE = 4;
 
 export interface Control {
+  /** Of everybody who logs in to this process, by whichever port. */
+  readonly throttle: LoginThrottle;
   readonly service: FrontDoorService & Required<Pick<FrontDoorService, 'screen'>>;
   /**
    * Takes up an initialised store: starts (or adopts) the system VC and every virtual cluster whose service is `shared`, finishes what
@@ -49,6 +53,13 @@ export interface Control {
   health(): ControlHealth;
   /** Names of the virtual clusters that should serve and do not take up connections. Bounded in time. */
   unresponsive(options: { signal: AbortSignal }): Promise<readonly string[]>;
+  /**
+   * Checks name and password for a session of the API or the console.
+   * @throws InputError `authentication_failed`, `authorization_invalid`; AppError `service_unavailable`, `too_many_connections`
+   */
+  webLogin(request: WebLoginRequest): Promise<WebIdentity>;
+  /** Who a session's user is by now; undefined when the session is over. @throws AppError while nobody can tell */
+  webIdentity(identity: WebIdentity, options: { signal: AbortSignal }): Promise<WebIdentity | undefined>;
   /** Bounded in time and number of queries. */
   metricsSnapshot(options: { signal: AbortSignal }): Promise<readonly MetricFamily[]>;
   /**
@@ -64,6 +75,7 @@ export function openControl(options: ControlOptions): Control {
 
 class LocalControl implements Control {
   readonly service: Control['service'];
+  readonly throttle: LoginThrottle;
   readonly #options: ControlOptions;
   readonly #stopping = new AbortController();
   /** Whoever starts or initialises waits for who does. */
@@ -78,6 +90,7 @@ class LocalControl implements Control {
 
   constructor(options: ControlOptions) {
     this.#options = options;
+    this.throttle = new LoginThrottle({ clock: options.clock });
     this.service = frontDoorService(() => this.#requireServing());
   }
 
@@ -145,6 +158,17 @@ class LocalControl implements Control {
 
   async unresponsive(options: { signal: AbortSignal }): Promise<readonly string[]> {
     return this.#core === undefined ? [] : unresponsiveVirtualClusters(this.#core, options);
+  }
+
+  async webLogin(request: WebLoginRequest): Promise<WebIdentity> {
+    return logInByPassword(this.#requireServing(), this.throttle, request);
+  }
+
+  async webIdentity(
+    identity: WebIdentity,
+    options: { signal: AbortSignal },
+  ): Promise<WebIdentity | undefined> {
+    return stillLoggedIn(this.#requireServing(), identity, options);
   }
 
   async metricsSnapshot(options: { signal: AbortSignal }): Promise<readonly MetricFamily[]> {

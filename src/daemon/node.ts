@@ -16,7 +16,7 @@ import { createRateTable } from '../blob/index.ts';
 import { CURRENT_RELEASE } from '../catalog/index.ts';
 import { openControl, type Control, type Virtualization } from '../control/index.ts';
 import { openFrontDoor, type FrontDoor, type FrontDoorTls, type TlsMaterial } from '../frontdoor/index.ts';
-import { formatFamilies, HttpServer } from '../http/index.ts';
+import { formatFamilies, type HttpAccess, HttpServer, WebSessions } from '../http/index.ts';
 import { readNodeCertificates, type NodeCertificates } from '../keys/index.ts';
 import {
   makeDirectories,
@@ -251,6 +251,7 @@ export class Node implements AsyncDisposable {
           hasVirtualCluster: (name) => this.#hasVirtualCluster(name),
           collect: () => this.#collectMetrics(),
         },
+        access: this.#httpAccess(),
         mounts: [],
         clock,
         logger,
@@ -274,6 +275,22 @@ export class Node implements AsyncDisposable {
     }
   }
 
+  /** Who may see what at the HTTP port. */
+  #httpAccess(): HttpAccess {
+    const { config, clock, rng } = this.#environment;
+    const control = this.#control;
+    if (config.isInsecure) return { kind: 'open' };
+    const sessions = new WebSessions({
+      clock,
+      rng,
+      service: {
+        logIn: (request) => control.webLogin(request),
+        refresh: (identity, options) => control.webIdentity(identity, options),
+      },
+    });
+    return { kind: 'login', sessions, acceptsPlain: config.acceptsSqlWithoutTls };
+  }
+
   async #openSqlPort(certificates: NodeCertificates | undefined): Promise<void> {
     const { config, clock, rng, logger } = this.#environment;
     const { service } = this.#control;
@@ -291,6 +308,7 @@ export class Node implements AsyncDisposable {
       listen: { ...address, socketDirectory: this.#socketDirectory, reusePort: config.relayProcesses > 0 },
       authentication,
       tls,
+      throttle: this.#control.throttle,
       mockKey,
       clock,
       rng,

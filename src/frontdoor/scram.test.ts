@@ -5,7 +5,8 @@ import pg from 'pg';
 import postgres from 'postgres';
 import { connect, TestBed } from '../../test/harness/front-door.ts';
 import type { FrontDoor } from './front-door.ts';
-import { parseVerifier, ScramServer } from './scram.ts';
+import { parseVerifier } from '../pg/index.ts';
+import { ScramServer } from './scram.ts';
 
 /** The password "pencil" with the salt of RFC 7677, section 3, as pg_authid would keep it. */
 const RFC_VERIFIER =

@@ -1,6 +1,7 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { InputError } from '../base/index.ts';
 import type { Credential } from '../control/index.ts';
+import { parseVerifier, SCRAM_KEY_BYTES, type ScramVerifier } from '../pg/index.ts';
 
 /** The one mechanism there is without TLS; with it, the other stands before it. */
 export const SCRAM_MECHANISM = 'SCRAM-SHA-256';
@@ -11,28 +12,6 @@ const BINDING_TYPE = 'tls-server-end-point';
 /** As Postgres's default `scram_iterations`, for the exchange that is only acted. */
 const MOCK_ITERATIONS = 4096;
 const MOCK_SALT_BYTES = 16;
-const KEY_BYTES = 32;
-
-/** What pg_authid keeps of a password (RFC 5803). */
-export interface ScramVerifier {
-  readonly iterations: number;
-  readonly salt: Buffer;
-  readonly storedKey: Buffer;
-  readonly serverKey: Buffer;
-}
-
-/** Reads `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`; undefined when it is something else. */
-export function parseVerifier(text: string): ScramVerifier | undefined {
-  const match = /^SCRAM-SHA-256\$(\d{1,9}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)$/.exec(
-    text,
-  );
-  if (match === null) return undefined;
-  const [salt, storedKey, serverKey] = match.slice(2).map((part) => Buffer.from(part, 'base64'));
-  const iterations = Number(match[1]);
-  if (salt === undefined || storedKey?.length !== KEY_BYTES || serverKey?.length !== KEY_BYTES)
-    return undefined;
-  return iterations > 0 ? { iterations, salt, storedKey, serverKey } : undefined;
-}
 
 export interface ScramServerOptions {
   readonly user: string;
@@ -109,7 +88,7 @@ export class ScramServer {
     }
     if (nonce !== this.#nonce) throw malformed('nonce does not match');
     const proof = Buffer.from(proofText, 'base64');
-    if (proof.length !== KEY_BYTES) throw malformed();
+    if (proof.length !== SCRAM_KEY_BYTES) throw malformed();
     const authMessage = `${this.#clientFirstBare},${this.#serverFirst},${withoutProof}`;
     const signature = hmac(this.#verifier.storedKey, authMessage);
     const clientKey = Buffer.from(proof.map((byte, at) => byte ^ (signature[at] ?? 0)));

@@ -63,6 +63,7 @@ async function withServer(
     address: { host: '127.0.0.1', port: 0 },
     status: STATUS,
     metrics: source({ collect: async () => FAMILIES }),
+    access: { kind: 'open' },
     mounts: [],
     clock,
     logger,

@@ -2,6 +2,8 @@ import { Server as SecureServer } from 'node:https';
 import type { SecureContextOptions } from 'node:tls';
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyPluginAsync } from 'fastify';
 import { AppError, errnoOf, isAppError, toError, type Clock, type Logger } from '../base/index.ts';
+import { type HttpAccess, requireSameSite } from './access.ts';
+import { loginRoutes } from './login-routes.ts';
 import { healthRoutes, type NodeStatus } from './health.ts';
 import { metricsRoutes, type MetricsSource } from './status-routes.ts';
 
@@ -44,6 +46,7 @@ export interface HttpServerOptions {
   readonly certificate: HttpCertificate | undefined;
   readonly status: NodeStatus;
   readonly metrics: MetricsSource;
+  readonly access: HttpAccess;
   readonly mounts: readonly HttpMount[];
   readonly clock: Clock;
   readonly logger: Logger;
@@ -95,7 +98,7 @@ export class HttpServer {
 }
 
 async function build(options: HttpServerOptions): Promise<FastifyInstance> {
-  const { logger, status, metrics, mounts, certificate } = options;
+  const { logger, status, metrics, access, mounts, certificate } = options;
   const limits = { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: REQUEST_TIMEOUT_MS };
   const app: FastifyInstance = Fastify({
     logger: false,
@@ -107,8 +110,9 @@ async function build(options: HttpServerOptions): Promise<FastifyInstance> {
     routerOptions: { maxParamLength: 256 },
   });
   app.server.maxConnections = CONNECTIONS_MAX;
-  app.addHook('onRequest', async (_request, reply) => {
+  app.addHook('onRequest', async (request, reply) => {
     void reply.headers(SECURITY_HEADERS);
+    requireSameSite(request);
   });
   app.setNotFoundHandler(async (request, reply) => {
     await reply
@@ -129,7 +133,8 @@ async function build(options: HttpServerOptions): Promise<FastifyInstance> {
     await reply.status(500).send(errorBody('internal', 'internal error; the log of the node tells more'));
   });
   await app.register(healthRoutes(status));
-  await app.register(metricsRoutes({ metrics }));
+  await app.register(loginRoutes(access));
+  await app.register(metricsRoutes({ metrics, access }));
   for (const { prefix, routes } of mounts) await app.register(routes, { prefix });
   return app;
 }

@@ -1,5 +1,6 @@
 import type { FastifyPluginAsync } from 'fastify';
 import { InputError } from '../base/index.ts';
+import { type HttpAccess, requireSight, viewerOf } from './access.ts';
 import {
   formatFamilies,
   ProcessMetrics,
@@ -21,11 +22,11 @@ export interface MetricsSource {
 const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
 /**
- * `GET /_status/vars`, for Prometheus: with `?cluster=system` every series, with `?cluster=NAME` or without it those of that
- * virtual cluster or of the default target; 404 for a name that none has. Readers at the same time share one collection.
+ * `GET /_status/vars`, for Prometheus: with `?cluster=system` every series, with `?cluster=NAME` those of that virtual cluster, without it
+ * those of the login's or, where nobody logs in, of the default target; 404 for a name that none has. Users see their own. Readers at the same time share one collection.
  */
-export function metricsRoutes(options: { metrics: MetricsSource }): FastifyPluginAsync {
-  const { metrics } = options;
+export function metricsRoutes(options: { metrics: MetricsSource; access: HttpAccess }): FastifyPluginAsync {
+  const { metrics, access } = options;
   return async (app) => {
     const processMetrics = new ProcessMetrics();
     let running: Promise<readonly MetricFamily[]> | undefined;
@@ -38,8 +39,12 @@ export function metricsRoutes(options: { metrics: MetricsSource }): FastifyPlugi
     app.get<{ Querystring: { cluster?: string | string[] } }>('/_status/vars', async (request, reply) => {
       const asked = request.query.cluster;
       const cluster = Array.isArray(asked) ? asked.at(-1) : asked;
+      const viewer = await viewerOf(access, request);
+      const defaultTarget =
+        viewer.kind === 'user' ? viewer.login.virtualClusterName : metrics.defaultTarget();
+      requireSight(viewer, cluster ?? defaultTarget);
       if (cluster !== undefined && !metrics.hasVirtualCluster(cluster)) throw unknownCluster(cluster);
-      const visibility = visibilityOf({ cluster, defaultTarget: metrics.defaultTarget() });
+      const visibility = visibilityOf({ cluster, defaultTarget });
       const families = visibleFamilies(await collectOnce(), visibility);
       const own = visibility.kind === 'all' ? await processMetrics.format() : '';
       return reply.type(CONTENT_TYPE).send((await formatFamilies(families)) + own);

@@ -6,6 +6,7 @@ export * from './page.ts';
 export * from './page-entries.ts';
 export * from './relation-map.ts';
 export * from './relation-path.ts';
+export * from './scram-verifier.ts';
 export * from './source-tls.ts';
 export { DEFAULT_TABLESPACE_OID, FORK, FORK_MAX, GLOBAL_TABLESPACE_OID, RMGR } from './wal-engine.ts';
 export {

@@ -135,6 +135,40 @@ describe('passwords', () => {
         return true;
       });
     }
+    const base = `http://${/http:\/\/(127\.0\.0\.1:\d+)/.exec(daemon.output)?.[1]}`;
+    const post = (path: string, body: object, cookie = '') =>
+      fetch(`${base}/_admin/v1/${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', cookie },
+        body: JSON.stringify(body),
+      });
+    for (const [username, password, status] of [
+      ['root', 'wrong', 401],
+      ['nobody', 'correct horse', 401],
+      ['late', 'x', 401],
+      ['atoll', '', 401],
+      ['root', 'correct horse', 200],
+    ] as const) {
+      assert.equal((await post('login', { username, password })).status, status, username);
+    }
+    // It is root of `main` whose password that is.
+    assert.equal(
+      (await post('login', { username: 'root', password: 'correct horse', cluster: 'system' })).status,
+      401,
+    );
+    const session = await post('login', { username: 'root', password: 'correct horse' });
+    const cookie = session.headers
+      .getSetCookie()
+      .map((each) => each.split(';')[0])
+      .join('; ');
+    const vars = async (query: string) =>
+      await fetch(`${base}/_status/vars${query}`, { headers: { cookie } });
+    assert.match(await (await vars('')).text(), /^sql_txn_commit_count\{tenant="main"\} \d+$/m);
+    assert.doesNotMatch(await (await vars('?cluster=main')).text(), /tenant="system"|process_/);
+    assert.equal((await vars('?cluster=system')).status, 403);
+    await post('logout', {}, cookie);
+    assert.equal((await vars('')).status, 401);
+    assert.equal((await fetch(`${base}/health`)).status, 200);
     assert.doesNotMatch(daemon.output, /correct horse|SCRAM-SHA-256\$/);
   });
 });
