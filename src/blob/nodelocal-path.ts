@@ -66,6 +66,17 @@ export function asBlobError(error: unknown, options: { key: string; displayUri: 
         cause: error,
         hint: 'free space in the external directory, or name a destination with more room',
       });
+    case 'EROFS':
+      return new AppError('io', `cannot write ${key} in ${displayUri}: its disk is read-only`, {
+        cause: error,
+        hint: 'mount it for writing, or name another destination',
+      });
+    case 'EACCES':
+    case 'EPERM':
+      return new AppError('io', `cannot access ${key} in ${displayUri}: permission denied`, {
+        cause: error,
+        hint: 'the folder must belong to the user that the node runs as',
+      });
     case 'EMFILE':
     case 'ENFILE':
     case 'EAGAIN':

@@ -1,10 +1,12 @@
 /** Every column that SHOW BACKUP gives of a backup of a whole virtual cluster. */
 import assert from 'node:assert/strict';
-import { stat } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { createCluster, dropCluster } from '../harness/clusters.ts';
 import { TestDaemon } from '../harness/daemon.ts';
+import { filesBelow } from '../harness/oracle.ts';
 
 type Row = Record<string, unknown>;
 
@@ -14,6 +16,7 @@ const COLLECTION = "'nodelocal://1/bank'";
 const CONTENTS = [
   'object_type', 'backup_type', 'start_time', 'end_time', 'size_bytes', 'rows', 'is_full_cluster', 'regions',
 ]; // biome-ignore format: a table of names
+const canMount = process.getuid?.() === 0 && process.platform === 'linux';
 const NAMES = ['database_name', 'parent_schema_name', 'object_name'];
 
 describe('a backup of a whole virtual cluster', () => {
@@ -157,6 +160,49 @@ describe('a backup of a whole virtual cluster', () => {
     await dropCluster(daemon, 'empty');
     const [row] = await daemon.query('SELECT count(*)::int AS entries FROM ledger.entries', bank);
     assert.equal(row?.['entries'], 1000);
+  });
+
+  test('into a disk that is full, or may not be written, fails saying so; nothing is listed, all goes on', {
+    skip: !canMount && 'NOT TESTED: file systems cannot be mounted here (needs root)',
+  }, async () => {
+    const disk = join(daemon.store, 'extern', 'disk');
+    await mkdir(disk);
+    const mount = (...options: string[]) => execFileSync('mount', [...options, disk]);
+    const backUp = (to: string) =>
+      daemon.query(`BACKUP INTO 'nodelocal://1/disk/${to}'`, main).then(
+        () => assert.fail('there was room'),
+        (error: { code: string; message: string }) => error,
+      );
+    mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs');
+    try {
+      const full = await backUp('full');
+      assert.equal(full.code, '53100', full.message);
+      assert.match(full.message, /no space left for .* in nodelocal:\/\/1\/disk\/full/);
+      assert.deepEqual(await daemon.query("SHOW BACKUPS IN 'nodelocal://1/disk/full'", main), []);
+      // What was written of it is gone again: another's backup need not suffer.
+      const left = await filesBelow(join(disk, 'full'));
+      assert.deepEqual(
+        left.filter((name) => /\.(pack|wal)$|BACKUP_MANIFEST$/.test(name)),
+        [],
+      );
+      mount('-o', 'remount,ro');
+      const locked = await backUp('locked');
+      assert.equal(locked.code, '58030', locked.message);
+      assert.match(
+        locked.message,
+        /^cannot write .* in nodelocal:\/\/1\/disk\/locked: its disk is read-only$/,
+      );
+      await daemon.query("SHOW BACKUPS IN 'nodelocal://1/disk/full'", main);
+      mount('-o', 'remount,rw,size=512m');
+      await daemon.query("BACKUP INTO 'nodelocal://1/disk/full'", main);
+      assert.equal((await daemon.query("SHOW BACKUPS IN 'nodelocal://1/disk/full'", main)).length, 1);
+      mount('-o', 'remount,ro');
+      await daemon.query("SHOW BACKUP FROM LATEST IN 'nodelocal://1/disk/full' WITH check_files", main);
+    } finally {
+      execFileSync('umount', ['--lazy', disk]);
+    }
+    const [row] = await daemon.query('SELECT count(*)::int AS n FROM ledger.accounts', bank);
+    assert.equal(row?.['n'], 1000);
   });
 
   test('the other options add their columns, and times fit each other', async () => {
