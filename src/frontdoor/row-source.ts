@@ -56,14 +56,12 @@ export async function readRowSources(
   const pieces: string[] = [];
   const sources: RowSource[] = [];
   let at = 0;
-  for (const { node, begin, end, alias } of found) {
+  for (const { node, begin, end, alias, text: own } of found) {
     const columns = await describe(node);
     if (columns === undefined || columns.length === 0) {
       throw new InputError('syntax', 'statement source returns no columns', { position: begin + 1 });
     }
     pieces.push(text.slice(at, begin));
-    const isEnclosed = '[('.includes(text.charAt(begin));
-    const own = isEnclosed ? text.slice(begin + 1, end - 1).trim() : text.slice(begin, end);
     sources.push({ statement: node, text: own, columns, alias });
     at = end;
   }

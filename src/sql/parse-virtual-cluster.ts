@@ -56,6 +56,13 @@ export const VIRTUAL_CLUSTER_RULES: readonly Rule[] = [
     kind: 'show_salvage',
     name: stream.hyphenatedName(),
   })),
+  ...['virtual cluster', 'tenant'].map((words) =>
+    rule(`show experimental_fingerprints from ${words}`, 'show_fingerprints', (stream) => ({
+      kind: 'show_fingerprints',
+      name: stream.hyphenatedName(),
+      asOf: parseAsOf(stream),
+    })),
+  ),
   rule('create replication stream of virtual cluster', 'create_replication_stream', (stream) => ({
     kind: 'create_replication_stream',
     name: stream.hyphenatedName(),

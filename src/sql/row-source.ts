@@ -1,8 +1,10 @@
 import type { Located, Statement } from './ast.ts';
 import { foldName } from './characters.ts';
 import { readToken, type Token } from './lexer.ts';
+import { parseAsOf } from './parse-backup.ts';
 import { parseEnclosed } from './parser.ts';
 import { findSystemTables } from './system-table.ts';
+import { TokenStream } from './token-stream.ts';
 
 /** Words after which a table may stand. After any other word a bracket is a subscript. */
 const TABLE_WORDS: ReadonlySet<string> = new Set(['from', 'join', 'using', 'lateral', 'only', 'table']);
@@ -20,6 +22,8 @@ type Place = 'none' | 'table' | 'query';
 export interface FoundRowSource extends Located<Statement> {
   /** A name that the rows go by where the query gives them none: a table's own, and none for brackets. */
   readonly alias: string | undefined;
+  /** Its own text, without the brackets, and what belongs to it behind them. */
+  readonly text: string;
 }
 
 /**
@@ -38,6 +42,7 @@ export function findRowSources(text: string): readonly FoundRowSource[] {
       begin,
       end,
       alias: isNamed ? undefined : table,
+      text: text.slice(begin, end),
     }));
   return tables.length === 0 ? brackets : [...brackets, ...tables].toSorted((a, b) => a.begin - b.begin);
 }
@@ -73,7 +78,29 @@ function readRowSource(
   const statement = parseEnclosed(text, { begin: first.begin, closer });
   if (statement === undefined) return undefined;
   const closing = readToken(text, statement.end);
-  return { node: statement.node, begin: opening.begin, end: closing.end, alias: undefined };
+  const own = text.slice(opening.end, closing.begin).trim();
+  const source = {
+    node: statement.node,
+    begin: opening.begin,
+    end: closing.end,
+    alias: undefined,
+    text: own,
+  };
+  return readMomentBehind(text, source) ?? source;
+}
+
+/**
+ * The moment of a fingerprint may stand where that of a query would: `FROM [SHOW ...] AS OF SYSTEM TIME t`. Postgres has no meaning for that.
+ * @throws InputError `syntax`
+ */
+function readMomentBehind(text: string, source: FoundRowSource): FoundRowSource | undefined {
+  const { node } = source;
+  if (node.kind !== 'show_fingerprints' || node.asOf !== undefined) return undefined;
+  const stream = new TokenStream(text, { begin: source.end, closer: ';' });
+  if (!stream.isWords('as', 'of', 'system', 'time')) return undefined;
+  const asOf = parseAsOf(stream);
+  const end = stream.lastEnd;
+  return { ...source, node: { ...node, asOf }, end, text: `${source.text}${text.slice(source.end, end)}` };
 }
 
 /** Whether a bracket after this token could stand for a table, not pick an element of an array or begin one. */

@@ -103,15 +103,22 @@ export class Site implements AsyncDisposable {
 
   /** In the server of `main` as the node's own user, which nobody else can be. */
   async asNode(sql: string): Promise<Record<string, unknown>[]> {
-    const { id } = await this.status();
-    const host = join(this.daemon.store, 'run', String(id));
-    const client = new pg.Client({ host, user: 'atoll', database: 'system' });
-    await client.connect();
+    const client = await this.connectAsNode();
     try {
       return (await client.query<Record<string, unknown>>(sql)).rows;
     } finally {
       await client.end();
     }
+  }
+
+  /** As `asNode`; the caller ends it. */
+  async connectAsNode(): Promise<pg.Client> {
+    const { id } = await this.status();
+    const host = join(this.daemon.store, 'run', String(id));
+    const client = new pg.Client({ host, user: 'atoll', database: 'system' });
+    client.on('error', () => undefined);
+    await client.connect();
+    return client;
   }
 
   /** Kills the daemon; the next one is cut off at `point`. */
