@@ -4,7 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TestDaemon } from '../test/harness/daemon.ts';
 import { barePipeline, rawWrite } from './pipeline.ts';
-import { peakMemoryBytes, peakMemoryOfWorkers, run, serverUser, timed } from './processes.ts';
+import {
+  cpuOfEndedChildrenMs,
+  peakMemoryBytes,
+  peakMemoryOfWorkers,
+  run,
+  serverUser,
+  timed,
+} from './processes.ts';
 import { type Figure, mebibytes, median, rate, seconds } from './report.ts';
 
 /** pgbench's scale: 15 MB each. */
@@ -151,6 +158,11 @@ export async function benchBackup(): Promise<Figure[]> {
     const incarnation = (await readdir(vc)).find((name) => /^[0-9a-f-]{36}$/.test(name)) ?? '';
     const times = new Map<string, number[]>();
     const record = (name: string, ms: number) => times.set(name, [...(times.get(name) ?? []), ms]);
+    const backUp = async (name: string, statement: string) => {
+      const before = cpuOfEndedChildrenMs(daemon.pid);
+      record(name, await timed(() => daemon.query(statement, { cluster: 'main' })));
+      record(`${name} CPU`, cpuOfEndedChildrenMs(daemon.pid) - before);
+    };
     let workerPeak = 0;
     for (let round = 0; round < ROUNDS; round += 1) {
       record(
@@ -160,13 +172,12 @@ export async function benchBackup(): Promise<Figure[]> {
       workerPeak = Math.max(
         workerPeak,
         await peakMemoryOfWorkers(daemon.pid, async () => {
-          record(
-            'BACKUP',
-            await timed(() =>
-              daemon.query(`BACKUP INTO 'nodelocal://1/bench-${round}'`, { cluster: 'main' }),
-            ),
-          );
+          await backUp('BACKUP', `BACKUP INTO 'nodelocal://1/bench-${round}'`);
         }),
+      );
+      await backUp(
+        'encrypted',
+        `BACKUP INTO 'nodelocal://1/bench-encrypted-${round}' WITH encryption_passphrase = 'of the bench'`,
       );
       for (const [name, work] of Object.entries(peer.backup)) record(name, await work());
     }
@@ -212,6 +223,12 @@ export async function benchBackup(): Promise<Figure[]> {
         suite,
         what: 'BACKUP INTO nodelocal, whole statement, with re-reading what was written',
         value: `${seconds(backup)}, ${rate({ bytes, ms: backup })}`,
+      },
+      {
+        suite,
+        what: 'encryption: the same WITH encryption_passphrase; CPU time of its workers',
+        value: `${seconds(ms('encrypted'))}; CPU ${seconds(ms('encrypted CPU'))} instead of ${seconds(ms('BACKUP CPU'))}, ${((ms('encrypted CPU') / ms('BACKUP CPU') - 1) * 100).toFixed(1)} % more`,
+        goal: '< 15 % more CPU',
       },
       {
         suite,

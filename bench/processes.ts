@@ -109,6 +109,15 @@ export async function peakMemoryOfWorkers(daemonPid: number, work: () => Promise
   return peak;
 }
 
+/** CPU time of a process's children that have ended, with all their threads, in milliseconds: Linux counts in hundredths of a second. */
+export function cpuOfEndedChildrenMs(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    .replace(/^.*\) /s, '')
+    .split(' ');
+  const [userTicks, systemTicks] = [Number(fields[13]), Number(fields[14])];
+  return (userTicks + systemTicks) * 10;
+}
+
 /** The unprivileged user that runs the servers when we are root: pgbouncer and PostgreSQL refuse root. */
 export function serverUser(): { uid: number; gid: number; name: string } | undefined {
   if (process.getuid?.() !== 0) return undefined;
