@@ -6,6 +6,7 @@ import { FROZEN_STORAGE_CLASSES, parseS3Uri, type S3Location } from './s3/s3-uri
 import type { ObjectService } from './service/object-service.ts';
 import type { Patience } from './service/patience.ts';
 import { serviceBlobStore } from './service/service-blob-store.ts';
+import { trustedAuthorities } from './service/trust.ts';
 
 /** Plain data that can be handed to another process. Holds secrets: it is never logged, shown or stored. */
 export type ServiceLocation = S3Location | AzureLocation | GsLocation;
@@ -86,6 +87,8 @@ export interface ServiceOptions {
   readonly patience: Patience;
   /** Setting `cloudstorage.azure.concurrent_upload_buffers`. */
   readonly azurePartsAtOnce: number;
+  /** Setting `cloudstorage.http.custom_ca`: certificates in PEM that are believed beside the public authorities'; null for none. */
+  readonly customCa?: string | null;
 }
 
 /** The objects there. The client library, which is large, is loaded at the first use. */
@@ -96,15 +99,18 @@ export function serviceStore(location: ServiceLocation, options: ServiceOptions)
 }
 
 async function openObjectService(location: ServiceLocation, options: ServiceOptions): Promise<ObjectService> {
+  const { displayUri, azurePartsAtOnce: partsAtOnce } = options;
+  const authorities = trustedAuthorities(options.customCa ?? null);
   switch (location.kind) {
     case 's3':
-      return (await import('./s3/s3-service.ts')).openS3(location, options);
+      return (await import('./s3/s3-service.ts')).openS3(location, { displayUri, authorities });
     case 'azure':
       return (await import('./azure/azure-service.ts')).openAzure(location, {
-        displayUri: options.displayUri,
-        partsAtOnce: options.azurePartsAtOnce,
+        displayUri,
+        partsAtOnce,
+        authorities,
       });
     case 'gs':
-      return (await import('./gs/gs-service.ts')).openGs(location, options);
+      return (await import('./gs/gs-service.ts')).openGs(location, { displayUri, authorities });
   }
 }

@@ -113,7 +113,7 @@ const declared = {
   },
   'cloudstorage.http.custom_ca': {
     ...application,
-    ...stored,
+    ...active,
     type: { kind: 'string', lengthMax: 1_000_000 },
     defaultValue: '',
     description: 'further root certificates, in PEM, that storage is trusted by',
@@ -198,6 +198,26 @@ const declared = {
     defaultValue: '200',
     description: 'sessions that a virtual cluster admits at the same time',
   },
+  'instance.niceness': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    atNextStart: true,
+    type: int(0n, 19n),
+    defaultValue: '0',
+    description:
+      'how far a virtual cluster stands back when the processor is busy; not one with the capability exempt_from_rate_limiting',
+  },
+  'instance.session_memory': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    atNextStart: true,
+    type: { kind: 'byte_size', min: 0n, max: 1n << 50n },
+    defaultValue: '0 B',
+    description:
+      'memory that one session of a virtual cluster may take beyond what all share, at least 64 MiB; 0 for no limit',
+  },
   'instance.shared_buffers': {
     ...systemOnly,
     ...active,
@@ -206,6 +226,24 @@ const declared = {
     type: { kind: 'byte_size', min: MIB, max: 1n << 40n },
     defaultValue: '128 MiB',
     description: 'memory in which a virtual cluster keeps pages, shared by its sessions',
+  },
+  'instance.slot_wal_limit': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    atNextStart: true,
+    type: { kind: 'byte_size', min: 64n * MIB, max: 1n << 50n },
+    defaultValue: '10 GiB',
+    description: 'log that a virtual cluster keeps for replication slots whose consumers do not come',
+  },
+  'instance.temp_file_limit': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    atNextStart: true,
+    type: { kind: 'byte_size', min: MIB, max: 1n << 50n },
+    defaultValue: '10 GiB',
+    description: 'temporary files that one session of a virtual cluster may have on disk',
   },
   'jobs.debug.pausepoints': {
     ...application,

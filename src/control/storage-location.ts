@@ -62,7 +62,7 @@ export interface StorageQuestion {
   readonly database: SystemDatabase;
   readonly uri: string;
   readonly virtualClusterId: VirtualClusterId;
-  readonly settings: Pick<Settings, 'integer'>;
+  readonly settings: Pick<Settings, 'integer' | 'text'>;
   readonly signal: AbortSignal;
 }
 
@@ -153,6 +153,7 @@ function resolveService(options: StorageOptions, question: StorageQuestion): Ser
     azurePartsAtOnce: Number(
       settings.integer(virtualClusterId, 'cloudstorage.azure.concurrent_upload_buffers'),
     ),
+    customCa: settings.text(virtualClusterId, 'cloudstorage.http.custom_ca') || null,
     ...ratesFor(options.rateTable, service.kind, question),
   };
 }

@@ -84,6 +84,8 @@ export interface ServiceCollection {
   readonly timeoutMs: number;
   /** Setting `cloudstorage.azure.concurrent_upload_buffers`. */
   readonly azurePartsAtOnce: number;
+  /** Setting `cloudstorage.http.custom_ca`; null when it is empty. */
+  readonly customCa?: string | null;
   readonly rates?: RateReference;
 }
 
@@ -91,6 +93,8 @@ export interface BackupProgress {
   /** 0 to 1. */
   readonly fraction: number;
   readonly phase: string;
+  /** Of what comes over the network. */
+  readonly received?: { readonly receivedBytes: number; readonly totalBytes: number };
 }
 
 export interface BackupRequest {

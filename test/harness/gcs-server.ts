@@ -48,6 +48,9 @@ export class GcsServer implements AsyncDisposable {
     return server;
   }
 
+  /** Where sessions are said to be, when something stands before the server. */
+  advertised: string | null = null;
+
   get endpoint(): string {
     const address = this.#server.address();
     if (address === null || typeof address === 'string') throw new Error('not listening');
@@ -96,7 +99,7 @@ export class GcsServer implements AsyncDisposable {
       const { metadata = {} } = JSON.parse(body.toString() || '{}') as { metadata?: Record<string, string> };
       const id = randomUUID();
       this.#sessions.set(id, { name, metadata, mustBeNew, content: Buffer.alloc(0) });
-      const location = `${this.endpoint}/upload/storage/v1/b/${BUCKET}/o?uploadType=resumable&upload_id=${id}`;
+      const location = `${this.advertised ?? this.endpoint}/upload/storage/v1/b/${BUCKET}/o?uploadType=resumable&upload_id=${id}`;
       return { status: 200, headers: { location } };
     }
     const { metadata, content } = parseMultipart(request, body);

@@ -17,6 +17,7 @@ import type {
   StoredObject,
 } from '../service/object-service.ts';
 import { faultWithoutAnswer, type ServiceFault, serviceError } from '../service/service-error.ts';
+import type { AzureTls } from './azure-credentials.ts';
 import type { AzureLocation } from './azure-uri.ts';
 
 /** Names of metadata are C# identifiers there. */
@@ -30,22 +31,27 @@ export interface AzureOptions {
   readonly displayUri: string;
   /** Parts of one upload under way at a time: setting `cloudstorage.azure.concurrent_upload_buffers`. */
   readonly partsAtOnce: number;
+  /** Certificates that are believed; undefined for the usual ones. */
+  readonly authorities: readonly string[] | undefined;
 }
 
 export async function openAzure(location: AzureLocation, options: AzureOptions): Promise<ObjectService> {
-  const credential = await credentialOf(location);
+  // The library hands these on to its transport, though its type does not say so.
+  const tls = options.authorities === undefined ? {} : { tlsOptions: { ca: [...options.authorities] } };
+  const credential = await credentialOf(location, tls);
   const service = new BlobServiceClient(location.accountUrl, credential, {
     retryOptions: { maxTries: 1 }, // Trying again is done above, with one limit for all services.
+    ...tls,
   });
   return new AzureService(service.getContainerClient(location.container), options);
 }
 
 /** The library for tokens is large: it is loaded where one is needed. */
-async function credentialOf({ accountName, credentials }: AzureLocation) {
+async function credentialOf({ accountName, credentials }: AzureLocation, tls: AzureTls) {
   if (credentials.kind === 'account_key') {
     return new StorageSharedKeyCredential(accountName, credentials.accountKey);
   }
-  return (await import('./azure-credentials.ts')).azureTokenCredential(credentials);
+  return (await import('./azure-credentials.ts')).azureTokenCredential(credentials, tls);
 }
 
 class AzureService implements ObjectService {

@@ -3,6 +3,7 @@
  * "Objects" and "Resumable uploads".
  */
 import { createHash } from 'node:crypto';
+import { Agent } from 'node:https';
 import type { AuthClient } from 'google-auth-library';
 import { z } from 'zod';
 import { AppError, isAppError } from '../../base/index.ts';
@@ -16,6 +17,7 @@ import type {
   StoredObject,
 } from '../service/object-service.ts';
 import { faultWithoutAnswer, type ServiceFault, serviceError } from '../service/service-error.ts';
+import { type Fetch, fetchBy } from './fetch-by-agent.ts';
 import { googleClient } from './gs-credentials.ts';
 import type { GsLocation } from './gs-uri.ts';
 import { ResumableUpload } from './resumable-upload.ts';
@@ -42,14 +44,24 @@ const failureSchema = z.looseObject({
   error: z.looseObject({ errors: z.array(z.looseObject({ reason: z.string() })).min(1) }),
 });
 
-/** `authClient` takes the place of the location's credentials. */
+export interface GsOptions {
+  readonly displayUri: string;
+  /** Certificates that are believed; left out for the usual ones. */
+  readonly authorities?: readonly string[] | undefined;
+  /** Takes the place of the location's credentials. */
+  readonly authClient?: AuthClient;
+}
+
 export async function openGs(
   location: GsLocation,
-  { displayUri, authClient }: { readonly displayUri: string; readonly authClient?: AuthClient },
+  { displayUri, authorities, authClient }: GsOptions,
 ): Promise<ObjectService> {
+  const agent = authorities === undefined ? undefined : new Agent({ ca: [...authorities], keepAlive: true });
+  const transporterOptions = agent === undefined ? {} : { agent };
   return new GsService(location, {
     displayUri,
-    client: authClient ?? (await googleClient(location, { scope: SCOPE })),
+    client: authClient ?? (await googleClient(location, { scope: SCOPE, transporterOptions })),
+    fetch: agent === undefined ? fetch : fetchBy(agent),
   });
 }
 
@@ -68,12 +80,22 @@ class GsService implements ObjectService {
   readonly partsMax = PARTS_MAX;
   readonly #client: AuthClient;
   readonly #endpoint: string;
+  readonly #fetch: Fetch;
   readonly #objects: string;
 
   constructor(
     { bucket, endpoint }: GsLocation,
-    { displayUri, client }: { readonly displayUri: string; readonly client: AuthClient },
+    {
+      displayUri,
+      client,
+      fetch: asked,
+    }: {
+      readonly displayUri: string;
+      readonly client: AuthClient;
+      readonly fetch: Fetch;
+    },
   ) {
+    this.#fetch = asked;
     this.displayUri = displayUri;
     this.#client = client;
     this.#endpoint = endpoint ?? GOOGLE;
@@ -110,6 +132,7 @@ class GsService implements ObjectService {
     if (sessionUri === null) throw this.#failure({ word: 'NoSession', status: answer.status }, name);
     return new ResumableUpload({
       sessionUri,
+      fetch: this.#fetch,
       refused: (fault) => this.#failure(fault, name),
     });
   }
@@ -196,7 +219,7 @@ class GsService implements ObjectService {
         signal,
         retry: false,
         // The library's own ends the process when a request with a body is given up.
-        fetchImplementation: fetch,
+        fetchImplementation: this.#fetch as typeof fetch, // It is asked as above, and for nothing else.
         validateStatus: () => true,
       });
     } catch (error) {

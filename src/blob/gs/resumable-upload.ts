@@ -2,6 +2,7 @@ import { AppError, assert } from '../../base/index.ts';
 import type { SignalOptions } from '../blob-store.ts';
 import type { PartUpload } from '../service/object-service.ts';
 import { faultWithoutAnswer, type ServiceFault } from '../service/service-error.ts';
+import type { Fetch } from './fetch-by-agent.ts';
 
 /** What the service answers while it waits for more. */
 const RESUME_INCOMPLETE = 308;
@@ -18,6 +19,7 @@ interface HeldPart {
  */
 export class ResumableUpload implements PartUpload {
   readonly #sessionUri: string;
+  readonly #fetch: Fetch;
   readonly #refused: (fault: ServiceFault) => AppError;
   #held: HeldPart | null = null;
   /** Where the part that is held begins in the object. */
@@ -26,10 +28,12 @@ export class ResumableUpload implements PartUpload {
 
   constructor(options: {
     readonly sessionUri: string;
+    readonly fetch: Fetch;
     /** Our error for the service's. */
     readonly refused: (fault: ServiceFault) => AppError;
   }) {
     this.#sessionUri = options.sessionUri;
+    this.#fetch = options.fetch;
     this.#refused = options.refused;
   }
 
@@ -48,7 +52,7 @@ export class ResumableUpload implements PartUpload {
   }
 
   async abort({ signal }: SignalOptions): Promise<void> {
-    await fetch(this.#sessionUri, { method: 'DELETE', signal, body: '' });
+    await this.#fetch(this.#sessionUri, { method: 'DELETE', signal, body: '' });
   }
 
   async #send(
@@ -88,7 +92,7 @@ export class ResumableUpload implements PartUpload {
     const { signal } = options;
     let answer: Response;
     try {
-      answer = await fetch(this.#sessionUri, { method: 'PUT', headers, body, signal });
+      answer = await this.#fetch(this.#sessionUri, { method: 'PUT', headers, body, signal });
       await answer.arrayBuffer();
     } catch (error) {
       throw this.#refused(faultWithoutAnswer(error));

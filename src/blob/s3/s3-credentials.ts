@@ -11,7 +11,16 @@ const SESSION_NAME = 'atoll';
  */
 export function s3Credentials(
   { keys, roles }: Pick<S3Location, 'keys' | 'roles'>,
-  { region, endpoint = null }: { readonly region: string; readonly endpoint?: string | null },
+  {
+    region,
+    endpoint = null,
+    requestHandler = {},
+  }: {
+    readonly region: string;
+    readonly endpoint?: string | null;
+    /** How the service that gives out roles is reached: time limits, and whom to believe. */
+    readonly requestHandler?: object;
+  },
 ): CredentialProvider {
   // Services of the S3 kind give out roles where they are asked for objects.
   const clientConfig = endpoint === null ? { region } : { region, endpoint };
@@ -27,7 +36,7 @@ export function s3Credentials(
     (masterCredentials: CredentialProvider, { arn, externalId }) =>
       fromTemporaryCredentials({
         masterCredentials,
-        clientConfig: { ...clientConfig, maxAttempts: 1 },
+        clientConfig: { ...clientConfig, maxAttempts: 1, requestHandler },
         params: {
           RoleArn: arn,
           RoleSessionName: SESSION_NAME,

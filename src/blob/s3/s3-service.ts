@@ -42,8 +42,14 @@ const CONNECT_MS_MAX = 10_000;
 const IDLE_MS_MAX = 60_000;
 const DEFAULT_REGION = 'us-east-1';
 
-export function openS3(location: S3Location, { displayUri }: { readonly displayUri: string }): ObjectService {
-  return new S3Service(location, displayUri);
+export interface S3Options {
+  readonly displayUri: string;
+  /** Certificates that are believed; undefined for the usual ones. */
+  readonly authorities: readonly string[] | undefined;
+}
+
+export function openS3(location: S3Location, options: S3Options): ObjectService {
+  return new S3Service(location, options);
 }
 
 class S3Service implements ObjectService {
@@ -54,10 +60,10 @@ class S3Service implements ObjectService {
   readonly #location: S3Location;
   readonly #client: S3Client;
 
-  constructor(location: S3Location, displayUri: string) {
+  constructor(location: S3Location, { displayUri, authorities }: S3Options) {
     this.displayUri = displayUri;
     this.#location = location;
-    this.#client = clientOf(location);
+    this.#client = clientOf(location, authorities);
   }
 
   async putOnce(object: NewObject & { readonly bytes: Uint8Array }, options: SignalOptions): Promise<void> {
@@ -266,7 +272,9 @@ function abortedBy({ signal }: SignalOptions): { readonly abortSignal: AbortSign
 }
 
 /** The library must not try again by itself: that is done, with one limit for all services, above it. */
-function clientOf(location: S3Location): S3Client {
+function clientOf(location: S3Location, authorities: S3Options['authorities']): S3Client {
+  const tls = authorities === undefined ? {} : { httpsAgent: { ca: [...authorities], keepAlive: true } };
+  const requestHandler = { connectionTimeout: CONNECT_MS_MAX, requestTimeout: IDLE_MS_MAX, ...tls };
   return new S3Client({
     region: location.region ?? DEFAULT_REGION,
     followRegionRedirects: location.endpoint === null,
@@ -275,10 +283,11 @@ function clientOf(location: S3Location): S3Client {
     credentials: s3Credentials(location, {
       region: location.region ?? DEFAULT_REGION,
       endpoint: location.endpoint,
+      requestHandler,
     }),
     maxAttempts: 1,
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
-    requestHandler: { connectionTimeout: CONNECT_MS_MAX, requestTimeout: IDLE_MS_MAX },
+    requestHandler,
   });
 }

@@ -50,7 +50,7 @@ function openPlace(place: Place, tools: OpenTools): BlobStore {
 
 function openUnlimited(place: Place, { rng, clock = workerClock }: OpenTools): BlobStore {
   if (!('service' in place)) return nodelocalBlobStore({ ...place, rng });
-  const { displayUri, service, timeoutMs, azurePartsAtOnce } = place;
+  const { displayUri, service, timeoutMs, azurePartsAtOnce, customCa = null } = place;
   const patience = { clock, rng, operationMs: timeoutMs, attemptMs: Math.min(ATTEMPT_MS_MAX, timeoutMs) };
-  return serviceStore(service, { displayUri, patience, azurePartsAtOnce });
+  return serviceStore(service, { displayUri, patience, azurePartsAtOnce, customCa });
 }
