@@ -33,6 +33,7 @@ import { executeStatement } from './statements.ts';
 import { resolvePlace, resolveStorage, type StorageQuestion } from './storage-location.ts';
 import { Suspender } from './suspender.ts';
 import { timelineJobTypes } from './timeline-jobs.ts';
+import { isSystem } from './privileges.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
 /** Copies for SHOW BACKUP that are recovered at the same time. */
@@ -117,6 +118,7 @@ export async function buildCore(
     logger,
     vault: options.timeline?.vault,
     nameOf: (id) => catalog.get(id)?.name,
+    isExempt: (id) => isSystem(id) || catalog.get(id)?.capabilities.has('exempt_from_rate_limiting') === true,
     servedBy: (id) => catalog.get(id)?.readerOf ?? id,
   });
   const core: Core = {

@@ -8,7 +8,12 @@ import {
   postgresJobStore,
   postgresScheduleStore,
 } from '../catalog/index.ts';
-import type { Instance, InstanceHost, InstanceSettings } from '../instance/index.ts';
+import {
+  type Instance,
+  type InstanceHost,
+  type InstanceSettings,
+  SESSION_MEMORY_BYTES_MIN,
+} from '../instance/index.ts';
 import type { JobDomain, JobRunner, ScheduleDomain, Scheduler } from '../jobs/index.ts';
 import { timelineStoreLocation, type VaultHost, type VaultSource } from '../timeline/index.ts';
 import { requireEmpty } from './emptiness.ts';
@@ -29,6 +34,8 @@ export interface ServicesOptions {
   readonly vault?: VaultHost | undefined;
   /** A virtual cluster may be renamed while it serves. */
   readonly nameOf: (virtualClusterId: VirtualClusterId) => VirtualClusterName | undefined;
+  /** Not to be slowed down for the sake of others. */
+  readonly isExempt: (virtualClusterId: VirtualClusterId) => boolean;
   /** Whose instance serves it: its own, but for a reader. */
   readonly servedBy: (virtualClusterId: VirtualClusterId) => VirtualClusterId;
 }
@@ -53,11 +60,18 @@ export class Services {
 
   /** Tunables as the settings have them now; they apply at the next start of the instance. */
   instanceSettings(virtualClusterId: VirtualClusterId): InstanceSettings {
-    const { settings } = this.#options;
+    const { settings, isExempt } = this.#options;
     return {
       maxConnections: Number(settings.integer(virtualClusterId, 'instance.max_connections')),
       sharedBuffersBytes: Number(settings.integer(virtualClusterId, 'instance.shared_buffers')),
-      extra: {},
+      sessionMemoryBytes: sessionMemory(settings.integer(virtualClusterId, 'instance.session_memory')),
+      niceness: isExempt(virtualClusterId)
+        ? 0
+        : Number(settings.integer(virtualClusterId, 'instance.niceness')),
+      extra: {
+        temp_file_limit: kilobytes(settings.integer(virtualClusterId, 'instance.temp_file_limit')),
+        max_slot_wal_keep_size: kilobytes(settings.integer(virtualClusterId, 'instance.slot_wal_limit')),
+      },
     };
   }
 
@@ -232,4 +246,13 @@ async function endSessions(instance: Instance, wait: { signal: AbortSignal }): P
       ),
     wait,
   );
+}
+
+/** Too little would be none at all: nobody could log in. */
+function sessionMemory(bytes: bigint): number {
+  return bytes === 0n ? 0 : Math.max(Number(bytes), SESSION_MEMORY_BYTES_MIN);
+}
+
+function kilobytes(bytes: bigint): string {
+  return `${(bytes + 1023n) / 1024n}kB`;
 }

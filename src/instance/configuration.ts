@@ -17,6 +17,8 @@ const MIB = 1024 * 1024;
 export const DEFAULT_INSTANCE_SETTINGS: InstanceSettings = {
   maxConnections: 100,
   sharedBuffersBytes: 64 * MIB,
+  sessionMemoryBytes: 0,
+  niceness: 0,
   extra: {},
 };
 
@@ -33,6 +35,8 @@ export const PREPARED_TRANSACTIONS = 20;
 /** Postgres wants at least this much, in bytes. */
 const SHARED_BUFFERS_BYTES_MIN = 128 * 1024;
 const CONNECTIONS_MAX = 10_000;
+/** Less, and a session could not even begin. */
+export const SESSION_MEMORY_BYTES_MIN = 64 * MIB;
 
 /** The same for every instance, whatever it is asked for. */
 const FIXED: Readonly<Record<string, string>> = {
@@ -74,7 +78,6 @@ const FIXED: Readonly<Record<string, string>> = {
   max_prepared_transactions: String(PREPARED_TRANSACTIONS),
   autovacuum_worker_slots: '4',
   autovacuum_max_workers: '3',
-  temp_file_limit: '10GB',
 
   // Read by LogForwarder, which depends on the prefix. Statements stay out: they may carry passwords.
   log_destination: 'stderr',
@@ -104,6 +107,8 @@ const PREFERRED: Readonly<Record<string, string>> = {
 
   // A consumer that does not come, be it the vault or a tenant's, may not fill the disk.
   max_slot_wal_keep_size: '10GB',
+  // Of each session; tenants can't raise it.
+  temp_file_limit: '10GB',
 
   timezone: 'UTC',
   datestyle: 'iso, mdy',
@@ -132,6 +137,8 @@ const DERIVED = [
 const settingsSchema = z.strictObject({
   maxConnections: z.int(),
   sharedBuffersBytes: z.int(),
+  sessionMemoryBytes: z.int().default(0),
+  niceness: z.int().default(0),
   extra: z.record(z.string(), z.string()),
 });
 
@@ -143,7 +150,7 @@ export const SETTINGS_FORMAT: RecordFormat<z.infer<typeof settingsSchema>> = {
 
 /** @throws InputError `parameter_invalid` */
 export function checkSettings(settings: InstanceSettings): void {
-  const { maxConnections, sharedBuffersBytes, extra } = settings;
+  const { maxConnections, sharedBuffersBytes, sessionMemoryBytes, niceness, extra } = settings;
   if (!Number.isInteger(maxConnections) || maxConnections < 1 || maxConnections > CONNECTIONS_MAX) {
     throw new InputError('parameter_invalid', `max_connections must be 1 to ${CONNECTIONS_MAX}`);
   }
@@ -152,6 +159,15 @@ export function checkSettings(settings: InstanceSettings): void {
       'parameter_invalid',
       `shared_buffers must be at least ${SHARED_BUFFERS_BYTES_MIN} bytes`,
     );
+  }
+  if (sessionMemoryBytes !== 0 && !(sessionMemoryBytes >= SESSION_MEMORY_BYTES_MIN)) {
+    throw new InputError(
+      'parameter_invalid',
+      `memory of a session must be 0 or at least ${SESSION_MEMORY_BYTES_MIN} bytes`,
+    );
+  }
+  if (!Number.isInteger(niceness) || niceness < 0 || niceness > 19) {
+    throw new InputError('parameter_invalid', 'niceness must be 0 to 19');
   }
   for (const [name, value] of Object.entries(extra)) {
     if (!/^[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)?$/.test(name)) {
@@ -207,6 +223,8 @@ export async function writeConfiguration(options: {
   const body = {
     maxConnections: settings.maxConnections,
     sharedBuffersBytes: settings.sharedBuffersBytes,
+    sessionMemoryBytes: settings.sessionMemoryBytes,
+    niceness: settings.niceness,
     extra: { ...settings.extra },
   };
   await updateFileDurably({

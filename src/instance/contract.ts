@@ -24,6 +24,10 @@ export interface InstanceIdentity {
 export interface InstanceSettings {
   readonly maxConnections: number;
   readonly sharedBuffersBytes: number;
+  /** What each process may have beyond the shared memory, at least `SESSION_MEMORY_BYTES_MIN`; 0 for no limit. Linux only. */
+  readonly sessionMemoryBytes: number;
+  /** How far its processes stand back for others when the processor is busy, 0 to 19 as for `nice`. */
+  readonly niceness: number;
   readonly extra: Readonly<Record<string, string>>;
 }
 

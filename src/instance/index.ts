@@ -1,6 +1,6 @@
 export { answersClients } from './answers-clients.ts';
 export { Ballast } from './ballast.ts';
-export { DEFAULT_INSTANCE_SETTINGS } from './configuration.ts';
+export { DEFAULT_INSTANCE_SETTINGS, SESSION_MEMORY_BYTES_MIN } from './configuration.ts';
 export type * from './contract.ts';
 export { type EngineSource, findBundledEngine } from './engine.ts';
 export { openInstanceHost, type OpenHostOptions } from './host.ts';

@@ -37,6 +37,7 @@ import { publicState } from './lifecycle.ts';
 import { readableTail } from './log-lines.ts';
 import { LogForwarder, rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
 import { type Postmaster, type StopLimits, spawnPostmaster } from './postmaster.ts';
+import { limitsOf } from './process-limits.ts';
 import { clearStaleClaim, findRunning, recordProcess } from './process-record.ts';
 import { type ReadOnlyRecord, readOnlyParameters, readReadOnly, writeReadOnly } from './read-only.ts';
 import { untilServing } from './readiness.ts';
@@ -454,6 +455,7 @@ export class LocalInstance implements Instance {
       overrides: {},
       log: layout.log,
       user,
+      limits: limitsOf(this.#settings),
     });
     try {
       await recordProcess(layout.directory, postmaster);

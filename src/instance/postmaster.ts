@@ -8,6 +8,7 @@ import type { StopMode } from './contract.ts';
 import type { Owner } from './durable-files.ts';
 import { LOG_LINE_PREFIX } from './log-lines.ts';
 import { processesIn, signalProcess, startTokenOf } from './os-process.ts';
+import { OOM_ENVIRONMENT, limited, type ProcessLimits } from './process-limits.ts';
 import { cleanEnvironment } from './run-program.ts';
 import { untilCancelled } from './waiting.ts';
 
@@ -35,6 +36,8 @@ export interface PostmasterCommand {
   readonly overrides: Readonly<Record<string, string>>;
   readonly log: string;
   readonly user: Owner | null;
+  /** Undefined for a start that serves nobody. */
+  readonly limits?: ProcessLimits;
 }
 
 /**
@@ -54,9 +57,11 @@ export async function spawnPostmaster(command: PostmasterCommand): Promise<Postm
   const parameters = Object.entries(overrides).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   const log = await open(command.log, 'a', 0o600);
   try {
-    const child = spawn(command.postgres, ['-D', command.dataDirectory, ...parameters], {
+    const server = [command.postgres, '-D', command.dataDirectory, ...parameters];
+    const [program = '', ...words] = command.limits === undefined ? server : limited(server, command.limits);
+    const child = spawn(program, words, {
       cwd: '/',
-      env: cleanEnvironment(),
+      env: { ...cleanEnvironment(), ...OOM_ENVIRONMENT },
       detached: true,
       stdio: ['ignore', log.fd, log.fd],
       ...(command.user === null ? {} : command.user),

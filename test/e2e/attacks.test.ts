@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
@@ -336,6 +337,39 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
     await daemon.query('ALTER VIRTUAL CLUSTER main STOP SERVICE', { cluster: 'system' });
     await daemon.query('ALTER VIRTUAL CLUSTER main START SERVICE SHARED', { cluster: 'system' });
     attacker = await daemon.connect({ cluster: 'main' });
+  });
+
+  test('taking what all share', { skip: process.platform !== 'linux' && 'limits are of Linux' }, async () => {
+    const restarted = (name: string) => [
+      `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.session_memory = '128MiB'`,
+      `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.temp_file_limit = '8MiB'`,
+      `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.niceness = 5`,
+      `ALTER VIRTUAL CLUSTER ${name} STOP SERVICE`,
+      `ALTER VIRTUAL CLUSTER ${name} START SERVICE SHARED`,
+    ];
+    await attacker.end();
+    await daemon.query([...restarted('main'), ...restarted('other')], { cluster: 'system' });
+    attacker = await daemon.connect({ cluster: 'main' });
+    await attacker.query("SET work_mem = '10GB'");
+    const greedy = "SELECT length(string_agg(repeat('x', 1000000), '')) FROM generate_series(1, 400)";
+    await refused(attacker, greedy, '53200');
+    await attacker.query("SET work_mem = '64kB'");
+    await refused(
+      attacker,
+      'SELECT count(*) FROM (SELECT DISTINCT i FROM generate_series(1, 9999999) i) d',
+      '53400',
+    );
+    // That of `main`, as every virtual cluster from the beginning, has the capability exempt_from_rate_limiting.
+    const base = getPriority(daemon.pid);
+    const nice = [...(await daemon.postmasters())].map(([id, pid]) => [id, getPriority(pid)]);
+    assert.deepEqual(
+      new Map(nice.map(([id = 0, niceness = 0]) => [id, niceness])),
+      new Map([
+        [1, base],
+        [3, base],
+        [4, Math.min(19, base + 5)],
+      ]),
+    );
   });
 
   test('any of these', async () => {
