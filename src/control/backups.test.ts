@@ -265,7 +265,6 @@ describe('BACKUP and RESTORE of a virtual cluster', () => {
     const refused = [
       "BACKUP INTO 'nodelocal://1/x' AS OF SYSTEM TIME '-10s'",
       "BACKUP INTO 'nodelocal://1/x' WITH revision_history",
-      "BACKUP INTO 'nodelocal://1/x' WITH encryption_passphrase = 'p'",
       "BACKUP INTO LATEST IN 's3://b/x?AWS_ACCESS_KEY_ID=a&AWS_SECRET_ACCESS_KEY=b&S3_STORAGE_CLASS=GLACIER'",
       "BACKUP INTO 'nodelocal://1/x' WITH incremental_location = ('nodelocal://1/y', 'nodelocal://1/z')",
       "RESTORE FROM LATEST IN 'nodelocal://1/main' WITH virtual_cluster_name = 'x'",

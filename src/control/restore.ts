@@ -176,15 +176,21 @@ function requireMatchingOptions(options: readonly Option[]): void {
     throw new InputError(
       'parameter_invalid',
       'new_db_name can only be used for RESTORE DATABASE with a single target database',
+      {
+        hint: 'leave it out, or restore one database: RESTORE DATABASE name FROM ... WITH new_db_name = ...',
+      },
     );
   }
   if (has('into_db')) {
-    throw new InputError('parameter_invalid', 'into_db can only be used when running RESTORE TABLE');
+    throw new InputError('parameter_invalid', 'into_db can only be used when running RESTORE TABLE', {
+      hint: 'leave it out: a whole virtual cluster brings its databases',
+    });
   }
   if (isFlagOn(options, 'verify_backup_table_data') && !isFlagOn(options, 'schema_only')) {
     throw new InputError(
       'parameter_invalid',
       'to set the verify_backup_table_data option, the schema_only option must be set',
+      { hint: 'a restore that is not schema_only reads and checks all data anyway' },
     );
   }
 }

@@ -205,6 +205,90 @@ describe('a backup of a whole virtual cluster', () => {
     assert.equal(row?.['n'], 1000);
   });
 
+  test('every refusal of the reference has its code, its words and a hint, and changes nothing', async () => {
+    await daemon.query('CREATE ROLE visitor LOGIN', main);
+    await createCluster(daemon, 'vacant');
+    const full = String((await daemon.query(`SHOW BACKUPS IN ${COLLECTION}`, main))[0]?.['path']);
+    const at = (cluster: string) => ({ cluster });
+    const vacant = at('vacant');
+    const visitor = { cluster: 'main', user: 'visitor' };
+    const into = "INTO 'nodelocal://1/refused'";
+    const from = `FROM LATEST IN ${COLLECTION}`;
+    const table: readonly (readonly [string, Parameters<TestDaemon['query']>[1], string, RegExp])[] = [
+      ["BACKUP TO 'nodelocal://1/refused'", main, '0A000', /BACKUP ... INTO|INTO/],
+      ["RESTORE FROM 'nodelocal://1/refused'", vacant, '0A000', /RESTORE FROM a URI is not supported, use RESTORE \.\.\. FROM \.\.\. IN/],
+      ["SHOW BACKUP 'nodelocal://1/bank'", main, '0A000', /SHOW BACKUP of a URI is not supported, use SHOW BACKUP \.\.\. IN/],
+      [`BACKUP ${into} WHERE a = 1`, main, '42601', /syntax error/],
+      ["BACKUP INTO LATEST IN 'nodelocal://1/refused'", main, '42704', /path does not contain a completed latest backup/],
+      ["BACKUP INTO '2001/01/01-000000.00' IN 'nodelocal://1/refused'", main, '42704', /^No full backup exists in "2001\/01\/01-000000\.00" to append an incremental backup to\. To take a full backup, remove the subdirectory/],
+      [`BACKUP ${into} AS OF SYSTEM TIME '2000-01-01'`, main, '22023', /window|before|2000-01-01/],
+      [`BACKUP ${into} AS OF SYSTEM TIME '2100-01-01'`, main, '22023', /cannot specify timestamp in the future/],
+      [`BACKUP ${into} WITH encryption_passphrase = 'p', kms = 'aws:///k?REGION=r'`, main, '22023', /cannot have both encryption_passphrase and kms option set/],
+      [`BACKUP ${into} WITH EXECUTION LOCALITY = 'region=moon'`, main, '55000', /region=moon/],
+      ["BACKUP INTO ('nodelocal://1/a', 'nodelocal://1/b?COCKROACH_LOCALITY=region%3Dx')", main, '22023', /default/],
+      ["BACKUP INTO ('nodelocal://1/a?COCKROACH_LOCALITY=default', 'nodelocal://1/b?COCKROACH_LOCALITY=a%3Db%2Cc%3Dd')", main, '22023', /tier must be in the form "key=value"/],
+      ["BACKUP INTO 's3://b/x?AWS_ACCESS_KEY_ID=a&AWS_SECRET_ACCESS_KEY=b&aws_region=r'", main, '22023', /unknown S3 query parameters: aws_region/],
+      ["BACKUP INTO LATEST IN 's3://b/x?AWS_ACCESS_KEY_ID=a&AWS_SECRET_ACCESS_KEY=b&S3_STORAGE_CLASS=GLACIER'", main, '0A000', /GLACIER/],
+      ["BACKUP INTO 'https://example.com/x'", main, '0A000', /storage over https cannot hold backups/],
+      [`BACKUP ${into}`, visitor, '42501', /^only users with the admin role or the BACKUP system privilege are allowed to perform full cluster backups$/],
+      [`RESTORE ${from}`, visitor, '42501', /^only users with the admin role or the RESTORE system privilege are allowed to perform a cluster restore$/],
+      [`RESTORE ${from}`, main, '55000', /^full cluster restore can only be run on a cluster with no tables or databases but found \d+ descriptors/],
+      [`RESTORE ${from}`, at('system'), '0A000', /RESTORE of the system virtual cluster/],
+      [`RESTORE FROM LATEST IN 'nodelocal://1/part'`, vacant, '55000', /^full cluster RESTORE can only be used on full cluster BACKUP files$/],
+      [`RESTORE ${from} AS OF SYSTEM TIME '2001-01-01'`, vacant, '22023', /^invalid RESTORE timestamp: restoring to arbitrary time requires that BACKUP for requested time be created with 'revision_history' option\. nearest backup time\(s\) /],
+      [`RESTORE ${from} WITH new_db_name = 'x'`, vacant, '22023', /new_db_name can only be used for RESTORE DATABASE with a single target database/],
+      [`RESTORE ${from} WITH into_db = 'x'`, vacant, '22023', /into_db/],
+      [`RESTORE ${from} WITH verify_backup_table_data`, vacant, '22023', /the schema_only option must be set/],
+      [`RESTORE ${from} WITH EXECUTION LOCALITY = 'region=moon'`, vacant, '55000', /region=moon/],
+      [`RESTORE ${from} WITH virtual_cluster_name = 'x'`, vacant, '0A000', /virtual_cluster_name/],
+      [`RESTORE FROM 'nonsense' IN ${COLLECTION}`, vacant, '42704', /no completed backup in nonsense/],
+      [`SHOW BACKUP FROM '/' IN ${COLLECTION}`, main, '22023', /not the path of a backup/],
+      [`SHOW BACKUP FROM '${full}' IN 'nodelocal://1/refused'`, main, '42704', /no completed backup/],
+      [`BACKUP ${into} WITH include_all_virtual_clusters`, at('system'), '0A000', /include_all_virtual_clusters/],
+      ["CREATE SCHEDULE FOR BACKUP INTO 'nodelocal://1/bank' RECURRING '@daily'", main, '42710', /^backups already created in .*; to ignore existing backups, the schedule can be created with the 'ignore_existing_backups' option$/],
+    ]; // biome-ignore format: a table of statements
+    await daemon.query("BACKUP TABLE ledger.accounts INTO 'nodelocal://1/part'", bank);
+    const jobs = async (cluster: string) => (await daemon.query('SHOW JOBS', { cluster })).length;
+    const before = [await jobs('main'), await jobs('vacant'), await jobs('system')];
+    const wrong: string[] = [];
+    for (const [sql, options, code, message] of table) {
+      const error = await daemon.query(sql, options).then(
+        () => null,
+        (thrown: { code: string; message: string; hint?: string }) => thrown,
+      );
+      const isRight = error?.code === code && message.test(error.message);
+      // Of the last one the message itself says what to do.
+      const needsHint = !['42601', '42501', '42710'].includes(code);
+      if (isRight && (error.hint !== undefined || !needsHint)) continue;
+      wrong.push(
+        `${sql}: ${error === null ? 'not refused' : `${error.code} ${error.message} (${error.hint})`}`,
+      );
+    }
+    assert.deepEqual(wrong, []);
+    const inTransaction = await daemon.query(['BEGIN', `BACKUP ${into}`], main).then(
+      () => assert.fail('it ran in a transaction'),
+      (thrown: { code: string; message: string }) => thrown,
+    );
+    assert.match(
+      inTransaction.message,
+      /^BACKUP cannot be used inside a multi-statement transaction without DETACHED option$/,
+    );
+    for (const [feature, sql, cluster] of [
+      ['backup', `BACKUP ${into}`, 'main'],
+      ['restore', `RESTORE ${from}`, 'vacant'],
+    ] as const) {
+      await daemon.query(`SET CLUSTER SETTING feature.${feature}.enabled = false`, { cluster });
+      await assert.rejects(daemon.query(sql, { cluster }), {
+        message: `feature ${feature.toUpperCase()} was disabled by the database administrator`,
+      });
+      await daemon.query(`RESET CLUSTER SETTING feature.${feature}.enabled`, { cluster });
+    }
+    assert.deepEqual([await jobs('main'), await jobs('vacant'), await jobs('system')], before);
+    assert.deepEqual(await daemon.query("SHOW BACKUPS IN 'nodelocal://1/refused'", main), []);
+    await assert.rejects(stat(join(daemon.store, 'extern', 'refused')), { code: 'ENOENT' });
+    await dropCluster(daemon, 'vacant');
+  });
+
   test('the other options add their columns, and times fit each other', async () => {
     const checked = await show('', 'WITH check_files, restore_estimate, revision_start_time');
     assert.deepEqual(checked.columns.slice(NAMES.length + CONTENTS.length), [
