@@ -143,7 +143,7 @@ export class Node implements AsyncDisposable {
           continuous,
           worker: {
             ...createCaptureWorker({ clock, logger, spare }),
-            ...createPointWorker({ clock, logger }),
+            ...createPointWorker({ clock, logger, spare }),
           },
         },
         clock,

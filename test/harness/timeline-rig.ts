@@ -20,6 +20,7 @@ import type {
 import {
   createCaptureWorker,
   createPointWorker,
+  SpareProcess,
   createTimelineReader,
   newestSharedBase,
 } from '../../src/timeline/index.ts';
@@ -64,8 +65,10 @@ export class TimelineRig implements AsyncDisposable {
       virtualClusterId: rig.source.identity.virtualClusterId,
     });
     const { logger } = rig.store;
-    this.worker = createPointWorker({ clock: systemClock(), logger, isLimited: false });
-    this.#capture = createCaptureWorker({ clock: systemClock(), logger, isLimited: false });
+    const clock = systemClock();
+    const tools = { clock, logger, isLimited: false, spare: new SpareProcess({ clock }) };
+    this.worker = createPointWorker(tools);
+    this.#capture = createCaptureWorker(tools);
   }
 
   static async open(): Promise<TimelineRig> {

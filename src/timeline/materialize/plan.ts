@@ -10,6 +10,8 @@ import type { RangeTask } from './tasks.ts';
 /** A task ends when it has read so much, or so many frames, which may expand a lot. */
 const RANGE_BYTES_MAX = 4 * 1024 * 1024;
 const RANGE_FRAMES_MAX = 64;
+/** So much between two frames is read along rather than asking the storage twice. */
+export const GAP_BYTES_MAX = 64 * 1024;
 
 /** A task, and which files it writes how many targets of: rows of the manifest's files. */
 export interface PlannedRange {
@@ -135,7 +137,7 @@ function* cutRanges(options: CutOptions): Iterable<PlannedRange> {
     const slices = slicesOfFrame(frame, options);
     if (slices.length === 0) continue;
     const offset = frames.offsets[frame] ?? 0;
-    const isNext = frames.packs[frame] === pack && offset === end;
+    const isNext = frames.packs[frame] === pack && offset - end <= GAP_BYTES_MAX;
     const isFull = end - begin >= RANGE_BYTES_MAX || members.length >= RANGE_FRAMES_MAX;
     if (members.length > 0 && (!isNext || isFull)) {
       yield rangeOf(members, options);

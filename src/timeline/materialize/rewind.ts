@@ -3,7 +3,8 @@
  * worker. What is done depends on the request and the store alone, never on what the directory holds by now, so that an attempt that was
  * cut off anywhere is simply made again.
  */
-import { lstat, open, readdir, rm, writeFile } from 'node:fs/promises';
+import { lstatSync, readdirSync } from 'node:fs';
+import { open, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AppError, formatLsn, required } from '../../base/index.ts';
 import { firstBlockOf, PAGE_BYTES, parseRelationPath } from '../../pg/index.ts';
@@ -124,7 +125,7 @@ async function checkStored(
 ): Promise<void> {
   const { request, pool, manifest, changes, log } = options;
   const { files } = manifest;
-  const { lengths } = await lookThrough(request.targetDirectory, { files, uid: request.uid });
+  const { lengths } = lookThrough(request.targetDirectory, { files, uid: request.uid });
   const wanted = (run: Slice & { readonly file: number }) => wantedOf(run, { files, lengths, changes });
   const plan = planMaterialize(manifest, { key: request.key, wanted, isCheck: true });
   for (const ranges of [plan.ranges(), plan.controlRanges()]) {
@@ -233,25 +234,26 @@ function* rowsToCut(
  * links. And the lengths of what is left, by path: a file that is not its owner's yet counts as not there, for an attempt that was cut off
  * had begun it.
  */
-async function lookThrough(
+function lookThrough(
   directory: string,
   { files, uid }: { readonly files: FileTable; readonly uid: number | null },
-): Promise<{ readonly foreign: readonly string[]; readonly lengths: ReadonlyMap<string, number> }> {
+): { readonly foreign: readonly string[]; readonly lengths: ReadonlyMap<string, number> } {
   const kept = new Set(files.paths);
   const folders = new Set(foldersOf(files.paths));
   const lengths = new Map<string, number>();
   const foreign: string[] = [];
-  const look = async (folder: string): Promise<void> => {
-    for (const name of await readdir(join(directory, folder))) {
+  // Thousands of short answers of the kernel's: to wait for each would take most of the time.
+  const look = (folder: string): void => {
+    for (const name of readdirSync(join(directory, folder))) {
       const path = folder === '' ? name : `${folder}/${name}`;
       if (path === SUMMARIES) continue;
-      const status = await lstat(join(directory, path));
-      if (status.isDirectory() && folders.has(path)) await look(path);
+      const status = lstatSync(join(directory, path));
+      if (status.isDirectory() && folders.has(path)) look(path);
       else if (!status.isFile() || !kept.has(path)) foreign.push(path);
       else if (uid === null || status.uid === uid) lengths.set(path, status.size);
     }
   };
-  await look('');
+  look('');
   return { foreign, lengths };
 }
 
@@ -259,7 +261,7 @@ async function clearAway(
   directory: string,
   of: { readonly files: FileTable; readonly uid: number | null },
 ): Promise<ReadonlyMap<string, number>> {
-  const { foreign, lengths } = await lookThrough(directory, of);
+  const { foreign, lengths } = lookThrough(directory, of);
   for (const path of foreign) await rm(join(directory, path), { recursive: true, force: true });
   for (const folder of new Set(foreign.map((path) => dirname(path))))
     await syncFolder(join(directory, folder));

@@ -7,6 +7,7 @@ import { DATA_DIRECTORY_FOLDERS } from '../data-directory/rules.ts';
 
 const FOLDER_MODE = 0o700;
 const FILE_MODE = 0o600;
+const MODE_BITS = 0o7777;
 
 /** Who shall own what is written, or null to leave it to us. */
 export type Owner = { readonly uid: number; readonly gid: number } | null;
@@ -78,9 +79,13 @@ export async function finishFile(
 ): Promise<void> {
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
   await using file = await open(path, flags, FILE_MODE);
-  if (length !== null) await file.truncate(length);
-  await file.chmod(FILE_MODE);
-  if (owner !== null) await file.chown(owner.uid, owner.gid);
+  const status = await file.stat();
+  // A file to which nothing is done costs the disk nothing; each of these would make it write the file's inode.
+  if (length !== null && status.size !== length) await file.truncate(length);
+  if ((status.mode & MODE_BITS) !== FILE_MODE) await file.chmod(FILE_MODE);
+  const isOwned = owner === null || (status.uid === owner.uid && status.gid === owner.gid);
+  if (!isOwned) await file.chown(owner.uid, owner.gid);
+  // Also of one that is as it should be: an attempt that was cut off may have left it so, and not durable.
   await file.sync();
 }
 

@@ -1,22 +1,29 @@
-import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Only we create it, and never through a link. */
-const FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW;
+const FLAGS = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
 const MODE = 0o600;
 
 /** Files being written by one task; neighbours in a pack are mostly of one file, so few are open. */
 export class TargetFiles implements Disposable {
   readonly #directory: string;
   readonly #open = new Map<string, number>();
+  #present = new Uint8Array(0);
   writtenBytes = 0;
 
   constructor({ directory }: { readonly directory: string }) {
     this.#directory = directory;
   }
 
-  write(path: string, bytes: Uint8Array, { position }: { readonly position: number }): void {
+  /** @param options.isPerhapsThere these bytes may stand there already; then they are not written, and the disk has nothing to do */
+  write(
+    path: string,
+    bytes: Uint8Array,
+    { position, isPerhapsThere = false }: { readonly position: number; readonly isPerhapsThere?: boolean },
+  ): void {
     const fd = this.#open.get(path) ?? this.#openFile(path);
+    if (isPerhapsThere && this.#isThere(fd, bytes, position)) return;
     for (let at = 0; at < bytes.length; ) {
       at += writeSync(fd, bytes, at, bytes.length - at, position + at);
     }
@@ -26,6 +33,12 @@ export class TargetFiles implements Disposable {
   [Symbol.dispose](): void {
     for (const fd of this.#open.values()) closeSync(fd);
     this.#open.clear();
+  }
+
+  #isThere(fd: number, bytes: Uint8Array, position: number): boolean {
+    if (this.#present.length < bytes.length) this.#present = new Uint8Array(bytes.length);
+    const count = readSync(fd, this.#present, 0, bytes.length, position);
+    return count === bytes.length && Buffer.compare(this.#present.subarray(0, count), bytes) === 0;
   }
 
   #openFile(path: string): number {

@@ -14,7 +14,7 @@ export interface MaterializeThreadData {
   readonly restCell: RestCell;
 }
 
-/** Frames that follow each other in one pack, and where their content goes. */
+/** Frames of one pack, ascending and near each other, and where their content goes. */
 export interface RangeTask {
   readonly kind: 'range';
   readonly key: BlobKey;
@@ -27,7 +27,7 @@ export interface RangeTask {
   readonly files: readonly { readonly path: string; readonly kind: 'pages' | 'bytes' }[];
   /** Pages of zeroes are written like others, for something else may be in their place; else they stay holes of new files. */
   readonly isInPlace: boolean;
-  /** Everything is read and checked, and nothing written. */
+  /** Every frame is read and checked to be the one that was stored; nothing is expanded or written. */
   readonly isCheck: boolean;
   /** For each frame its offset, length, checksum, and how many targets it has. */
   readonly frames: Uint32Array<ArrayBuffer>;

@@ -28,12 +28,21 @@ export async function writeRange(task: RangeTask, tools: WriteTools): Promise<nu
   await using reader = new ObjectReader(store, task.key, { range, signal });
   using files = new TargetFiles({ directory: tools.targetDirectory });
   let target = 0;
+  let at = task.offset;
   for (let frame = 0; frame * FRAME_FIELDS < task.frames.length; frame++) {
     const fields = task.frames.subarray(frame * FRAME_FIELDS, (frame + 1) * FRAME_FIELDS);
     const [offset = 0, length = 0, crc = 0, targets = 0] = fields;
+    // Frames between two that are wanted are passed over: that is less than asking the storage once more.
+    if (offset > at) await reader.take(offset - at);
     const stored = await reader.take(length);
+    at = offset + length;
     const tag = task.tags.subarray(frame * FRAME_TAG_BYTES, (frame + 1) * FRAME_TAG_BYTES);
     checkExpectedFrame(stored, { offset, crc, tag }, { name: task.key, tagKey: task.tagKey });
+    if (task.isCheck) {
+      // It is what was written, when its content was checked: expanding it shows no more.
+      tools.afterFrame();
+      continue;
+    }
     const content = decodeFrame(stored, task.key);
     if (content.kind === 'pages') fillPages(tools.pages, content);
     for (const end = target + targets; target < end; target++) {
@@ -69,31 +78,42 @@ function writeTarget(
     throw new CorruptError(`a frame of ${task.key} does not fit ${file.path}`);
   }
   if (content.kind === 'bytes') {
-    if (!task.isCheck) files.write(file.path, content.bytes.subarray(0, count), { position: start });
+    files.write(file.path, content.bytes.subarray(0, count), {
+      position: start,
+      isPerhapsThere: task.isInPlace,
+    });
     return;
   }
   const relation = required(parseRelationPath(file.path), `relation of ${file.path}`);
   const firstBlock = firstBlockOf(relation) + start - index;
   const range = { from: index, count: index + count, firstBlock };
   verifyPages(tools.pages, { ...range, startLsn: task.startLsn, path: `${file.path}, from ${task.key}` });
-  if (task.isCheck) return;
   const presence = task.isInPlace ? EVERY_PAGE : content.presence;
-  writePresent(presence, { start, count, index, path: file.path, files, pages: tools.pages });
+  const isPerhapsThere = task.isInPlace && relation.fork !== 'main';
+  writePresent(presence, { start, count, index, path: file.path, isPerhapsThere, files, pages: tools.pages });
 }
 
 /** Writes stretches of pages that are there. What lies between stays a hole, which reads as zeroes. */
 function writePresent(
   presence: bigint,
-  run: { start: number; count: number; index: number; path: string; files: TargetFiles; pages: PageBuffer },
+  run: {
+    start: number;
+    count: number;
+    index: number;
+    path: string;
+    isPerhapsThere: boolean;
+    files: TargetFiles;
+    pages: PageBuffer;
+  },
 ): void {
-  const { start, count, index, path, files, pages } = run;
+  const { start, count, index, path, isPerhapsThere, files, pages } = run;
   const isPresent = (page: number) => page < index + count && (presence & (1n << BigInt(page))) !== 0n;
   for (let page = index; page < index + count; page++) {
     if (!isPresent(page)) continue;
     let end = page + 1;
     while (isPresent(end)) end++;
     const bytes = pages.bytes.subarray(page * PAGE_BYTES, end * PAGE_BYTES);
-    files.write(path, bytes, { position: (start + page - index) * PAGE_BYTES });
+    files.write(path, bytes, { position: (start + page - index) * PAGE_BYTES, isPerhapsThere });
     page = end;
   }
 }
