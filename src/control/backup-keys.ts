@@ -1,5 +1,5 @@
 /** Passphrases and KMS keys of backups: what statements say, and the chains of backups that they begin and open. */
-import { AppError, type Clock, InputError, isAppError, type Rng } from '../base/index.ts';
+import { AppError, type Clock, InputError, isAppError, type Mutex, type Rng } from '../base/index.ts';
 import {
   type ClusterKey,
   DATA_KEY_BYTES,
@@ -140,12 +140,13 @@ export interface NewDataKey {
 /** Makes a data key and locks it with all the keys. @throws AppError `kms_refused`, `kms_unavailable` */
 export async function lockNewDataKey(
   keys: Exclude<BackupKeys, { kind: 'none' }>,
-  { rng, signal }: { readonly rng: Rng; readonly signal: AbortSignal },
+  options: { readonly rng: Rng; readonly derivations: Mutex; readonly signal: AbortSignal },
 ): Promise<NewDataKey> {
+  const { rng, derivations, signal } = options;
   const dataKey = dataKeyOf(rng.bytes(DATA_KEY_BYTES));
   if (keys.kind === 'passphrase') {
     const randomBytes = (count: number) => rng.bytes(count);
-    const lock = await lockWithPassphrase(dataKey.secret, { ...keys, randomBytes });
+    const lock = await derivations.run(() => lockWithPassphrase(dataKey.secret, { ...keys, randomBytes }));
     return { dataKey, locks: { kind: 'passphrase', lock } };
   }
   const [first, ...others] = await Promise.all(keys.keys.map((key) => lockWith(key, dataKey, signal)));
@@ -177,6 +178,7 @@ export interface ChainQuestion {
 
 /** What reading the key of a chain takes: also without a cluster. */
 export interface KeyReader {
+  readonly derivations: Mutex;
   readonly options: {
     readonly rng: Rng;
     readonly clock: Clock;
@@ -202,13 +204,17 @@ export async function unlockChain(core: KeyReader, question: ChainQuestion): Pro
     });
   }
   const { info } = found;
-  const secret = await unlock(info, question);
+  const secret = await unlock(core, info, question);
   const dataKey = secret.length === DATA_KEY_BYTES ? dataKeyOf(secret) : null;
   if (dataKey?.id === info.dataKeyId) return dataKey;
   throw new AppError('backup_untrusted', `what opens backup ${folder} is not its key`);
 }
 
-async function unlock(info: EncryptionInfo, question: ChainQuestion): Promise<Uint8Array> {
+async function unlock(
+  { derivations }: KeyReader,
+  info: EncryptionInfo,
+  question: ChainQuestion,
+): Promise<Uint8Array> {
   const { folder, keys, isAppending = false, signal } = question;
   const { locks } = info;
   if (keys.kind === 'none') {
@@ -221,7 +227,7 @@ async function unlock(info: EncryptionInfo, question: ChainQuestion): Promise<Ui
   }
   if (locks.kind === 'passphrase') {
     if (keys.kind !== 'passphrase') throw otherKind(folder, 'a passphrase', 'KMS keys');
-    const secret = await unlockWithPassphrase(locks.lock, keys);
+    const secret = await derivations.run(() => unlockWithPassphrase(locks.lock, keys));
     if (secret !== null) return secret;
     throw new InputError('parameter_invalid', `the passphrase is not that of backup ${folder}`, {
       hint: isAppending ? 'an incremental backup takes the passphrase of its full backup' : 'try another',

@@ -1,6 +1,7 @@
 /** Puts the parts of the control layer together, around a running system VC. */
 import {
   KeyedMutex,
+  Mutex,
   Semaphore,
   SYSTEM_VIRTUAL_CLUSTER_ID,
   type VirtualClusterId,
@@ -137,6 +138,7 @@ export async function buildCore(
     resolveCollection,
     resolvePlace: resolvePlaceOf,
     backupPaths: new BackupPaths(),
+    derivations: new Mutex(),
     describing: new Semaphore(DESCRIBED_AT_ONCE),
     streams,
     consumer: createConsumer(options, streams, () => core),

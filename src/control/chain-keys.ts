@@ -78,7 +78,11 @@ export class ChainKeys {
   }
 
   #lock(keys: Exclude<BackupKeys, { kind: 'none' }>): Promise<NewDataKey> {
-    this.#locked ??= lockNewDataKey(keys, { rng: this.#core.options.rng, signal: this.#signal });
+    this.#locked ??= lockNewDataKey(keys, {
+      rng: this.#core.options.rng,
+      derivations: this.#core.derivations,
+      signal: this.#signal,
+    });
     return this.#locked;
   }
 

@@ -4,7 +4,7 @@
  */
 import { mkdir, readdir, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { AppError, type Clock, errnoOf, InputError, type Rng, type Timestamp } from '../base/index.ts';
+import { AppError, type Clock, errnoOf, InputError, Mutex, type Rng, type Timestamp } from '../base/index.ts';
 import { makePlainDirectory } from '../instance/index.ts';
 import type { DataKey } from '../keys/index.ts';
 import type {
@@ -96,7 +96,7 @@ async function selectMoment(
   options: OfflineTools & { time: Timestamp | null },
 ): Promise<Pick<OfflinePlan, 'full' | 'collection' | 'moment'>> {
   const { time, collectionReader, signal } = options;
-  const core = { options: { ...options, cluster: { key } } };
+  const core = { options: { ...options, cluster: { key } }, derivations: new Mutex() };
   if (backup === null && (await collectionReader.isContinuous(collection, { signal }))) {
     requireNoKeys(keys);
     const moment = await continuousMoment(core, { collection, time, signal });

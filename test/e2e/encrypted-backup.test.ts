@@ -69,6 +69,11 @@ describe('encrypted backups', () => {
       `BACKUP INTO LATEST IN 'nodelocal://1/history' WITH OPTIONS (revision_history = 'true', verify, ${keys})`,
     );
     await requireClosed('history');
+    for (const variant of ['FILES', 'SCHEMAS']) {
+      const show = `SHOW BACKUP ${variant} FROM LATEST IN 'nodelocal://1/history'`;
+      assert.ok((await main(`${show} WITH ${keys}`)).length > 0, variant);
+      await assert.rejects(main(show), /is encrypted/);
+    }
     assert.equal(await countIn('nodelocal://1/history', keys), '500');
     const asOf = ` AS OF SYSTEM TIME '${String(between?.['at'])}'`;
     assert.equal(await countIn('nodelocal://1/history', keys, asOf), '1000');
@@ -91,7 +96,7 @@ describe('encrypted backups', () => {
     const ends = await main(
       `SELECT DISTINCT end_time FROM [SHOW BACKUP FROM LATEST IN 'nodelocal://1/closed' WITH ${keys}]`,
     );
-    assert.ok(ends.length >= 2, "a full one and what was added to it");
+    assert.ok(ends.length >= 2, 'a full one and what was added to it');
     await requireClosed('closed');
     const shown = JSON.stringify([
       schedules,
