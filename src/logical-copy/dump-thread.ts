@@ -37,7 +37,8 @@ const served: Served = {
 };
 
 function nextReply(): Uint8Array {
-  Atomics.wait(replies, 0, repliesTaken);
+  // Woken late for a reply that was taken without sleeping, it sleeps again.
+  while (Atomics.load(replies, 0) === repliesTaken) Atomics.wait(replies, 0, repliesTaken);
   repliesTaken += 1;
   const received: { message: ToDumpThread } | undefined = receiveMessageOnPort(data.port);
   if (received === undefined) throw new Error('woken without a reply');
