@@ -11,6 +11,7 @@ import type {
   CollectionHeir,
   CollectionLocation,
   CollectionReader,
+  LogicalBackupRequest,
   LogicalSelection,
 } from '../timeline/index.ts';
 import {
@@ -203,7 +204,8 @@ async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
     return backupObjectsOfMoment(reporting, moment, { ...request, selection });
   }
   if (selection !== null) {
-    return backupObjects(reporting, dependencies.objects, { ...request, selection });
+    const timeline = await timelineOf(domain.virtualClusterId, dependencies);
+    return backupObjects(reporting, dependencies.objects, { ...request, ...timeline, selection });
   }
   const { summary, fullReason } = await dependencies.bulkWorker.backup(request, {
     onProgress: report,
@@ -211,6 +213,16 @@ async function writeBackup(place: BackupPlace): Promise<BackupSummary> {
   });
   if (fullReason !== null) context.logger.info(`BACKUP job ${job.id} read everything: ${fullReason}`);
   return summary;
+}
+
+/** Postgres takes away log that it has summarised; the timeline has it still. */
+async function timelineOf(
+  virtualClusterId: VirtualClusterId,
+  { publish }: BackupJobDependencies,
+): Promise<Pick<LogicalBackupRequest, 'timeline'>> {
+  if (publish === undefined) return {};
+  const store = publish.storeOf(virtualClusterId);
+  return { timeline: { store, incarnations: await publish.reader.incarnations(store) } };
 }
 
 /** What was restored from the collection of one that is gone goes on there; of all others the claim is refused. */

@@ -60,6 +60,11 @@ export class FrameSink implements AsyncDisposable {
     return { frames, tags };
   }
 
+  /** Of the pack under way, as it is stored. */
+  get openBytes(): number {
+    return this.#writer?.bytes ?? 0;
+  }
+
   /** Packs that were ended so far, in order. */
   get closedPacks(): readonly NumberedPack[] {
     return this.#closed;

@@ -1,7 +1,7 @@
 /** A backup of databases or tables: definitions and rows as of one snapshot of each database. Runs in a bulk worker. */
-import { assert, required } from '../../base/index.ts';
-import type { BlobStore } from '../../blob/index.ts';
-import { type CopyDescription, type CopySource, pageRanges } from '../../logical-copy/index.ts';
+import { isAppError, required } from '../../base/index.ts';
+import { type BlobStore, parseBlobKey } from '../../blob/index.ts';
+import type { CopyDescription } from '../../logical-copy/index.ts';
 import type { CaptureTools } from '../capture/capture.ts';
 import { FrameSink } from '../capture/frame-sink.ts';
 import type { PageChanges } from '../capture/plan-incremental.ts';
@@ -11,19 +11,22 @@ import { openCollection } from '../collection/open.ts';
 import { claimCollection } from '../collection/owner.ts';
 import { summaryOf } from '../collection/summary.ts';
 import type { BackupSummary } from '../contract.ts';
-import { largeObjectPath, rowsPath } from '../format/copy-paths.ts';
-import type { Manifest, ManifestCopy } from '../format/manifest.ts';
+import type { Manifest, ManifestCopy, ManifestPack } from '../format/manifest.ts';
 import { packTagKey } from '../format/pack.ts';
-import { checkPack } from '../objects/pack-check.ts';
+import { checkPack, type ExpectedFrames } from '../objects/pack-check.ts';
 import { requireObject } from '../objects/require-object.ts';
 import { faultPoint } from '../worker/fault-point.ts';
+import { ownPacks, readProgress, removeProgress, writeProgress } from './checkpoint.ts';
 import type { LogicalBackupRequest } from './contract.ts';
 import { describeObjects } from './describe-objects.ts';
 import { framesOfPack } from './frames.ts';
-import { copySelectionOf, type MomentFacts, openMoment, type OpenedMoment } from './moment.ts';
+import { copySelectionOf, type MomentFacts, openMoment } from './moment.ts';
 import { OlderCopies } from './older-copies.ts';
 import { StreamWriter, type WrittenFiles } from './stream-writer.ts';
+import { writeCopies } from './write-copies.ts';
 
+/** A checkpoint tells of everything so far: it is written when at least this part of that is new. */
+const PROGRESS_SHARE_MIN = 20n;
 /** Shares of the work in what is shown as progress. */
 const PROGRESS = { described: 0.05, copied: 0.9 } as const;
 
@@ -43,21 +46,38 @@ export async function runBackupObjects(
   await claimCollection(store, { owner: { clusterId, virtualClusterId, virtualClusterName }, signal });
   const attempted = { store, subdirectory, jobId, attempt, key, signal };
   faultPoint('backup.after_claim');
-  const head = (await beginAttempt(attempted)) ?? (await publish(request, { tools, store }));
+  const resumed = await readProgress(attempted, { jobId });
+  const kept = resumed === null ? [] : ownPacks(resumed, subdirectory);
+  const found = await beginAttempt(attempted, { kept: pathsOf(kept) });
+  const written = found === null ? await publish(request, { tools, store, resumed }) : null;
   if (request.onto === null) await markLatest(attempted);
   faultPoint('publish.after_latest');
-  return summaryOf(head);
+  await removeProgress(attempted, { kept, named: written?.packs ?? kept });
+  return summaryOf(written ?? required(found, 'backup that was completed before'));
 }
 
-async function publish(
-  request: LogicalBackupRequest,
-  { tools, store }: { tools: CaptureTools; store: BlobStore },
-): Promise<Manifest> {
+function pathsOf(packs: readonly ManifestPack[]): ReadonlySet<string> {
+  return new Set(packs.map(({ path }) => path));
+}
+
+interface Writing {
+  readonly tools: CaptureTools;
+  readonly store: BlobStore;
+  /** How far an earlier attempt came. */
+  readonly resumed: Manifest | null;
+}
+
+async function publish(request: LogicalBackupRequest, writing: Writing): Promise<Manifest> {
+  const { tools, store, resumed } = writing;
   const { subdirectory, jobId, attempt, key } = request;
   const attempted = { store, subdirectory, jobId, attempt, key };
+  const reached = { manifest: resumed };
   try {
     faultPoint('backup.after_lock');
-    const manifest = await write(request, { tools, store });
+    const manifest = await write(request, {
+      ...writing,
+      onProgressWritten: (made) => (reached.manifest = made),
+    });
     faultPoint('publish.before_manifest');
     await publishManifest({ ...attempted, signal: tools.signal }, manifest);
     faultPoint('publish.after_manifest');
@@ -65,34 +85,85 @@ async function publish(
   } catch (error) {
     // Not with the signal of the work, which may be what ended it. The first failure is the one to tell.
     const { signal } = new AbortController();
-    await abandonAttempt({ ...attempted, signal }).catch(() => undefined);
+    const kept = reached.manifest === null ? [] : ownPacks(reached.manifest, subdirectory);
+    await abandonAttempt({ ...attempted, signal }, { kept: pathsOf(kept) }).catch(() => undefined);
     throw error;
   }
 }
 
 async function write(
   request: LogicalBackupRequest,
-  { tools, store }: { tools: CaptureTools; store: BlobStore },
+  options: Writing & { readonly onProgressWritten: (manifest: Manifest) => void },
 ): Promise<Manifest> {
+  const { tools, store, resumed, onProgressWritten } = options;
   await using held = new AsyncDisposableStack();
   const { sources, facts, isSettled } = await openMoment(request, { tools, held });
   const older =
     request.onto === null ? null : await OlderCopies.open(request.onto, { request, store, tools });
-  const changes = await readLaterChanges(older, { request, facts, tools });
+  // What an earlier attempt of this job has read is newer than what the backup has that it builds on.
+  const known: Unchanged[] = [];
+  for (const copies of [resumed === null ? null : OlderCopies.of(resumed), older]) {
+    if (copies === null) continue;
+    known.push({ copies, changes: await readLaterChanges(copies, { request, facts, tools }) });
+  }
   const described: CopyDescription[] = [];
   for (const source of sources) described.push(await source.describe(copySelectionOf(request.selection)));
   tools.onProgress({ fraction: PROGRESS.described, phase: 'copying rows' });
   await using writer = new StreamWriter(openSink(request, { tools, store }), tools);
-  const unchanged = { older, changes };
-  const copies = await writeCopies(described, { sources, isSettled, writer, tools, unchanged });
+  const startTime = older?.header.endTime ?? null;
+  const progress = { number: 0, atBytes: 0n };
+  const copies = await writeCopies({
+    described,
+    sources,
+    isSettled,
+    writer,
+    keepersOf: (description) =>
+      known.flatMap(({ copies: had, changes }) => had.keeper(description, changes) ?? []),
+    onTable: (share) =>
+      tools.onProgress({
+        fraction: PROGRESS.described + (PROGRESS.copied - PROGRESS.described) * share,
+        phase: 'copying rows',
+      }),
+    async onRange(complete) {
+      const sinceBytes = writer.bytes - progress.atBytes;
+      const isWorthIt = sinceBytes * PROGRESS_SHARE_MIN >= writer.bytes;
+      if (!isWorthIt || writer.openPackBytes < request.packBytesMax / 2) return;
+      const manifest = manifestOf(request, {
+        facts,
+        startTime,
+        copies: complete,
+        written: await writer.close(),
+      });
+      progress.number += 1;
+      progress.atBytes = writer.bytes;
+      const { subdirectory, key } = request;
+      await writeProgress({ store, subdirectory, key, signal: tools.signal }, manifest, progress);
+      onProgressWritten(manifest);
+      faultPoint('objects.after_checkpoint');
+    },
+  });
   const written = await writer.close();
   tools.onProgress({ fraction: PROGRESS.copied, phase: 'verifying' });
   faultPoint('verify.before');
-  await verify(written, { request, store, tools });
+  await verify(written, { request, store, resumed, tools });
   const objects = [];
   for (const [number, source] of sources.entries()) {
     objects.push(...(await describeObjects(source, required(copies[number], 'copy of a database'))));
   }
+  return { ...manifestOf(request, { facts, startTime, copies, written }), objects };
+}
+
+/** Of what is written so far. */
+function manifestOf(
+  request: LogicalBackupRequest,
+  parts: {
+    readonly facts: MomentFacts;
+    readonly startTime: Manifest['header']['startTime'];
+    readonly copies: readonly ManifestCopy[];
+    readonly written: WrittenFiles;
+  },
+): Manifest {
+  const { facts, startTime, copies, written } = parts;
   const tables = copies.flatMap((copy) => copy.tables);
   return {
     header: {
@@ -109,17 +180,20 @@ async function write(
       stopLsn: facts.targetLsn,
       walEndLsn: facts.targetLsn,
       captureStartTime: facts.endTime,
-      startTime: older?.header.endTime ?? null,
+      startTime,
       backupLabel: '',
       selection: request.selection,
       totals: {
         rows: tables.reduce((sum, { ranges }) => sum + rowsIn(ranges), 0n),
         indexEntries: tables.reduce((sum, { ranges, indexes }) => sum + rowsIn(ranges) * BigInt(indexes), 0n),
         bytes: written.bytes,
-        storedBytes: written.numbered.reduce((sum, { bytes }) => sum + BigInt(bytes), 0n),
+        storedBytes: ownPacks(written, request.subdirectory).reduce(
+          (sum, { bytes }) => sum + BigInt(bytes),
+          0n,
+        ),
       },
     },
-    objects,
+    objects: [],
     databases: [],
     packs: written.packs,
     wal: [],
@@ -142,24 +216,23 @@ function openSink(
   return new FrameSink({ ...tools, store, key, subdirectory, attempt, packBytesMax, sinkNo: 0, sinks: 1 });
 }
 
-/** What an older backup has that need not be read again. */
+/** What an older backup, or attempt, has that need not be read again. */
 interface Unchanged {
-  readonly older: OlderCopies | null;
+  readonly copies: OlderCopies;
   /** Null when nobody knows. */
   readonly changes: PageChanges | null;
 }
 
 /** Pages that changed since the older backup looked at them, and maybe some that changed after this one does. */
 async function readLaterChanges(
-  older: OlderCopies | null,
+  older: OlderCopies,
   { request, facts, tools }: { request: LogicalBackupRequest; facts: MomentFacts; tools: CaptureTools },
 ): Promise<PageChanges | null> {
   const { source, timeline } = request;
   const { incarnation, timelineId, systemIdentifier, engine, targetLsn } = facts;
-  const isSameLife = older?.header.incarnation === incarnation && older.header.timelineId === timelineId;
-  if (older === null || !isSameLife) return null;
   const { startLsn } = older.header;
-  const found = await changesAlong({
+  if (older.header.incarnation !== incarnation || older.header.timelineId !== timelineId) return null;
+  const asked = {
     source,
     ...(timeline === undefined ? {} : { timeline: timeline.store }),
     incarnations: timeline?.incarnations ?? [],
@@ -177,108 +250,39 @@ async function readLaterChanges(
     segmentBytes: engine.walSegmentBytes,
     hasOwnLog: request.moment === undefined,
     signal: tools.signal,
-  });
-  return found.kind === 'known' ? found.pages : null;
-}
-
-async function writeCopies(
-  described: readonly CopyDescription[],
-  options: {
-    sources: readonly CopySource[];
-    isSettled: OpenedMoment['isSettled'];
-    writer: StreamWriter;
-    tools: CaptureTools;
-    unchanged: Unchanged;
-  },
-): Promise<readonly ManifestCopy[]> {
-  const { sources, isSettled, writer, tools, unchanged } = options;
-  const total = described.flatMap(({ tables }) => tables).reduce((sum, { bytes }) => sum + bytes + 1, 0);
-  let done = 0;
-  const onTable = (bytes: number) => {
-    done += bytes + 1;
-    const fraction = PROGRESS.described + (PROGRESS.copied - PROGRESS.described) * (done / total);
-    tools.onProgress({ fraction, phase: 'copying rows' });
   };
-  const copies: ManifestCopy[] = [];
-  for (const [number, description] of described.entries()) {
-    const source = required(sources[number], 'source of a copy');
-    copies.push(await writeCopy(description, { number, source, isSettled, writer, onTable, unchanged }));
+  try {
+    const found = await changesAlong(asked);
+    return found.kind === 'known' ? found.pages : null;
+  } catch (error) {
+    // Log that was collected, or is damaged: everything is read, which needs none.
+    if (isAppError(error, 'data_corrupt')) return null;
+    throw error;
   }
-  return copies;
-}
-
-async function writeCopy(
-  description: CopyDescription,
-  options: {
-    number: number;
-    source: CopySource;
-    isSettled: OpenedMoment['isSettled'];
-    writer: StreamWriter;
-    onTable: (bytes: number) => void;
-    unchanged: Unchanged;
-  },
-): Promise<ManifestCopy> {
-  const { number, source, isSettled, writer, onTable, unchanged } = options;
-  const kept = unchanged.older?.keeper(description, unchanged.changes);
-  const tables: ManifestCopy['tables'] = [];
-  for (const table of description.tables) {
-    const ranges: [number, number][] = [];
-    for (const range of pageRanges(table)) {
-      const path = rowsPath({ copy: number, entry: table.entry, from: range.from });
-      const same = kept?.(table, range);
-      if (same !== undefined) {
-        writer.reuse(path, same.frames);
-        ranges.push([range.from, same.rows]);
-        continue;
-      }
-      const rows = await writer.add(path, source.copyOut(table, range));
-      assert(rows <= BigInt(Number.MAX_SAFE_INTEGER), 'a range has a number of rows');
-      ranges.push([range.from, Number(rows)]);
-      faultPoint('objects.after_range');
-    }
-    onTable(table.bytes);
-    tables.push({
-      ...table,
-      columns: [...table.columns],
-      isSettled: isSettled(table, source),
-      ranges,
-    });
-  }
-  for (const oid of description.largeObjects) {
-    await writer.add(largeObjectPath({ copy: number, oid }), withoutReturn(source.largeObject(oid)));
-  }
-  return {
-    database: { ...description.database, settings: [...description.database.settings] },
-    isWholeDatabase: description.isWholeDatabase,
-    entries: description.entries.map((entry) => ({
-      ...entry,
-      needs: [...entry.needs],
-      external: entry.external.map((object) => ({ ...object })),
-    })),
-    tables,
-    sequences: description.sequences.map((sequence) => ({ ...sequence })),
-    populated: [...description.populated],
-    largeObjects: [...description.largeObjects],
-    ...(description.excluded === undefined ? {} : { excluded: [...description.excluded] }),
-  };
-}
-
-async function* withoutReturn(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, null> {
-  yield* content;
-  return null;
 }
 
 /** Reads again, and checks, every byte that was stored. */
 async function verify(
   written: WrittenFiles,
-  options: { request: LogicalBackupRequest; store: BlobStore; tools: CaptureTools },
+  options: {
+    request: LogicalBackupRequest;
+    store: BlobStore;
+    resumed: Manifest | null;
+    tools: CaptureTools;
+  },
 ): Promise<void> {
-  const { request, store, tools } = options;
-  for (const [row, pack] of written.numbered.entries()) {
-    const tagKey = packTagKey({ key: request.key, id: pack.id });
-    const frames = framesOfPack(written.frames, row);
-    await checkPack(store, { key: pack.key, id: pack.id, bytes: pack.bytes, tagKey, frames }, tools);
+  const { request, store, resumed, tools } = options;
+  const check = (pack: ManifestPack, frames: ExpectedFrames) => {
+    const id = Buffer.from(pack.id, 'hex');
+    const tagKey = packTagKey({ key: request.key, id });
+    return checkPack(store, { key: parseBlobKey(pack.path), id, bytes: pack.bytes, tagKey, frames }, tools);
+  };
+  for (const [row, pack] of written.packs.entries()) {
+    const before = resumed?.packs.findIndex(({ path }) => path === pack.path) ?? -1;
+    const isOfJob = pack.path.startsWith(`${request.subdirectory}/`);
+    if (row < written.numbered.length) await check(pack, framesOfPack(written.frames, row));
+    else if (resumed !== null && isOfJob) await check(pack, framesOfPack(resumed.frames, before));
+    // Nothing is published that names what is not there.
+    else await requireObject(store, pack, tools);
   }
-  // Nothing is published that names what is not there.
-  for (const pack of written.packs.slice(written.numbered.length)) await requireObject(store, pack, tools);
 }

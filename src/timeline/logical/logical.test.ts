@@ -69,6 +69,7 @@ interface Variation {
   readonly jobId?: string;
   readonly attempt?: number;
   readonly selection?: LogicalSelection;
+  readonly packBytesMax?: number;
 }
 
 async function backup(variation: Variation) {
@@ -166,6 +167,59 @@ describe('a backup of tables', () => {
       );
     });
   }
+
+  it('goes on from its last checkpoint, and reads again what has changed since', async () => {
+    const collection = rig.newCollection('resumed');
+    await sql([
+      'CREATE TABLE noise (id int PRIMARY KEY, note text STORAGE PLAIN) WITH (autovacuum_enabled = off)',
+      `INSERT INTO noise SELECT n, (SELECT string_agg(md5(n::text || m), '') FROM generate_series(1, 30) m) FROM generate_series(1, 12000) n`,
+      'VACUUM (FREEZE) noise',
+    ]);
+    const selection: LogicalSelection = {
+      kind: 'tables',
+      database: 'defaultdb',
+      patterns: [{ schema: 'public', name: 'noise' }],
+    };
+    const wanted = {
+      collection,
+      selection,
+      subdirectory: rig.newSubdirectory(),
+      jobId: `job-${nextJob++}`,
+      packBytesMax: 1,
+    };
+    process.env[FAULT_POINT_VARIABLE] = 'objects.after_checkpoint';
+    try {
+      for (const attempt of [1, 2]) {
+        await assert.rejects(backup({ ...wanted, attempt }), (error) => isAppError(error, 'worker_lost'));
+      }
+    } finally {
+      delete process.env[FAULT_POINT_VARIABLE];
+    }
+    // In a page that was read already.
+    await sql(["UPDATE noise SET note = 'changed' WHERE id = 1", 'DELETE FROM noise WHERE id = 12000']);
+    const summary = await backup({ ...wanted, attempt: 3 });
+    const { subdirectory } = wanted;
+    const found = { collection, subdirectory, key: rig.key, signal: NEVER };
+    assert.deepEqual(await rig.reader.summary(found), summary);
+    assert.deepEqual(await rig.reader.missingFiles(found), []);
+    assert.equal(summary.rows, 11_999n);
+    const files = await filesBelow(collection.directory);
+    assert.deepEqual(
+      files.filter((name) => name.includes('/progress/')),
+      [],
+    );
+    const attempts = new Set(files.flatMap((name) => /\/data\/(\d+)-/.exec(name)?.[1] ?? []));
+    assert.ok(attempts.has('2') && attempts.has('3'), `packs of attempts ${[...attempts].join()}`);
+    const digestOf = (database: string) =>
+      withTenant(rig.source, { ...ROOT, database }, async (client) => {
+        const { rows } = await client.query<object>(
+          'SELECT count(*)::int AS rows, sum(hashtextextended(n::text, 0))::text AS content FROM noise n',
+        );
+        return rows[0];
+      });
+    assert.deepEqual(await restored({ collection, subdirectory }, digestOf), await digestOf('defaultdb'));
+    await sql(['DROP TABLE noise']);
+  });
 
   it('that was changed anywhere is not restored, and leaves nothing', async () => {
     const collection = rig.newCollection('changed');

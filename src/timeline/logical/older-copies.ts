@@ -37,6 +37,11 @@ export class OlderCopies {
     return new OlderCopies(manifest);
   }
 
+  /** What an earlier attempt at the same backup has come to. */
+  static of(manifest: Manifest): OlderCopies {
+    return new OlderCopies(manifest);
+  }
+
   private constructor(manifest: Manifest) {
     this.#manifest = manifest;
     this.#rowOf = new Map(manifest.files.paths.map((path, row) => [path, row]));

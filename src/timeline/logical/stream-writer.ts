@@ -50,6 +50,7 @@ export class StreamWriter implements AsyncDisposable {
   readonly #older = new Map<string, { readonly number: number; readonly pack: ManifestPack }>();
   #filled = 0;
   #frames = 0;
+  #bytes = 0n;
 
   constructor(sink: FrameSink, tools: CaptureTools) {
     this.#sink = sink;
@@ -66,6 +67,7 @@ export class StreamWriter implements AsyncDisposable {
         if (this.#filled > 0) counts.push(await this.#flush());
         const bytes = counts.reduce((sum, count) => sum + count, 0);
         this.#files.push({ path, bytes, firstFrame, counts });
+        this.#bytes += BigInt(bytes);
         return next.value;
       }
       counts.push(...(await this.#take(next.value)));
@@ -83,11 +85,22 @@ export class StreamWriter implements AsyncDisposable {
     const bytes = stored.reduce((sum, frame) => sum + frame.bytes, 0);
     this.#files.push({ path, bytes, firstFrame: this.#frames, counts: stored.map((frame) => frame.bytes) });
     this.#frames += stored.length;
+    this.#bytes += BigInt(bytes);
   }
 
-  /** Ends the packs. Own packs come first. */
+  /** Of all files so far. */
+  get bytes(): bigint {
+    return this.#bytes;
+  }
+
+  /** Of the pack under way, as it is stored. */
+  get openPackBytes(): number {
+    return this.#sink.openBytes;
+  }
+
+  /** Ends the packs, and tells of all files so far; others may follow, in packs of their own. Own packs come first. */
   async close(): Promise<WrittenFiles> {
-    const packs = await this.#sink.close();
+    const packs = [...(await this.#sink.close())];
     const order = new Map(packs.map(({ number }, row) => [number, row]));
     const fields = this.#fields;
     const fieldOf = (frame: number, field: number) => fields[frame * FRAME_FIELDS + field] ?? 0;
@@ -111,7 +124,7 @@ export class StreamWriter implements AsyncDisposable {
       },
       packs: [...own, ...[...this.#older.values()].map(({ pack }) => pack)],
       numbered: packs,
-      bytes: this.#files.reduce((sum, { bytes }) => sum + BigInt(bytes), 0n),
+      bytes: this.#bytes,
     };
   }
 

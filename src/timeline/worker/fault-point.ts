@@ -73,7 +73,11 @@ export const PUBLISH_FAULT_POINTS = [
 ] as const;
 
 /** Of backups of databases and tables; those they share with others are among `BACKUP_FAULT_POINTS`. */
-export const OBJECTS_FAULT_POINTS = ['objects.after_range', 'objects.committed'] as const;
+export const OBJECTS_FAULT_POINTS = [
+  'objects.after_range',
+  'objects.after_checkpoint',
+  'objects.committed',
+] as const;
 
 /** In the daemon, while an idle virtual cluster is suspended or woken. */
 export const SUSPEND_FAULT_POINTS = ['suspend.stopped', 'suspend.recorded', 'wake.started'] as const;
