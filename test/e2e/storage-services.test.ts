@@ -96,6 +96,27 @@ describe('backups in storage services', () => {
     assert.deepEqual([check?.['ok'], check?.['can_delete'], check?.['error']], [true, true, null]);
   });
 
+  test('go there continuously, and their secrets nowhere else', async () => {
+    const uri = azure.newUri();
+    const alter = 'ALTER VIRTUAL CLUSTER main SET CONTINUOUS BACKUP';
+    const system = (sql: string) => daemon.query(sql, { cluster: 'system' });
+    const at = String((await main('SELECT clock_timestamp()::text AS at'))[0]?.['at']);
+    await system(`${alter} INTO '${uri}'`);
+    const remote = await waitFor('something to be restorable from there', async () => {
+      const since = `SELECT * FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main] WHERE kind = 'remote' AND end_time >= '${at}'`;
+      return (await system(since))[0];
+    });
+    assert.match(String(remote['id']), /AZURE_ACCOUNT_KEY=redacted/);
+    const secret = new URL(uri).searchParams.get('AZURE_ACCOUNT_KEY') ?? '';
+    const shown = `${await visible(daemon)}${JSON.stringify(remote)}`;
+    assert.ok(!shown.includes(secret) && !shown.includes(encodeURIComponent(secret)));
+    await system(`${alter} OFF`);
+    await createCluster(daemon, 'twin');
+    await daemon.query(`RESTORE FROM LATEST IN '${uri}'`, { cluster: 'twin' });
+    assert.deepEqual(await digestCluster(daemon, 'twin'), await digestCluster(daemon, 'main'));
+    await dropCluster(daemon, 'twin');
+  });
+
   test('refuse what is wrong, saying why and telling no secret', async () => {
     const uri = azure.newUri();
     const secret = encodeURIComponent(Buffer.alloc(32, 7).toString('base64'));

@@ -153,13 +153,15 @@ async function sendIdleness(
   const through = vault.restorableThrough;
   const isAll = line.incarnation === vault.incarnation && at === vault.durableLsn;
   const known = held.timeAt({ ...line, lsn: at });
-  if (!isAll || through === null || (known !== null && through - known < IDLE_PIECE_US)) return 0;
+  if (!isAll || through === null || (known !== null && through <= known)) return 0;
+  // The first time soon, so that the end of a time of work is covered; then seldom.
+  if (session.isIdleSaid && known !== null && through - known < IDLE_PIECE_US) return 0;
   await send(session, { line, beginLsn: at, endLsn: at, through, bytes: new Uint8Array(0), present, tools });
   return 0;
 }
 
 async function send(
-  { target, blobs, held }: Session,
+  session: Session,
   piece: {
     line: LogStretch;
     beginLsn: Lsn;
@@ -170,6 +172,7 @@ async function send(
     tools: SessionTools;
   },
 ): Promise<void> {
+  const { target, blobs, held } = session;
   const { line, beginLsn, endLsn, through, bytes, present, tools } = piece;
   const { incarnation, timelineId } = line;
   const name: PieceName = { incarnation, timelineId, beginLsn, endLsn, through };
@@ -184,6 +187,7 @@ async function send(
     decodePiece(found, { name, key: target.key });
   }
   held.add(name);
+  session.isIdleSaid = bytes.length === 0;
   faultPoint('continuous.after_piece');
 }
 

@@ -44,6 +44,8 @@ export interface Session {
   readonly held: HeldLog;
   /** In the collection, oldest first. */
   bases: readonly HeldBase[];
+  /** That nothing has happened since the newest log was said already. */
+  isIdleSaid: boolean;
   /** What of the log this node keeps for it; null before the first claim. */
   pinned: { readonly incarnation: IncarnationId; readonly lsn: Lsn; readonly at: Timestamp } | null;
 }
@@ -100,7 +102,14 @@ export async function openSession(
     if (!isAppError(error, 'storage_refused')) throw error;
   });
   const bases = await listHeldBases(blobs, { key: target.key, signal });
-  return { target, blobs, bases, held: await HeldLog.list(blobs, { signal }), pinned: null };
+  return {
+    target,
+    blobs,
+    bases,
+    held: await HeldLog.list(blobs, { signal }),
+    pinned: null,
+    isIdleSaid: false,
+  };
 }
 
 /** Null while the vault has not begun with what is served. */

@@ -62,17 +62,22 @@ export async function readPresent(blobs: BlobStore, options: ReadOptions): Promi
   };
 }
 
-/** The life whose log is known to reach furthest in time; of two, the one that was written to more. */
+/** The life whose log is known to reach furthest in time; while no time is known, as in the first seconds, the one that reaches furthest. */
 function newestLife(held: HeldLog): PieceName | undefined {
-  const timed = held.all().filter(({ through }) => through !== null);
-  const last = timed.reduce<PieceName | undefined>(
-    (newest, piece) => ((newest?.through ?? -1n) < (piece.through ?? -1n) ? piece : newest),
-    undefined,
-  );
+  const isLater = (piece: PieceName, other: PieceName) =>
+    piece.through === other.through
+      ? piece.endLsn > other.endLsn
+      : (piece.through ?? -1n) > (other.through ?? -1n);
+  const last = held
+    .all()
+    .reduce<PieceName | undefined>(
+      (newest, piece) => (newest === undefined || isLater(piece, newest) ? piece : newest),
+      undefined,
+    );
   return last === undefined ? undefined : held.newest(last.incarnation);
 }
 
-/** Null for a collection of another kind. @throws AppError `backup_not_found` while it leads nowhere yet */
+/** @throws AppError `backup_not_found` while it leads nowhere yet */
 export async function readWindow(blobs: BlobStore, options: ReadOptions): Promise<ContinuousWindow> {
   const present = await readPresent(blobs, options);
   const bases = await usableBases(blobs, { present, ...options });
