@@ -17,7 +17,7 @@ import { type Figure, mebibytes, median, rate, seconds } from './report.ts';
 /** pgbench's scale: 15 MB each. */
 const SCALE = 70;
 const ROUNDS = 3;
-const PEER_BIN = '/usr/lib/postgresql/15/bin';
+export const PEER_BIN = '/usr/lib/postgresql/15/bin';
 
 async function folderBytes(folder: string): Promise<number> {
   let bytes = 0;
@@ -34,11 +34,16 @@ export interface Peer {
   /** On top of the newest one. */
   incremental(): Promise<number>;
   query(sql: string): Promise<unknown>;
+  /** Runs a program of PostgreSQL's, told where the server is, in milliseconds. */
+  client(program: string, ...args: string[]): Promise<number>;
   stop(): Promise<void>;
 }
 
+/** Rows are made by the server: sending them takes most of the time otherwise. */
+export const LOAD = ['-i', '-q', '-I', 'dtGvp'] as const;
+
 /** Debian's PostgreSQL 15 with the same data, and the tools people use there. */
-export async function startPeer(folder: string): Promise<Peer> {
+export async function startPeer(folder: string, { scale = SCALE } = {}): Promise<Peer> {
   const user = serverUser();
   const as = user === undefined ? {} : { uid: user.uid, gid: user.gid };
   const own = (path: string) => user !== undefined && chownSync(path, user.uid, user.gid);
@@ -82,7 +87,7 @@ pg1-socket-path=${home}/sock
   await backrest('stanza-create');
   await run(
     'pgbench',
-    ['-i', '-s', String(SCALE), '-q', '-h', join(home, 'sock'), '-U', 'postgres', 'postgres'],
+    [...LOAD, '-s', String(scale), '-h', join(home, 'sock'), '-U', 'postgres', 'postgres'],
     as,
   );
   const query = (sql: string) =>
@@ -132,6 +137,8 @@ pg1-socket-path=${home}/sock
     },
     incremental: () => timed(() => backrest('backup', '--type=incr', '--no-archive-check')),
     query,
+    client: (program, ...args) =>
+      timed(() => run(join(PEER_BIN, program), ['-h', join(home, 'sock'), '-U', 'postgres', ...args], as)),
     async stop() {
       await control('stop', '-m', 'immediate').catch(() => undefined);
     },

@@ -7,6 +7,7 @@ import { benchForeground } from './foreground.ts';
 import { benchIncremental } from './incremental.ts';
 import { benchJobs } from './jobs.ts';
 import { type Figure, publish } from './report.ts';
+import { benchRestoreParts } from './restore-parts.ts';
 import { benchSparse } from './sparse.ts';
 import { benchTimeMachine } from './time-machine.ts';
 import { benchVault } from './vault.ts';
@@ -19,6 +20,7 @@ const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
   incremental: benchIncremental,
   'time-machine': benchTimeMachine,
   foreground: benchForeground,
+  'restore-parts': benchRestoreParts,
   sparse: benchSparse,
   jobs: benchJobs,
 };
