@@ -3,12 +3,13 @@ import { errnoOf } from '../../base/index.ts';
 
 /** How often the pressure is looked at. */
 export const LIMITER_INTERVAL_MS = 100;
-/** At most this part of its working time a thread rests after each frame: half speed. */
-const REST_PERMILLE_MAX = 1000;
+/** At most this part of its working time a thread rests after each frame: a quarter of its speed. */
+const REST_PERMILLE_MAX = 3000;
 /** Pressure of others below this is noise. */
 const PRESSURE_MIN = 0.05;
-/** Pressure of others from which on we go at half speed. */
-const PRESSURE_FULL = 0.3;
+/** Pressure of others at which we go at half speed, and from which on twice as steeply to the least. */
+const PRESSURE_HALF = 0.3;
+const REST_PERMILLE_HALF = 1000;
 const NANOSECONDS_PER_MS = 1_000_000;
 
 /** Memory shared with threads: how long to rest per time worked, in thousandths. */
@@ -58,7 +59,10 @@ export function restPermille(before: PressureReading, after: PressureReading): n
   const own = Math.min(1, Math.max(0, after.ownWaitingMs - before.ownWaitingMs) / elapsedMs);
   const others = any - own;
   if (others < PRESSURE_MIN) return 0;
-  return Math.round(Math.min(1, others / PRESSURE_FULL) * REST_PERMILLE_MAX);
+  const toHalf = Math.min(1, others / PRESSURE_HALF);
+  const beyond = Math.max(0, others / PRESSURE_HALF - 1);
+  const permille = toHalf * REST_PERMILLE_HALF + beyond * (REST_PERMILLE_MAX - REST_PERMILLE_HALF);
+  return Math.round(Math.min(permille, REST_PERMILLE_MAX));
 }
 
 function readSchedule(thread: string): string {
