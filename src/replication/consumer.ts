@@ -77,6 +77,7 @@ export interface ConsumerContext {
 const SAMPLE_MS = 500;
 /** While clients of a source that went out of service wait for the failover. */
 const DRAIN_SAMPLE_MS = 50;
+const GIVEN_UP_HINT = 'RESUME REPLICATION tries again; COMPLETE REPLICATION fails over to what there is';
 const RETRY_MS = { first: 250, max: 10_000 } as const;
 /** What a source may take to hear that it need keep nothing more. */
 const FAREWELL_MS_MAX = 5_000;
@@ -109,7 +110,10 @@ export class Consumer {
       if (context.signal.aborted) throw new CancelledError('cancelled', { cause: context.signal.reason });
       const stream = streams.get(id);
       if (stream === undefined || stream.state.kind === 'completed') return;
-      if (stream.state.kind === 'paused' || stream.state.kind === 'failed') return;
+      if (stream.state.kind === 'paused') return;
+      // Given up for good: whether it is worth another try was decided before, and is now for people to say.
+      if (stream.state.kind === 'failed')
+        throw new AppError('object_state', stream.state.reason, { hint: GIVEN_UP_HINT });
       try {
         await this.#step(stream, { context, troubles });
       } catch (error) {
@@ -144,8 +148,8 @@ export class Consumer {
       await clock.sleep(troubles.retryMs, { signal: context.signal });
       return;
     }
+    context.logger.warning(`the replication stream is given up: ${message}`, error);
     await streams.apply({ id, event: { kind: 'failed', reason: message }, signal: context.signal });
-    throw error;
   }
 
   /**
@@ -590,9 +594,7 @@ class Conversation implements AsyncDisposable {
     return new GivenUpError(
       'connection_failure',
       `the source could not be reached for too long: ${this.#reason}${told}`,
-      {
-        hint: 'RESUME REPLICATION tries again; COMPLETE REPLICATION fails over to what there is',
-      },
+      { hint: GIVEN_UP_HINT },
     );
   }
 

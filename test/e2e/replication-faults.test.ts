@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict';
+import { appendFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { assertLedger, Ledger } from '../harness/ledger.ts';
+import { Site } from '../harness/sites.ts';
+import { TcpProxy } from '../harness/tcp-proxy.ts';
+import { waitFor } from '../harness/wait.ts';
+
+const START = 'ALTER VIRTUAL CLUSTER main START SERVICE SHARED';
+const LATEST = 'ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST';
+const MIB = 1024 * 1024;
+
+/** Steps of a failback at which the daemon is killed, one after the other in one failback. */
+const CUTS = [
+  'failback.secured',
+  'failback.rewound',
+  'failback.fenced',
+  'failback.committed',
+  'failback.consistent',
+] as const;
+
+describe('faults of replication streams', () => {
+  let primary: Site;
+  let standby: Site;
+  let network: TcpProxy;
+
+  let hasFailed = false;
+  /** Each builds on the one before. */
+  const step = (name: string, run: () => Promise<void>): void => {
+    void it(name, async (t) => {
+      if (hasFailed) return t.skip('an earlier step failed');
+      hasFailed = true;
+      await run();
+      hasFailed = false;
+    });
+  };
+
+  const jobOf = async (site: Site, type: string) =>
+    (
+      await site.system(
+        `SELECT status, error FROM [SHOW JOBS] WHERE job_type = '${type}' ORDER BY job_id DESC LIMIT 1`,
+      )
+    )[0];
+  const create = () =>
+    standby.system(`CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${primary.uri(network.port)}'`);
+
+  before(async () => {
+    primary = await Site.start();
+    standby = await Site.start({ flags: ['--virtualized-empty'] });
+    network = await TcpProxy.start(() => primary.daemon.port);
+    await primary.main('CREATE TABLE filler (n int, what text)');
+    await primary.whenProtected();
+    await create();
+    await standby.whenIn('replicating');
+  });
+
+  after(async () => {
+    await standby?.[Symbol.asyncDispose]();
+    await primary?.[Symbol.asyncDispose]();
+    await network?.[Symbol.asyncDispose]();
+  });
+
+  step('gives up a network that accepts and says nothing, and goes on when it speaks again', async () => {
+    await standby.system(`SET CLUSTER SETTING physical_replication.consumer.retry_window = '2s'`);
+    await standby.whenCaughtUp(primary);
+    network.mode = 'silent';
+    await primary.main(`INSERT INTO filler VALUES (1, 'not heard of yet')`);
+    const planned = await standby.refusal(`${LATEST} WITH DRAIN`);
+    assert.ok(['08006', '55000'].includes(planned.code), planned.message);
+    await standby.whenIn('replication error');
+    const job = await jobOf(standby, 'REPLICATION STREAM INGESTION');
+    assert.equal(job?.['status'], 'failed');
+    assert.match(String(job?.['error']), /could not be reached for too long/);
+    // Nobody has to know of it there.
+    assert.equal(await primary.serviceMode(), 'shared');
+    network.mode = 'refuse';
+    network.mode = 'pass';
+    await standby.system('ALTER VIRTUAL CLUSTER main RESUME REPLICATION');
+    await standby.whenCaughtUp(primary);
+    await standby.system('RESET CLUSTER SETTING physical_replication.consumer.retry_window');
+  });
+
+  step('spares the disk of a primary whose standby does not come', async () => {
+    await standby.system('ALTER VIRTUAL CLUSTER main PAUSE REPLICATION');
+    // Of the operator's 10 GB, so that it need not be filled; the next start of the server writes the file anew.
+    await appendFile(
+      join(primary.daemon.store, 'vc/3/conf/postgresql.conf'),
+      `max_slot_wal_keep_size = '32MB'\nmin_wal_size = '32MB'\nmax_wal_size = '64MB'\n`,
+    );
+    await primary.asNode('SELECT pg_reload_conf()');
+    const walBytes = async () => {
+      const [row] = await primary.asNode('SELECT sum(size)::int8::text AS bytes FROM pg_ls_waldir()');
+      return Number(row?.['bytes']);
+    };
+    const lostBytes = 192 * MIB;
+    // A segment of log each: an end of it takes as much as what it could hold.
+    for (let written = 0; written < lostBytes; written += 16 * MIB) {
+      await primary.main(`INSERT INTO filler VALUES (2, 'while the standby is away')`);
+      await primary.asNode('SELECT pg_switch_wal()');
+    }
+    await primary.asNode('CHECKPOINT');
+    await waitFor('the producer to give up', async () => {
+      const job = await jobOf(primary, 'REPLICATION STREAM PRODUCER');
+      return job?.['status'] === 'failed' && /too far behind/.test(String(job['error']));
+    });
+    await waitFor('its slot to be gone', async () => {
+      const slots = await primary.asNode(
+        `SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'atoll_stream_%'`,
+      );
+      return slots.length === 0;
+    });
+    await primary.asNode('CHECKPOINT');
+    await waitFor('the log to be removed', async () => (await walBytes()) < lostBytes / 2);
+    await primary.main(`INSERT INTO filler VALUES (2, 'still serves')`);
+    await standby.system('ALTER VIRTUAL CLUSTER main RESUME REPLICATION');
+    await standby.whenIn('replication error');
+    assert.match(
+      String((await jobOf(standby, 'REPLICATION STREAM INGESTION'))?.['error']),
+      /too far behind|is over/,
+    );
+    // As far as it came it can be failed over to; here it begins anew.
+    await standby.system('DROP VIRTUAL CLUSTER main IMMEDIATE');
+    await create();
+    await standby.whenIn('replicating');
+    await standby.whenProtected();
+  });
+
+  step('fails back though it is killed at each step of that', async () => {
+    await using ledger = await Ledger.start({ connect: () => primary.connect(), writers: 2 });
+    await waitFor('some commits', () => ledger.commits > 50);
+    await standby.whenCaughtUp(primary);
+    await standby.system(LATEST);
+    await standby.whenIn('ready');
+    await standby.system(START);
+    const { commits } = ledger;
+    await waitFor('commits that will be lost', () => ledger.commits > commits + 50);
+    await primary.system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await ledger.stop();
+    await standby.main(`INSERT INTO filler VALUES (3, 'written at the new primary')`);
+    let isAsked = false;
+    for (const cut of CUTS) {
+      await primary.restartToDieAt(cut);
+      if (!isAsked) {
+        // It may be killed before it answers.
+        await primary
+          .system(`ALTER VIRTUAL CLUSTER main START REPLICATION OF main ON '${standby.uri()}'`)
+          .catch(() => undefined);
+      }
+      isAsked = true;
+      await primary.daemon.ended();
+    }
+    await primary.afterDeath();
+    await primary.whenIn('replicating');
+    await primary.whenCaughtUp(standby);
+    const sql = 'SHOW EXPERIMENTAL_FINGERPRINTS FROM VIRTUAL CLUSTER main';
+    const [ours] = await primary.system(sql);
+    const [theirs] = await standby.system(`${sql} AS OF SYSTEM TIME '${String(ours?.['end_ts'])}'`);
+    assert.deepEqual(theirs, ours);
+    const client = await standby.connect();
+    await assertLedger(client, { floor: new Map() });
+    await client.end();
+    assert.ok((await primary.system('SHOW SALVAGE FOR VIRTUAL CLUSTER main')).length === 1);
+  });
+});
