@@ -1,6 +1,5 @@
-import { closeSync, openSync, readSync } from 'node:fs';
-import { join } from 'node:path';
-import { errnoOf, type Lsn, required } from '../../base/index.ts';
+import { closeSync, readSync } from 'node:fs';
+import { type Lsn, required } from '../../base/index.ts';
 import {
   countPageEntries,
   firstBlockOf,
@@ -8,6 +7,7 @@ import {
   type PageBuffer,
   parseRelationPath,
 } from '../../pg/index.ts';
+import { openDataFile } from '../data-directory/open-file.ts';
 import { verifyPages } from '../data-directory/verify-pages.ts';
 import { FRAME_BYTES_MAX } from '../format/frame.ts';
 import type { FrameSink } from './frame-sink.ts';
@@ -32,7 +32,7 @@ export async function copySlice(slice: Slice, tools: CopyTools): Promise<SliceRe
   const counts = { heapTuples: 0, indexEntries: 0 };
   const before = tools.sink.frameCount;
   let units = 0;
-  const fd = openIfThere(join(tools.dataDirectory, slice.path));
+  const fd = openDataFile(tools.dataDirectory, slice.path);
   if (fd !== null) {
     try {
       units =
@@ -131,13 +131,4 @@ function readFully(fd: number, { into, position }: { into: Uint8Array; position:
     length += count;
   }
   return length;
-}
-
-function openIfThere(path: string): number | null {
-  try {
-    return openSync(path, 'r');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return null;
-    throw error;
-  }
 }

@@ -1,7 +1,8 @@
-import { type Dirent, readdirSync, statSync } from 'node:fs';
+import { type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { AppError, errnoOf } from '../../base/index.ts';
 import { PAGE_BYTES, parseRelationPath } from '../../pg/index.ts';
+import { noOrdinaryFile } from './open-file.ts';
 import { CONTROL_FILE_PATH, isDataName, isDataPath } from './rules.ts';
 
 export interface DataFile {
@@ -22,7 +23,10 @@ export function listDataFiles(dataDirectory: string): DataFile[] {
   const files: DataFile[] = [];
   for (const entry of entriesOf(dataDirectory, '')) {
     if (entry.isDirectory()) listFolder({ dataDirectory, folder: entry.name, files });
-    else if (isDataPath(entry.name)) addFile({ dataDirectory, path: entry.name, files });
+    else if (isDataPath(entry.name)) {
+      if (!entry.isFile()) throw noOrdinaryFile(entry.name);
+      addFile({ dataDirectory, path: entry.name, files });
+    }
   }
   return files.sort((left, right) => (left.path < right.path ? -1 : 1));
 }
@@ -37,7 +41,7 @@ function listFolder(options: { dataDirectory: string; folder: string; files: Dat
     if (!isDataName(entry.name) || path === CONTROL_FILE_PATH || isUnloggedContent(path, unlogged)) continue;
     if (entry.isDirectory()) listFolder({ dataDirectory, folder: path, files });
     else if (entry.isFile()) addFile({ dataDirectory, path, files });
-    else throw new AppError('object_state', `${path} in the data directory is no ordinary file`);
+    else throw noOrdinaryFile(path);
   }
 }
 
@@ -84,7 +88,7 @@ function entriesOf(dataDirectory: string, folder: string): Dirent[] {
 
 function sizeOf(path: string): number | null {
   try {
-    return statSync(path).size;
+    return lstatSync(path).size;
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return null;
     throw error;
