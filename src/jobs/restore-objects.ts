@@ -19,7 +19,7 @@ import type {
   LogicalWorker,
   RestoreObjectsResult,
 } from '../timeline/index.ts';
-import { type BackupTotals, recordTotals } from './backup-totals.ts';
+import { type BackupTotals, readTotals, recordTotals } from './backup-totals.ts';
 import { recordedRole, recordRole } from './copy-role.ts';
 import type { JobContext } from './job-type.ts';
 import { textField } from './payload.ts';
@@ -127,14 +127,7 @@ export async function abandonObjects(
   const instance = dependencies.instanceOf(domain.virtualClusterId);
   const { objects } = readPayload(job.payload);
   if (objects.kind === 'databases') {
-    await instance.withSystemClient(
-      async (client) => {
-        for (const { hidden } of hiddenNames(context, objects)) {
-          await client.query(`DROP DATABASE IF EXISTS ${quoted(hidden)} WITH (FORCE)`);
-        }
-      },
-      { signal },
-    );
+    await dropHidden(instance, { names: hiddenNames(context, objects), signal });
   }
   await removeRole(context, instance);
 }
@@ -192,27 +185,70 @@ async function restoreDatabases(
 ): Promise<JsonObject> {
   const { objects, instance } = parts;
   const { signal } = context;
-  await abandonObjects(context, dependencies);
   const names = hiddenNames(context, objects);
-  await requireFree(instance, { names: names.map(({ to }) => to), signal });
-  const made = await parts.origins.withOrigins(async (originOf) => {
-    const all: Made[] = [];
-    for (const [index, name] of names.entries()) {
-      const share = { from: index / names.length, to: (index + 1) / names.length };
-      all.push(await makeHidden(context, dependencies, { ...parts, originOf, name, share }));
-    }
-    return all;
+  const made = readMade(context.job.progress);
+  const present = await presentDatabases(instance, {
+    names: names.flatMap(({ hidden, to }) => [hidden, to]),
+    signal,
   });
-  const sum = (count: (one: Made) => bigint) => made.reduce((total, one) => total + count(one), 0n);
+  const isMade = ({ hidden }: Hidden) => made.has(hidden) && present.has(hidden);
+  // Those that were complete and are there under their names: an earlier attempt had come to its end.
+  const isRevealed = names.every(
+    ({ hidden, to }) => made.has(hidden) && !present.has(hidden) && present.has(to),
+  );
+  if (!isRevealed) {
+    await dropHidden(instance, { names: names.filter((name) => !isMade(name)), signal });
+    await removeRole(context, instance);
+    requireFree(present, names);
+    if (!names.every(isMade)) {
+      await parts.origins.withOrigins(async (originOf) => {
+        for (const [index, name] of names.entries()) {
+          if (isMade(name)) continue;
+          const share = { from: index / names.length, to: (index + 1) / names.length };
+          made.set(name.hidden, await makeHidden(context, dependencies, { ...parts, originOf, name, share }));
+          await context.save(recordMade(made));
+        }
+      });
+    }
+    await instance.withSystemClient((client) => reveal(client, names), { signal });
+  }
+  const sum = (count: (one: Made) => bigint) => made.values().reduce((total, one) => total + count(one), 0n);
   const recorded = recordTotals({
     rows: sum(({ rows }) => rows),
     indexEntries: sum(({ indexEntries }) => indexEntries),
     bytes: sum(({ bytes }) => bytes),
     uncounted: [],
   });
-  await instance.withSystemClient((client) => reveal(client, names), { signal });
   await context.save({ ...recorded, restored: true });
   return recorded;
+}
+
+/** Complete databases, by the names that nobody asks for, and how much was made in each. */
+function recordMade(made: ReadonlyMap<string, Made>): JsonObject {
+  const entries = Array.from(made, ([hidden, totals]) => [
+    hidden,
+    recordTotals({ ...totals, uncounted: [] }),
+  ]);
+  return { made: Object.fromEntries(entries) as JsonObject };
+}
+
+function readMade({ made }: JsonObject): Map<string, Made> {
+  if (typeof made !== 'object' || made === null || Array.isArray(made)) return new Map();
+  return new Map(Object.entries(made).map(([hidden, totals]) => [hidden, readTotals(totals as JsonObject)]));
+}
+
+async function dropHidden(
+  instance: Instance,
+  { names, signal }: { names: readonly Hidden[]; signal: AbortSignal },
+): Promise<void> {
+  await instance.withSystemClient(
+    async (client) => {
+      for (const { hidden } of names) {
+        await client.query(`DROP DATABASE IF EXISTS ${quoted(hidden)} WITH (FORCE)`);
+      }
+    },
+    { signal },
+  );
 }
 
 /** A whole database, of which only its maker and its owner know yet. */
@@ -269,11 +305,11 @@ function hiddenNames(
   return databases.map((names, index) => ({ ...names, hidden: `atoll_restore_${job.id}_${index}` }));
 }
 
-/** @throws InputError `object_exists` */
-async function requireFree(
+/** Which of these there are. */
+async function presentDatabases(
   instance: Instance,
   { names, signal }: { names: readonly string[]; signal: AbortSignal },
-): Promise<void> {
+): Promise<ReadonlySet<string>> {
   const rows = await instance.withSystemClient(
     (client) =>
       client.query('SELECT datname FROM pg_catalog.pg_database WHERE datname = ANY ($1::text[])', [
@@ -281,9 +317,14 @@ async function requireFree(
       ]),
     { signal },
   );
-  const [taken] = rows;
+  return new Set(rows.map(({ datname }) => required(datname, 'name of a database')));
+}
+
+/** @throws InputError `object_exists` */
+function requireFree(present: ReadonlySet<string>, names: readonly Hidden[]): void {
+  const taken = names.find(({ to }) => present.has(to));
   if (taken === undefined) return;
-  throw new InputError('object_exists', `database "${required(taken['datname'], 'name')}" already exists`, {
+  throw new InputError('object_exists', `database "${taken.to}" already exists`, {
     hint: 'drop or rename it, or restore under another name: WITH new_db_name = ...',
   });
 }

@@ -578,6 +578,49 @@ describe('backups of databases and tables', () => {
     assert.deepEqual(await leftOvers(), []);
   });
 
+  test('are restored from where a job was paused: databases that are complete are not made again', async () => {
+    await sql(['CREATE DATABASE quick_one', 'CREATE DATABASE slow_one']);
+    await sql('CREATE TABLE t AS SELECT generate_series(1, 100) AS id', 'quick_one');
+    await sql(
+      [
+        // Whoever restores it waits for as long as there is a database of that name.
+        `CREATE FUNCTION waits(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$BEGIN
+          WHILE current_setting('application_name') = 'atoll copy' AND EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = 'hold')
+            LOOP PERFORM pg_catalog.pg_sleep(0.05); END LOOP; RETURN n; END$$`,
+        'CREATE TABLE patient AS SELECT 1 AS n',
+        'CREATE INDEX ON patient (waits(n))',
+      ],
+      'slow_one',
+    );
+    await sql(`BACKUP DATABASE quick_one, slow_one INTO 'nodelocal://1/pair'`);
+    await sql(['DROP DATABASE quick_one', 'DROP DATABASE slow_one', 'CREATE DATABASE hold']);
+    const [{ job_id: id } = {}] = await sql(
+      `RESTORE DATABASE quick_one, slow_one FROM LATEST IN 'nodelocal://1/pair' WITH detached`,
+    );
+    await waitFor('the second database to wait', async () => {
+      const waiting = await sql(
+        `SELECT FROM pg_stat_activity WHERE application_name = 'atoll copy' AND query ILIKE 'create index%patient%' AND state = 'active'`,
+      );
+      return waiting.length > 0;
+    });
+    const oidOf = async (like: string) =>
+      (await sql(`SELECT oid FROM pg_database WHERE datname LIKE '${like}'`))[0]?.['oid'];
+    const first = await oidOf('atoll\\_restore\\_%\\_0');
+    assert.ok(first !== undefined);
+    await sql(`PAUSE JOB ${String(id)}`);
+    await waitFor('the job to be paused', async () => {
+      const [job] = await sql(`SELECT status FROM [SHOW JOB ${String(id)}]`);
+      return job?.['status'] === 'paused';
+    });
+    await sql(['DROP DATABASE hold', `RESUME JOB ${String(id)}`]);
+    const [job] = await sql(`SELECT status FROM [SHOW JOB WHEN COMPLETE ${String(id)}]`);
+    assert.equal(job?.['status'], 'succeeded');
+    assert.equal(await oidOf('quick\\_one'), first, 'it is the one that was made before the pause');
+    assert.deepEqual(await sql('SELECT count(*)::int AS n FROM t', 'quick_one'), [{ n: 100 }]);
+    assert.deepEqual(await sql('SELECT waits(n) AS n FROM patient', 'slow_one'), [{ n: 1 }]);
+    assert.deepEqual(await leftOvers(), []);
+  });
+
   test('ask for the privileges of the documents, and run nothing with more', async () => {
     await sql([
       'CREATE DATABASE granted',
