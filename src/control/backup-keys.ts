@@ -1,5 +1,5 @@
 /** Passphrases and KMS keys of backups: what statements say, and the chains of backups that they begin and open. */
-import { AppError, type Clock, InputError, isAppError, type Mutex, type Rng } from '../base/index.ts';
+import { AppError, InputError, isAppError, type Mutex, type Rng } from '../base/index.ts';
 import {
   type ClusterKey,
   DATA_KEY_BYTES,
@@ -20,7 +20,7 @@ import {
   usesNodeKmsCredentials,
 } from '../kms/index.ts';
 import { isList, type Option, type Value } from '../sql/index.ts';
-import { type CollectionLocation, openCollectionStore, readEncryptionInfo } from '../timeline/index.ts';
+import type { CollectionLocation, CollectionReader } from '../timeline/index.ts';
 import { requireConnectionPrivilege } from './connection-access.ts';
 import type { ExecuteContext } from './contract.ts';
 import type { Core } from './core.ts';
@@ -180,8 +180,7 @@ export interface ChainQuestion {
 export interface KeyReader {
   readonly derivations: Mutex;
   readonly options: {
-    readonly rng: Rng;
-    readonly clock: Clock;
+    readonly collectionReader: Pick<CollectionReader, 'encryptionInfo'>;
     readonly cluster: { readonly key: ClusterKey };
   };
 }
@@ -193,17 +192,16 @@ export interface KeyReader {
  */
 export async function unlockChain(core: KeyReader, question: ChainQuestion): Promise<DataKey | null> {
   const { collection, folder, keys, signal } = question;
-  const { cluster } = core.options;
-  const store = openCollectionStore(collection, core.options);
-  const found = await readEncryptionInfo(store, { folder, key: cluster.key, signal });
-  if (found === null) {
+  const { cluster, collectionReader } = core.options;
+  const request = { collection, folder, key: cluster.key, signal };
+  const info = await collectionReader.encryptionInfo(request);
+  if (info === null) {
     if (keys.kind === 'none') return null;
     throw new InputError('parameter_invalid', 'could not find or read encryption information', {
-      detail: `backup ${folder} in ${store.displayUri} is not encrypted`,
+      detail: `backup ${folder} in ${collection.displayUri} is not encrypted`,
       hint: 'leave encryption_passphrase and kms out',
     });
   }
-  const { info } = found;
   const secret = await unlock(core, info, question);
   const dataKey = secret.length === DATA_KEY_BYTES ? dataKeyOf(secret) : null;
   if (dataKey?.id === info.dataKeyId) return dataKey;

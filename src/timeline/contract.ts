@@ -6,7 +6,7 @@ import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/in
 import type { RateReference, ServiceLocation } from '../blob/index.ts';
 import type { CopyDatabase } from '../logical-copy/index.ts';
 import type { ManifestSelection } from './format/manifest.ts';
-import type { ClusterKey } from '../keys/index.ts';
+import type { ClusterKey, EncryptionInfo } from '../keys/index.ts';
 import type { ContinuousTarget, ContinuousWindow } from './continuous/contract.ts';
 import type { ImageCoverage, ImagePart } from './part/contract.ts';
 
@@ -267,6 +267,16 @@ export interface CollectionReader {
     key: ClusterKey;
     signal: AbortSignal;
   }): Promise<{ readonly virtualClusterId: number; readonly virtualClusterName: string } | null>;
+  /**
+   * What opens the chain of backups that begins in `folder`; null when it is not encrypted.
+   * @throws AppError `backup_untrusted`, `format_unsupported`; CorruptError
+   */
+  encryptionInfo(options: {
+    collection: CollectionLocation;
+    folder: string;
+    key: ClusterKey;
+    signal: AbortSignal;
+  }): Promise<EncryptionInfo | null>;
   /** Removes what a job has written of a backup that never came to be. Harmless when there is nothing, or a finished backup. */
   discardUnfinished(options: {
     collection: CollectionLocation;

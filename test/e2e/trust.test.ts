@@ -111,18 +111,24 @@ describe('backups that bring more than data', () => {
   test('are refused when they were sealed by another cluster, or put together of two', async () => {
     await createCluster(daemon, 'doubtful');
     await using other = await TestDaemon.start();
+    const keys = "WITH encryption_passphrase = 'theirs'";
     await other.query('CREATE TABLE theirs AS SELECT 2 AS b', { cluster: 'main' });
     await other.query(
       [
         "CREATE SCHEDULE nightly FOR BACKUP INTO 'nodelocal://1/theirs' RECURRING '@daily' FULL BACKUP ALWAYS",
         "BACKUP INTO 'nodelocal://1/theirs'",
+        `BACKUP TABLE theirs INTO 'nodelocal://1/closed' ${keys}`,
       ],
       { cluster: 'main' },
     );
-    await cp(join(other.store, 'extern', 'theirs'), extern('theirs'), { recursive: true });
+    for (const name of ['theirs', 'closed']) {
+      await cp(join(other.store, 'extern', name), extern(name), { recursive: true });
+    }
     const theirs = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/theirs'", 'doubtful');
     assert.equal(theirs.code, '42501');
     assert.match(theirs.message, /was not written by this cluster/);
+    const showClosed = `SHOW BACKUP FROM LATEST IN 'nodelocal://1/closed' ${keys}`;
+    assert.equal((await refusal(showClosed, 'doubtful')).code, '42501');
 
     // A sound pack of theirs under the name of one of ours, in a collection of ours.
     await cp(extern('crafted'), extern('mixed'), { recursive: true });
@@ -188,6 +194,11 @@ describe('backups that bring more than data', () => {
     assert.match(claim.message, /of another physical cluster/);
     await daemon.query(
       "RESTORE TABLE theirs FROM LATEST IN 'nodelocal://1/theirs' WITH into_db = 'postgres'",
+      { cluster: 'believer' },
+    );
+    await daemon.query('CREATE DATABASE fresh', { cluster: 'believer' });
+    await daemon.query(
+      `RESTORE TABLE theirs FROM LATEST IN 'nodelocal://1/closed' ${keys}, into_db = 'fresh'`,
       { cluster: 'believer' },
     );
     await keyCommand('remove', id, `--store=${daemon.store}`);

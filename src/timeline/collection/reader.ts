@@ -7,6 +7,7 @@ import { readWindow } from '../continuous/window.ts';
 import { readManifestHead, readManifestCopies, readManifestObjectList } from '../format/manifest-file.ts';
 import { discardBackup } from './attempt.ts';
 import { completed, completedBelow, openManifest } from './completed.ts';
+import { readEncryptionInfo } from './encryption.ts';
 import { inheritCollection } from './inherit.ts';
 import { INCREMENTAL_LEVELS, incrementalsFolder, requireBackupFolder } from './layout.ts';
 import { openCollection } from './open.ts';
@@ -23,6 +24,8 @@ export function createCollectionReader({ rng }: { readonly rng: Rng }): Collecti
     summary: (options) => readSummary(storeOf(options.collection), options),
     databases: ({ collection, ...backup }) => readDatabases(storeOf(collection), backup),
     inherit: ({ collection, ...options }) => inheritCollection(storeOf(collection), options),
+    encryptionInfo: async ({ collection, ...options }) =>
+      (await readEncryptionInfo(storeOf(collection), options))?.info ?? null,
     discardUnfinished: (options) => discardBackup({ ...options, store: storeOf(options.collection) }),
     isContinuous: (collection, options) => isContinuous(storeOf(collection), options),
     continuousWindow: (collection, options) => readWindow(storeOf(collection), options),

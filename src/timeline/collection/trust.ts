@@ -2,7 +2,7 @@
  * Backups that another physical cluster has sealed, where its key was imported. Everybody below asks with our own key; here it is replaced by that
  * of the manifest when that is trusted. Writing is never done with a key that is not ours.
  */
-import type { Rng } from '../../base/index.ts';
+import { isAppError, type Rng } from '../../base/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import type { BulkWorker, CollectionLocation, CollectionReader } from '../contract.ts';
 import { readManifestKeyId } from '../format/manifest-file.ts';
@@ -44,6 +44,7 @@ export function withTrust<
       summary: async (request) => collectionReader.summary(await trusting(request, request)),
       databases: async (request) => collectionReader.databases(await trusting(request, request)),
       missingFiles: async (request) => collectionReader.missingFiles(await trusting(request, request)),
+      encryptionInfo: (request) => trustedInfo(collectionReader, request, options),
     },
     bulkWorker: {
       ...bulkWorker,
@@ -65,6 +66,27 @@ export function withTrust<
       listFiles: async (request, rest) => verifier.listFiles(await trusting(request, rest), rest),
     },
   };
+}
+
+/** Its own signature tells whose it is: with it manifests can be read, which name their key. */
+async function trustedInfo(
+  reader: CollectionReader,
+  request: Parameters<CollectionReader['encryptionInfo']>[0],
+  { trustedKeys }: TrustOptions,
+): ReturnType<CollectionReader['encryptionInfo']> {
+  try {
+    return await reader.encryptionInfo(request);
+  } catch (error) {
+    if (!isAppError(error, 'backup_untrusted')) throw error;
+    for (const key of await trustedKeys()) {
+      try {
+        return await reader.encryptionInfo({ ...request, key });
+      } catch (other) {
+        if (!isAppError(other, 'backup_untrusted')) throw other;
+      }
+    }
+    throw error;
+  }
 }
 
 /** The key that a backup names, when it is trusted; ours otherwise, with which it is read or refused. */
