@@ -1,5 +1,6 @@
 /** Logging in by name and password where no SQL session follows: the API and the console. */
 import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
+import type { Capability } from '../catalog/index.ts';
 import { isPasswordOf, parseVerifier, SCRAM_KEY_BYTES, type ScramVerifier } from '../pg/index.ts';
 import { readCredential, requireEntry } from './access.ts';
 import { admissionLimits } from './admission.ts';
@@ -26,6 +27,8 @@ export interface WebIdentity {
   readonly user: string;
   /** Of that virtual cluster. */
   readonly isAdmin: boolean;
+  /** What the operator grants to that virtual cluster. */
+  readonly capabilities: readonly Capability[];
   /** How long a session may live, as the virtual cluster says. */
   readonly sessionMs: number;
   /** Changes with the password. Kept where the session is, and shown to nobody. */
@@ -70,6 +73,7 @@ export async function logInByPassword(
     virtualClusterName,
     user,
     isAdmin: await holdsPrivilege(asker, []),
+    capabilities: [...requireRecord(core, virtualClusterId).capabilities],
     sessionMs: Number(timeoutMicros / 1_000n),
     verifier: text,
   };
@@ -93,7 +97,8 @@ export async function stillLoggedIn(
   const isAdmin = await holdsPrivilege(asker, []);
   // The system virtual cluster admits few, and forgets them when they are admins no more.
   if (virtualClusterId === SYSTEM_VIRTUAL_CLUSTER_ID && !(await mayEnter(asker))) return undefined;
-  return { ...identity, virtualClusterName: record.name, isAdmin };
+  const capabilities = [...record.capabilities];
+  return { ...identity, virtualClusterName: record.name, isAdmin, capabilities };
 }
 
 async function mayEnter(asker: Asker): Promise<boolean> {

@@ -77,6 +77,27 @@ export function requireSight(viewer: Viewer, cluster: string): void {
   );
 }
 
+/** Rights that a virtual cluster has over what is the node's, as the operator grants them. */
+export type NodeRight = 'can_view_node_info' | 'can_view_tsdb_metrics' | 'can_debug_process';
+
+/** Of users of an app virtual cluster only its admins, and only if it has the capability. @throws InputError `insufficient_privilege` */
+export function requireNodeRight(viewer: Viewer, right: NodeRight): void {
+  if (viewer.kind === 'operator') return;
+  const { virtualClusterName, isAdmin, capabilities } = viewer.login;
+  if (virtualClusterName === SYSTEM_VIRTUAL_CLUSTER_NAME || (isAdmin && capabilities.includes(right))) return;
+  throw new InputError(
+    'insufficient_privilege',
+    isAdmin
+      ? `virtual cluster "${virtualClusterName}" does not have capability "${right}"`
+      : `only admins of virtual cluster "${virtualClusterName}" may see what is the node's`,
+    isAdmin
+      ? {
+          hint: `the operator can grant it: ALTER VIRTUAL CLUSTER ${virtualClusterName} GRANT CAPABILITY ${right}`,
+        }
+      : {},
+  );
+}
+
 /** Passwords come encrypted, or from this machine, unless the operator says otherwise. @throws InputError `authorization_invalid` */
 export function requirePrivacy(access: HttpAccess & { kind: 'login' }, request: FastifyRequest): void {
   if (access.acceptsPlain || request.raw.socket instanceof TLSSocket) return;

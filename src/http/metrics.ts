@@ -43,6 +43,16 @@ export function visibleFamilies(
     .filter((family) => family.samples.length > 0);
 }
 
+/** Series that are the node's own, the same whichever virtual cluster looks at them. */
+export function nodeFamilies(families: readonly MetricFamily[]): readonly MetricFamily[] {
+  return families
+    .map((family) => ({
+      ...family,
+      samples: family.samples.filter((sample) => sample.labels[TENANT_LABEL] === undefined),
+    }))
+    .filter((family) => family.samples.length > 0);
+}
+
 /** The text form that Prometheus reads. */
 export async function formatFamilies(families: readonly MetricFamily[]): Promise<string> {
   const registry = new Registry();

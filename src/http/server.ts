@@ -5,6 +5,7 @@ import { AppError, errnoOf, isAppError, toError, type Clock, type Logger } from 
 import { type HttpAccess, requireSameSite } from './access.ts';
 import { loginRoutes } from './login-routes.ts';
 import { healthRoutes, type NodeStatus } from './health.ts';
+import { nodeRoutes } from './node-routes.ts';
 import { metricsRoutes, type MetricsSource } from './status-routes.ts';
 
 const BODY_BYTES_MAX = 1024 * 1024;
@@ -134,6 +135,7 @@ async function build(options: HttpServerOptions): Promise<FastifyInstance> {
   });
   await app.register(healthRoutes(status));
   await app.register(loginRoutes(access));
+  await app.register(nodeRoutes({ status, access }));
   await app.register(metricsRoutes({ metrics, access }));
   for (const { prefix, routes } of mounts) await app.register(routes, { prefix });
   return app;

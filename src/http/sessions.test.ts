@@ -22,6 +22,7 @@ class Rig {
   logins = 0;
   password = 'right';
   isSilent = false;
+  capabilities: string[] = [];
   readonly clock: Clock = {
     now: () => BigInt(this.atMs) as Timestamp,
     monotonicMs: () => this.atMs,
@@ -43,13 +44,15 @@ class Rig {
           virtualClusterName,
           user,
           isAdmin: user === 'root',
+          capabilities: this.capabilities,
           sessionMs: DAY_MS,
           password,
         };
       },
       refresh: async (identity) => {
         if (this.isSilent) throw new AppError('instance_unresponsive', 'main is not responding');
-        return identity.password === this.password ? identity : undefined;
+        const { capabilities } = this;
+        return identity.password === this.password ? { ...identity, capabilities } : undefined;
       },
     },
   });
@@ -263,5 +266,43 @@ describe('figures', () => {
       rig.atMs += 11_000;
       assert.equal(await vars('right'), 401);
     });
+  });
+});
+
+test('what belongs to the node is shown to admins of virtual clusters that have the capability', async () => {
+  const rig = new Rig();
+  await rig.serve(async (base) => {
+    const rights = {
+      '/_status/nodes': 'can_view_node_info',
+      '/_status/nodes/vars': 'can_view_tsdb_metrics',
+      '/_status/nodes/process': 'can_debug_process',
+    };
+    const cookieOf = async (username: string, cluster: string) =>
+      carried(await logIn(base, { username, password: 'right', cluster }));
+    const [operator, admin, user] = [
+      await cookieOf('root', 'system'),
+      await cookieOf('root', 'main'),
+      await cookieOf('app', 'main'),
+    ];
+    for (const [path, right] of Object.entries(rights)) {
+      const get = async (cookie: string) => await ask(base + path, { headers: { cookie } });
+      rig.capabilities = [];
+      rig.atMs += 11_000;
+      assert.equal((await ask(base + path)).status, 401);
+      assert.equal((await get(operator)).status, 200);
+      const refused = await get(admin);
+      assert.equal(refused.status, 403);
+      assert.match(refused.body, new RegExp(`GRANT CAPABILITY ${right}`));
+      rig.capabilities = [right];
+      rig.atMs += 11_000;
+      const shown = await get(admin);
+      assert.equal(shown.status, 200);
+      assert.doesNotMatch(shown.body, /tenant=/);
+      assert.equal((await get(user)).status, 403);
+    }
+    assert.match(
+      (await ask(`${base}/_status/nodes/vars`, { headers: { cookie: operator } })).body,
+      /^sql_sessions 2$/m,
+    );
   });
 });

@@ -11,6 +11,8 @@ export interface Login {
   readonly virtualClusterName: string;
   readonly user: string;
   readonly isAdmin: boolean;
+  /** What the operator grants to the virtual cluster. */
+  readonly capabilities: readonly string[];
   readonly sessionMs: number;
 }
 

@@ -1,8 +1,9 @@
 import type { FastifyPluginAsync } from 'fastify';
 import { InputError } from '../base/index.ts';
-import { type HttpAccess, requireSight, viewerOf } from './access.ts';
+import { type HttpAccess, requireNodeRight, requireSight, viewerOf } from './access.ts';
 import {
   formatFamilies,
+  nodeFamilies,
   ProcessMetrics,
   visibilityOf,
   visibleFamilies,
@@ -48,6 +49,13 @@ export function metricsRoutes(options: { metrics: MetricsSource; access: HttpAcc
       const families = visibleFamilies(await collectOnce(), visibility);
       const own = visibility.kind === 'all' ? await processMetrics.format() : '';
       return reply.type(CONTENT_TYPE).send((await formatFamilies(families)) + own);
+    });
+    app.get('/_status/nodes/vars', async (request, reply) => {
+      requireNodeRight(await viewerOf(access, request), 'can_view_tsdb_metrics');
+      const families = nodeFamilies(await collectOnce());
+      return reply
+        .type(CONTENT_TYPE)
+        .send((await formatFamilies(families)) + (await processMetrics.format()));
     });
   };
 }

@@ -166,6 +166,9 @@ describe('passwords', () => {
     assert.match(await (await vars('')).text(), /^sql_txn_commit_count\{tenant="main"\} \d+$/m);
     assert.doesNotMatch(await (await vars('?cluster=main')).text(), /tenant="system"|process_/);
     assert.equal((await vars('?cluster=system')).status, 403);
+    // `main` has every capability.
+    const node = await fetch(`${base}/_status/nodes`, { headers: { cookie } });
+    assert.match(await node.text(), /"release":"26\.2"/);
     await post('logout', {}, cookie);
     assert.equal((await vars('')).status, 401);
     assert.equal((await fetch(`${base}/health`)).status, 200);
