@@ -78,6 +78,16 @@ describe('continuous backup', () => {
     await daemon.kill();
     await daemon.startAgain();
     await main('INSERT INTO diary (what) SELECT md5(n::text) FROM generate_series(1, 20000) n');
+    const before = await moment(daemon);
+    await main('DROP TABLE diary');
+    await published(daemon, await moment(daemon));
+    // Another life of the data: what was left behind is no part of what led to the present.
+    await system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await system(
+      `ALTER VIRTUAL CLUSTER main RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME '${before}'`,
+    );
+    await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    await main("INSERT INTO diary (what) VALUES ('in the new life')");
     const expected = await digestCluster(daemon, 'main');
     await published(daemon, await moment(daemon));
     const row = await timelineRow(daemon, 'remote');
