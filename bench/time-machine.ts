@@ -18,8 +18,8 @@ const ROOT = { user: 'root', database: 'defaultdb' };
 const CHURN = (round: number) =>
   `UPDATE pgbench_accounts SET abalance = abalance + ${round + 1} WHERE aid <= ${SCALE * 100_000} / 10`;
 
-/** A day of work in so many seconds: as much of the day as its window is is kept, 4 hours of 24. */
-const DAY_SECONDS = Number(process.env['ATOLL_BENCH_DAY_SECONDS'] ?? 360);
+/** A day of work in so many seconds: as much of the day as its window is is kept, 4 hours of 24, or a minute when that is more. */
+const DAY_SECONDS = Number(process.env['ATOLL_BENCH_DAY_SECONDS'] ?? 240);
 const DAY_SCALE = 20;
 
 /** Going back in time: in place, beside, and beside what people restore with today. */
@@ -120,7 +120,7 @@ async function benchTravel(): Promise<Figure[]> {
   }
 }
 
-/** What the time machine keeps of a day of work, of which the window is a sixth. */
+/** What the time machine keeps of a day of work, of which the window is a part. */
 async function benchSpace(): Promise<Figure[]> {
   const suite = `Room that the time machine takes (pgbench -s ${DAY_SCALE}, a day in ${DAY_SECONDS} s)`;
   await using daemon = await TestDaemon.start();

@@ -108,8 +108,11 @@ export async function capture(
   const files = planned.planFiles(listDataFiles(source.dataDirectory));
   faultPoint('capture.after_plan');
   const pool = threads ?? owned.use(startPool(files, { request, tools }));
-  await pool.runOnEach({ kind: 'begin', startLsn: start.startLsn });
-  const image = await captureFiles({ source, files, older: planned.older, tools, pool });
+  // Each thread begins to copy when it is ready, whether the others are or not: its tasks come in order.
+  const [, image] = await settled([
+    pool.runOnEach({ kind: 'begin', startLsn: start.startLsn }),
+    captureFiles({ source, files, older: planned.older, tools, pool }),
+  ]);
   faultPoint('capture.before_stop');
   const databases = await session.databases();
   const collations = await session.collations();
