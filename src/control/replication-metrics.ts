@@ -1,11 +1,16 @@
 /** Figures of the streams of which this physical cluster is the consumer. */
+import type { StreamFigures } from '../replication/index.ts';
 import type { Core } from './core.ts';
 import type { MetricFamily } from './status.ts';
+
+/** A range has no counterpart; this is what Postgres counts its log in. */
+const RANGE_BYTES = 16 * 1024 * 1024;
 
 const RUNNING: ReadonlySet<string> = new Set([
   'initializing',
   'replicating',
   'pending_failover',
+  'draining',
   'failing_over',
 ]);
 
@@ -19,8 +24,14 @@ export function replicationFamilies(core: Core): readonly MetricFamily[] {
   );
   const received = streams.map(({ name, virtualClusterId }) => {
     const bytes = core.options.timeline?.vault.status(virtualClusterId)?.receivedBytes ?? 0n;
-    return { labels: { tenant: name }, value: Number(bytes) };
+    const { scannedBytes } = core.consumer.meter.get(virtualClusterId);
+    return { labels: { tenant: name }, value: Number(bytes) + scannedBytes };
   });
+  const figure = (value: (figures: StreamFigures) => number) =>
+    streams.map(({ name, virtualClusterId }) => ({
+      labels: { tenant: name },
+      value: value(core.consumer.meter.get(virtualClusterId)),
+    }));
   const running = streams.filter(({ state }) => RUNNING.has(state.kind)).length;
   return [
     {
@@ -31,9 +42,33 @@ export function replicationFamilies(core: Core): readonly MetricFamily[] {
     },
     {
       name: 'physical_replication_logical_bytes',
-      help: 'Bytes of log received from the source of a stream since the daemon started',
+      help: 'Bytes of image and log received from the source of a stream since the daemon started',
       type: 'counter',
       samples: received,
+    },
+    {
+      name: 'physical_replication_behind_bytes',
+      help: 'Bytes of log that the source of a stream has and its follower has not replayed',
+      type: 'gauge',
+      samples: figure(({ behindBytes }) => behindBytes),
+    },
+    {
+      name: 'physical_replication_scanning_ranges',
+      help: 'Pieces of 16 MiB of the first image that are still to come',
+      type: 'gauge',
+      samples: figure(({ scanBytesLeft }) => Math.ceil(scanBytesLeft / RANGE_BYTES)),
+    },
+    {
+      name: 'physical_replication_catchup_ranges',
+      help: 'Pieces of 16 MiB of log that are still to be replayed',
+      type: 'gauge',
+      samples: figure(({ behindBytes }) => Math.floor(behindBytes / RANGE_BYTES)),
+    },
+    {
+      name: 'physical_replication_resolved_events_ingested',
+      help: 'How many times the replicated time of a stream went on since the daemon started',
+      type: 'counter',
+      samples: figure(({ resolvedCount }) => resolvedCount),
     },
     {
       name: 'physical_replication_running',

@@ -138,10 +138,12 @@ export async function alterReplication(
   options: { name: string; action: ReplicationAction; context: ExecuteContext },
 ): Promise<StatementResult> {
   const { name, action, context } = options;
+  requireNotFailingOver(core, { name, action });
   if (action.kind === 'complete_replication' && action.to === 'latest_drained') {
     return drainAndComplete(core, { name, context });
   }
   return withVirtualCluster(core, name, async (record) => {
+    requireNotFailingOver(core, { name, action });
     if (isSystem(record.id)) {
       throw new InputError('object_state', 'the system virtual cluster cannot follow another one');
     }
@@ -187,6 +189,20 @@ export async function alterReplication(
   });
 }
 
+/** At once: the failover holds the lock of the virtual cluster until it has ended. @throws InputError `object_state` */
+function requireNotFailingOver(
+  core: Core,
+  { name, action }: { name: string; action: ReplicationAction },
+): void {
+  const id = core.catalog.find(name)?.id;
+  const state = id === undefined ? undefined : core.streams.active(id)?.state;
+  const isHarmless = action.kind === 'resume_replication' || action.kind === 'set_replication_source';
+  if (state?.kind !== 'failing_over' || isHarmless) return;
+  throw new InputError('object_state', `virtual cluster "${name}" is failing over already`, {
+    hint: 'its failover time cannot be changed any more',
+  });
+}
+
 /** A virtual cluster that replicates serves nobody. @throws InputError `object_state` */
 export function requireNoStream(core: Core, record: VirtualClusterRecord, what: string): void {
   const stream = core.streams.active(record.id);
@@ -214,6 +230,7 @@ export async function endStream(core: Core, record: VirtualClusterRecord): Promi
     await core.consumer.farewell(stream, { signal: core.signal, logger: loggerOf(core, record) });
   }
   await core.streams.forget({ id: record.id, signal: core.signal });
+  core.consumer.meter.forget(record.id);
 }
 
 function tellOfReader(core: Core, record: VirtualClusterRecord, context: ExecuteContext): void {
@@ -282,11 +299,6 @@ async function complete(
   const { stream, record, to, context } = options;
   const { virtualClusterId: id, state } = stream;
   const { signal } = core;
-  if (state.kind === 'failing_over') {
-    throw new InputError('object_state', `virtual cluster "${record.name}" is failing over already`, {
-      hint: 'its failover time cannot be changed any more',
-    });
-  }
   const target: FailoverTarget =
     to === 'latest'
       ? { kind: 'latest' }

@@ -18,6 +18,7 @@ import {
 import type { Following, Instance, InstanceHost, InternalClient } from '../instance/index.ts';
 import { faultPoint, type ReceiveWorker } from '../timeline/index.ts';
 import { type FollowerSample, sampleFollower } from './follower-sample.ts';
+import { StreamMeter } from './stream-figures.ts';
 import { parseSourceUri, type SourceAddress } from './source-address.ts';
 import { SourceConnection } from './source-connection.ts';
 import { drainWish } from './source-drain.ts';
@@ -94,6 +95,7 @@ export function followedBy(address: SourceAddress, name: string): Following['sou
 }
 
 export class Consumer {
+  readonly meter = new StreamMeter();
   readonly #dependencies: ConsumerDependencies;
   /** Why the last planned failover came to nothing. */
   readonly #drainEnds = new Map<VirtualClusterId, { readonly drainId: string; readonly reason: string }>();
@@ -231,14 +233,21 @@ export class Consumer {
     const { incarnation } = following;
     await this.#dependencies.keepReplaced(context, virtualClusterId);
     const begun = await instanceHost.beginIncarnation({ virtualClusterId, incarnation });
-    const { timelineId } = await receiver.receiveBase(
+    const { timelineId, receivedBytes } = await receiver.receiveBase(
       { source: following.source, targetDirectory: begun.dataDirectory, uid: begun.uid },
       {
-        onProgress: ({ fraction, phase }) =>
-          context.report({ fraction: fraction * 0.9, runningStatus: phase }),
+        onProgress: ({ fraction, phase, received }) => {
+          if (received !== undefined) this.meter.noteScan(virtualClusterId, received);
+          context.report({ fraction: fraction * 0.9, runningStatus: phase });
+        },
         signal: context.signal,
       },
     );
+    this.meter.noteScan(virtualClusterId, {
+      receivedBytes: Number(receivedBytes),
+      totalBytes: Number(receivedBytes),
+    });
+    this.meter.noteScanEnded(virtualClusterId);
     if (timelineId !== terms.timelineId) throw replaced();
     const history = { timelineId, text: terms.history };
     await instanceHost.fence({ virtualClusterId, incarnation, forkLsn: null, history });
@@ -333,6 +342,7 @@ export class Consumer {
         const before = streams.get(id)?.replicatedTime ?? null;
         const replicatedTime = laterOf(sample.time, before);
         if (replicatedTime !== null) {
+          if (replicatedTime !== before) this.meter.noteResolved(id);
           const retainedTime = this.#retainedTime(stream, { oldest, replicatedTime });
           await streams.noteTimes({ id, retainedTime, replicatedTime, signal });
         }
@@ -340,6 +350,8 @@ export class Consumer {
         if (signal.aborted) break;
         const told = { replicatedTime, replicatedLsn: sample.replayedLsn };
         const answer = await conversation.tell(told, { sample, signal });
+        if (answer !== null)
+          this.meter.noteEnd(id, { sourceLsn: answer.lsn, replayedLsn: sample.replayedLsn });
         if (answer !== null) await this.#reachEnd(stream, { answer, sample, signal });
         if (conversation.silenceMs > this.#dependencies.patienceMs(id)) throw conversation.givenUp();
         onGood();

@@ -4,6 +4,7 @@ export { SourceConnection } from './source-connection.ts';
 export { commonHistory } from './common-history.ts';
 export { type FollowerSample, sampleFollower } from './follower-sample.ts';
 export * from './source-drain.ts';
+export type { StreamFigures } from './stream-figures.ts';
 export { StreamCatalog } from './stream-catalog.ts';
 export type { Divergence, StreamLimits, StreamRecord } from './stream-record.ts';
 export * from './stream-state.ts';

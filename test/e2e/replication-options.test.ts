@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import pg from 'pg';
+import { findDamage } from '../harness/oracle.ts';
 import { type Refusal, Site } from '../harness/sites.ts';
 import { TcpProxy } from '../harness/tcp-proxy.ts';
 import { waitFor } from '../harness/wait.ts';
@@ -61,6 +62,21 @@ describe('what a replication stream can be asked for', () => {
   const create = () =>
     `CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${primary.uri(network.port)}'`;
 
+  const figure = async (name: string, site = standby) => {
+    const [, http = ''] = [...site.daemon.output.matchAll(/HTTP +http:\/\/(\S+)/g)].at(-1) ?? [];
+    const text = await (await fetch(`http://${http}/_status/vars?cluster=system`)).text();
+    const sample = new RegExp(`^physical_replication_${name}\\{[^}]*tenant="main"[^}]*\\} (\\S+)`, 'm').exec(
+      text,
+    );
+    return sample === null ? undefined : Number(sample[1]);
+  };
+  /** Nothing that was promoted is damaged where queries would not notice. */
+  const assertSound = async (site: Site) => {
+    const { id } = await site.status();
+    const options = { store: site.daemon.store, virtualClusterId: Number(id), database: 'defaultdb' };
+    assert.deepEqual(await findDamage(options), []);
+  };
+
   before(async () => {
     primary = await Site.start();
     standby = await Site.start({ flags: ['--virtualized-empty'] });
@@ -87,6 +103,22 @@ describe('what a replication stream can be asked for', () => {
     }
     await standby.system('CREATE VIRTUAL CLUSTER "main-readonly"');
     assert.equal((await standby.refusal(`${create()} WITH READ VIRTUAL CLUSTER`)).code, '42710');
+    const plain = 'ALTER VIRTUAL CLUSTER main-readonly';
+    for (const [sql, code] of [
+      [`${plain} PAUSE REPLICATION`, '55000'],
+      [`${plain} RESUME REPLICATION`, '55000'],
+      [`${plain} COMPLETE REPLICATION TO LATEST`, '55000'],
+      [`${plain} SET REPLICATION RETENTION = '1h'`, '55000'],
+      [`${plain} SET REPLICATION READ VIRTUAL CLUSTER`, '55000'],
+      [`${plain} SET REPLICATION SOURCE EXPIRATION WINDOW = '1h'`, '55000'],
+      [`${plain} SET REPLICATION SOURCE EXPIRATION WINDOW = 'never'`, '22023'],
+      ['ALTER VIRTUAL CLUSTER nobody PAUSE REPLICATION', '42704'],
+      ['ALTER VIRTUAL CLUSTER system PAUSE REPLICATION', '55000'],
+      [`ALTER VIRTUAL CLUSTER system START REPLICATION OF main ON '${primary.uri()}'`, '55000'],
+      [create().replace(' main ', ' main LIKE nobody '), '42704'],
+    ] as const) {
+      assert.equal((await standby.refusal(sql)).code, code, sql);
+    }
     await standby.system('DROP VIRTUAL CLUSTER "main-readonly" IMMEDIATE');
     assert.equal(await shown('main'), undefined);
     assert.equal(await producer(), undefined);
@@ -97,6 +129,7 @@ describe('what a replication stream can be asked for', () => {
     await standby.system(`${create()} WITH RETENTION = '2h', READ VIRTUAL CLUSTER`);
     await waitFor('the scan to be under way', () => network.mode === 'silent');
     assert.equal(await shown('main'), 'initializing replication/none');
+    await waitFor('the scan to be measured', async () => ((await figure('scanning_ranges')) ?? 0) > 0);
     assert.equal(await shown('main-readonly'), 'add/none');
     await refused('SELECT 1', '08004');
     const start = 'ALTER VIRTUAL CLUSTER main-readonly START SERVICE SHARED';
@@ -107,6 +140,12 @@ describe('what a replication stream can be asked for', () => {
     await standby.whenIn('replicating');
     await whenShown('main-readonly', 'ready/shared');
     assert.equal(await shown('main'), 'replicating/none');
+    assert.equal(await figure('scanning_ranges'), 0);
+    assert.ok(((await figure('logical_bytes')) ?? 0) > MID_SCAN_BYTES);
+    await waitFor('what is behind to be measured', async () => (await figure('behind_bytes')) !== undefined);
+    await waitFor('the replicated time to go on', async () => {
+      return ((await figure('resolved_events_ingested')) ?? 0) > 2;
+    });
     // Said again, it is so already.
     await standby.system(again);
   });
@@ -250,14 +289,39 @@ describe('what a replication stream can be asked for', () => {
   step('ends with the failover to the latest', async () => {
     const client = await standby.daemon.connect(READER);
     await standby.whenCaughtUp(primary);
-    const told = await noticesOf(standby, 'ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST');
-    assert.match(told, /main-readonly/);
+    const complete = 'ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST';
+    // A promotion ends with a checkpoint: without its process it does not end.
+    const [row] = await standby.asNode(
+      `SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'`,
+    );
+    const checkpointer = Number(row?.['pid']);
+    process.kill(checkpointer, 'SIGSTOP');
+    // Whatever becomes of the test, it shall not stand still for ever.
+    const patience = AbortSignal.timeout(60_000);
+    const release = () => process.kill(checkpointer, 'SIGCONT');
+    patience.addEventListener('abort', release);
+    try {
+      assert.match(await noticesOf(standby, complete), /main-readonly/);
+      const { failover_time: time } = await standby.whenIn('replication failing over');
+      assert.match(String(time), /^\d{19}\.0{10}$/);
+      for (const sql of [
+        complete,
+        `ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '+1h'`,
+        'ALTER VIRTUAL CLUSTER main PAUSE REPLICATION',
+      ]) {
+        assert.equal((await standby.refusal(sql)).code, '55000', sql);
+      }
+    } finally {
+      patience.removeEventListener('abort', release);
+      release();
+    }
     await standby.whenIn('ready');
     await assert.rejects(client.query(`INSERT INTO diary (note) VALUES ('too early')`));
     await client.end().catch(() => undefined);
     assert.equal(await shown('main-readonly'), undefined);
     await refused('SELECT 1', '08004');
     await standby.system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    await assertSound(standby);
     const rows = await standby.main('SELECT note FROM diary ORDER BY id');
     assert.deepEqual(
       rows.map((row) => row['note']),
@@ -290,6 +354,7 @@ describe('what a replication stream can be asked for', () => {
     await primary.whenIn('ready');
     assert.equal(await shown('main-readonly', primary), undefined);
     await primary.system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    await assertSound(primary);
     await standby.system('ALTER VIRTUAL CLUSTER main STOP SERVICE', 'DROP VIRTUAL CLUSTER main IMMEDIATE');
   });
 
@@ -310,8 +375,20 @@ describe('what a replication stream can be asked for', () => {
     const told = await noticesOf(standby, 'DROP VIRTUAL CLUSTER IF EXISTS main IMMEDIATE');
     assert.match(told, /main-readonly/);
     assert.equal(await shown('main-readonly'), undefined);
-    await standby.system(create());
+    await standby.system(
+      'CREATE VIRTUAL CLUSTER model',
+      'ALTER VIRTUAL CLUSTER model GRANT CAPABILITY can_use_nodelocal_storage',
+      `ALTER VIRTUAL CLUSTER model SET CLUSTER SETTING jobs.retention_time = '77h'`,
+      create().replace(' main ', ' main LIKE model '),
+      create().replace(' main ', ' IF NOT EXISTS main '),
+    );
     await standby.whenIn('replicating');
+    const [held] = await standby.system(
+      `SELECT capability_value AS v FROM [SHOW VIRTUAL CLUSTER main WITH CAPABILITIES] WHERE capability_name = 'can_use_nodelocal_storage'`,
+    );
+    assert.equal(held?.['v'], 'true');
+    const [kept] = await standby.system('SHOW CLUSTER SETTING jobs.retention_time FOR VIRTUAL CLUSTER main');
+    assert.match(JSON.stringify(kept), /77/);
     await standby.system(`ALTER VIRTUAL CLUSTER main SET REPLICATION EXPIRATION WINDOW = '1ms'`);
     await standby.whenIn('replication error');
     assert.equal(await producer(), 'canceled');

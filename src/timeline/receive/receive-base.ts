@@ -115,8 +115,9 @@ async function takeParts(
     if (part.kind === 'archive') image.beginArchive(part.name);
     else if (part.kind === 'manifest') image.beginManifest();
     else image.push(part.bytes);
-    const fraction = totalBytes === 0n ? 0 : Number(image.receivedBytes) / Number(totalBytes);
-    tools.onProgress({ fraction: Math.min(fraction, 1) * 0.95, phase: 'initial scan' });
+    const received = { receivedBytes: Number(image.receivedBytes), totalBytes: Number(totalBytes) };
+    const fraction = totalBytes === 0n ? 0 : received.receivedBytes / received.totalBytes;
+    tools.onProgress({ fraction: Math.min(fraction, 1) * 0.95, phase: 'initial scan', received });
   }
 }
 

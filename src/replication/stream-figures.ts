@@ -1,0 +1,64 @@
+/** How streams fare, for whoever watches; known while the daemon runs. */
+import type { Lsn, VirtualClusterId } from '../base/index.ts';
+
+export interface StreamFigures {
+  /** Of images, whether or not they came to an end. */
+  readonly scannedBytes: number;
+  /** Of the image that is on its way. */
+  readonly scanBytesLeft: number;
+  /** Log that the source has and the follower has not replayed. */
+  readonly behindBytes: number;
+  /** How many times the replicated time went on. */
+  readonly resolvedCount: number;
+}
+
+const NOTHING: StreamFigures = { scannedBytes: 0, scanBytesLeft: 0, behindBytes: 0, resolvedCount: 0 };
+
+export class StreamMeter {
+  readonly #figures = new Map<VirtualClusterId, StreamFigures>();
+  /** What the attempt under way has told so far. */
+  readonly #attempts = new Map<VirtualClusterId, number>();
+
+  get(id: VirtualClusterId): StreamFigures {
+    return this.#figures.get(id) ?? NOTHING;
+  }
+
+  /** `receivedBytes` grows within an attempt, and begins anew with the next. */
+  noteScan(id: VirtualClusterId, scan: { receivedBytes: number; totalBytes: number }): void {
+    const { receivedBytes, totalBytes } = scan;
+    const before = this.#attempts.get(id) ?? 0;
+    const added = receivedBytes >= before ? receivedBytes - before : receivedBytes;
+    this.#attempts.set(id, receivedBytes);
+    this.#change(id, {
+      scannedBytes: this.get(id).scannedBytes + added,
+      scanBytesLeft: Math.max(0, totalBytes - receivedBytes),
+    });
+  }
+
+  noteScanEnded(id: VirtualClusterId): void {
+    this.#attempts.delete(id);
+    this.#change(id, { scanBytesLeft: 0 });
+  }
+
+  /** As the source says now. */
+  noteEnd(
+    id: VirtualClusterId,
+    { sourceLsn, replayedLsn }: { sourceLsn: Lsn; replayedLsn: Lsn | null },
+  ): void {
+    if (replayedLsn === null) return;
+    this.#change(id, { behindBytes: sourceLsn > replayedLsn ? Number(sourceLsn - replayedLsn) : 0 });
+  }
+
+  noteResolved(id: VirtualClusterId): void {
+    this.#change(id, { resolvedCount: this.get(id).resolvedCount + 1 });
+  }
+
+  forget(id: VirtualClusterId): void {
+    this.#figures.delete(id);
+    this.#attempts.delete(id);
+  }
+
+  #change(id: VirtualClusterId, change: Partial<StreamFigures>): void {
+    this.#figures.set(id, { ...this.get(id), ...change });
+  }
+}
