@@ -6,6 +6,7 @@ import { benchFrontDoor } from './front-door.ts';
 import { benchForeground } from './foreground.ts';
 import { benchIncremental } from './incremental.ts';
 import { benchJobs } from './jobs.ts';
+import { benchReplication } from './replication.ts';
 import { type Figure, publish } from './report.ts';
 import { benchRestoreParts } from './restore-parts.ts';
 import { benchSparse } from './sparse.ts';
@@ -19,6 +20,7 @@ const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
   vault: benchVault,
   incremental: benchIncremental,
   'time-machine': benchTimeMachine,
+  replication: benchReplication,
   foreground: benchForeground,
   'restore-parts': benchRestoreParts,
   sparse: benchSparse,

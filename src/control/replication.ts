@@ -336,6 +336,7 @@ async function drainAndComplete(
     const { state } = await core.streams.apply({ id: virtualClusterId, event, signal: core.signal });
     faultPoint('failover.drain_asked');
     await carryOn(core, virtualClusterId, context.session.user);
+    tellOfReader(core, record, context);
     loggerOf(core, record).info(
       `virtual cluster altered by ${context.session.user}: planned failover asked for, the source goes out of service`,
     );
