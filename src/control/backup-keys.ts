@@ -1,5 +1,5 @@
 /** Passphrases and KMS keys of backups: what statements say, and the chains of backups that they begin and open. */
-import { AppError, InputError, isAppError, type Mutex, type Rng } from '../base/index.ts';
+import { AppError, type IncarnationId, InputError, isAppError, type Mutex, type Rng } from '../base/index.ts';
 import {
   type ClusterKey,
   DATA_KEY_BYTES,
@@ -161,9 +161,14 @@ export async function lockWith(key: KmsKey, { secret }: DataKey, signal: AbortSi
 /** The record of a chain that begins. */
 export function encodeNewInfo(
   { dataKey, locks }: NewDataKey,
-  { folder, key }: { readonly folder: string; readonly key: ClusterKey },
+  options: {
+    readonly folder: string;
+    readonly incarnation: IncarnationId;
+    readonly key: ClusterKey;
+  },
 ): Uint8Array {
-  return encodeEncryptionInfo({ folder, dataKeyId: dataKey.id, locks }, { key });
+  const { folder, incarnation, key } = options;
+  return encodeEncryptionInfo({ folder, incarnation, dataKeyId: dataKey.id, locks }, { key });
 }
 
 export interface ChainQuestion {

@@ -2,12 +2,14 @@
 import {
   AppError,
   formatTimestamp,
+  type IncarnationId,
   InputError,
   isAppError,
   type Lsn,
   required,
   type Timestamp,
 } from '../base/index.ts';
+import type { InstanceIdentity } from '../instance/index.ts';
 import { BACKUP_JOB, type PublishedMoment, chainOf } from '../jobs/index.ts';
 import type { BackupSelector } from '../sql/index.ts';
 import {
@@ -58,7 +60,7 @@ export async function placeBackup(core: Core, where: Where, context: ExecuteCont
   const { signal } = context;
   const { collectionReader } = core.options;
   const path = appendTo.kind === 'latest' ? null : textValue(appendTo.path, 'the path of a backup');
-  const named = path === null ? null : await placeNamed(core, { collection: closed, keys, path }, context);
+  const named = path === null ? null : await placeNamed(core, { ...where, path }, context);
   if (named !== null) return named;
   const full =
     path === null
@@ -115,13 +117,14 @@ function namesIn(selection: LogicalSelection | null): readonly string[] {
 
 async function placeFull(
   core: Core,
-  { collection, keys }: Where,
-  { signal }: ExecuteContext,
+  where: Where,
+  { session, signal }: ExecuteContext,
 ): Promise<BackupPlace> {
+  const { collection, keys } = where;
   const taken = await core.options.collectionReader.list(collection, { signal });
   const subdirectory = core.backupPaths.next({ now: core.options.clock.now(), taken });
   return {
-    collection: await keys.begin(subdirectory),
+    collection: await keys.begin(subdirectory, lifeOf(core, { ...where, session })),
     subdirectory,
     full: subdirectory,
     onto: null,
@@ -135,9 +138,10 @@ async function placeFull(
  */
 async function placeNamed(
   core: Core,
-  { collection, keys, path }: { collection: CollectionLocation; keys: ChainKeys; path: string },
+  where: Where & { readonly path: string },
   { session, signal, onNotice }: ExecuteContext,
 ): Promise<BackupPlace | null> {
+  const { collection, keys, path } = where;
   const setting = 'bulkio.backup.deprecated_full_backup_with_subdir.enabled';
   if (!core.settings.isOn(session.virtualClusterId, setting)) return null;
   const subdirectory = normalizeFullFolder(path);
@@ -154,7 +158,7 @@ async function placeNamed(
     hint: `write BACKUP INTO the collection without a subdirectory; ${setting} allows this form`,
   });
   return {
-    collection: await keys.begin(subdirectory),
+    collection: await keys.begin(subdirectory, lifeOf(core, { ...where, session })),
     subdirectory,
     full: subdirectory,
     onto: null,
@@ -253,19 +257,33 @@ function obstacleTo(
   newest: BackupSummary,
   { session, moment }: Pick<ExecuteContext, 'session'> & Pick<Where, 'moment'>,
 ): string | undefined {
-  const identity = core.options.instanceHost.get(session.virtualClusterId)?.identity;
-  if (identity === undefined) throw new AppError('object_not_found', 'the virtual cluster is gone');
+  const identity = identityOf(core, session);
   const isOfAnother = newest.virtualClusterId !== identity.virtualClusterId;
   if (isOfAnother && newest.virtualClusterName !== identity.virtualClusterName) {
     return `it is of virtual cluster "${newest.virtualClusterName}"`;
   }
   if (newest.engineMajor !== identity.engineMajor)
     return `it was taken from PostgreSQL ${newest.engineMajor}`;
-  const isDated = moment !== null && moment !== 'first_base';
-  if (isOfAnother || newest.incarnation !== (isDated ? moment.incarnation : identity.incarnation)) {
+  if (isOfAnother || newest.incarnation !== lifeOf(core, { session, moment })) {
     return 'the data was restored, branched or taken back in time since';
   }
   return undefined;
+}
+
+/** The life of the data that a backup is of. */
+function lifeOf(
+  core: Core,
+  { session, moment }: Pick<ExecuteContext, 'session'> & Pick<Where, 'moment'>,
+): IncarnationId {
+  const isDated = moment !== null && moment !== 'first_base';
+  return isDated ? moment.incarnation : identityOf(core, session).incarnation;
+}
+
+/** @throws AppError `object_not_found` */
+function identityOf(core: Core, session: ExecuteContext['session']): InstanceIdentity {
+  const identity = core.options.instanceHost.get(session.virtualClusterId)?.identity;
+  if (identity === undefined) throw new AppError('object_not_found', 'the virtual cluster is gone');
+  return identity;
 }
 
 /** Files and log go on from files, rows from rows. */

@@ -1,5 +1,5 @@
 /** The chain that a statement works on, with its key. */
-import { isAppError } from '../base/index.ts';
+import { type IncarnationId, isAppError } from '../base/index.ts';
 import type { DataKey } from '../keys/index.ts';
 import type { BackupSelector } from '../sql/index.ts';
 import type { CollectionLocation } from '../timeline/index.ts';
@@ -62,11 +62,11 @@ export class ChainKeys {
     }
   }
 
-  /** For a full backup in this folder. @throws AppError `kms_refused`, `kms_unavailable` */
-  async begin(folder: string): Promise<CollectionLocation> {
+  /** For a full backup, of this life of the data, in this folder. @throws AppError `kms_refused`, `kms_unavailable` */
+  async begin(folder: string, incarnation: IncarnationId): Promise<CollectionLocation> {
     if (this.#keys.kind === 'none') return this.#collection;
     const made = await this.#lock(this.#keys);
-    const info = encodeNewInfo(made, { folder, key: this.#core.options.cluster.key });
+    const info = encodeNewInfo(made, { folder, incarnation, key: this.#core.options.cluster.key });
     return attach(this.#core, this.#collection, { folder, dataKey: made.dataKey, info });
   }
 

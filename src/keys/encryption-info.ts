@@ -1,7 +1,7 @@
 /** The object that tells how the data key of a chain of backups is got at. Byte by byte in docs/formats/encryption.md. */
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
-import { AppError, CorruptError } from '../base/index.ts';
+import { AppError, CorruptError, type IncarnationId, parseIncarnationId } from '../base/index.ts';
 import { beginMac, type ClusterKey, macsEqual } from './cluster-key.ts';
 import { KDF_LIMITS, KDF_SALT_BYTES, type PassphraseLock } from './passphrase.ts';
 
@@ -20,6 +20,8 @@ export type EncryptionLocks =
 export interface EncryptionInfo {
   /** The folder of the full backup that the chain begins with. */
   readonly folder: string;
+  /** The life of the data that began the chain, as its manifest says too: who descends from it may go on in the collection. */
+  readonly incarnation: IncarnationId;
   readonly dataKeyId: string;
   readonly locks: EncryptionLocks;
 }
@@ -49,6 +51,7 @@ const passphraseSchema = z.strictObject({
 const kmsLockSchema = z.strictObject({ keyId: z.string().regex(/^[0-9a-f]{64}$/), wrapped: base64 });
 const infoSchema = z.strictObject({
   folder: z.string(),
+  incarnation: z.string().transform((text): IncarnationId => parseIncarnationId(text)),
   clusterKeyId: z.string(),
   dataKeyId: z.string().regex(/^[0-9a-f]{32}$/),
   locks: z.discriminatedUnion('kind', [

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { isAppError } from '../base/index.ts';
+import { isAppError, parseIncarnationId } from '../base/index.ts';
 import { clusterKeyOf } from './cluster-key.ts';
 import { dataKeyOf, objectKey, openSeal, seal } from './data-key.ts';
 import { decodeEncryptionInfo, encodeEncryptionInfo, type EncryptionInfo } from './encryption-info.ts';
@@ -75,8 +75,10 @@ describe('a passphrase', () => {
 describe('the record of an encrypted chain', () => {
   const folder = '2026/01/02-030405.06';
   const name = `${folder}/ENCRYPTION-INFO`;
+  const incarnation = parseIncarnationId('11111111-2222-4333-8444-555555555555');
   const kms: EncryptionInfo = {
     folder,
+    incarnation,
     dataKeyId: dataKey.id,
     locks: {
       kind: 'kms',
@@ -88,6 +90,7 @@ describe('the record of an encrypted chain', () => {
   };
   const passphrase: EncryptionInfo = {
     folder,
+    incarnation,
     dataKeyId: dataKey.id,
     locks: {
       kind: 'passphrase',

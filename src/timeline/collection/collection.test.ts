@@ -1,8 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { isAppError, parseTimestamp, type Timestamp, type VirtualClusterId } from '../../base/index.ts';
+import {
+  type IncarnationId,
+  isAppError,
+  parseTimestamp,
+  type Timestamp,
+  type VirtualClusterId,
+} from '../../base/index.ts';
 import { type BlobStore, FaultyBlobStore, memoryBlobStore, parseBlobKey } from '../../blob/index.ts';
+import { systemRng } from '../../daemon/rng.ts';
+import { dataKeyOf, encodeEncryptionInfo } from '../../keys/index.ts';
 import type { CollectionHeir } from '../contract.ts';
 import { FIXTURE_KEY, fixtureManifest } from '../format/fixtures.ts';
 import type { Manifest } from '../format/manifest.ts';
@@ -16,6 +24,7 @@ import {
   packKey,
   walKey,
 } from './layout.ts';
+import { openChain } from './encryption.ts';
 import { claimCollection, decodeOwner, encodeOwner } from './owner.ts';
 import { completed } from './completed.ts';
 import { inheritCollection } from './inherit.ts';
@@ -24,6 +33,21 @@ import { findLatest } from './reader.ts';
 const signal = new AbortController().signal;
 const newStore = () => memoryBlobStore({ displayUri: 'nodelocal://1/c' });
 const owner = { clusterId: 'cluster', virtualClusterId: 3, virtualClusterName: 'main' };
+
+/** Of which nobody but who has the key reads the manifest. */
+function encryptedChain(
+  store: BlobStore,
+  { folder, incarnation }: { folder: string; incarnation: IncarnationId },
+): BlobStore {
+  const dataKey = dataKeyOf(new Uint8Array(32).fill(1));
+  const lock = { keyId: 'a'.repeat(64), wrapped: Uint8Array.of(1) };
+  const info = encodeEncryptionInfo(
+    { folder, incarnation, dataKeyId: dataKey.id, locks: { kind: 'kms', locks: [lock] } },
+    { key: FIXTURE_KEY },
+  );
+  const encryption = { folder, dataKey: dataKey.secret, info, uri: '' };
+  return openChain(store, { encryption, rng: systemRng() });
+}
 
 describe('names', () => {
   it('of backups are their time in UTC', () => {
@@ -112,43 +136,46 @@ describe('a collection', () => {
     assert.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1);
   });
 
-  it('passes to what descends from it when its owner is gone, and to nobody else', async () => {
-    const ours = fixtureManifest().header.incarnation;
-    const stranger = '00000000-0000-4000-8000-000000000000' as typeof ours;
-    const heir = {
-      ...owner,
-      virtualClusterId: 9 as VirtualClusterId,
-      lives: new Set([stranger, ours]),
-      isGone: (id: number) => id === 3,
-    };
-    const store = newStore();
-    const inherit = (variation: Partial<CollectionHeir> = {}) =>
-      inheritCollection(store, { heir: { ...heir, ...variation }, key: FIXTURE_KEY, signal });
-    const claim = (virtualClusterId: number) =>
-      claimCollection(store, { owner: { ...owner, virtualClusterId }, signal });
+  for (const form of ['open', 'encrypted'] as const)
+    it(`passes, ${form}, to what descends from it when its owner is gone, and to nobody else`, async () => {
+      const ours = fixtureManifest().header.incarnation;
+      const stranger = '00000000-0000-4000-8000-000000000000' as typeof ours;
+      const heir = {
+        ...owner,
+        virtualClusterId: 9 as VirtualClusterId,
+        lives: new Set([stranger, ours]),
+        isGone: (id: number) => id === 3,
+      };
+      const store = newStore();
+      const inherit = (variation: Partial<CollectionHeir> = {}) =>
+        inheritCollection(store, { heir: { ...heir, ...variation }, key: FIXTURE_KEY, signal });
+      const claim = (virtualClusterId: number) =>
+        claimCollection(store, { owner: { ...owner, virtualClusterId }, signal });
 
-    assert.equal(await inherit(), null, 'nobody owns it');
-    await claim(3);
-    assert.equal(await inherit(), null, 'it holds no backup');
-    const { subdirectory } = fixtureManifest().header;
-    const damaged = manifestKey('2000/01/01-000000.00');
-    await store.put(damaged, Buffer.from('no manifest'), { signal });
-    const attempt = { store, subdirectory, jobId: '42', attempt: 1, key: FIXTURE_KEY, signal };
-    await publishManifest(attempt, fixtureManifest());
-    assert.equal(await inherit({ isGone: () => false }), null, 'its owner is there');
-    assert.equal(await inherit({ clusterId: 'other' }), null, 'its owner is elsewhere');
-    assert.equal(await inherit({ lives: new Set([stranger]) }), null, 'a stranger');
-    await assert.rejects(claim(9), (error) => isAppError(error, 'object_state'));
+      assert.equal(await inherit(), null, 'nobody owns it');
+      await claim(3);
+      assert.equal(await inherit(), null, 'it holds no backup');
+      const { subdirectory } = fixtureManifest().header;
+      const damaged = manifestKey('2000/01/01-000000.00');
+      await store.put(damaged, Buffer.from('no manifest'), { signal });
+      const written =
+        form === 'open' ? store : encryptedChain(store, { folder: subdirectory, incarnation: ours });
+      const attempt = { store: written, subdirectory, jobId: '42', attempt: 1, key: FIXTURE_KEY, signal };
+      await publishManifest(attempt, fixtureManifest());
+      assert.equal(await inherit({ isGone: () => false }), null, 'its owner is there');
+      assert.equal(await inherit({ clusterId: 'other' }), null, 'its owner is elsewhere');
+      assert.equal(await inherit({ lives: new Set([stranger]) }), null, 'a stranger');
+      await assert.rejects(claim(9), (error) => isAppError(error, 'object_state'));
 
-    assert.deepEqual(await inherit(), owner);
-    await claim(9);
-    assert.equal(await inherit(), null, 'it is the owner now');
-    await assert.rejects(claim(3), (error) => isAppError(error, 'object_state'));
-    assert.equal(await inherit({ virtualClusterId: 10 as VirtualClusterId }), null, 'the heir is there');
-    const last = await inherit({ virtualClusterId: 10 as VirtualClusterId, isGone: (id) => id !== 10 });
-    assert.equal(last?.virtualClusterId, 9);
-    await claim(10);
-  });
+      assert.deepEqual(await inherit(), owner);
+      await claim(9);
+      assert.equal(await inherit(), null, 'it is the owner now');
+      await assert.rejects(claim(3), (error) => isAppError(error, 'object_state'));
+      assert.equal(await inherit({ virtualClusterId: 10 as VirtualClusterId }), null, 'the heir is there');
+      const last = await inherit({ virtualClusterId: 10 as VirtualClusterId, isGone: (id) => id !== 10 });
+      assert.equal(last?.virtualClusterId, 9);
+      await claim(10);
+    });
 
   it('passes to one of two heirs, whenever a crash cuts', async () => {
     const { header } = fixtureManifest();

@@ -6,6 +6,7 @@ import { type IncarnationId, isAppError } from '../../base/index.ts';
 import type { BlobStore } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import type { CollectionHeir } from '../contract.ts';
+import { readEncryptionInfo } from './encryption.ts';
 import { readManifestHead } from '../format/manifest-file.ts';
 import { type CollectionOwner, isSameOwner, newestOwner, putOwner } from './owner.ts';
 import { completed, openManifest } from './completed.ts';
@@ -37,7 +38,7 @@ export async function inheritCollection(
   return (await putOwner(store, { owner, ordinal: present.ordinal + 1, signal })) ? present.owner : null;
 }
 
-/** A backup that cannot be trusted proves nothing, and says nothing against the others. */
+/** What is encrypted tells its life beside it. A backup that cannot be trusted proves nothing, and says nothing against the others. */
 async function holdsOneOf(
   store: BlobStore,
   { lives, key, signal }: { lives: ReadonlySet<IncarnationId> } & Omit<Inheritance, 'heir'>,
@@ -46,6 +47,11 @@ async function holdsOneOf(
   for await (const subdirectory of completed(store, { order: 'descending', signal })) {
     if (read++ === BACKUPS_READ_MAX) return false;
     try {
+      const found = await readEncryptionInfo(store, { folder: subdirectory, key, signal });
+      if (found !== null) {
+        if (lives.has(found.info.incarnation)) return true;
+        continue;
+      }
       const { chunks, name } = await openManifest(store, { subdirectory, signal });
       const { header } = await readManifestHead(chunks, { key, name });
       if (lives.has(header.incarnation)) return true;

@@ -44,14 +44,15 @@ export function withTrust<
       summary: async (request) => collectionReader.summary(await trusting(request, request)),
       databases: async (request) => collectionReader.databases(await trusting(request, request)),
       missingFiles: async (request) => collectionReader.missingFiles(await trusting(request, request)),
-      encryptionInfo: (request) => trustedInfo(collectionReader, request, options),
+      encryptionInfo: (request) =>
+        asTrusted(request, options, (trusted) => collectionReader.encryptionInfo(trusted)),
+      // All of a continuous backup is sealed with one key.
+      continuousWindow: (collection, request) =>
+        asTrusted(request, options, (trusted) => collectionReader.continuousWindow(collection, trusted)),
     },
     bulkWorker: {
       ...bulkWorker,
-      materialize: async (request, rest) => {
-        const isTrusted = request.isContinuous !== true;
-        return bulkWorker.materialize(isTrusted ? await trusting(request, rest) : request, rest);
-      },
+      materialize: async (request, rest) => bulkWorker.materialize(await trusting(request, rest), rest),
     },
     logicalWorker: {
       ...logicalWorker,
@@ -68,19 +69,19 @@ export function withTrust<
   };
 }
 
-/** Its own signature tells whose it is: with it manifests can be read, which name their key. */
-async function trustedInfo(
-  reader: CollectionReader,
-  request: Parameters<CollectionReader['encryptionInfo']>[0],
+/** What names no key: its own signature tells, by our key or by one that is trusted. @throws AppError `backup_untrusted` */
+async function asTrusted<R extends { readonly key: ClusterKey }, T>(
+  request: R,
   { trustedKeys }: TrustOptions,
-): ReturnType<CollectionReader['encryptionInfo']> {
+  read: (request: R) => Promise<T>,
+): Promise<T> {
   try {
-    return await reader.encryptionInfo(request);
+    return await read(request);
   } catch (error) {
     if (!isAppError(error, 'backup_untrusted')) throw error;
     for (const key of await trustedKeys()) {
       try {
-        return await reader.encryptionInfo({ ...request, key });
+        return await read({ ...request, key });
       } catch (other) {
         if (!isAppError(other, 'backup_untrusted')) throw other;
       }
