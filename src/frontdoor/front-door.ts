@@ -214,6 +214,16 @@ export class FrontDoor {
     return this.#sessions.size - this.#leaving.size >= this.#limits.connectionsMax;
   }
 
+  /** So that there is room for one more: gently beyond the limit, at any price beyond twice the limit or when no connection is left. */
+  #clearLobby(nowMs: number): void {
+    const { pendingMax } = this.#limits;
+    for (;;) {
+      const isUrgent = this.#isFull || this.#lobby.size >= 2 * pendingMax;
+      if (!isUrgent && this.#lobby.size < pendingMax) return;
+      if (!this.#lobby.makeRoom({ nowMs, isUrgent })) return;
+    }
+  }
+
   #turnAway(session: Session): void {
     this.#leaving.add(session);
     session.turnAway();
@@ -223,9 +233,7 @@ export class FrontDoor {
     const { counters, logger } = this.#environment;
     counters.connectionsAccepted += 1;
     const nowMs = this.#clock.monotonicMs();
-    if (this.#isFull || this.#lobby.size >= this.#limits.pendingMax) {
-      this.#lobby.makeRoom({ nowMs, isUrgent: this.#isFull });
-    }
+    this.#clearLobby(nowMs);
     if (this.#isFull) {
       counters.connectionsRefused += 1;
       const error = new AppError('too_many_connections', 'sorry, too many clients already', {
