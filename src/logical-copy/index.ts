@@ -4,4 +4,5 @@ export { isExcluded, isMarked, markSql, unmarkSql } from './exclusion.ts';
 export { narrow, relationsOf } from './narrow.ts';
 export { SKIP_NOTHING, type SkipMissing } from './plan-restore.ts';
 export { CopySource, type PageRange, pageRanges, type SourceOptions } from './source.ts';
-export { CopyTarget, type RestoreCopyOptions, type RestoredCopy } from './target.ts';
+export { CopySession } from './session.ts';
+export { type CopyHelper, CopyTarget, type RestoreCopyOptions, type RestoredCopy } from './target.ts';

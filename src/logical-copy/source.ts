@@ -96,6 +96,22 @@ export class CopySource implements AsyncDisposable, CopyRows {
     this.takenAt = parts.takenAt;
   }
 
+  /** Another reader of the same, for the time that this one is there. @throws as `open` */
+  async another(): Promise<CopySource> {
+    const session = await CopySession.open(this.#endpoint, this.#options);
+    try {
+      await session.query('begin isolation level repeatable read read only');
+      // Made by Postgres: digits and hyphens.
+      await session.query(`set transaction snapshot '${this.snapshot}'`);
+    } catch (error) {
+      await session[Symbol.asyncDispose]();
+      throw error;
+    }
+    const { lsnBefore, written, snapshot, takenAt } = this;
+    const parts = { lsnBefore, written, snapshot, takenAt };
+    return new CopySource({ session, endpoint: this.#endpoint, options: this.#options, ...parts });
+  }
+
   /** What is selected, as of the snapshot. @throws AppError `table_not_found` for a name that nothing has */
   async describe(selection: CopySelection): Promise<CopyDescription> {
     const entries = await dumpSchema(this.#endpoint, {

@@ -23,6 +23,12 @@ export interface RestoreCopyOptions {
   readonly signal: AbortSignal;
 }
 
+/** Another session in the same database, and rows that may be read while others are. */
+export interface CopyHelper {
+  readonly session: CopySession;
+  readonly rows: CopyRows;
+}
+
 export interface RestoredCopy {
   readonly rows: bigint;
   readonly indexEntries: bigint;
@@ -52,13 +58,15 @@ export class CopyTarget implements AsyncDisposable {
   }
 
   /**
-   * Makes it all and commits. Whatever fails, nothing of it is left.
+   * Makes it all and commits. Whatever fails, nothing of it is left; with helpers, who work in transactions of their own, all of it may be:
+   * for a database that is dropped then.
    * @throws InputError as `plan`; AppError `copy_failed`, `insufficient_privilege`, `disk_full`, `connection_failure`, `cancelled`
    */
   async restore(
     copy: CopyDescription,
-    { rows, options }: { rows: CopyRows; options: RestoreCopyOptions },
+    parts: { rows: CopyRows; options: RestoreCopyOptions; helpers?: readonly CopyHelper[] },
   ): Promise<RestoredCopy> {
+    const { rows, options, helpers = [] } = parts;
     await this.#session.query('begin');
     const plan = await this.plan(copy, options);
     await this.#makeDefinitions(plan);
@@ -68,9 +76,16 @@ export class CopyTarget implements AsyncDisposable {
       tables: copy.tables.filter(({ entry }) => made.has(entry)),
       sequences: copy.sequences.filter(({ entry }) => made.has(entry)),
     };
-    const copied = options.schemaOnly ? NOTHING : await this.#copyRows(kept, { rows, options });
+    const lanes = [{ session: this.#session, rows }, ...helpers];
+    const isShared = helpers.length > 0;
+    // Others see only what is committed.
+    if (isShared) await this.#session.query('commit');
+    const copied = options.schemaOnly ? NOTHING : await this.#copyTables(kept, { lanes, options });
     options.onProgress({ fraction: 0.8, phase: 'building indexes and constraints' });
-    for (const entry of plan.after) await this.#make(entry);
+    const built = isShared ? await this.#buildTogether(plan, lanes) : new Set<number>();
+    if (isShared) await this.#session.query('begin');
+    if (!options.schemaOnly) await this.#copyRest(kept, rows);
+    for (const entry of plan.after) if (!built.has(entry.id)) await this.#make(entry);
     if (!options.schemaOnly) await this.#refresh(copy, plan);
     const indexEntries = options.schemaOnly ? 0n : indexEntriesOf(kept, copied.rowsByTable);
     if (!options.schemaOnly)
@@ -135,21 +150,48 @@ export class CopyTarget implements AsyncDisposable {
     return this.#session.run(sql, `cannot make ${what}`);
   }
 
-  async #copyRows(
+  /** The largest first. */
+  async #copyTables(
     copy: CopyDescription,
-    { rows, options }: { rows: CopyRows; options: RestoreCopyOptions },
+    { lanes, options }: { lanes: readonly CopyHelper[]; options: RestoreCopyOptions },
   ): Promise<Copied> {
     const total = copy.tables.reduce((sum, { bytes }) => sum + bytes + 1, 0);
     const copied = { rows: 0n, bytes: 0n, rowsByTable: new Map<number, bigint>() };
     let done = 0;
-    for (const table of copy.tables) {
-      const counted = await this.#copyTable(table, rows);
+    await inLanes(copy.tables, lanes, async (table, { session, rows }) => {
+      const isShared = lanes.length > 1;
+      // A table that this transaction has emptied is as good as one that it has made.
+      if (isShared) {
+        await session.query('begin');
+        await session.run(`truncate only ${path(table.schema, table.name)}`, `cannot fill ${table.name}`);
+      }
+      const counted = await copyTable(session, table, rows);
+      if (isShared) await session.query('commit');
       copied.rows += counted.rows;
       copied.bytes += counted.bytes;
       copied.rowsByTable.set(table.entry, counted.rows);
       done += table.bytes + 1;
       options.onProgress({ fraction: (done / total) * 0.8, phase: 'copying rows' });
-    }
+    });
+    return copied;
+  }
+
+  /** Indexes, and constraints that are indexes, of several tables at a time; gives what was made. */
+  async #buildTogether(plan: RestorePlan, lanes: readonly CopyHelper[]): Promise<ReadonlySet<number>> {
+    const later = new Set(plan.after.map(({ id }) => id));
+    const alone = plan.after.filter(
+      ({ type, needs }) => BUILT_TOGETHER.has(type) && !needs.some((id) => later.has(id)),
+    );
+    const byTable = [...Map.groupBy(alone, ({ home }) => home).values()];
+    await inLanes(byTable, lanes, async (entries, { session }) => {
+      for (const { sql, object, type } of entries) {
+        await session.run(sql, `cannot make ${object?.identity ?? type.toLowerCase()}`);
+      }
+    });
+    return new Set(alone.map(({ id }) => id));
+  }
+
+  async #copyRest(copy: CopyDescription, rows: CopyRows): Promise<void> {
     for (const { schema, name, lastValue, isCalled } of copy.sequences) {
       await this.#session.query('select setval($1::regclass, $2::int8, $3::bool)', [
         path(schema, name),
@@ -158,26 +200,6 @@ export class CopyTarget implements AsyncDisposable {
       ]);
     }
     for (const oid of copy.largeObjects) await this.#copyLargeObject(oid, rows);
-    return copied;
-  }
-
-  /** Into a table that this transaction has made, so that the rows need no further care. */
-  async #copyTable(table: CopyTable, rows: CopyRows): Promise<{ rows: bigint; bytes: bigint }> {
-    const to = path(table.schema, table.name);
-    const columns = table.columns.length === 0 ? '' : ` (${table.columns.map(quoted).join(', ')})`;
-    let bytes = 0n;
-    const counted = async function* (): AsyncGenerator<Uint8Array> {
-      for await (const piece of joinCopyFiles(rows.rowsOf(table), { format: table.format, name: to })) {
-        bytes += BigInt(piece.length);
-        yield piece;
-      }
-    };
-    const count = await this.#session.copyIn(
-      `copy ${to}${columns} from stdin (format ${table.format}, freeze)`,
-      counted(),
-      `cannot copy rows into ${to}`,
-    );
-    return { rows: count, bytes };
   }
 
   async #copyLargeObject(oid: number, rows: CopyRows): Promise<void> {
@@ -235,6 +257,56 @@ export class CopyTarget implements AsyncDisposable {
   }
 }
 
+/** Into a table that this transaction has made or emptied, so that the rows need no further care. */
+async function copyTable(
+  session: CopySession,
+  table: CopyTable,
+  rows: CopyRows,
+): Promise<{ rows: bigint; bytes: bigint }> {
+  const to = path(table.schema, table.name);
+  const columns = table.columns.length === 0 ? '' : ` (${table.columns.map(quoted).join(', ')})`;
+  let bytes = 0n;
+  const counted = async function* (): AsyncGenerator<Uint8Array> {
+    for await (const piece of joinCopyFiles(rows.rowsOf(table), { format: table.format, name: to })) {
+      bytes += BigInt(piece.length);
+      yield piece;
+    }
+  };
+  const count = await session.copyIn(
+    `copy ${to}${columns} from stdin (format ${table.format}, freeze)`,
+    counted(),
+    `cannot copy rows into ${to}`,
+  );
+  return { rows: count, bytes };
+}
+
+/** Each lane takes the next when it is done with one. The first failure ends all of them, and is the one that is told. */
+async function inLanes<T>(
+  tasks: readonly T[],
+  lanes: readonly CopyHelper[],
+  work: (task: T, lane: CopyHelper) => Promise<void>,
+): Promise<void> {
+  const queue = tasks.values();
+  const failures: unknown[] = [];
+  await Promise.all(
+    lanes.map(async (lane) => {
+      try {
+        for (const task of queue) {
+          if (failures.length > 0) return;
+          await work(task, lane);
+        }
+      } catch (error) {
+        failures.push(error);
+        // What the others are at is undone by Postgres.
+        if (failures.length === 1) for (const { session } of lanes) await session[Symbol.asyncDispose]();
+      }
+    }),
+  );
+  if (failures.length > 0) throw failures[0];
+}
+
+/** What is made of one table alone, and takes time. */
+const BUILT_TOGETHER = new Set(['INDEX', 'CONSTRAINT']);
 /** Types and what they lie in, which stand at the beginning. */
 const MADE_FIRST = new Set(['SCHEMA', 'EXTENSION', 'SHELL TYPE', 'TYPE', 'DOMAIN', 'COMMENT']);
 

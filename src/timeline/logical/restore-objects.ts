@@ -1,9 +1,12 @@
 /** Makes chosen objects of a backup, or of another instance, in a database. Runs in a bulk worker. */
+import { availableParallelism } from 'node:os';
 import { InputError, required } from '../../base/index.ts';
 import {
   type CopyDescription,
+  type CopyHelper,
   type CopyRows,
   type CopySelection,
+  CopySession,
   CopySource,
   CopyTarget,
   narrow,
@@ -26,21 +29,38 @@ export async function runRestoreObjects(
   tools: CaptureTools,
 ): Promise<RestoreObjectsResult> {
   await using held = new AsyncDisposableStack();
-  const { copy, rows } = await openOrigin(request, { tools, held });
+  const { copy, rows, another } = await openOrigin(request, { tools, held });
   if (request.schemaOnly && request.verifyTableData) await readAll(copy, rows);
   const { target, schemaOnly, skip } = request;
   await using made = await CopyTarget.open(target, tools);
+  // A database that nobody can enter yet is made by several at once; tables among those of others all at once, so by one.
+  const isOwn = copy.isWholeDatabase && target.owner === null;
+  const helpers: CopyHelper[] = [];
+  while (isOwn && helpers.length + 1 < Math.min(lanesMax(), copy.tables.length)) {
+    const session = held.use(await CopySession.open(target, tools));
+    helpers.push({ session, rows: await another(held) });
+  }
   const restored = await made.restore(copy, {
     rows,
+    helpers,
     options: { schemaOnly, skip, owner: target.owner, onProgress: tools.onProgress, signal: tools.signal },
   });
   faultPoint('objects.committed');
   return restored;
 }
 
+/** Most sessions that make a database: what they ask of the machine, others have to wait for. */
+const LANES_MAX = 4;
+
+function lanesMax(): number {
+  return Math.min(LANES_MAX, availableParallelism());
+}
+
 interface Opened {
   readonly copy: CopyDescription;
   readonly rows: CopyRows;
+  /** Rows that may be read while the others are. */
+  readonly another: (held: AsyncDisposableStack) => Promise<CopyRows>;
 }
 
 async function openOrigin(
@@ -51,7 +71,11 @@ async function openOrigin(
   const selection = selectionOf(request);
   if (origin.kind === 'backup') return openBackup(origin, { selection, tools });
   const source = held.use(await CopySource.open(origin, tools));
-  return { copy: await source.describe(selection), rows: source };
+  return {
+    copy: await source.describe(selection),
+    rows: source,
+    another: async (stack) => stack.use(await source.another()),
+  };
 }
 
 function selectionOf({ patterns }: RestoreObjectsRequest): CopySelection {
@@ -80,10 +104,8 @@ async function openBackup(
     );
   }
   const whole = required(manifest.copies?.[number], 'copy of a database');
-  return {
-    copy: narrow(whole, selection),
-    rows: backupRows({ manifest, copy: number, store, key, signal }),
-  };
+  const rows = backupRows({ manifest, copy: number, store, key, signal });
+  return { copy: narrow(whole, selection), rows, another: () => Promise.resolve(rows) };
 }
 
 /** What is read is checked. */
