@@ -90,8 +90,8 @@ describe('external connections', () => {
     ],
     [
       `CREATE EXTERNAL CONNECTION c AS 'aws-kms:///x?AWS_SECRET_ACCESS_KEY=${SECRET}'`,
-      '0A000',
-      /key management/,
+      '22023',
+      /^invalid AWS KMS URI: REGION is missing$/,
     ],
     [
       `CREATE EXTERNAL CONNECTION c AS 'nodelocal://1/x?auth=${SECRET}'`,

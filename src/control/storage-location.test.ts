@@ -41,6 +41,9 @@ describe('the URI of an external connection in use', () => {
 describe('the URI of an external connection', () => {
   const ACCEPTED: readonly (readonly [string, string, string])[] = [
     ['nodelocal://1/a', 'nodelocal', 'STORAGE'],
+    ['aws-kms:///k?AUTH=implicit&REGION=r', 'kms', 'KMS'],
+    ['gs:///projects/P/locations/L/keyRings/R/cryptoKeys/K?AUTH=implicit', 'kms', 'KMS'],
+    ['gs://bucket/x?AUTH=implicit', 'service', 'STORAGE'],
     ['userfile:///a/b', 'userfile', 'STORAGE'],
     ['userfile://defaultdb.public.userfiles_root/a', 'userfile', 'STORAGE'],
     ['postgres://u:p@h:26257/d?options=-ccluster%3Dsystem&sslmode=verify-full', 'postgresql', 'FOREIGNDATA'],
