@@ -2,7 +2,8 @@
  * Turns segments that are full into log objects, one at a time for the whole process: they wait on disk, not in memory. While log floods in
  * they wait for its end, as long as they are not too many: receiving it is what somebody waits for.
  */
-import type { Clock } from '../../base/index.ts';
+import { statfs } from 'node:fs/promises';
+import { type Clock, errnoOf } from '../../base/index.ts';
 import { ThreadPool } from '../worker/thread-pool.ts';
 import type { FullSegment } from './close-segment.ts';
 import { Flood, LOOK_MS } from './flood.ts';
@@ -11,6 +12,8 @@ import { Flood, LOOK_MS } from './flood.ts';
 const RETRY_MS = 2000;
 /** More do not wait for the end of a flood: 1 GiB, which compression makes a third of that. */
 export const WAITING_SEGMENTS_MAX = 64;
+/** With less room on the disk none waits: others look at what is free, and make way for want of it. */
+const ROOM_TO_WAIT_BYTES = 8n << 30n;
 const SCRIPT = new URL('./close-thread.ts', import.meta.url);
 
 /** A segment that waits, and who wants to know of it. */
@@ -77,12 +80,11 @@ export class SegmentCloser {
   }
 
   async #untilItsTurn(): Promise<void> {
-    while (
-      !this.#signal.aborted &&
-      this.#waiting.length > 0 &&
-      this.#waiting.length <= WAITING_SEGMENTS_MAX &&
-      this.#flood.isOn()
-    ) {
+    for (;;) {
+      const next = this.#waiting[0];
+      const mayWait = !this.#signal.aborted && this.#waiting.length <= WAITING_SEGMENTS_MAX;
+      if (next === undefined || !mayWait || !this.#flood.isOn()) return;
+      if (!(await hasRoom(next.full.directory))) return;
       await this.#clock.sleep(LOOK_MS, { signal: this.#signal }).catch(() => undefined);
     }
   }
@@ -97,5 +99,16 @@ export class SegmentCloser {
     const thread = this.#thread;
     this.#thread = null;
     await thread?.[Symbol.asyncDispose]();
+  }
+}
+
+/** A folder that cannot be looked at is one whose segments cannot wait: closing them says why. */
+async function hasRoom(directory: string): Promise<boolean> {
+  try {
+    const { bavail, bsize } = await statfs(directory, { bigint: true });
+    return bavail * bsize >= ROOM_TO_WAIT_BYTES;
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
+    return false;
   }
 }
