@@ -11,7 +11,7 @@ import {
 } from '../base/index.ts';
 import { type VirtualClusterRecord, serviceModeOf } from '../catalog/index.ts';
 import type { Instance, InternalClient } from '../instance/index.ts';
-import { isScanned } from '../replication/index.ts';
+import { isScanned, sampleFollower } from '../replication/index.ts';
 import { type Core, loggerOf } from './core.ts';
 import { notAvailable } from './values.ts';
 
@@ -19,6 +19,8 @@ import { notAvailable } from './values.ts';
 const END_MS_MAX = 5000;
 /** Nobody comes anew: a few rounds find those who were just coming. */
 const END_ROUNDS_MAX = 10;
+const REPLAY_MS_MAX = 30_000;
+const REPLAY_POLL_MS = 20;
 
 /** The reader of a virtual cluster, if it has one. */
 export function findReader(
@@ -96,8 +98,31 @@ export async function tendReader(core: Core, id: VirtualClusterId): Promise<void
   await instance.start({ signal });
   await core.settings.load(reader.id, { database: instance, signal });
   if (core.gates.isOpen(reader.id)) return;
+  await whenReplayed(core, { id, instance });
   core.gates.open(reader.id);
   loggerOf(core, reader).info(`virtual cluster "${catalog.get(id)?.name ?? id}" can be read`);
+}
+
+/** A server that was started anew replays once more what it showed before: nobody shall see time go back. Bounded: late is better than never. */
+async function whenReplayed(
+  core: Core,
+  { id, instance }: { id: VirtualClusterId; instance: Instance },
+): Promise<void> {
+  const { signal } = core;
+  const { clock } = core.options;
+  const deadlineMs = clock.monotonicMs() + REPLAY_MS_MAX;
+  while (clock.monotonicMs() < deadlineMs) {
+    const { isWaiting, time } = await sampleFollower(instance, { signal });
+    const shown = core.streams.get(id)?.replicatedTime ?? null;
+    if (isWaiting || (time !== null && (shown === null || time >= shown))) return;
+    await clock.sleep(REPLAY_POLL_MS, { signal });
+  }
+}
+
+/** Who comes waits until it serves again. Harmless when there is none. */
+export function closeReader(core: Core, id: VirtualClusterId): void {
+  const reader = findReader(core, id);
+  if (reader !== undefined) core.gates.close(reader.id);
 }
 
 /** That replication is paused does not take away what there is to be read; it just receives nothing more. */

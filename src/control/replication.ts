@@ -33,7 +33,7 @@ import { type TimelineTarget, faultPoint } from '../timeline/index.ts';
 import { newIncarnation } from './new-incarnation.ts';
 import { isSystem } from './privileges.ts';
 import { carryOn, endWork } from './replication-consumer.ts';
-import { addReader, findReader, requireReaderName, tendReader } from './reader.ts';
+import { addReader, closeReader, findReader, requireReaderName, tendReader } from './reader.ts';
 import { lineageOf, setExpirationWindow } from './replication-producer.ts';
 import { durationUs, streamLimitsOf } from './stream-options.ts';
 import { failoverTime } from './system-time.ts';
@@ -276,6 +276,7 @@ async function pause(core: Core, stream: StreamRecord): Promise<void> {
   const { virtualClusterId: id } = stream;
   const event = { kind: 'pause_asked', at: core.options.clock.now() } as const;
   await core.streams.apply({ id, event, signal: core.signal });
+  closeReader(core, id);
   await endWork(core, id, 'pause');
   await tendReader(core, id);
 }

@@ -55,8 +55,7 @@ describe('what a replication stream can be asked for', () => {
     const client = await site.daemon.connect({ cluster: 'system' });
     const notices: string[] = [];
     client.on('notice', ({ message }) => notices.push(message ?? ''));
-    await client.query(sql);
-    await client.end();
+    await client.query(sql).finally(() => client.end());
     return notices.join('\n');
   };
   const create = () =>
@@ -233,18 +232,18 @@ describe('what a replication stream can be asked for', () => {
   step('is read on while replication is paused, as it was then', async () => {
     await standby.system('ALTER VIRTUAL CLUSTER main PAUSE REPLICATION');
     await write('while it is paused');
-    const before = await read('SELECT count(*)::int AS n FROM diary');
-    assert.deepEqual(before, [{ n: 2 }]);
+    const count = async () => (await read('SELECT count(*)::int AS n FROM diary'))[0]?.['n'];
+    assert.equal(await count(), 2);
     await standby.daemon.stop();
     await standby.daemon.startAgain();
     await waitFor('the reader to serve', () => read('SELECT 1'));
-    assert.deepEqual(await read('SELECT count(*)::int AS n FROM diary'), before);
+    assert.equal(await count(), 2);
     assert.equal(await shown('main'), 'replication paused/none');
     const add = 'ALTER VIRTUAL CLUSTER main SET REPLICATION READ VIRTUAL CLUSTER';
     assert.equal((await standby.refusal(add)).code, '55000');
     await standby.system('ALTER VIRTUAL CLUSTER main RESUME REPLICATION');
     await standby.whenCaughtUp(primary);
-    assert.deepEqual(await read('SELECT count(*)::int AS n FROM diary'), [{ n: 3 }]);
+    assert.equal(await count(), 3);
   });
 
   step('goes by the name of what it reads', async () => {
@@ -391,7 +390,7 @@ describe('what a replication stream can be asked for', () => {
     assert.match(JSON.stringify(kept), /77/);
     await standby.system(`ALTER VIRTUAL CLUSTER main SET REPLICATION EXPIRATION WINDOW = '1ms'`);
     await standby.whenIn('replication error');
-    assert.equal(await producer(), 'canceled');
+    await waitFor('the producer to be cancelled', async () => (await producer()) === 'canceled');
   });
 
   step('fails back by a copy of everything when no base leads back, and keeps what it replaces', async () => {
