@@ -39,7 +39,12 @@ export const backup: UseCase<Backup> = {
     const isOfFiles = selection === null || isFlagOn(statement.options, 'revision_history');
     const momentOf = isOfFiles ? backupMoment : objectsMoment;
     const moment = await momentOf(core, statement, context);
-    const chains = new ChainKeys(core, { collection, keys, signal: context.signal });
+    const chains = new ChainKeys(core, {
+      collection,
+      keys,
+      onKmsFailure: () => noteKmsFailure(core, statement, context),
+      signal: context.signal,
+    });
     await chains.prepare(statement.appendTo);
     const { job, subdirectory } = await core.backupPaths.choosing.run(async () => {
       const { appendTo } = statement;
@@ -92,6 +97,7 @@ export async function admitBackup(
   await requireBackupPrivilege(askerOf(core, context), {
     targets: statement.targets,
     currentDatabase: context.session.database,
+    isOfPast: statement.asOf !== undefined,
   });
   if (isFlagOn(statement.options, 'revision_history'))
     await requireHistoryPrivilege(core, statement, context);
@@ -137,6 +143,7 @@ function requireAvailable(core: Core, statement: Backup): void {
       'execution_locality',
       'incremental_location',
       'revision_history',
+      'updates_cluster_monitoring_metrics',
       'verify',
       ...KEY_OPTIONS,
     ],
@@ -145,6 +152,12 @@ function requireAvailable(core: Core, statement: Backup): void {
   // Before anything is written. Parts are tried in databases, of which every virtual cluster has some.
   const isWhole = statement.targets.kind === 'virtual_cluster';
   if (isWhole && isFlagOn(statement.options, 'verify')) requireTimeline(core);
+}
+
+/** For the metric that alerts are made of, where the statement asks for it. */
+function noteKmsFailure(core: Core, { options }: Backup, { session }: ExecuteContext): void {
+  if (!isFlagOn(options, 'updates_cluster_monitoring_metrics')) return;
+  core.kmsFailures.set(session.virtualClusterId, core.options.clock.now());
 }
 
 /** The statement with the path that was chosen for it. */

@@ -139,6 +139,7 @@ export async function buildCore(
     resolvePlace: resolvePlaceOf,
     backupPaths: new BackupPaths(),
     derivations: new Mutex(),
+    kmsFailures: new Map(),
     describing: new Semaphore(DESCRIBED_AT_ONCE),
     streams,
     consumer: createConsumer(options, streams, () => core),

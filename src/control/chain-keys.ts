@@ -34,17 +34,25 @@ export class ChainKeys {
   readonly #core: Core;
   readonly #collection: CollectionLocation;
   readonly #keys: BackupKeys;
+  readonly #onKmsFailure: () => void;
   readonly #signal: AbortSignal;
   readonly #unlocked = new Map<string, Promise<DataKey | null>>();
   #locked: Promise<NewDataKey> | undefined;
 
   constructor(
     core: Core,
-    options: { collection: CollectionLocation; keys: BackupKeys; signal: AbortSignal },
+    options: {
+      collection: CollectionLocation;
+      keys: BackupKeys;
+      /** Told when a service for keys does not give a key. */
+      onKmsFailure: () => void;
+      signal: AbortSignal;
+    },
   ) {
     this.#core = core;
     this.#collection = options.collection;
     this.#keys = options.keys;
+    this.#onKmsFailure = options.onKmsFailure;
     this.#signal = options.signal;
   }
 
@@ -78,26 +86,39 @@ export class ChainKeys {
   }
 
   #lock(keys: Exclude<BackupKeys, { kind: 'none' }>): Promise<NewDataKey> {
-    this.#locked ??= lockNewDataKey(keys, {
-      rng: this.#core.options.rng,
-      derivations: this.#core.derivations,
-      signal: this.#signal,
-    });
+    this.#locked ??= this.#watched(
+      lockNewDataKey(keys, {
+        rng: this.#core.options.rng,
+        derivations: this.#core.derivations,
+        signal: this.#signal,
+      }),
+    );
     return this.#locked;
   }
 
   #unlock(folder: string): Promise<DataKey | null> {
     const known = this.#unlocked.get(folder);
     if (known !== undefined) return known;
-    const asked = unlockChain(this.#core, {
-      collection: this.#collection,
-      folder,
-      keys: this.#keys,
-      isAppending: true,
-      signal: this.#signal,
-    });
+    const asked = this.#watched(
+      unlockChain(this.#core, {
+        collection: this.#collection,
+        folder,
+        keys: this.#keys,
+        isAppending: true,
+        signal: this.#signal,
+      }),
+    );
     this.#unlocked.set(folder, asked);
     return asked;
+  }
+
+  async #watched<T>(asked: Promise<T>): Promise<T> {
+    try {
+      return await asked;
+    } catch (error) {
+      if (isAppError(error, 'kms_unavailable', 'kms_refused')) this.#onKmsFailure();
+      throw error;
+    }
   }
 }
 

@@ -1,6 +1,15 @@
 /** What every use case works with, once the system VC serves. */
 import type { LocalityTier } from '../blob/index.ts';
-import type { Clock, KeyedMutex, Logger, Mutex, Rng, Semaphore, VirtualClusterId } from '../base/index.ts';
+import type {
+  Clock,
+  KeyedMutex,
+  Logger,
+  Mutex,
+  Rng,
+  Semaphore,
+  Timestamp,
+  VirtualClusterId,
+} from '../base/index.ts';
 import type { JobIdSource, VirtualClusterCatalog, VirtualClusterRecord } from '../catalog/index.ts';
 import type { InstanceHost } from '../instance/index.ts';
 import type { DiskGuard, JobRunner, Scheduler } from '../jobs/index.ts';
@@ -87,6 +96,8 @@ export interface Core {
     uri: string,
   ) => Promise<CollectionLocation>;
   readonly backupPaths: BackupPaths;
+  /** When a service for keys last kept a backup from being taken, of those that ask for it to be shown. */
+  readonly kmsFailures: Map<VirtualClusterId, Timestamp>;
   /** A passphrase takes 64 MiB and a thread while it becomes a key: one at a time. */
   readonly derivations: Mutex;
   /** Copies that are recovered for SHOW BACKUP: they take room and CPU, and whoever may read a collection may ask for them. */

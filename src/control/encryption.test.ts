@@ -300,6 +300,15 @@ describe('encrypted backups', () => {
       'kms_refused',
       /missing/,
     );
+    const lastFailure = async () =>
+      (await test.control.metricsSnapshot({ signal: new AbortController().signal }))
+        .find(({ name }) => name === 'backup_last_failed_time_kms_inaccessible')
+        ?.samples.find(({ labels }) => labels['tenant'] === 'main')?.value;
+    assert.equal(await lastFailure(), 0, 'nobody has asked for it');
+    await test.refusal(
+      `BACKUP INTO 'nodelocal://1/none' WITH updates_cluster_monitoring_metrics, kms = '${kms.uri('missing')}'`,
+    );
+    assert.ok(Number(await lastFailure()) > 1_700_000_000);
     await test.ask("BACKUP INTO 'nodelocal://1/none'");
     for (const keys of [WITH_PASSPHRASE, `WITH kms = '${kms.uri('three')}'`]) {
       for (const statement of ['SHOW BACKUP FROM LATEST', 'BACKUP INTO LATEST'])

@@ -108,9 +108,12 @@ export function jobFamilies(core: Core, serving: readonly VirtualClusterRecord[]
     ...protectionFamilies(core, serving),
     {
       name: 'backup_last_failed_time_kms_inaccessible',
-      help: 'Seconds since 1970 of the newest backup that failed because its key could not be reached: always 0, for keys are not kept elsewhere',
+      help: 'Seconds since 1970 of the newest backup with updates_cluster_monitoring_metrics that a service for keys gave no key; 0 before one',
       type: 'gauge' as const,
-      samples: serving.map(({ name }) => ({ labels: { tenant: name }, value: 0 })),
+      samples: serving.map(({ id, name }) => ({
+        labels: { tenant: name },
+        value: Number((core.kmsFailures.get(id) ?? 0n) / 1_000_000n),
+      })),
     },
     ...[BACKUP_JOB, RESTORE_JOB, INGESTION_JOB, PRODUCER_JOB].flatMap((type) =>
       familiesOfType(core, { type, serving }),
