@@ -469,7 +469,7 @@ test('lines of the log arrive under the name of the virtual cluster, also after 
     tenant.query("DO $$ BEGIN RAISE WARNING 'after'; END $$"),
   );
   const later = await waitFor('the entry', () =>
-    store.logger.entries.find(({ message }) => message.includes(': after')),
+    store.logger.entries.find(({ message }) => message.includes(': ‹after')),
   );
   assert.equal(later.scope?.virtualClusterName, 'renamed');
 });
