@@ -31,7 +31,7 @@ describe('mayBeOurs', () => {
     'SELECT abalance FROM pgbench_accounts WHERE aid = 1;',
     'UPDATE pgbench_tellers SET tbalance = tbalance + 1 WHERE tid = 2;\0',
     'BEGIN; COMMIT; SET search_path = x; SHOW search_path; RESET ALL; DISCARD ALL',
-    'CREATE TABLE backup (a int); ALTER TABLE a ADD b int; DROP TABLE a',
+    'CREATE INDEX backup ON a (b); ALTER INDEX a RENAME TO b; DROP TABLE a',
     'SELECT a[1], a[show_jobs] FROM b',
     'WITH x AS (SELECT 1) SELECT (1), show FROM x',
     '/* BACKUP */ -- BACKUP\n SELECT 1',
@@ -57,6 +57,9 @@ describe('mayBeOurs', () => {
     '/* a */ with x as MATERIALIZED (/* b */ show jobs) SELECT job_id FROM x',
     'SELECT * FROM [ SHOW JOBS ]',
     'SET CLUSTER SETTING a = 1',
+    // The parser decides by their parameters.
+    'CREATE TABLE a (b int)',
+    'ALTER TABLE a ADD b int',
     'SELECT id FROM system.jobs',
     'SELECT id FROM SYSTEM.JOBS',
     'select 1.5, a.b from system.jobs',
