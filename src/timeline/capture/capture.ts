@@ -162,10 +162,16 @@ async function finish(
   options: { session: BackupSession; start: BackupStart; pool: CapturePool; tools: CaptureTools },
 ) {
   const { session, start, pool, tools } = options;
-  const stop = await session.stop();
-  faultPoint('capture.after_stop');
-  const target = await session.target(tools);
-  faultPoint('capture.after_target');
+  const end = async () => {
+    const stop = await session.stop();
+    faultPoint('capture.after_stop');
+    const target = await session.target(tools);
+    faultPoint('capture.after_target');
+    return { stop, target };
+  };
+  // Packs become durable while the server ends the backup.
+  const [packs, { stop, target }] = await settled([closePacks(pool), end()]);
+  faultPoint('capture.after_closing_packs');
   const range = {
     timelineId: start.timelineId,
     segmentBytes: start.engine.walSegmentBytes,
@@ -173,10 +179,7 @@ async function finish(
     endLsn: target.walEndLsn,
   };
   const { wal, expected } = await copyWal({ pool, source, subdirectory, attempt, range });
-  tools.onProgress({ fraction: PROGRESS.logged, phase: 'closing' });
-  faultPoint('capture.before_closing_packs');
-  const packs = await closePacks(pool);
-  faultPoint('capture.after_closing_packs');
+  tools.onProgress({ fraction: PROGRESS.logged, phase: 'verifying' });
   return { stop, target, wal, expected, packs };
 }
 
@@ -220,6 +223,7 @@ function totalToRead(files: readonly PlannedFile[]): number {
 }
 
 async function closePacks(pool: CapturePool): Promise<readonly NumberedPack[]> {
+  faultPoint('capture.before_closing_packs');
   const results = await pool.runOnEach({ kind: 'close' });
   const packs = results.flatMap((result) => (result.kind === 'closed' ? result.packs : []));
   return packs.toSorted((left, right) => left.number - right.number);
