@@ -34,8 +34,9 @@ export class RemoteService implements SessionService {
   }
 
   // The daemon answers with what the method of the same name returned, so its type is known.
-  async route({ name, signal }: Parameters<SessionService['route']>[0]): Promise<Route> {
-    return (await this.#ask({ method: 'route', name }, { signal })) as Route;
+  async route(options: Parameters<SessionService['route']>[0]): Promise<Route> {
+    const { signal, ...rest } = options;
+    return (await this.#ask({ method: 'route', ...rest }, { signal })) as Route;
   }
 
   async credential(options: Parameters<SessionService['credential']>[0]): Promise<Credential | undefined> {
