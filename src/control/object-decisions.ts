@@ -6,12 +6,15 @@ import { type Asker, holdsPrivilege, requirePrivilege } from './privileges.ts';
 import { ensurePrivilegeStore } from './privilege-store.ts';
 import { mayConnect, requireDatabases, resolveTables, type TableTarget } from './privilege-targets.ts';
 
-/** Who may back up: holders of BACKUP on each target; or, as in the legacy model, those who can read all of it anyway. */
+/**
+ * Who may back up: holders of BACKUP on each target; or, as in the legacy model, those who can read all of it anyway. An admin may back up of
+ * the past what is there no more; others would have to be asked for privileges that are gone with it.
+ */
 export async function requireBackupPrivilege(
   asker: Asker,
-  options: { targets: BackupTargets; currentDatabase: string },
+  options: { targets: BackupTargets; currentDatabase: string; isOfPast?: boolean },
 ): Promise<void> {
-  const { targets, currentDatabase } = options;
+  const { targets, currentDatabase, isOfPast = false } = options;
   switch (targets.kind) {
     case 'virtual_cluster':
       return requirePrivilege(asker, {
@@ -20,15 +23,18 @@ export async function requireBackupPrivilege(
           'only users with the admin role or the BACKUP system privilege are allowed to perform full cluster backups',
         hint: 'an admin can GRANT SYSTEM BACKUP',
       });
-    case 'databases':
-      await requireDatabases(asker, targets.names);
-      if (await holdsPrivilege(asker, [])) return;
+    case 'databases': {
+      const isAdmin = await holdsPrivilege(asker, []);
+      if (!isAdmin || !isOfPast) await requireDatabases(asker, targets.names);
+      if (isAdmin) return;
       for (const database of targets.names) await requireDatabaseBackup(asker, database);
       return;
+    }
     case 'tables': {
       const resolved = await resolveTables(asker, { current: currentDatabase, patterns: targets.patterns });
-      await requireDatabases(asker, [resolved.database]);
-      if (await holdsPrivilege(asker, [])) return;
+      const isAdmin = await holdsPrivilege(asker, []);
+      if (!isAdmin || !isOfPast) await requireDatabases(asker, [resolved.database]);
+      if (isAdmin) return;
       for (const table of resolved.tables) {
         await requireTableBackup(asker, { database: resolved.database, table });
       }

@@ -10,7 +10,7 @@ import { requireDatabases, resolveTables } from './privilege-targets.ts';
 const NOT_TENANTS: readonly string[] = ['system', 'template0', 'template1'];
 
 /**
- * Null for the whole virtual cluster. What is asked for of the past may bear its name no more: then tables are looked for by the job.
+ * Null for the whole virtual cluster. What is asked for of the past may be there no more: then the job looks for it, in the past.
  * @throws InputError `database_not_found`, `table_not_found`, `parameter_invalid`, `feature_not_supported`
  */
 export async function selectObjects(
@@ -27,7 +27,7 @@ export async function selectObjects(
       return null;
     case 'databases': {
       const names = [...new Set(targets.names)];
-      await requireDatabases(asker, names);
+      if (isOfPresent) await requireDatabases(asker, names);
       names.forEach(requireTenants);
       return { kind: 'databases', names };
     }
@@ -36,7 +36,7 @@ export async function selectObjects(
         current: currentDatabase,
         patterns: targets.patterns,
       });
-      await requireDatabases(asker, [database]);
+      if (isOfPresent) await requireDatabases(asker, [database]);
       requireTenants(database);
       const patterns = tables.map(({ schema, name }) => ({
         schema: schema ?? (name === undefined ? null : 'public'),

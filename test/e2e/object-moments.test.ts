@@ -129,6 +129,23 @@ describe('backups of databases and tables at a moment', () => {
     assert.deepEqual(await leftovers(), []);
   });
 
+  test('bring back a database that was dropped', async () => {
+    await sql('CREATE DATABASE gone');
+    await sql('CREATE TABLE t AS SELECT generate_series(1, 10) AS id', 'gone');
+    const at = await now();
+    // DROP DATABASE takes the files away before it commits: a moment is told from it by a commit in between.
+    await sql(['CREATE TABLE between_them (a int)', 'DROP DATABASE gone']);
+    await sql(`BACKUP DATABASE gone INTO 'nodelocal://1/gone' AS OF SYSTEM TIME '${at}'`);
+    await sql(`RESTORE DATABASE gone FROM LATEST IN 'nodelocal://1/gone'`);
+    assert.deepEqual(await sql('SELECT count(*)::int AS n FROM t', 'gone'), [{ n: 10 }]);
+    assert.equal((await refusal(`BACKUP DATABASE nowhere INTO 'nodelocal://1/none'`)).code, '3D000');
+    const never = await refusal(
+      `BACKUP DATABASE nowhere INTO 'nodelocal://1/none' AS OF SYSTEM TIME '${at}'`,
+    );
+    assert.equal(never.code, '3D000');
+    assert.match(never.message, /database "nowhere" does not exist in the virtual cluster at/);
+  });
+
   test('take a moment in every form, and refuse what is none of the timeline', async () => {
     const [decimal] = await sql(
       `SELECT ((extract(epoch FROM clock_timestamp()) * 1000000)::int8 * 1000)::text || '.0000000000' AS at`,
