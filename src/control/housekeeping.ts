@@ -5,6 +5,7 @@ import { type Core, loggerOf } from './core.ts';
 import { isKeptForFollowers } from './drain.ts';
 import { removeNow } from './drop-virtual-cluster.ts';
 import { isSystem } from './privileges.ts';
+import { keepReader } from './reader.ts';
 import { asleepOf } from './suspender.ts';
 
 /** Between two rounds. */
@@ -47,6 +48,7 @@ async function keep(core: Core, id: VirtualClusterRecord['id']): Promise<void> {
   const { signal } = core;
   const record = core.catalog.get(id);
   if (record === undefined || isSystem(id)) return;
+  if (record.readerOf !== null) return keepReader(core, record.readerOf);
   const { state } = record;
   if (
     state.kind === 'removing' ||

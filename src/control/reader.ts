@@ -92,7 +92,7 @@ export async function tendReader(core: Core, id: VirtualClusterId): Promise<void
     await catalog.apply({ id: reader.id, event: { kind: 'directory_made' }, signal });
     reader = await catalog.apply({ id: reader.id, event: { kind: 'service_started' }, signal });
   }
-  if (serviceModeOf(reader.state) !== 'shared') return;
+  if (!isShared(reader)) return;
   const instance = core.services.instanceOf(reader);
   if (state.kind === 'paused') await standStill(core, { id, instance });
   await instance.start({ signal });
@@ -160,9 +160,35 @@ export async function stopReader(core: Core, reader: VirtualClusterRecord): Prom
   }
 }
 
+/** Sees from time to time that what is recorded of the reader of a virtual cluster is so. */
+export async function keepReader(core: Core, id: VirtualClusterId): Promise<void> {
+  const isAmiss = () => {
+    const reader = anyReader(core, id);
+    if (reader === undefined) return false;
+    return reader.state.kind === 'removing' || (isShared(reader) && !core.gates.isOpen(reader.id));
+  };
+  if (!isAmiss()) return;
+  await core.locks.run(id, async () => {
+    if (!isAmiss()) return;
+    await (anyReader(core, id)?.state.kind === 'removing' ? dropReader(core, id) : tendReader(core, id));
+  });
+}
+
+function isShared({ state }: VirtualClusterRecord): boolean {
+  return serviceModeOf(state) === 'shared';
+}
+
+/** Also one that is being removed. */
+function anyReader(
+  { catalog }: Pick<Core, 'catalog'>,
+  id: VirtualClusterId,
+): VirtualClusterRecord | undefined {
+  return catalog.listAll().find(({ readerOf }) => readerOf === id);
+}
+
 /** Nothing of it is left. Harmless when there is none. */
 export async function dropReader(core: Core, id: VirtualClusterId): Promise<void> {
-  const reader = core.catalog.listAll().find(({ readerOf }) => readerOf === id);
+  const reader = anyReader(core, id);
   if (reader === undefined) return;
   const { catalog, signal } = core;
   if (reader.state.kind === 'ready') {
