@@ -72,7 +72,7 @@ export function decodePiece(
       'backup_untrusted',
       `${path} was damaged, or not sealed with the key of this physical cluster`,
       {
-        hint: 'restore where the key of the cluster that published it is, the file "cluster-key" of its store',
+        hint: 'import the key of the cluster that published it: atoll cluster-key import',
       },
     );
   }
