@@ -148,7 +148,7 @@ export class RelayProcess {
     const { service } = this.#options;
     switch (question.method) {
       case 'route':
-        return await service.route({ name: question.name, signal });
+        return await service.route({ ...question, signal });
       case 'credential':
         return await service.credential({ ...question, signal });
       case 'authorize':
