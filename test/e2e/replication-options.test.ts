@@ -55,7 +55,11 @@ describe('what a replication stream can be asked for', () => {
     const client = await site.daemon.connect({ cluster: 'system' });
     const notices: string[] = [];
     client.on('notice', ({ message }) => notices.push(message ?? ''));
-    await client.query(sql).finally(() => client.end());
+    try {
+      await client.query(sql);
+    } finally {
+      await client.end();
+    }
     return notices.join('\n');
   };
   const create = () =>
