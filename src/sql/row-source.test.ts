@@ -46,6 +46,20 @@ describe('findRowSources', () => {
     ['TABLE system.jobs ORDER BY 1', []],
     ['SELECT * FROM [SHOW JOBS][SHOW JOBS]', [['show_jobs', '[SHOW JOBS]']]],
     ['SELECT * FROM [SHOW', []],
+    [
+      "SELECT * FROM [SHOW EXPERIMENTAL_FINGERPRINTS FROM VIRTUAL CLUSTER a] AS OF SYSTEM TIME '-1s' WHERE true",
+      [
+        [
+          'show_fingerprints',
+          "[SHOW EXPERIMENTAL_FINGERPRINTS FROM VIRTUAL CLUSTER a] AS OF SYSTEM TIME '-1s'",
+        ],
+      ],
+    ],
+    [
+      'SELECT * FROM [SHOW EXPERIMENTAL_FINGERPRINTS FROM TENANT a] AS of',
+      [['show_fingerprints', '[SHOW EXPERIMENTAL_FINGERPRINTS FROM TENANT a]']],
+    ],
+    ["SELECT * FROM [SHOW JOBS] AS OF SYSTEM TIME '-1s'", [['show_jobs', '[SHOW JOBS]']]],
   ];
   for (const [text, expected] of cases) {
     it(`looks through ${text}`, () => assert.deepEqual(found(text), expected));
@@ -114,6 +128,21 @@ describe('findRowSources', () => {
         (error) => isAppError(error, 'syntax') && error.position === position && error.hint !== undefined,
       );
     }
+  });
+
+  it('takes the moment of a fingerprint from within the bracket or from behind it', () => {
+    const show = 'SHOW EXPERIMENTAL_FINGERPRINTS FROM VIRTUAL CLUSTER a';
+    const moment = 'AS OF SYSTEM TIME 1704816945291575000.0000000000';
+    const asOf = { kind: 'number', text: '1704816945291575000.0000000000' };
+    for (const text of [`[${show} ${moment}]`, `[${show}] ${moment}`]) {
+      const [source] = findRowSources(`SELECT fingerprint FROM ${text}`);
+      assert.deepEqual(source?.node, { kind: 'show_fingerprints', name: 'a', asOf });
+      assert.equal(source?.text, `${show} ${moment}`);
+    }
+    assert.throws(
+      () => findRowSources(`SELECT 1 FROM [${show}] AS OF SYSTEM TIME (1)`),
+      (error) => isAppError(error, 'syntax'),
+    );
   });
 
   it('finds every SHOW of ours, and where it stands', () => {
