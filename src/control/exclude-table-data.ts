@@ -1,6 +1,9 @@
 /** CREATE TABLE ... WITH (exclude_data_from_backup = true), ALTER TABLE ... SET | RESET (exclude_data_from_backup). docs/decisions/0063-logical-copy.md */
+import { SYSTEM_VIRTUAL_CLUSTER_ID } from '../base/index.ts';
 import { isMarked, markSql, unmarkSql } from '../logical-copy/index.ts';
 import { type Statement, withoutExclusion } from '../sql/index.ts';
+import { refuseCreation } from './ddl-guard.ts';
+import { isSystem } from './privileges.ts';
 import { sqlBlock, sqlName, sqlText } from './sql-text.ts';
 import { type UseCase, inSession } from './use-case.ts';
 
@@ -10,12 +13,15 @@ type ExcludeTableData = Extract<Statement, { kind: 'exclude_table_data' }>;
 export const excludeTableData: UseCase<ExcludeTableData> = {
   columns: () => undefined,
   refusedInTransaction: undefined,
-  run: (_core, statement) =>
-    Promise.resolve(
+  run(core, statement, { session }) {
+    const isGuarded = core.settings.isOn(SYSTEM_VIRTUAL_CLUSTER_ID, 'sql.restrict_system_interface.enabled');
+    if (isSystem(session.virtualClusterId) && isGuarded) refuseCreation(statement.head);
+    return Promise.resolve(
       statement.action === 'with'
         ? inSession(create(statement), 'CREATE TABLE')
         : inSession(alter(statement), 'ALTER TABLE'),
-    ),
+    );
+  },
 };
 
 const DECLARE = ['target pg_catalog.regclass;', 'owner name;', 'kind "char";', 'other pg_catalog.regclass;'];

@@ -178,6 +178,12 @@ describe('backups of databases and tables', () => {
       }),
       { code: '42501', message: /must be owner of table whole/ },
     );
+    await assert.rejects(
+      daemon.query('CREATE TABLE mistaken (a int) WITH (exclude_data_from_backup = true)', {
+        cluster: 'system',
+      }),
+      { code: '42501', message: 'blocked DDL from the system interface' },
+    );
     const counts = async (database: string) =>
       (
         await sql(
