@@ -25,8 +25,14 @@ const ROWS: readonly { readonly title: string; readonly panels: readonly Panel[]
         title: 'Restorable through: age',
         unit: 's',
         queries: [
-          { expr: `timeline_vault_restorable_through_age_seconds${CHOSEN}`, legend: 'on the node {{tenant}}' },
-          { expr: `timeline_continuous_restorable_through_age_seconds${CHOSEN}`, legend: 'remote {{tenant}}' },
+          {
+            expr: `timeline_vault_restorable_through_age_seconds${CHOSEN}`,
+            legend: 'on the node {{tenant}}',
+          },
+          {
+            expr: `timeline_continuous_restorable_through_age_seconds${CHOSEN}`,
+            legend: 'remote {{tenant}}',
+          },
         ],
       },
       {

@@ -44,7 +44,10 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
       'show_zone_configuration',
     ],
   },
-  { title: 'Backup and restore', kinds: ['backup', 'restore', 'show_backups', 'show_backup', 'alter_backup'] },
+  {
+    title: 'Backup and restore',
+    kinds: ['backup', 'restore', 'show_backups', 'show_backup', 'alter_backup'],
+  },
   { title: 'Jobs', kinds: ['show_jobs', 'show_job', 'control_jobs', 'alter_job_owner'] },
   {
     title: 'Schedules',

@@ -51,7 +51,7 @@ export class AwsServer implements AsyncDisposable {
       AWS_USE_PATH_STYLE: 'true',
       ...parameters,
     });
-    return `s3://bucket/folder?${query}`;
+    return `s3://bucket/folder?${query.toString()}`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
