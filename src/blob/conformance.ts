@@ -151,14 +151,16 @@ export function describeBlobStore(name: string, open: () => Promise<BlobStore>):
         fc.asyncProperty(keys, async (names) => {
           const model = memoryBlobStore({ displayUri: 'memory://' });
           const store = await open();
-          for (const each of [model, store]) {
-            for (const key of names) await each.put(parseBlobKey(key), text(key), { signal });
-          }
-          for (const deep of [true, false]) {
-            for (const folder of ['', 'af', 'a-bf', 'éf/af']) {
-              assert.deepEqual(await listed(store, folder, { deep }), await listed(model, folder, { deep }));
-            }
-          }
+          const puts = [model, store].flatMap((each) =>
+            names.map((key) => each.put(parseBlobKey(key), text(key), { signal })),
+          );
+          await Promise.all(puts);
+          const lists = [true, false].flatMap((deep) =>
+            ['', 'af', 'a-bf', 'éf/af'].map(async (folder) =>
+              assert.deepEqual(await listed(store, folder, { deep }), await listed(model, folder, { deep })),
+            ),
+          );
+          await Promise.all(lists);
           assert.deepEqual(await listed(store, '', { deep: true }), names.toSorted(compareKeys));
         }),
         { numRuns: 25 },
