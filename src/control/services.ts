@@ -170,6 +170,8 @@ export class Services {
       return healRoles(client);
     }, wait);
     const scope = { virtualClusterId: record.id, virtualClusterName: record.name };
+    // However the data came here, and whichever release wrote it: no tenant meets a database without them.
+    for (const change of await instance.guardDatabases(wait)) logger.for(scope).info(change);
     for (const change of healed) logger.for(scope).warning(change);
     await settings.load(record.id, { database: instance, ...wait });
     await applySessionDefaults(settings, { virtualClusterId: record.id, instance, ...wait });

@@ -163,6 +163,12 @@ export interface Instance {
    * superuser does it, and does nothing else there. @throws AppError `object_not_found`
    */
   installPrivilegeStore(options: { database: string; signal: AbortSignal }): Promise<void>;
+  /**
+   * The same, with all else that keeps tenants from the host, in every database and template that has not got it as this release makes it;
+   * before clients are let in. Gives what was done, a sentence each. One query where nothing is missing. May run twice.
+   * @throws AppError `connection_failure`; DatabaseError when it cannot be made: then nobody should be let in
+   */
+  guardDatabases(options: { signal: AbortSignal }): Promise<readonly string[]>;
   /** It can only be read, whoever asks: `setReadOnly`. */
   readonly isReadOnly: boolean;
   /** Durable when it returns, and kept through restarts of the daemon; it counts from the next start on. Unlogged tables are emptied. */

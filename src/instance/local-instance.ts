@@ -42,7 +42,7 @@ import { clearStaleClaim, findRunning, recordProcess } from './process-record.ts
 import { type ReadOnlyRecord, readOnlyParameters, readReadOnly, writeReadOnly } from './read-only.ts';
 import { untilServing } from './readiness.ts';
 import type { OnReplacement } from './replace-life.ts';
-import { privilegeStoreStatements } from './privilege-store-sql.ts';
+import { guardDatabases, installGuards } from './database-guards.ts';
 import { SystemSessions, withDefinerSession, withReaderSession, withRoleSession } from './sessions.ts';
 import { emptySocketDirectory } from './socket-directory.ts';
 import { type ClusterLayout, SOCKET_NAME } from './store-layout.ts';
@@ -270,16 +270,12 @@ export class LocalInstance implements Instance {
   async installPrivilegeStore(options: { database: string; signal: AbortSignal }): Promise<void> {
     const clusterName = this.#identity.virtualClusterName;
     const session = { ...options, socketDirectory: this.socketDirectory, clusterName };
-    await withDefinerSession(session, async (client) => {
-      await client.query('BEGIN');
-      // One at a time; who comes later finds it made.
-      await client.query("SELECT pg_advisory_xact_lock(hashtext('pg_atoll'))");
-      const [found] = await client.query("SELECT to_regnamespace('pg_atoll') IS NOT NULL AS is_there");
-      if (found?.['is_there'] !== 't') {
-        for (const statement of privilegeStoreStatements()) await client.query(statement);
-      }
-      await client.query('COMMIT');
-    });
+    await withDefinerSession(session, installGuards);
+  }
+
+  async guardDatabases(options: { signal: AbortSignal }): Promise<readonly string[]> {
+    const place = { socketDirectory: this.socketDirectory, clusterName: this.#identity.virtualClusterName };
+    return this.withSystemClient((client) => guardDatabases(client, { ...place, ...options }), options);
   }
 
   get copyRoles(): CopyRoles {

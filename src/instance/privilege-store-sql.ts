@@ -6,7 +6,7 @@
  * security: Postgres has none for what was made before an instance first served.) The prefix `pg_` keeps the schema from tenants' hands
  * and out of their dumps.
  */
-import { subscriptionGuardStatements } from './subscription-guard-sql.ts';
+import { replaceEventTrigger, subscriptionGuardStatements } from './subscription-guard-sql.ts';
 
 const CURRENT_DATABASE = '(SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())';
 
@@ -23,12 +23,12 @@ function guard(options: { table: string; isDead: string; isAllowed: string; refu
     IF entry.database = ${CURRENT_DATABASE} AND ${isAllowed}
       AND (TG_OP <> 'UPDATE' OR to_jsonb(OLD) - 'is_grantable' = to_jsonb(NEW) - 'is_grantable') THEN RETURN entry; END IF;
     RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = ${refusal}; END`;
-  return `CREATE FUNCTION pg_atoll.guard_${table}() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+  return `CREATE OR REPLACE FUNCTION pg_atoll.guard_${table}() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
     AS '${body.replaceAll("'", "''")}'`;
 }
 
 /** Asked with the caller's role as a value, for inside the function the caller is not to be seen. Tells nothing that is not public. */
-const MAY_PASS_ON = `CREATE FUNCTION pg_atoll.may_pass_on(role name, wanted text) RETURNS boolean
+const MAY_PASS_ON = `CREATE OR REPLACE FUNCTION pg_atoll.may_pass_on(role name, wanted text) RETURNS boolean
   LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS 'SELECT pg_has_role(role, d.datdba, ''MEMBER'') OR pg_has_role(role, ''admin'', ''MEMBER'')
       OR EXISTS (SELECT FROM pg_atoll.database_privileges p WHERE p.database = d.oid AND p.privilege = wanted
@@ -39,7 +39,7 @@ const MAY_PASS_ON = `CREATE FUNCTION pg_atoll.may_pass_on(role name, wanted text
  * Gives new tables what `pg_atoll.default_privileges` says, as the role that made them. BACKUP on a table is REFERENCES on its system
  * column tableoid, on a view on its first column: a right that opens nothing, kept and carried by Postgres like every other.
  */
-const GRANT_DEFAULTS = `CREATE FUNCTION pg_atoll.grant_defaults() RETURNS event_trigger
+const GRANT_DEFAULTS = `CREATE OR REPLACE FUNCTION pg_atoll.grant_defaults() RETURNS event_trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
   AS 'DECLARE entry record; BEGIN
     IF NOT EXISTS (SELECT FROM pg_atoll.default_privileges) THEN RETURN; END IF;
@@ -75,7 +75,7 @@ const CHANGES: Readonly<Record<string, string>> = {
  * Admins grant BACKUP on tables they do not own; Postgres asks whoever calls it for EXECUTE, which only they have. It runs as superuser,
  * and so does no more than GRANT and REVOKE of this one privilege, which call nothing of a tenant's.
  */
-const CHANGE_BACKUP = `CREATE FUNCTION pg_atoll.change_backup(relation regclass, change text, grantees oid[]) RETURNS void
+const CHANGE_BACKUP = `CREATE OR REPLACE FUNCTION pg_atoll.change_backup(relation regclass, change text, grantees oid[]) RETURNS void
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
   AS 'DECLARE carrier record; names text; BEGIN
     SELECT a.attname AS name, CASE c.relkind WHEN ''S'' THEN ''SELECT'' ELSE ''REFERENCES'' END AS privilege INTO STRICT carrier
@@ -87,16 +87,16 @@ const CHANGE_BACKUP = `CREATE FUNCTION pg_atoll.change_backup(relation regclass,
       .join(' ')} END, carrier.privilege, carrier.name, relation, names);
   END'`;
 
-/** Runs as the bootstrap superuser, with no event trigger of anybody's. */
+/** Runs as the bootstrap superuser, with no event trigger of anybody's. May run twice; then it waits for nobody who uses the tables. */
 export function privilegeStoreStatements(): string[] {
   return [
     'SET allow_system_table_mods = on',
-    'CREATE SCHEMA pg_atoll',
+    'CREATE SCHEMA IF NOT EXISTS pg_atoll',
     'RESET allow_system_table_mods',
-    `CREATE TABLE pg_atoll.database_privileges (
+    `CREATE TABLE IF NOT EXISTS pg_atoll.database_privileges (
       database oid NOT NULL, privilege text NOT NULL CHECK (privilege IN ('BACKUP', 'RESTORE')), grantee oid NOT NULL,
       is_grantable boolean NOT NULL, PRIMARY KEY (database, privilege, grantee))`,
-    `CREATE TABLE pg_atoll.default_privileges (
+    `CREATE TABLE IF NOT EXISTS pg_atoll.default_privileges (
       database oid NOT NULL, creator oid NOT NULL, namespace oid NOT NULL, privilege text NOT NULL CHECK (privilege = 'BACKUP'),
       grantee oid NOT NULL, is_grantable boolean NOT NULL,
       PRIMARY KEY (database, creator, namespace, privilege, grantee))`,
@@ -122,17 +122,21 @@ export function privilegeStoreStatements(): string[] {
     'GRANT USAGE ON SCHEMA pg_atoll TO PUBLIC',
     ...['database_privileges', 'default_privileges'].flatMap((table) => [
       `GRANT SELECT, INSERT, UPDATE, DELETE ON pg_atoll.${table} TO PUBLIC`,
-      `CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON pg_atoll.${table}
-        FOR EACH ROW EXECUTE FUNCTION pg_atoll.guard_${table}()`,
-      // Also for what a subscription writes.
-      `ALTER TABLE pg_atoll.${table} ENABLE ALWAYS TRIGGER guard`,
+      // Always: also for what a subscription writes.
+      `DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = 'pg_atoll.${table}'::regclass AND t.tgname = 'guard'
+          AND t.tgenabled = 'A' AND t.tgfoid = 'pg_atoll.guard_${table}()'::regprocedure) THEN
+        CREATE OR REPLACE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE ON pg_atoll.${table}
+          FOR EACH ROW EXECUTE FUNCTION pg_atoll.guard_${table}();
+        ALTER TABLE pg_atoll.${table} ENABLE ALWAYS TRIGGER guard;
+      END IF; END$$`,
     ]),
-    `CREATE EVENT TRIGGER pg_atoll_grant_defaults ON ddl_command_end
-      WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE VIEW', 'CREATE MATERIALIZED VIEW', 'CREATE FOREIGN TABLE',
-        'IMPORT FOREIGN SCHEMA', 'CREATE SCHEMA')
-      EXECUTE FUNCTION pg_atoll.grant_defaults()`,
-    // As a member of an extension it is in no dump, whose reader could not make it.
-    'ALTER EXTENSION plpgsql ADD EVENT TRIGGER pg_atoll_grant_defaults',
+    ...replaceEventTrigger({
+      name: 'pg_atoll_grant_defaults',
+      definition: `ON ddl_command_end
+        WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE VIEW', 'CREATE MATERIALIZED VIEW', 'CREATE FOREIGN TABLE',
+          'IMPORT FOREIGN SCHEMA', 'CREATE SCHEMA')
+        EXECUTE FUNCTION pg_atoll.grant_defaults()`,
+    }),
     ...subscriptionGuardStatements(),
   ];
 }

@@ -87,14 +87,31 @@ function quoted(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
-/** For a database that has the schema `pg_atoll`; run as the bootstrap superuser. */
+/**
+ * Puts an event trigger of ours in the place of one that has its name, whatever that is. As a member of an extension it is in no dump, whose
+ * reader could not make it.
+ */
+export function replaceEventTrigger({ name, definition }: { name: string; definition: string }): string[] {
+  return [
+    `DO $$BEGIN
+      IF EXISTS (SELECT FROM pg_event_trigger e JOIN pg_depend d ON d.classid = 'pg_event_trigger'::regclass AND d.objid = e.oid
+          WHERE e.evtname = '${name}' AND d.deptype = 'e') THEN ALTER EXTENSION plpgsql DROP EVENT TRIGGER ${name}; END IF;
+      DROP EVENT TRIGGER IF EXISTS ${name};
+    END$$`,
+    `CREATE EVENT TRIGGER ${name} ${definition}`,
+    `ALTER EXTENSION plpgsql ADD EVENT TRIGGER ${name}`,
+  ];
+}
+
+/** For a database that has the schema `pg_atoll`; run as the bootstrap superuser. May run twice. */
 export function subscriptionGuardStatements(): string[] {
   return [
-    `CREATE FUNCTION pg_atoll.guard_subscription() RETURNS event_trigger
+    `CREATE OR REPLACE FUNCTION pg_atoll.guard_subscription() RETURNS event_trigger
       LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS ${quoted(BODY)}`,
-    `CREATE EVENT TRIGGER pg_atoll_guard_subscription ON ddl_command_start
-      WHEN TAG IN ('CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION') EXECUTE FUNCTION pg_atoll.guard_subscription()`,
-    // As a member of an extension it is in no dump, whose reader could not make it.
-    'ALTER EXTENSION plpgsql ADD EVENT TRIGGER pg_atoll_guard_subscription',
+    ...replaceEventTrigger({
+      name: 'pg_atoll_guard_subscription',
+      definition: `ON ddl_command_start
+        WHEN TAG IN ('CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION') EXECUTE FUNCTION pg_atoll.guard_subscription()`,
+    }),
   ];
 }

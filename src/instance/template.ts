@@ -13,7 +13,13 @@ import type { Engine } from './engine.ts';
 import { runProgram } from './run-program.ts';
 import { type RecordFormat, readRecord, writeRecord } from './sealed-record.ts';
 import { randomSuffix } from './store-layout.ts';
-import { clusterStatements, databaseCreation, databaseStatements, singleUserScript } from './template-sql.ts';
+import {
+  clusterStatements,
+  databaseCreation,
+  databaseStatements,
+  singleUserScript,
+  systemStatements,
+} from './template-sql.ts';
 import { ownerOf } from './users.ts';
 
 /** Rises with every change of what is made here and not seen in the statements or flags. */
@@ -76,6 +82,7 @@ function recipeOf(engine: Engine): string {
     clusterStatements(),
     databaseStatements(),
     databaseCreation(),
+    systemStatements(),
   ];
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
 }
@@ -124,6 +131,7 @@ async function build(options: TemplateOptions & { dataDirectory: string }): Prom
   await runSql('template1', clusterStatements());
   for (const database of ['template0', 'template1', 'postgres']) await runSql(database, databaseStatements());
   await runSql('template1', databaseCreation());
+  await runSql('system', systemStatements());
   await removeForeignConfiguration(dataDirectory);
   await removeStatistics(dataDirectory);
   await trimWal(dataDirectory);
