@@ -72,6 +72,10 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
     ],
   },
   {
+    title: 'Files',
+    kinds: ['create_file_upload', 'alter_file_upload', 'show_files', 'show_file', 'drop_file'],
+  },
+  {
     title: 'Privileges and roles',
     kinds: [
       'grant_system',

@@ -12,4 +12,5 @@ export { createRateTable, type RateProvider, setRateLimit } from './rate/rate-ta
 export * from './service-location.ts';
 export * from './storage-locality.ts';
 export * from './storage-record.ts';
+export * from './userfile-uri.ts';
 export type { Patience } from './service/patience.ts';

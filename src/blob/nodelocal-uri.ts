@@ -4,7 +4,15 @@ import { errnoOf, InputError } from '../base/index.ts';
 import { keyPartProblem } from './blob-key.ts';
 
 /** Schemes that storage can be named by. */
-const AVAILABLE_SCHEMES = ['nodelocal', 's3', 'gs', 'azure-blob', 'azure-storage', 'external'] as const;
+const AVAILABLE_SCHEMES = [
+  'nodelocal',
+  's3',
+  'gs',
+  'azure-blob',
+  'azure-storage',
+  'userfile',
+  'external',
+] as const;
 const HTTP_SCHEMES = ['http', 'https', 'file-http', 'file-https'];
 /** Schemes that are storage but no folder of the node. */
 const OTHER_SCHEMES = ['userfile', 'external'];

@@ -33,6 +33,16 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./commands/encode-uri.ts')).encodeUriCommand,
   },
   {
+    name: 'userfile',
+    summary: 'keep files in a virtual cluster: upload, list, get, delete',
+    load: async () => (await import('./commands/userfile.ts')).userfileCommand,
+  },
+  {
+    name: 'nodelocal',
+    summary: 'upload a file into the external directory of a node',
+    load: async () => (await import('./commands/nodelocal.ts')).nodelocalCommand,
+  },
+  {
     name: 'cluster-key',
     summary: 'keep and carry the keys that backups are sealed with',
     load: async () => (await import('./commands/cluster-key.ts')).clusterKeyCommand,

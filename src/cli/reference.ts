@@ -25,7 +25,7 @@ ${fenced(formatMetaHelp())}
 | Code | Meaning |
 |---|---|
 | 0 | done |
-| 1 | a statement of \`atoll sql\` failed, or the state of an object forbids what was asked |
+| 1 | a statement of \`atoll sql\`, \`userfile\` or \`nodelocal\` failed, or the state of an object forbids what was asked |
 | ${ERRORS.parameter_invalid.exit} | a value is invalid, or a feature is not supported |
 | ${ERRORS.usage.exit} | the command line is wrong |
 | ${ERRORS.address_in_use.exit} | an address is in use, or the PostgreSQL engine is missing |

@@ -9,7 +9,7 @@ import { backupMoment, objectsMoment } from './backup-moment.ts';
 import { placeBackup } from './backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from './bulk-statement.ts';
 import { ChainKeys } from './chain-keys.ts';
-import { openCollection, requireKnownOptions } from './collection.ts';
+import { openCollection, requireKnownOptions, requireOutsideStore } from './collection.ts';
 import { requireNoContinuousBackup } from './continuous-backups.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
@@ -105,6 +105,7 @@ export async function admitBackup(
     isWriting: true,
     options: statement.options,
   });
+  if (statement.targets.kind === 'virtual_cluster') requireOutsideStore(collection);
   if (statement.appendTo !== undefined) requireReadable(collection);
   await requireNoContinuousBackup(core, collection, context);
   return { collection, keys: await readBackupKeys(core, statement.options, context) };

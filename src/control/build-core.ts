@@ -22,6 +22,7 @@ import { captureSource } from './capture-source.ts';
 import { heirOf, isGone } from './collection-heir.ts';
 import { BackupPaths } from './collection.ts';
 import type { ControlOptions, Core } from './core.ts';
+import { FileUploads } from './file-uploads.ts';
 import { createDiskGuard } from './guard-disk.ts';
 import { scheduleHistory } from './schedule-history.ts';
 import { startScheduledBackup } from './scheduled-backup.ts';
@@ -138,6 +139,7 @@ export async function buildCore(
     resolveCollection,
     resolvePlace: resolvePlaceOf,
     backupPaths: new BackupPaths(),
+    uploads: new FileUploads(options),
     derivations: new Mutex(),
     kmsFailures: new Map(),
     describing: new Semaphore(DESCRIBED_AT_ONCE),

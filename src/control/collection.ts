@@ -6,6 +6,7 @@ import {
   placeForNode,
   uriLocality,
   usesImplicitRights,
+  withUserfileOwner,
 } from '../blob/index.ts';
 import type { BackupSelector, Option, Value } from '../sql/index.ts';
 import {
@@ -42,8 +43,10 @@ export async function openCollection(
   context: ExecuteContext,
   { isWriting = false, options = [] }: OpenOptions = {},
 ): Promise<CollectionLocation> {
-  const uris = locations.map((value) => textValue(value, 'the URI of a collection'));
-  const incrementals = incrementalLocation(options);
+  const writtenOut = (uri: string) => withUserfileOwner(uri, context.session.user);
+  const uris = locations.map((value) => writtenOut(textValue(value, 'the URI of a collection')));
+  const elsewhere = incrementalLocation(options);
+  const incrementals = elsewhere === null ? null : writtenOut(elsewhere);
   for (const uri of [...uris, ...(incrementals === null ? [] : [incrementals])]) {
     const place = await core.resolvePlace(context.session.virtualClusterId, uri);
     await requireStorageAccess(core, { context, uri, place });
@@ -94,7 +97,7 @@ async function requireStorageAccess(
 ): Promise<void> {
   const reference = parseExternalUri(uri);
   if (reference === undefined) return requireLocationAccess(core, context, place);
-  if (!('service' in place)) requireNodelocalCapability(core, context);
+  if (!('service' in place) && place.userfileOwner === undefined) requireNodelocalCapability(core, context);
   await requireConnectionPrivilege(askerOf(core, context), { name: reference.name, privilege: 'USAGE' });
 }
 
@@ -107,12 +110,39 @@ export async function requireLocationAccess(
   context: ExecuteContext,
   location: Place,
 ): Promise<void> {
-  if (!('service' in location)) return requireNodelocal(core, context);
+  if (!('service' in location)) {
+    const { userfileOwner } = location;
+    return userfileOwner === undefined
+      ? requireNodelocal(core, context)
+      : requireUserfile(core, context, userfileOwner);
+  }
   if (!usesImplicitRights(location.service)) return;
   await requirePrivilege(askerOf(core, context), {
     anyOf: ['EXTERNALIOIMPLICITACCESS'],
     refusal: `only users with the admin role or the EXTERNALIOIMPLICITACCESS system privilege are allowed to access the specified ${location.service.kind} URI`,
   });
+}
+
+/** Everybody has files of their own, admins those of all. @throws InputError `insufficient_privilege` */
+async function requireUserfile(core: Core, context: ExecuteContext, owner: string): Promise<void> {
+  if (owner === context.session.user) return;
+  await requirePrivilege(askerOf(core, context), {
+    refusal: `only user ${owner} and members of admin are allowed to access the userfile storage of ${owner}`,
+    hint: 'userfile:///path is your own; an external connection can lend a folder',
+  });
+}
+
+/**
+ * It would be lost with what it is to bring back.
+ * @throws InputError `feature_not_supported` for a backup of a whole virtual cluster in userfile storage
+ */
+export function requireOutsideStore(collection: CollectionLocation): void {
+  const places = 'places' in collection ? collection.places : [collection];
+  if (places.every((place) => 'service' in place || place.userfileOwner === undefined)) return;
+  throw notAvailable(
+    'a backup of a whole virtual cluster into userfile storage, which is removed with the virtual cluster,',
+    'back up databases or tables there, and the whole into storage outside: see nodelocal, S3, GCS, Azure',
+  );
 }
 
 /**

@@ -13,7 +13,7 @@ import type {
   ContinuousStatus,
   ContinuousTarget,
 } from '../timeline/index.ts';
-import { openCollection } from './collection.ts';
+import { openCollection, requireOutsideStore } from './collection.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type Core, loggerOf } from './core.ts';
 import type { MetricFamily } from './status.ts';
@@ -53,6 +53,7 @@ export async function setContinuousBackup(
   if (requireTimeline(core).continuous === undefined)
     throw notAvailable('continuous backup', 'start another node');
   const collection = await openCollection(core, [location], context, { isWriting: true });
+  requireOutsideStore(collection);
   if ('places' in collection) {
     throw new InputError('parameter_invalid', 'a continuous backup goes to one location');
   }

@@ -31,6 +31,7 @@ import type { Consumer, StreamCatalog } from '../replication/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { BackupPaths } from './collection.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
+import type { FileUploads } from './file-uploads.ts';
 import type { Producers } from './replication-producer.ts';
 import type { ServiceGates } from './service-gate.ts';
 import type { Services } from './services.ts';
@@ -64,6 +65,8 @@ export interface ControlOptions {
   readonly cluster: { readonly id: string; readonly key: ClusterKey };
   /** Where `nodelocal://` leads; null when the operator has closed it. */
   readonly externalDirectory: string | null;
+  /** Where files of users are kept: a folder of the store. */
+  readonly userfileDirectory: string;
   /** Where limits of transfers are shared with workers; left out where nothing is limited. */
   readonly rateTable?: string;
   /** True when storage may not be reached with the node's own credentials. */
@@ -96,6 +99,7 @@ export interface Core {
     uri: string,
   ) => Promise<CollectionLocation>;
   readonly backupPaths: BackupPaths;
+  readonly uploads: FileUploads;
   /** When a service for keys last kept a backup from being taken, of those that ask for it to be shown. */
   readonly kmsFailures: Map<VirtualClusterId, Timestamp>;
   /** A passphrase takes 64 MiB and a thread while it becomes a key: one at a time. */

@@ -3,6 +3,7 @@ import { InputError, type Timestamp } from '../base/index.ts';
 import { type VirtualClusterRecord, serviceModeOf } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { ExecuteContext } from './contract.ts';
+import { removeUserfiles } from './files.ts';
 import { type Core, loggerOf } from './core.ts';
 import { isSystem } from './privileges.ts';
 import { removeTimelineStore } from '../timeline/index.ts';
@@ -97,5 +98,6 @@ export async function removeNow(core: Core, record: VirtualClusterRecord): Promi
   await core.options.timeline?.vault.unfollow(id);
   await core.options.instanceHost.remove({ virtualClusterId: id, signal });
   await removeTimelineStore(storeOfTimeline(core, record));
+  await removeUserfiles(core, id);
   await core.catalog.forget({ id, signal });
 }

@@ -144,11 +144,12 @@ describe('external connections', () => {
     assert.ok(!(await list()).includes('c'));
   });
 
-  it('accept a userfile URI, and say that it cannot be used yet', async () => {
+  it('to userfile storage lead to the files of who made them, and take no whole virtual cluster', async () => {
     await test.ask("CREATE EXTERNAL CONNECTION files AS 'userfile:///backups'");
     const error = await test.refusal("BACKUP INTO 'external://files/a'");
     assert.equal(error.sqlstate, '0A000');
     assert.match(error.message, /userfile/);
+    await test.ask("BACKUP DATABASE defaultdb INTO 'external://files/a'");
     await test.ask('DROP EXTERNAL CONNECTION files');
   });
 

@@ -1,5 +1,6 @@
 /** CREATE, ALTER, DROP, SHOW and SHOW CREATE EXTERNAL CONNECTION. Their URIs hold secrets: only SHOW CREATE tells them, to who made them. */
 import { InputError } from '../base/index.ts';
+import { withUserfileOwner } from '../blob/index.ts';
 import {
   type ConnectionType,
   type ExternalConnection,
@@ -172,9 +173,11 @@ async function admitUri(
   value: Value,
   context: ExecuteContext,
 ): Promise<{ readonly type: ConnectionType; readonly uri: string }> {
-  const uri = textValue(value, 'the URI of an external connection');
-  const { driver, type } = parseConnectionUri(uri);
-  if (driver === 'nodelocal' || driver === 'service') {
+  const written = textValue(value, 'the URI of an external connection');
+  const { driver, type } = parseConnectionUri(written);
+  // Whoever uses it later means the files of who made it.
+  const uri = withUserfileOwner(written, context.session.user);
+  if (driver === 'nodelocal' || driver === 'service' || driver === 'userfile') {
     const location = await core.resolvePlace(context.session.virtualClusterId, uri);
     await requireLocationAccess(core, context, location);
     await probeStorage(core, hurried(location), context);

@@ -11,6 +11,7 @@ import {
 import { type VirtualClusterRecord, serviceModeOf } from '../catalog/index.ts';
 import { DEFAULT_INSTANCE_SETTINGS } from '../instance/index.ts';
 import { buildCore } from './build-core.ts';
+import { discardFileUploads } from './files.ts';
 import type { FrontDoorService } from './contract.ts';
 import { type ControlOptions, type Core, loggerOf } from './core.ts';
 import { frontDoorService } from './front-door-service.ts';
@@ -197,6 +198,7 @@ class LocalControl implements Control {
     if (this.#core !== undefined) return this.#core;
     const core = await buildCore(this.#options, { signal, stopping: this.#stopping.signal });
     await heal(core);
+    await discardFileUploads(core);
     this.#core = core;
     return core;
   }

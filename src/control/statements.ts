@@ -20,6 +20,7 @@ import {
   showCreateExternalConnections,
   showExternalConnections,
 } from './external-connections.ts';
+import { alterFileUpload, createFileUpload, dropFile, showFile, showFiles } from './files.ts';
 import { showCreateSchedule, showSchedule, showSchedules } from './show-schedules.ts';
 import { configureZone, showZoneConfiguration } from './configure-zone.ts';
 import type { Core } from './core.ts';
@@ -102,6 +103,11 @@ const USE_CASES: UseCases = {
   show_external_connections: showExternalConnections,
   show_create_external_connections: showCreateExternalConnections,
   check_external_connection: checkExternalConnection,
+  create_file_upload: createFileUpload,
+  alter_file_upload: alterFileUpload,
+  drop_file: dropFile,
+  show_files: showFiles,
+  show_file: showFile,
   create_replication_stream: createReplicationStream,
   report_replication_stream: reportReplicationStream,
   drop_replication_stream: dropReplicationStream,

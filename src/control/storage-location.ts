@@ -1,9 +1,12 @@
 /** Where a storage URI leads: to a folder of this node or of a service, directly or by the name of an external connection. */
+import { join } from 'node:path';
 import { assert, InputError, type VirtualClusterId } from '../base/index.ts';
 import {
   decodeStorageRecord,
   parseServiceUri,
+  parseUserfileUri,
   resolveNodelocalUri,
+  resolveUserfileUri,
   serviceDisplayUri,
   usesNodeCredentials,
 } from '../blob/index.ts';
@@ -55,7 +58,12 @@ export function withPath(uri: string, path: string): string {
 /** What a node lets its virtual clusters reach. */
 export type StorageOptions = Pick<
   ControlOptions,
-  'externalDirectory' | 'nodeId' | 'implicitCredentialsDisabled' | 'rateTable' | 'cluster'
+  | 'externalDirectory'
+  | 'userfileDirectory'
+  | 'nodeId'
+  | 'implicitCredentialsDisabled'
+  | 'rateTable'
+  | 'cluster'
 >;
 
 export interface StorageQuestion {
@@ -83,10 +91,10 @@ export async function resolvePlace(options: StorageOptions, question: StorageQue
     });
   }
   const { driver } = parseConnectionUri(connection.uri);
-  if (driver !== 'nodelocal' && driver !== 'service') {
+  if (driver !== 'nodelocal' && driver !== 'service' && driver !== 'userfile') {
     throw notAvailable(
       `storage in external connection "${name}", which leads to ${driver}://,`,
-      'available: nodelocal://, s3://, gs://, azure-blob://',
+      'available: nodelocal://, userfile://, s3://, gs://, azure-blob://',
     );
   }
   const found = await resolvePlain(options, { ...question, uri: withPath(connection.uri, path) });
@@ -132,7 +140,11 @@ export function recordedUri(location: CollectionLocation): string {
 }
 
 function resolvePlain(options: StorageOptions, question: StorageQuestion): Promise<Place> | Place {
-  return resolveService(options, question) ?? resolveNodelocal(options, question);
+  return (
+    resolveService(options, question) ??
+    resolveUserfile(options, question) ??
+    resolveNodelocal(options, question)
+  );
 }
 
 function resolveService(options: StorageOptions, question: StorageQuestion): ServiceCollection | undefined {
@@ -156,6 +168,18 @@ function resolveService(options: StorageOptions, question: StorageQuestion): Ser
     customCa: settings.text(virtualClusterId, 'cloudstorage.http.custom_ca') || null,
     ...ratesFor(options.rateTable, service.kind, question),
   };
+}
+
+/** A folder like any other: workers need not know whose it is. */
+function resolveUserfile(
+  { userfileDirectory }: StorageOptions,
+  { uri, virtualClusterId }: StorageQuestion,
+): FolderLocation | undefined {
+  const found = parseUserfileUri(uri);
+  if (found === undefined) return undefined;
+  const directory = join(userfileDirectory, String(virtualClusterId));
+  const { owner, ...folder } = resolveUserfileUri(found, { directory });
+  return { ...folder, userfileOwner: owner };
 }
 
 async function resolveNodelocal(

@@ -152,6 +152,7 @@ export class Node implements AsyncDisposable {
         nodeId: NODE_ID,
         cluster: { id: host.clusterId, key: host.clusterKey },
         externalDirectory: await openExternalDirectory(host.storeDirectory, config),
+        userfileDirectory: join(host.storeDirectory, 'userfile'),
         implicitCredentialsDisabled: config.implicitCredentialsDisabled,
         locality: config.locality,
       });

@@ -140,6 +140,13 @@ export type AlterScheduleAction =
   | { readonly kind: 'set_schedule_option'; readonly option: Option }
   | { readonly kind: 'execute_immediately'; readonly full: boolean };
 
+export type FileUploadAction =
+  /** `offset` says how much is thought to be there. */
+  | { readonly kind: 'append'; readonly content: Value; readonly offset: Value }
+  /** `checksum` is the SHA-256 of the whole file in hexadecimal. */
+  | { readonly kind: 'finish'; readonly checksum: Value }
+  | { readonly kind: 'cancel' };
+
 export type Statement =
   | {
       readonly kind: 'create_virtual_cluster';
@@ -322,6 +329,12 @@ export type Statement =
       readonly uri: Value;
       readonly options: readonly Option[];
     }
+  /** Said by `atoll userfile` and `atoll nodelocal`: files are sent in pieces, as text in base64. */
+  | { readonly kind: 'create_file_upload'; readonly uri: Value }
+  | { readonly kind: 'alter_file_upload'; readonly uploadId: Value; readonly action: FileUploadAction }
+  | { readonly kind: 'drop_file'; readonly uri: Value }
+  | { readonly kind: 'show_files'; readonly uri: Value }
+  | { readonly kind: 'show_file'; readonly uri: Value; readonly offset: Value }
   | PrivilegeStatement;
 
 /** Tables of ours that queries can read from any database of a virtual cluster, as `system.<name>`. */

@@ -315,6 +315,33 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     synopsis: ["CHECK EXTERNAL CONNECTION 'uri' [ WITH option [, ...] ]"],
     summary: 'write, read, list and delete at a storage location, and say how fast that was',
   },
+  create_file_upload: {
+    name: 'CREATE FILE UPLOAD',
+    synopsis: ["CREATE FILE UPLOAD INTO 'uri'"],
+    summary: 'begin a file of userfile or nodelocal storage, as atoll userfile upload does',
+  },
+  alter_file_upload: {
+    name: 'ALTER FILE UPLOAD',
+    synopsis: [
+      "ALTER FILE UPLOAD 'id' { APPEND 'base64' AT offset | FINISH WITH CHECKSUM 'sha256' | CANCEL }",
+    ],
+    summary: 'send the next piece of a file, make it visible whole, or give it up',
+  },
+  drop_file: {
+    name: 'DROP FILE',
+    synopsis: ["DROP FILE 'uri'"],
+    summary: 'delete a file of userfile storage',
+  },
+  show_files: {
+    name: 'SHOW FILES',
+    synopsis: ["SHOW FILES IN 'uri'"],
+    summary: 'list the files of a folder of userfile storage, and of all folders in it',
+  },
+  show_file: {
+    name: 'SHOW FILE',
+    synopsis: ["SHOW FILE 'uri' AT offset"],
+    summary: 'a piece of a file of userfile storage, in base64, and how large the file is',
+  },
   grant_system: {
     name: 'GRANT SYSTEM',
     synopsis: ['GRANT SYSTEM { ALL | privilege [, ...] } TO role [, ...] [ WITH GRANT OPTION ]'],

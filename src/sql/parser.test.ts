@@ -610,6 +610,17 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
     "CREATE EXTERNAL CONNECTION backup_s3 AS 's3://a'",
     { kind: 'create_external_connection', ifNotExists: false, name: 'backup_s3', uri: string('s3://a') },
   ],
+  ["create file upload into 'u'", { kind: 'create_file_upload', uri: string('u') }],
+  [
+    "ALTER FILE UPLOAD 'i' APPEND 'YQ==' AT 3",
+    {
+      kind: 'alter_file_upload',
+      uploadId: string('i'),
+      action: { kind: 'append', content: string('YQ=='), offset: { kind: 'number', text: '3' } },
+    },
+  ],
+  ["DROP FILE 'u'", { kind: 'drop_file', uri: string('u') }],
+  ["SHOW FILES IN 'u'", { kind: 'show_files', uri: string('u') }],
   ['DROP EXTERNAL CONNECTION "A"', { kind: 'drop_external_connection', name: 'A' }],
   ['SHOW EXTERNAL CONNECTIONS', { kind: 'show_external_connections', name: undefined }],
   ['SHOW CREATE EXTERNAL CONNECTION a', { kind: 'show_create_external_connections', name: 'a' }],

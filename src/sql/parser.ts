@@ -2,6 +2,7 @@ import type { Located, Statement } from './ast.ts';
 import { statementHelp } from './help.ts';
 import { ALTER_BACKUP_RULES, BACKUP_RULES } from './parse-backup.ts';
 import { CONNECTION_RULES } from './parse-connections.ts';
+import { FILE_RULES } from './parse-files.ts';
 import { JOB_RULES } from './parse-jobs.ts';
 import { PRIVILEGE_RULES } from './parse-privileges.ts';
 import { ROLE_RULES } from './parse-roles.ts';
@@ -22,6 +23,7 @@ export const RULES: readonly Rule[] = [
   ...SCHEDULE_RULES,
   ...ALTER_BACKUP_RULES,
   ...CONNECTION_RULES,
+  ...FILE_RULES,
   ...PRIVILEGE_RULES,
   ...ROLE_RULES,
   ...SYSTEM_TABLE_RULES,

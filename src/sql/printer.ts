@@ -9,6 +9,7 @@ import type {
 } from './ast.ts';
 import { printTableExclusion } from './parse-table-exclusion.ts';
 import { printConnectionStatement } from './print-connections.ts';
+import { printFileStatement } from './print-files.ts';
 import { printJobStatement } from './print-jobs.ts';
 import { printOptions, printTargets, printTexts, printValue, words } from './print-parts.ts';
 import { printPrivilegeStatement } from './print-privileges.ts';
@@ -116,6 +117,12 @@ function print(statement: Statement): string {
     case 'show_create_external_connections':
     case 'check_external_connection':
       return printConnectionStatement(statement);
+    case 'create_file_upload':
+    case 'alter_file_upload':
+    case 'drop_file':
+    case 'show_files':
+    case 'show_file':
+      return printFileStatement(statement);
     default:
       return printPrivilegeStatement(statement);
   }

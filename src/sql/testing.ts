@@ -486,6 +486,19 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
     uri: textValue,
     options: options('check_external_connection'),
   }),
+  create_file_upload: record({ kind: kind('create_file_upload'), uri: textValue }),
+  alter_file_upload: record({
+    kind: kind('alter_file_upload'),
+    uploadId: textValue,
+    action: fc.oneof(
+      record({ kind: fc.constant('append' as const), content: textValue, offset: scalar }),
+      record({ kind: fc.constant('finish' as const), checksum: textValue }),
+      record({ kind: fc.constant('cancel' as const) }),
+    ),
+  }),
+  drop_file: record({ kind: kind('drop_file'), uri: textValue }),
+  show_files: record({ kind: kind('show_files'), uri: textValue }),
+  show_file: record({ kind: kind('show_file'), uri: textValue, offset: scalar }),
   ...privilegeArbitraries({ name: nameArbitrary, text }),
 };
 

@@ -6,6 +6,7 @@ import type {
   BackupSelector,
   CapabilityList,
   ControlledJobs,
+  FileUploadAction,
   ListedJobs,
   Option,
   ReplicationSource,
@@ -153,6 +154,18 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
         uri: map(statement.uri, 'uri'),
         options: statement.options.map((option) => mapOption(option, map)),
       };
+    case 'create_file_upload':
+    case 'drop_file':
+    case 'show_files':
+      return { ...statement, uri: map(statement.uri, 'uri') };
+    case 'show_file':
+      return { ...statement, uri: map(statement.uri, 'uri'), offset: plain(statement.offset) };
+    case 'alter_file_upload':
+      return {
+        ...statement,
+        uploadId: plain(statement.uploadId),
+        action: mapUploadAction(statement.action, map),
+      };
     case 'create_role':
     case 'alter_role':
       return { ...statement, options: statement.options.map((option) => mapRoleOption(option, map)) };
@@ -183,6 +196,18 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'show_external_connections':
     case 'show_create_external_connections':
       return statement;
+  }
+}
+
+/** What is in a file is nobody's business but its owner's. */
+function mapUploadAction(action: FileUploadAction, map: ValueMapper): FileUploadAction {
+  switch (action.kind) {
+    case 'append':
+      return { ...action, content: map(action.content, 'secret'), offset: map(action.offset, 'plain') };
+    case 'finish':
+      return { ...action, checksum: map(action.checksum, 'plain') };
+    case 'cancel':
+      return action;
   }
 }
 

@@ -69,6 +69,8 @@ export interface FolderLocation {
   readonly displayUri: string;
   /** Absolute path of the collection's folder, already checked to lie inside the external directory. */
   readonly directory: string;
+  /** Whose it is, of userfile storage. */
+  readonly userfileOwner?: string;
   /** Limits of a collection's transfers; left out for folders that are no storage of users. */
   readonly rates?: RateReference;
 }

@@ -213,6 +213,7 @@ export class TestControl implements AsyncDisposable {
       nodeId: 1,
       cluster: { id: this.#host.clusterId, key: clusterKeyOf(this.#host.clusterKey.secret) },
       externalDirectory: this.externalDirectory,
+      userfileDirectory: join(this.directory, 'userfile'),
       implicitCredentialsDisabled: false,
       locality: [],
     });
