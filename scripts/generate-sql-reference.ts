@@ -46,7 +46,7 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
   },
   {
     title: 'Backup and restore',
-    kinds: ['backup', 'restore', 'show_backups', 'show_backup', 'alter_backup'],
+    kinds: ['backup', 'restore', 'show_backups', 'show_backup', 'alter_backup', 'exclude_table_data'],
   },
   { title: 'Jobs', kinds: ['show_jobs', 'show_job', 'control_jobs', 'alter_job_owner'] },
   {

@@ -24,8 +24,10 @@ describe('printStatement', () => {
   }
 
   it('prints trees that stay the same under other blanks, comments and capitals', () => {
+    // What is PostgreSQL's own in it is kept as it was written.
+    const { exclude_table_data: _, ...wholly } = statementArbitraries;
     const written = fc
-      .oneof(...Object.values(statementArbitraries))
+      .oneof(...Object.values(wholly))
       .chain((statement) => rewritten(printStatement(statement)).map((text) => ({ statement, text })));
     fc.assert(
       fc.property(written, ({ statement, text }) => {
