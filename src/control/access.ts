@@ -45,7 +45,7 @@ export async function requireEntry(asker: Asker): Promise<void> {
     'authorization_invalid',
     `role "${user}" is not permitted to enter the system virtual cluster`,
     {
-      hint: 'an admin of the system virtual cluster can grant it the admin role; workloads belong into another virtual cluster',
+      hint: 'workloads belong into another virtual cluster; an admin of the system virtual cluster can grant a system privilege, as GRANT SYSTEM REPLICATION to the user of a standby, or the admin role',
     },
   );
 }

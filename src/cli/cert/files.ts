@@ -30,13 +30,19 @@ export interface NewFile {
  * Writes all of the files, or none if one of them is there and may not be replaced. The last is the certificate that makes the others
  * useful. @throws InputError `usage`, AppError `io`
  */
-export function writeFiles(files: readonly NewFile[], { mayReplace }: { mayReplace: boolean }): void {
+export function writeFiles(files: readonly NewFile[], options: WriteOptions): void {
   const taken = files.find(({ path }) => existsSync(path));
-  if (taken !== undefined && !mayReplace) throw exists(taken.path);
-  for (const file of files) writeOne(file, { mayReplace });
+  if (taken !== undefined && !options.mayReplace) throw exists(taken.path, options);
+  for (const file of files) writeOne(file, options);
 }
 
-function writeOne({ path, content, isSecret }: NewFile, { mayReplace }: { mayReplace: boolean }): void {
+interface WriteOptions {
+  readonly mayReplace: boolean;
+  /** What the user can do about a file that is there, where the command has no --overwrite. */
+  readonly takenHint?: string;
+}
+
+function writeOne({ path, content, isSecret }: NewFile, options: WriteOptions): void {
   const temporary = `${path}.${process.pid}.tmp`;
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -48,22 +54,23 @@ function writeOne({ path, content, isSecret }: NewFile, { mayReplace }: { mayRep
     } finally {
       closeSync(fd);
     }
-    if (mayReplace) renameSync(temporary, path);
+    if (options.mayReplace) renameSync(temporary, path);
     else linkSync(temporary, path); // Fails where a rename would silently replace.
   } catch (error) {
     const code = errnoOf(error);
     if (code === undefined) throw error;
-    if (code === 'EEXIST') throw exists(path);
+    if (code === 'EEXIST') throw exists(path, options);
     throw new AppError('io', `cannot write ${path}: ${toError(error).message}`, { cause: error });
   } finally {
     rmSync(temporary, { force: true });
   }
 }
 
-function exists(path: string): InputError {
-  return new InputError('usage', `${path} exists`, {
-    hint: 'add --overwrite to replace it, or name another folder',
-  });
+function exists(
+  path: string,
+  { takenHint = 'add --overwrite to replace it, or name another folder' }: WriteOptions,
+): InputError {
+  return new InputError('usage', `${path} exists`, { hint: takenHint });
 }
 
 /** The newest certificate of `ca.crt`, which stands first, with its key. @throws InputError `usage` */

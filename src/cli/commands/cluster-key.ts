@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { errnoOf, InputError } from '../../base/index.ts';
+import { AppError, errnoOf, InputError } from '../../base/index.ts';
 import { addTrustedKey, readStoreKey, readTrustedKeys, removeTrustedKey } from '../../instance/index.ts';
 import { type ClusterKey, formatKeyFile, parseKeyFile } from '../../keys/index.ts';
 import { writeFiles } from '../cert/files.ts';
@@ -30,7 +30,10 @@ const exportCommand = defineCommand({
   async run({ store }, { stdout }, [file]) {
     const path = requireFile(file);
     const key = await readStoreKey(store);
-    writeFiles([{ path, content: formatKeyFile(key), isSecret: true }], { mayReplace: false });
+    writeFiles([{ path, content: formatKeyFile(key), isSecret: true }], {
+      mayReplace: false,
+      takenHint: 'name another file',
+    });
     stdout.write(`key ${key.id} written to ${path}\n`);
     return 0;
   },
@@ -106,7 +109,7 @@ export async function readKeyFile(path: string): Promise<ClusterKey> {
   try {
     return parseKeyFile(await readFile(path), path);
   } catch (error) {
-    if (errnoOf(error) === undefined) throw error;
+    if (error instanceof AppError || errnoOf(error) === undefined) throw error;
     throw new InputError('usage', `the key of a cluster cannot be read from ${path}: ${errnoOf(error)}`, {
       hint: 'name what "atoll cluster-key export" wrote, or the file "cluster-key" of the store that the backups were made in',
     });

@@ -148,11 +148,7 @@ export const restoreCommand = defineCommand({
       const plan = flags.plan
         ? await planOfflineRestore(restore, tools)
         : await restoreOffline(restore, tools);
-      stdout.write(
-        flags.plan
-          ? planText(plan)
-          : `${planText(plan)}restored to ${to}; start it with: postgres -D ${to}\n`,
-      );
+      stdout.write(flags.plan ? planText(plan) : `${planText(plan)}restored to ${to}; ${startText(to)}\n`);
       return 0;
     } finally {
       process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
@@ -162,6 +158,14 @@ export const restoreCommand = defineCommand({
 
 function ownerName(): string {
   return process.geteuid?.() === 0 ? USER_INSTEAD_OF_ROOT : userInfo().username;
+}
+
+/** A directory that root has written is root's, and Postgres wants to own its own. */
+function startText(directory: string): string {
+  const start = `start it with: postgres -D ${directory}`;
+  return process.geteuid?.() === 0
+    ? `give it to a user other than root (chown -R ${USER_INSTEAD_OF_ROOT} ${directory}); as that user ${start}`
+    : start;
 }
 
 function planText({ full, moment, asOf, estimate, freeBytes }: OfflinePlan): string {

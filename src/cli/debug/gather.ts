@@ -77,7 +77,8 @@ async function askBySql(
   let names: readonly string[] = [];
   for (const [name, text] of Object.entries(NODE_QUESTIONS)) {
     const rows = await ask(system, name, text);
-    if (name === 'virtual-clusters') names = rows.map((row) => row['name'] ?? '');
+    // There is a row for each capability.
+    if (name === 'virtual-clusters') names = [...new Set(rows.map((row) => row['name'] ?? ''))];
   }
   for (const name of names) {
     for (const [what, textOf] of Object.entries(ABOUT_EACH))
