@@ -20,7 +20,7 @@ const OPEN_OF_USER_MAX = 8;
 /** One that heard nothing for so long is given up. */
 const IDLE_MS_MAX = 600_000;
 /** What uploads leave of a disk to those who cannot do without. */
-const FREE_BYTES_MIN = 512 * 1024 ** 2;
+const FREE_BYTES_MIN = 128 * 1024 ** 2;
 
 export interface UploadOwner {
   readonly virtualClusterId: VirtualClusterId;
@@ -145,7 +145,7 @@ export class FileUploads {
     try {
       await work(open);
     } catch (error) {
-      await this.#end(open);
+      await this.#giveUp(open);
       throw error;
     } finally {
       open.isBusy = false;
@@ -156,8 +156,13 @@ export class FileUploads {
   async #giveUpIdle(): Promise<void> {
     const nowMs = this.#clock.monotonicMs();
     for (const open of this.#open.values()) {
-      if (!open.isBusy && nowMs - open.usedMs > IDLE_MS_MAX) await this.#end(open);
+      if (!open.isBusy && nowMs - open.usedMs > IDLE_MS_MAX) await this.#giveUp(open);
     }
+  }
+
+  /** What stands in the way concerns nobody: its folder may be gone with its virtual cluster. */
+  async #giveUp(open: Open): Promise<void> {
+    await this.#end(open).catch(() => undefined);
   }
 
   async #end(open: Open): Promise<void> {
