@@ -307,6 +307,11 @@ export interface InstanceHost {
      * libraries are taken away before `prepare`; told what was found, a sentence each.
      */
     onForeignCode?: (findings: readonly string[]) => void;
+    /**
+     * The bootstrap superuser that the data had was not ours: nothing that he made may run with the rights of ours. What it is given to instead
+     * is told to `onForeignCode`.
+     */
+    isOfOtherCluster?: boolean;
     /** Given for data out of a backup: tables with `exclude_data_from_backup` are emptied; told which could not be, a sentence each. */
     onNotEmptied?: (findings: readonly string[]) => void;
     /** Only definitions are wanted: no table of a tenant's keeps a row; it fails when one would. */

@@ -39,12 +39,15 @@ export async function guardDatabases(client: InternalClient, place: Place): Prom
   return changes;
 }
 
-/** In one database, by the bootstrap superuser. One at a time; who comes later finds it made. False when nothing was missing. */
-export async function installGuards(client: InternalClient): Promise<boolean> {
+/**
+ * In one database, by the bootstrap superuser. One at a time; who comes later finds it made. False when nothing was missing. With `isForced` what
+ * is there is replaced, whatever it says of itself.
+ */
+export async function installGuards(client: InternalClient, { isForced = false } = {}): Promise<boolean> {
   // Tenants may set defaults for a database that would stand in the way.
   await client.query('BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE');
   await client.query("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pg_atoll'))");
-  const isMissing = (await readDigest(client)) !== GUARD_DIGEST;
+  const isMissing = isForced || (await readDigest(client)) !== GUARD_DIGEST;
   if (isMissing) {
     await client.query(`SET LOCAL lock_timeout = '${LOCK_TIMEOUT}'`);
     await client.query("SET LOCAL default_tablespace = ''");

@@ -3,7 +3,9 @@
  * so it was made elsewhere, or by somebody who should not have been able to.
  */
 import type { InternalClient } from './contract.ts';
-import { withDefinerSession } from './sessions.ts';
+import { installGuards } from './database-guards.ts';
+import { type Place, inDatabase, readDatabases, shutAgain } from './every-database.ts';
+import { disown, revokeHostRoles } from './foreign-owner.ts';
 
 /** Oids that Postgres gives to what is made after `initdb`. */
 const FIRST_NORMAL_OID = 16_384;
@@ -29,30 +31,29 @@ const FOREIGN_FUNCTIONS = `SELECT p.oid, p.oid::pg_catalog.regprocedure::text AS
       AND (p.probin IS NULL OR p.probin ~ '^\\$libdir/[A-Za-z0-9_-]+$'))
   ORDER BY 2`;
 
-interface Place {
-  readonly socketDirectory: string;
-  readonly clusterName: string;
-  readonly signal: AbortSignal;
-}
-
 /**
  * Takes it away, in every database and template, on a server that nobody else can reach. Gives what was found, a sentence each. May run
- * twice. Functions are not dropped, since columns and indexes may depend on them: calling one fails.
+ * twice. Functions are not dropped, since columns and indexes may depend on them: calling one fails. Of data of another cluster the
+ * superuser was another one, too: nothing that he made runs as ours, and our guards are made anew whatever is there.
  */
-export async function removeForeignCode(client: InternalClient, place: Place): Promise<readonly string[]> {
+export async function removeForeignCode(
+  client: InternalClient,
+  options: Place & { readonly isOfOtherCluster: boolean },
+): Promise<readonly string[]> {
+  const { isOfOtherCluster } = options;
+  await shutAgain(client);
   const findings = [...(await disarmSuperusers(client)), ...(await removeLoadingSettings(client))];
-  const databases = await client.query(
-    `SELECT datname AS name, pg_catalog.quote_ident(datname) AS quoted, datallowconn::text AS open, datconnlimit::text AS limit
-       FROM pg_catalog.pg_database WHERE datconnlimit <> -2 ORDER BY datname`,
-  );
-  for (const { name = '', quoted = '', open, limit } of databases) {
-    const isShut = open !== 'true' || Number(limit) >= 0;
-    if (isShut) await client.query(`ALTER DATABASE ${quoted} ALLOW_CONNECTIONS true CONNECTION LIMIT -1`);
-    const found = await withDefinerSession({ ...place, database: name ?? '' }, removeFromDatabase);
-    findings.push(...found.map((finding) => `database ${quoted}: ${finding}`));
-    if (isShut) {
-      await client.query(`ALTER DATABASE ${quoted} ALLOW_CONNECTIONS ${open} CONNECTION LIMIT ${limit}`);
-    }
+  if (isOfOtherCluster) findings.push(...(await revokeHostRoles(client)));
+  for (const database of await readDatabases(client)) {
+    const found = await inDatabase(client, { ...options, database }, async (session) => {
+      const removed = await removeFromDatabase(session);
+      // What is in `system` only we use.
+      if (!isOfOtherCluster || database.name === 'system') return removed;
+      const disowned = await disown(session);
+      await installGuards(session, { isForced: true });
+      return [...removed, ...disowned];
+    });
+    findings.push(...found.map((finding) => `database ${database.quoted}: ${finding}`));
   }
   return findings;
 }

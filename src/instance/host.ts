@@ -255,8 +255,14 @@ class LocalInstanceHost implements OpenInstanceHost {
       const { recovery, prepare, isNewSystem = false, onDisabledSubscriptions = () => undefined } = options;
       const instance = this.#required(options.virtualClusterId);
       const rng = this.#rng;
-      const { onForeignCode, onNotEmptied, isSchemaOnly } = options;
-      const told = { onDisabledSubscriptions, onForeignCode, onNotEmptied, isSchemaOnly };
+      const { onForeignCode, isOfOtherCluster, onNotEmptied, isSchemaOnly } = options;
+      const told = {
+        onDisabledSubscriptions,
+        onForeignCode,
+        isOfOtherCluster,
+        onNotEmptied,
+        isSchemaOnly,
+      };
       const how = { rng, recovery, prepare, isNewSystem, ...told };
       return incarnations.prove({ ...this.#step(instance, options), ...how });
     });

@@ -52,6 +52,7 @@ export async function prove(
     isNewSystem: boolean;
     onDisabledSubscriptions: (names: readonly string[]) => void;
     onForeignCode?: ((findings: readonly string[]) => void) | undefined;
+    isOfOtherCluster?: boolean | undefined;
     onNotEmptied?: ((findings: readonly string[]) => void) | undefined;
     isSchemaOnly?: boolean | undefined;
   },
@@ -72,6 +73,7 @@ export async function prove(
     prepare: step.prepare,
     onDisabledSubscriptions: step.onDisabledSubscriptions,
     onForeignCode: step.onForeignCode,
+    isOfOtherCluster: step.isOfOtherCluster,
     onNotEmptied: step.onNotEmptied,
     isSchemaOnly: step.isSchemaOnly,
     logger: environment.logger.for(identity),

@@ -270,7 +270,7 @@ export class LocalInstance implements Instance {
   async installPrivilegeStore(options: { database: string; signal: AbortSignal }): Promise<void> {
     const clusterName = this.#identity.virtualClusterName;
     const session = { ...options, socketDirectory: this.socketDirectory, clusterName };
-    await withDefinerSession(session, installGuards);
+    await withDefinerSession(session, (client) => installGuards(client));
   }
 
   async guardDatabases(options: { signal: AbortSignal }): Promise<readonly string[]> {

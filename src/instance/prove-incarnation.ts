@@ -45,6 +45,8 @@ export interface ProofOptions {
   readonly onDisabledSubscriptions: (names: readonly string[]) => void;
   /** Given for data that comes from elsewhere: told what was found of code that would run as the server, and was taken away. */
   readonly onForeignCode?: ((findings: readonly string[]) => void) | undefined;
+  /** The data's bootstrap superuser was that of another physical cluster. Heeded where `onForeignCode` is given. */
+  readonly isOfOtherCluster?: boolean | undefined;
   /** Given for data out of a backup: tables with `exclude_data_from_backup` are emptied; told which could not be. */
   readonly onNotEmptied?: ((findings: readonly string[]) => void) | undefined;
   /** Of the data, only definitions are wanted: no table of a tenant's keeps a row. */
@@ -138,9 +140,9 @@ async function runOnce(options: ProofOptions): Promise<void> {
 }
 
 async function clearForeignCode(client: InternalClient, options: ProofOptions): Promise<void> {
-  const { onForeignCode, sockets: socketDirectory } = options;
+  const { onForeignCode, isOfOtherCluster = false, sockets: socketDirectory } = options;
   if (onForeignCode === undefined) return;
-  const findings = await removeForeignCode(client, { ...options, socketDirectory });
+  const findings = await removeForeignCode(client, { ...options, socketDirectory, isOfOtherCluster });
   for (const finding of findings) options.logger.warning(`foreign code: ${finding}`);
   if (findings.length > 0) onForeignCode(findings);
 }

@@ -209,6 +209,7 @@ async function prove(
       await insertJob(client, finishedRecord({ job, incarnation, summary, now: clock.now() }));
     },
     onForeignCode: (findings) => removed.push(...findings),
+    isOfOtherCluster: summary.clusterId !== clusterId,
     onNotEmptied: (findings) => removed.push(...findings),
     isSchemaOnly: isSchemaOnly(job),
     signal,

@@ -21,8 +21,12 @@ describe('backups that bring more than data', () => {
   const heard: string[] = [];
 
   /** As the bootstrap superuser, over the private socket. */
-  async function asSuperuser(database: string, statements: readonly string[]): Promise<void> {
-    const client = new pg.Client({ host: join(daemon.store, 'run', '3'), user: 'atoll', database });
+  async function asSuperuser(
+    database: string,
+    statements: readonly string[],
+    { store }: { store: string } = daemon,
+  ): Promise<void> {
+    const client = new pg.Client({ host: join(store, 'run', '3'), user: 'atoll', database });
     await client.connect();
     for (const statement of statements) await client.query(statement);
     await client.end();
@@ -113,6 +117,26 @@ describe('backups that bring more than data', () => {
     await using other = await TestDaemon.start();
     const keys = "WITH encryption_passphrase = 'theirs'";
     await other.query('CREATE TABLE theirs AS SELECT 2 AS b', { cluster: 'main' });
+    // What their superuser may have made: all of it would run as ours.
+    await asSuperuser(
+      'defaultdb',
+      [
+        `CREATE FUNCTION become() RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN current_user; END'`,
+        'CREATE VIEW verifiers AS SELECT rolname, rolpassword FROM pg_authid',
+        "CREATE FUNCTION who() RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN current_user; END'",
+        'CREATE MATERIALIZED VIEW refreshed AS SELECT who() AS name',
+        'ALTER EXTENSION plpgsql ADD VIEW verifiers',
+        'GRANT SELECT ON verifiers, refreshed TO PUBLIC',
+        'CREATE RULE evil AS ON INSERT TO pg_atoll.default_privileges DO ALSO UPDATE pg_authid SET rolsuper = true',
+        `CREATE OR REPLACE FUNCTION pg_atoll.may_pass_on(role name, wanted text) RETURNS boolean LANGUAGE sql SECURITY DEFINER AS 'SELECT true'`,
+        'ALTER EVENT TRIGGER pg_atoll_guard_subscription DISABLE',
+        'CREATE ROLE climber LOGIN',
+        'ALTER FUNCTION pg_atoll.guard_subscription() OWNER TO climber',
+        'GRANT atoll TO climber',
+        'GRANT pg_read_server_files TO climber',
+      ],
+      other,
+    );
     await other.query(
       [
         "CREATE SCHEDULE nightly FOR BACKUP INTO 'nodelocal://1/theirs' RECURRING '@daily' FULL BACKUP ALWAYS",
@@ -185,7 +209,37 @@ describe('backups that bring more than data', () => {
     await createCluster(daemon, 'believer');
     const stillMixed = await refusal("RESTORE FROM LATEST IN 'nodelocal://1/mixed'", 'believer');
     assert.ok(['XX001', '42501'].includes(stillMixed.code), stillMixed.message);
-    await restoreInto('believer', "'nodelocal://1/theirs'");
+    const believer = await daemon.connect({ cluster: 'believer' });
+    const told: string[] = [];
+    believer.on('notice', (notice) => told.push(String(notice.message)));
+    await believer.query("RESTORE FROM LATEST IN 'nodelocal://1/theirs'");
+    await believer.end();
+    for (const expected of [
+      'role climber is no member of atoll any more',
+      'role climber is no member of pg_read_server_files any more',
+      'database defaultdb: pg_atoll.default_privileges was not as this program makes it, and is made anew',
+      'database defaultdb: function pg_atoll.guard_subscription() did not belong to the superuser',
+      'database defaultdb: materialized view public.refreshed of the superuser belongs to the owner of the database',
+      'database defaultdb: view public.verifiers of the superuser belongs to the owner of the database',
+      'database defaultdb: function public.become() of the superuser runs with the rights of who calls it',
+    ]) {
+      assert.ok(told.includes(expected), `${expected} in ${told.join(' | ')}`);
+    }
+    assert.equal(told.length, 8, 'nothing of ours, and that the server was replaced');
+    const asRoot = (sql: string) => daemon.query(sql, { cluster: 'believer' });
+    assert.deepEqual(await asRoot('SELECT become() AS me'), [{ me: 'root' }]);
+    assert.equal((await refusal('SELECT * FROM verifiers', 'believer')).code, '42501');
+    await asRoot('REFRESH MATERIALIZED VIEW refreshed');
+    assert.deepEqual(await asRoot('SELECT name FROM refreshed'), [{ name: 'pg_database_owner' }]);
+    const evil =
+      "CREATE SUBSCRIPTION s CONNECTION 'host=h password=p sslkeylogfile=/x' PUBLICATION p WITH (connect = false, slot_name = NONE)";
+    assert.equal((await refusal(evil, 'believer')).code, '42501');
+    assert.deepEqual(
+      await asRoot(
+        "SELECT prosecdef, proconfig IS NOT NULL AS is_fixed FROM pg_proc WHERE proname = 'may_pass_on'",
+      ),
+      [{ prosecdef: true, is_fixed: true }],
+    );
     assert.deepEqual(await daemon.query('SELECT b FROM theirs', { cluster: 'believer' }), [{ b: 2 }]);
     // Who else runs the schedules of another cluster, nobody here knows; its collection stays its own.
     const [schedule] = await daemon.query('SHOW SCHEDULES', { cluster: 'believer' });
