@@ -165,4 +165,14 @@ describe('userfile storage', () => {
     await system('DROP VIRTUAL CLUSTER brief IMMEDIATE');
     assert.ok(!existsSync(folder));
   });
+
+  test('forgets uploads that a dead node leaves, and keeps what was whole', async () => {
+    const before = await filesBelow(join(daemon.store, 'userfile'));
+    await as('ann', "CREATE FILE UPLOAD INTO 'userfile:///cut'");
+    assert.equal((await filesBelow(join(daemon.store, 'userfile'))).length, before.length + 1);
+    await daemon.kill();
+    await daemon.startAgain();
+    assert.equal((await as('ann', "SHOW FILES IN 'userfile:///'")).length, 3);
+    assert.deepEqual(await filesBelow(join(daemon.store, 'userfile')), before);
+  });
 });
