@@ -22,13 +22,16 @@ export const DRY_RUN = columnsOf({
 });
 
 /** One row. Everything that RESTORE refuses was refused before. */
-export async function dryRun(core: Core, { layer, asOf }: RestorableMoment): Promise<StatementResult> {
+export async function dryRun(
+  core: Core,
+  { layer, asOf, through }: RestorableMoment,
+): Promise<StatementResult> {
   const { bytesToWrite, bytesToReplay, durationMs } = estimateRestore(layer);
   const { bavail, bsize } = await statfs(core.options.instanceHost.storeDirectory, { bigint: true });
   const cells = [
     `/${layer.subdirectory}`,
     layer.baseSubdirectory === null ? 'full' : 'incremental',
-    timestampCell(asOf ?? layer.endTime),
+    timestampCell(asOf ?? through ?? layer.endTime),
     countOf(layer, 'database'),
     countOf(layer, 'table'),
     layer.rows,
