@@ -42,8 +42,11 @@ describe('continuous backup', () => {
   before(async () => {
     extern = await scratchDirectory('atoll-extern-');
     const flags = [`--external-io-dir=${extern}`];
-    daemon = await TestDaemon.start({ flags });
-    spare = await TestDaemon.start({ flags });
+    const starting = await Promise.allSettled([
+      TestDaemon.start({ flags }).then((started) => (daemon = started)),
+      TestDaemon.start({ flags }).then((started) => (spare = started)),
+    ]);
+    for (const each of starting) if (each.status === 'rejected') throw each.reason;
     await main('CREATE TABLE diary (id serial PRIMARY KEY, what text)');
   });
   after(async () => {
@@ -100,11 +103,15 @@ describe('continuous backup', () => {
     await daemon.stop();
     await rm(daemon.store, { recursive: true });
     const from = "RESTORE FROM LATEST IN 'nodelocal://1/continuous'";
-    await createCluster(spare, 'stranger');
-    await assert.rejects(spare.query(from, { cluster: 'stranger' }), { code: '42501' });
-    await run(ATOLL, ['cluster-key', 'import', key, `--store=${spare.store}`]);
-
     await createCluster(spare, 'latest');
+    await assert.rejects(spare.query(from, { cluster: 'latest' }), { code: '42501' });
+    await run(ATOLL, ['cluster-key', 'import', key, `--store=${spare.store}`]);
+    await assert.rejects(spare.query(`${from} AS OF SYSTEM TIME '2020-01-01'`, { cluster: 'latest' }), {
+      code: '22023',
+      message: /outside the window of the continuous backup, which is from/,
+    });
+
+    // What was refused has changed nothing: it is empty still.
     await spare.query(from, { cluster: 'latest' });
     assert.deepEqual(await digestCluster(spare, 'latest'), expected);
     await createCluster(spare, 'earlier');
@@ -113,20 +120,18 @@ describe('continuous backup', () => {
       { what: 'first' },
       { what: 'second' },
     ]);
-    await createCluster(spare, 'never');
-    await assert.rejects(spare.query(`${from} AS OF SYSTEM TIME '2020-01-01'`, { cluster: 'never' }), {
-      code: '22023',
-      message: /outside the window of the continuous backup, which is from/,
-    });
     await assert.rejects(
-      spare.query("RESTORE TABLE diary FROM LATEST IN 'nodelocal://1/continuous'", { cluster: 'never' }),
+      spare.query("RESTORE TABLE diary FROM LATEST IN 'nodelocal://1/continuous'", { cluster: 'earlier' }),
       { code: '0A000' },
     );
-    const [base] = await spare.query("SHOW BACKUPS IN 'nodelocal://1/continuous'", { cluster: 'never' });
-    await spare.query(`RESTORE TABLE diary FROM '${String(base?.['path'])}' IN 'nodelocal://1/continuous'`, {
-      cluster: 'never',
-    });
-    assert.equal((await spare.query('SELECT count(*) AS n FROM diary', { cluster: 'never' })).length, 1);
+    const apart = { cluster: 'earlier', database: 'apart' };
+    await spare.query('CREATE DATABASE apart', { cluster: 'earlier' });
+    const [base] = await spare.query("SHOW BACKUPS IN 'nodelocal://1/continuous'", apart);
+    await spare.query(
+      `RESTORE TABLE defaultdb.public.diary FROM '${String(base?.['path'])}' IN 'nodelocal://1/continuous' WITH into_db = 'apart'`,
+      apart,
+    );
+    assert.equal((await spare.query('SELECT count(*) AS n FROM diary', apart)).length, 1);
     const { stdout } = await run(ATOLL, [
       'restore',
       join(extern, 'continuous'),
