@@ -57,7 +57,13 @@ export const showClusterSettings: UseCase<ShowClusterSettings> = {
       visibility: statement.visibility,
     };
     const hidden = await whatIsHidden(core, context);
-    const rows = SETTINGS.filter((setting) => isListed(setting, options)).map((setting) =>
+    // What the operator sets for a virtual cluster is shown to the operator alone.
+    const isOfOperator = (setting: Setting) =>
+      statement.forVirtualCluster !== undefined &&
+      setting.perVirtualCluster === true &&
+      (statement.visibility === 'all' || setting.visibility === 'public');
+    const listed = SETTINGS.filter((setting) => isListed(setting, options) || isOfOperator(setting));
+    const rows = listed.map((setting) =>
       listRow(core, { setting, target, visibility: statement.visibility, ...hidden }),
     );
     return rowsResult(listColumns(statement), rows);
