@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { AppError, type Clock, errnoOf, type Logger, type Rng } from '../base/index.ts';
 import { type AdmissionLimits, LoginThrottle, networkOf } from '../control/index.ts';
 import type { CancelKey } from '../pg/index.ts';
+import { LastAnswers } from './answer-time.ts';
 import { CancelRegistry } from './cancel.ts';
 import { LanePool } from './fast-lane.ts';
 import { type FrontDoorCounters, zeroCounters } from './counters.ts';
@@ -122,6 +123,7 @@ export class FrontDoor {
       authenticationTimeoutMs: this.#limits.authenticationTimeoutMs,
       loginTimeoutMs: () => this.#limits.loginTimeoutMs,
       throttle: options.throttle ?? new LoginThrottle({ clock }),
+      lastAnswers: new LastAnswers({ clock }),
       onAdmissionLimits: (limits) => this.#useLimits(limits),
       answerTimeoutMs: this.#limits.answerTimeoutMs,
       cancels: new CancelRegistry(),

@@ -19,7 +19,7 @@ import {
   type StartupPacket,
   startupPacketLength,
 } from '../pg/index.ts';
-import { withinAnswerTime } from './answer-time.ts';
+import { type LastAnswers, withinAnswerTime } from './answer-time.ts';
 import { authenticateByScram } from './authentication.ts';
 import type { CancelRegistry } from './cancel.ts';
 import { Channel } from './channel.ts';
@@ -74,6 +74,7 @@ export interface SessionEnvironment {
   /** What a client may take for each thing it has to say until its virtual cluster is known. */
   readonly loginTimeoutMs: () => number;
   readonly throttle: LoginThrottle;
+  readonly lastAnswers: LastAnswers;
   /** Told what the operator allows, whenever somebody logs in. */
   readonly onAdmissionLimits: (limits: AdmissionLimits) => void;
   readonly answerTimeoutMs: number;
@@ -433,9 +434,17 @@ export class Session {
     options: { route: Route; signal: AbortSignal },
     ask: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const { clock, answerTimeoutMs: timeoutMs } = this.#environment;
-    const { virtualClusterName } = options.route;
-    return withinAnswerTime(ask, { virtualClusterName, clock, timeoutMs, signal: options.signal });
+    const { clock, answerTimeoutMs: timeoutMs, lastAnswers } = this.#environment;
+    const { virtualClusterId, virtualClusterName } = options.route;
+    const { signal } = options;
+    return withinAnswerTime(ask, {
+      virtualClusterId,
+      virtualClusterName,
+      lastAnswers,
+      clock,
+      timeoutMs,
+      signal,
+    });
   }
 
   async #serve({ request, route, backend }: Admission): Promise<void> {

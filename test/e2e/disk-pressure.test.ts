@@ -103,8 +103,12 @@ describe('a disk that gets full', { skip }, () => {
     assert.equal(await slots(), 2);
     await leave(FREE_MIN_MIB * 2.5);
     await waitFor('the slot to be given up', async () => (await slots()) === 1);
-    const log = await readFile(join(store, 'logs', 'atoll.log'), 'utf8');
-    assert.match(log, /T3,main.*gave up replication slot "idle", which kept log/);
+    // The slot is gone first.
+    await waitFor('word of it', async () =>
+      /T3,main.*gave up replication slot "idle", which kept log/.test(
+        await readFile(join(store, 'logs', 'atoll.log'), 'utf8'),
+      ),
+    );
     const own = await asNode(`SELECT slot_name FROM pg_replication_slots WHERE slot_name ~ '^atoll_'`);
     assert.equal(own.length, 1);
   });
