@@ -16,27 +16,27 @@ import {
   migrate,
 } from '../catalog/index.ts';
 import { JobRunner, type JobType, Scheduler, backupJobType, restoreJobType } from '../jobs/index.ts';
-import { publishDependencies } from './backup-moment.ts';
+import { publishDependencies } from './backup/backup-moment.ts';
 import { StreamCatalog } from '../replication/index.ts';
-import { captureSource } from './capture-source.ts';
-import { heirOf, isGone } from './collection-heir.ts';
-import { BackupPaths } from './collection.ts';
+import { captureSource } from './backup/capture-source.ts';
+import { heirOf, isGone } from './backup/collection-heir.ts';
+import { BackupPaths } from './backup/collection.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { FileUploads } from './file-uploads.ts';
-import { createDiskGuard } from './guard-disk.ts';
-import { scheduleHistory } from './schedule-history.ts';
-import { startScheduledBackup } from './scheduled-backup.ts';
-import { ServiceGates } from './service-gate.ts';
-import { createConsumer, ingestionJobType } from './replication-consumer.ts';
-import { Producers, producerJobType } from './replication-producer.ts';
+import { createDiskGuard } from './virtual-clusters/guard-disk.ts';
+import { scheduleHistory } from './schedules/schedule-history.ts';
+import { startScheduledBackup } from './schedules/scheduled-backup.ts';
+import { ServiceGates } from './virtual-clusters/service-gate.ts';
+import { createConsumer, ingestionJobType } from './replication/replication-consumer.ts';
+import { Producers, producerJobType } from './replication/replication-producer.ts';
 import { Services } from './services.ts';
-import { Settings } from './settings.ts';
+import { Settings } from './settings/settings.ts';
 import { executeStatement } from './statements.ts';
-import { resolvePlace, resolveStorage, type StorageQuestion } from './storage-location.ts';
-import { Suspender } from './suspender.ts';
-import { timelineJobTypes } from './timeline-jobs.ts';
-import { isSystem } from './privileges.ts';
-import { requireRecord } from './virtual-cluster-lookup.ts';
+import { resolvePlace, resolveStorage, type StorageQuestion } from './backup/storage-location.ts';
+import { Suspender } from './virtual-clusters/suspender.ts';
+import { timelineJobTypes } from './jobs/timeline-jobs.ts';
+import { isSystem } from './privileges/privileges.ts';
+import { requireRecord } from './virtual-clusters/virtual-cluster-lookup.ts';
 
 /** Copies for SHOW BACKUP that are recovered at the same time. */
 const DESCRIBED_AT_ONCE = 1;

@@ -5,7 +5,7 @@
 import type { Lsn, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
 import type { ScheduledRun } from '../catalog/index.ts';
 import type { Statement } from '../sql/index.ts';
-import type { ThrottleLimits } from './login-throttle.ts';
+import type { ThrottleLimits } from './privileges/login-throttle.ts';
 
 /** Types a result of ours can carry, by their Postgres names. */
 export type ColumnType =

@@ -29,14 +29,14 @@ import type {
 } from '../timeline/index.ts';
 import type { Consumer, StreamCatalog } from '../replication/index.ts';
 import type { Statement } from '../sql/index.ts';
-import type { BackupPaths } from './collection.ts';
+import type { BackupPaths } from './backup/collection.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
 import type { FileUploads } from './file-uploads.ts';
-import type { Producers } from './replication-producer.ts';
-import type { ServiceGates } from './service-gate.ts';
+import type { Producers } from './replication/replication-producer.ts';
+import type { ServiceGates } from './virtual-clusters/service-gate.ts';
 import type { Services } from './services.ts';
-import type { Settings } from './settings.ts';
-import type { Suspender } from './suspender.ts';
+import type { Settings } from './settings/settings.ts';
+import type { Suspender } from './virtual-clusters/suspender.ts';
 
 /** Bases and log of the virtual clusters of this node, and what is done with them. */
 export interface TimelineParts {

@@ -12,7 +12,7 @@ import {
 } from '../blob/index.ts';
 import type { Statement, Value } from '../sql/index.ts';
 import { openCollectionStore } from '../timeline/index.ts';
-import { requireLocationAccess } from './collection.ts';
+import { requireLocationAccess } from './backup/collection.ts';
 import type { ExecuteContext } from './contract.ts';
 import { type ControlOptions, type Core, loggerOf } from './core.ts';
 import { PIECE_BYTES_MAX, type UploadOwner } from './file-uploads.ts';

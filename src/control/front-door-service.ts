@@ -1,15 +1,15 @@
 /** The answers a SQL front door gets, once there is a core to give them. */
 import { SYSTEM_VIRTUAL_CLUSTER_ID, type VirtualClusterId } from '../base/index.ts';
-import { readCredential, requireEntry, requireReplicationRoom, requireRoom } from './access.ts';
-import { authorizeBySystem } from './authority.ts';
+import { readCredential, requireEntry, requireReplicationRoom, requireRoom } from './privileges/access.ts';
+import { authorizeBySystem } from './privileges/authority.ts';
 import { changesPrivileges } from '../sql/index.ts';
 import { auditPassedOn } from './audit.ts';
 import type { FrontDoorService } from './contract.ts';
 import type { Core } from './core.ts';
-import { refuseCreation } from './ddl-guard.ts';
-import { type Asker, isSystem } from './privileges.ts';
-import { requireReadable } from './reader.ts';
-import { route } from './routing.ts';
+import { refuseCreation } from './privileges/ddl-guard.ts';
+import { type Asker, isSystem } from './privileges/privileges.ts';
+import { requireReadable } from './replication/reader.ts';
+import { route } from './virtual-clusters/routing.ts';
 import { describeStatement, executeStatement } from './statements.ts';
 
 /** @param requireCore throws `cannot_connect_now` while there is none */

@@ -1,4 +1,4 @@
-export { type BackupKeys, passphraseKeys } from './backup-keys.ts';
+export { type BackupKeys, passphraseKeys } from './backup/backup-keys.ts';
 export * from './contract.ts';
 export {
   type LoginAttempt,
@@ -6,7 +6,7 @@ export {
   networkOf,
   THROTTLE_LIMITS,
   type ThrottleLimits,
-} from './login-throttle.ts';
+} from './privileges/login-throttle.ts';
 export * from './row-source-text.ts';
 export type { ControlOptions } from './core.ts';
 export {
@@ -14,8 +14,8 @@ export {
   type OfflineRestore,
   planOfflineRestore,
   restoreOffline,
-} from './offline-restore.ts';
-export type { Virtualization } from './initialize.ts';
+} from './restore/offline-restore.ts';
+export type { Virtualization } from './virtual-clusters/initialize.ts';
 export { type Control, openControl } from './open-control.ts';
-export type { WebIdentity, WebLoginRequest } from './web-login.ts';
+export type { WebIdentity, WebLoginRequest } from './privileges/web-login.ts';
 export type { ControlHealth, MetricFamily, VirtualClusterStatus } from './status.ts';

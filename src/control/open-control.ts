@@ -15,15 +15,20 @@ import { discardFileUploads } from './files.ts';
 import type { FrontDoorService } from './contract.ts';
 import { type ControlOptions, type Core, loggerOf } from './core.ts';
 import { frontDoorService } from './front-door-service.ts';
-import { LoginThrottle } from './login-throttle.ts';
-import { heal } from './heal.ts';
-import { keepHouse } from './housekeeping.ts';
-import { type Virtualization, begunVirtualization, initializeCluster, isInitialized } from './initialize.ts';
-import { keepContinuousBackups } from './continuous-backups.ts';
-import { keepTimelines } from './keep-timelines.ts';
-import { isSystem } from './privileges.ts';
-import { carryOnStreams } from './replication-consumer.ts';
-import { defaultTarget } from './routing.ts';
+import { LoginThrottle } from './privileges/login-throttle.ts';
+import { heal } from './virtual-clusters/heal.ts';
+import { keepHouse } from './virtual-clusters/housekeeping.ts';
+import {
+  type Virtualization,
+  begunVirtualization,
+  initializeCluster,
+  isInitialized,
+} from './virtual-clusters/initialize.ts';
+import { keepContinuousBackups } from './backup/continuous-backups.ts';
+import { keepTimelines } from './timeline/keep-timelines.ts';
+import { isSystem } from './privileges/privileges.ts';
+import { carryOnStreams } from './replication/replication-consumer.ts';
+import { defaultTarget } from './virtual-clusters/routing.ts';
 import {
   type ControlHealth,
   type MetricFamily,
@@ -31,7 +36,12 @@ import {
   unresponsiveVirtualClusters,
   virtualClusterStatus,
 } from './status.ts';
-import { logInByPassword, stillLoggedIn, type WebIdentity, type WebLoginRequest } from './web-login.ts';
+import {
+  logInByPassword,
+  stillLoggedIn,
+  type WebIdentity,
+  type WebLoginRequest,
+} from './privileges/web-login.ts';
 
 /** Virtual clusters that are started or stopped at the same time. */
 const AT_ONCE = 4;

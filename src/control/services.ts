@@ -16,11 +16,11 @@ import {
 } from '../instance/index.ts';
 import type { JobDomain, JobRunner, ScheduleDomain, Scheduler } from '../jobs/index.ts';
 import { timelineStoreLocation, type VaultHost, type VaultSource } from '../timeline/index.ts';
-import { requireEmpty } from './emptiness.ts';
-import { healRoles } from './heal-roles.ts';
-import type { ServiceGates } from './service-gate.ts';
-import { applySessionDefaults } from './session-defaults.ts';
-import type { Settings } from './settings.ts';
+import { requireEmpty } from './virtual-clusters/emptiness.ts';
+import { healRoles } from './privileges/heal-roles.ts';
+import type { ServiceGates } from './virtual-clusters/service-gate.ts';
+import { applySessionDefaults } from './settings/session-defaults.ts';
+import type { Settings } from './settings/settings.ts';
 
 export interface ServicesOptions {
   readonly instanceHost: InstanceHost;

@@ -2,52 +2,52 @@
 import { assert, InputError } from '../base/index.ts';
 import { AUTHORITY_ROLES } from '../catalog/index.ts';
 import { type Statement, bindPlaceholders } from '../sql/index.ts';
-import { alterVirtualCluster } from './alter-virtual-cluster.ts';
+import { alterVirtualCluster } from './virtual-clusters/alter-virtual-cluster.ts';
 import { audited } from './audit.ts';
-import { alterBackup } from './alter-backup.ts';
-import { backup } from './backup.ts';
+import { alterBackup } from './backup/alter-backup.ts';
+import { backup } from './backup/backup.ts';
 import type { Column, ExecuteContext, SessionIdentity, StatementResult } from './contract.ts';
-import { alterJobOwner } from './alter-job-owner.ts';
-import { alterBackupSchedule } from './alter-schedule.ts';
-import { controlJobs } from './control-jobs.ts';
-import { controlSchedules } from './control-schedules.ts';
-import { createSchedule } from './create-schedule.ts';
-import { checkExternalConnection } from './check-connection.ts';
+import { alterJobOwner } from './jobs/alter-job-owner.ts';
+import { alterBackupSchedule } from './schedules/alter-schedule.ts';
+import { controlJobs } from './jobs/control-jobs.ts';
+import { controlSchedules } from './schedules/control-schedules.ts';
+import { createSchedule } from './schedules/create-schedule.ts';
+import { checkExternalConnection } from './connections/check-connection.ts';
 import {
   alterExternalConnection,
   createExternalConnection,
   dropExternalConnection,
   showCreateExternalConnections,
   showExternalConnections,
-} from './external-connections.ts';
+} from './connections/external-connections.ts';
 import { alterFileUpload, createFileUpload, dropFile, showFile, showFiles } from './files.ts';
-import { showCreateSchedule, showSchedule, showSchedules } from './show-schedules.ts';
-import { configureZone, showZoneConfiguration } from './configure-zone.ts';
+import { showCreateSchedule, showSchedule, showSchedules } from './schedules/show-schedules.ts';
+import { configureZone, showZoneConfiguration } from './timeline/configure-zone.ts';
 import type { Core } from './core.ts';
-import { createVirtualCluster } from './create-virtual-cluster.ts';
-import { dropVirtualCluster } from './drop-virtual-cluster.ts';
+import { createVirtualCluster } from './virtual-clusters/create-virtual-cluster.ts';
+import { dropVirtualCluster } from './virtual-clusters/drop-virtual-cluster.ts';
 import {
   createReplicationStream,
   dropReplicationStream,
   reportReplicationStream,
-} from './replication-producer.ts';
-import { restore } from './restore.ts';
-import { alterDefaultPrivileges, grantOnObject, revokeOnObject } from './object-privileges.ts';
-import { alterRole, createRole, showRoles } from './roles.ts';
-import { showGrants } from './show-grants.ts';
-import { grantSystem, revokeSystem, showSystemGrants } from './system-privileges.ts';
-import { resetClusterSetting, setClusterSetting } from './set-cluster-setting.ts';
-import { showBackup, showBackups } from './show-backups.ts';
-import { showClusterSetting, showClusterSettings } from './show-cluster-settings.ts';
-import { excludeTableData } from './exclude-table-data.ts';
-import { showJob, showJobs } from './show-jobs.ts';
+} from './replication/replication-producer.ts';
+import { restore } from './restore/restore.ts';
+import { alterDefaultPrivileges, grantOnObject, revokeOnObject } from './privileges/object-privileges.ts';
+import { alterRole, createRole, showRoles } from './privileges/roles.ts';
+import { showGrants } from './privileges/show-grants.ts';
+import { grantSystem, revokeSystem, showSystemGrants } from './privileges/system-privileges.ts';
+import { resetClusterSetting, setClusterSetting } from './settings/set-cluster-setting.ts';
+import { showBackup, showBackups } from './backup/show-backups.ts';
+import { showClusterSetting, showClusterSettings } from './settings/show-cluster-settings.ts';
+import { excludeTableData } from './backup/exclude-table-data.ts';
+import { showJob, showJobs } from './jobs/show-jobs.ts';
 import { showSystemTable } from './system-tables.ts';
-import { showFingerprints } from './show-fingerprints.ts';
-import { showSalvage } from './show-salvage.ts';
-import { showTimelineChecks } from './show-timeline-checks.ts';
-import { showTimelineRetention } from './show-timeline-retention.ts';
-import { showTimeline } from './show-timeline.ts';
-import { showVirtualClusterName, showVirtualClusters } from './show-virtual-clusters.ts';
+import { showFingerprints } from './replication/show-fingerprints.ts';
+import { showSalvage } from './timeline/show-salvage.ts';
+import { showTimelineChecks } from './timeline/show-timeline-checks.ts';
+import { showTimelineRetention } from './timeline/show-timeline-retention.ts';
+import { showTimeline } from './timeline/show-timeline.ts';
+import { showVirtualClusterName, showVirtualClusters } from './virtual-clusters/show-virtual-clusters.ts';
 import { type UseCase, requireNoTransaction } from './use-case.ts';
 
 type UseCases = { readonly [Kind in Statement['kind']]: UseCase<Extract<Statement, { kind: Kind }>> };

@@ -3,14 +3,14 @@ import { Semaphore, type VirtualClusterId } from '../base/index.ts';
 import { dataStateText, serviceModeOf } from '../catalog/index.ts';
 import { answersClients, type InstanceState } from '../instance/index.ts';
 import type { Core } from './core.ts';
-import { continuousFamilies } from './continuous-backups.ts';
-import { diskFamilies } from './guard-disk.ts';
-import { jobFamilies } from './job-metrics.ts';
+import { continuousFamilies } from './backup/continuous-backups.ts';
+import { diskFamilies } from './virtual-clusters/guard-disk.ts';
+import { jobFamilies } from './jobs/job-metrics.ts';
 import { sqlFamilies } from './sql-metrics.ts';
-import { asleepOf } from './suspender.ts';
-import { vaultFamilies } from './vault-metrics.ts';
-import { replicationFamilies } from './replication-metrics.ts';
-import { verifyFamilies } from './verify-metrics.ts';
+import { asleepOf } from './virtual-clusters/suspender.ts';
+import { vaultFamilies } from './timeline/vault-metrics.ts';
+import { replicationFamilies } from './replication/replication-metrics.ts';
+import { verifyFamilies } from './timeline/verify-metrics.ts';
 
 export interface VirtualClusterStatus {
   readonly id: VirtualClusterId;

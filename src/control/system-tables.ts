@@ -17,11 +17,11 @@ import {
 import { REDACTED, type Statement, type SystemTable, redactUri } from '../sql/index.ts';
 import type { Cell, Column, ColumnType, ExecuteContext } from './contract.ts';
 import type { Core } from './core.ts';
-import { requirePrivilege } from './privileges.ts';
-import { scheduleStoreOf } from './schedule-access.ts';
-import { isRedacted, whatIsHidden } from './show-cluster-settings.ts';
-import { jobsSince } from './show-jobs.ts';
-import { ON_FAILURE, commandOf, schedulesById } from './show-schedules.ts';
+import { requirePrivilege } from './privileges/privileges.ts';
+import { scheduleStoreOf } from './schedules/schedule-access.ts';
+import { isRedacted, whatIsHidden } from './settings/show-cluster-settings.ts';
+import { jobsSince } from './jobs/show-jobs.ts';
+import { ON_FAILURE, commandOf, schedulesById } from './schedules/show-schedules.ts';
 import { type UseCase, askerOf, columnsOf, rowsResult, timestampCell } from './use-case.ts';
 
 type ShowSystemTable = Extract<Statement, { kind: 'show_system_table' }>;

@@ -11,7 +11,7 @@ import type {
   TransactionStatus,
 } from './contract.ts';
 import type { Core } from './core.ts';
-import type { Asker } from './privileges.ts';
+import type { Asker } from './privileges/privileges.ts';
 
 export interface UseCase<S extends Statement> {
   /** Of the result; undefined when there are no rows. Depends on nothing but the statement and the session. */

@@ -1,0 +1,79 @@
+/** A failback that copies everything, because no base leads to where the histories parted: what is replaced is kept in the timeline. */
+import { type VirtualClusterId, isAppError } from '../../base/index.ts';
+import type { VirtualClusterRecord } from '../../catalog/index.ts';
+import type { JobContext } from '../../jobs/index.ts';
+import { type TimelinePoint, newestBaseFor } from '../../timeline/index.ts';
+import type { Core } from '../core.ts';
+import { captureFirstBase } from '../jobs/timeline-jobs.ts';
+import { endOfLife, requireTimeline, storeOfTimeline } from '../timeline/timeline-point.ts';
+import { requireRecord } from './virtual-cluster-lookup.ts';
+
+/**
+ * Where the life ends that is to be replaced; a base leads there, so that a branch can be made of it. Null for one that has never served, or
+ * whose directory is gone without a base. Its instance is stopped when this returns. May be begun again anywhere.
+ */
+export async function keepReplaced(
+  core: Core,
+  context: JobContext,
+  id: VirtualClusterId,
+): Promise<TimelinePoint | null> {
+  const { signal } = context;
+  const record = requireRecord(core, id);
+  const { incarnation } = core.services.instanceOf(record).identity;
+  const known = await requireTimeline(core).reader.incarnations(storeOfTimeline(core, record));
+  if (!known.some((life) => life.incarnation === incarnation)) return null;
+  let end = await endIfKnown(core, { record, signal });
+  if (end === 'not stopped') {
+    // Cut off, an earlier attempt left it running.
+    await runOnce(core, { record, signal, use: () => Promise.resolve() });
+    end = await endIfKnown(core, { record, signal });
+  }
+  if (typeof end !== 'string' && (await isReachable(core, { record, end, signal }))) return end;
+  if (!(await core.options.instanceHost.isWhole(id))) return null;
+  const onProgress = ({ fraction, phase }: { fraction: number; phase: string }) =>
+    context.report({ fraction: fraction * 0.3, runningStatus: `keeping what is replaced: ${phase}` });
+  await runOnce(core, { record, signal, use: () => captureFirstBase(core, { id, context, onProgress }) });
+  return endOfLife(core, { record, signal });
+}
+
+async function endIfKnown(
+  core: Core,
+  options: { record: VirtualClusterRecord; signal: AbortSignal },
+): Promise<TimelinePoint | 'not stopped' | 'no base'> {
+  try {
+    return await endOfLife(core, options);
+  } catch (error) {
+    if (isAppError(error, 'object_state')) return 'not stopped';
+    if (isAppError(error, 'time_outside_window')) return 'no base';
+    throw error;
+  }
+}
+
+/** For nobody but the node: its gate stays closed. */
+async function runOnce(
+  core: Core,
+  options: { record: VirtualClusterRecord; signal: AbortSignal; use: () => Promise<unknown> },
+): Promise<void> {
+  const { record, signal, use } = options;
+  const instance = core.services.instanceOf(record);
+  await instance.start({ signal });
+  await core.services.followLog(record);
+  try {
+    await use();
+  } finally {
+    // A server that stops in order waits until the vault has all of its log.
+    await instance.stop({ mode: 'orderly', signal: core.signal });
+    await core.options.timeline?.vault.unfollow(record.id);
+  }
+}
+
+async function isReachable(
+  core: Core,
+  options: { record: VirtualClusterRecord; end: TimelinePoint; signal: AbortSignal },
+): Promise<boolean> {
+  const { record, end, signal } = options;
+  const { reader } = requireTimeline(core);
+  const store = storeOfTimeline(core, record);
+  const bases = await reader.bases(store, { key: core.options.cluster.key, signal });
+  return newestBaseFor(end, { bases, incarnations: await reader.incarnations(store) }) !== undefined;
+}
