@@ -143,7 +143,12 @@ export class TestDaemon implements AsyncDisposable {
   }
 
   async #ended(child: ChildProcess): Promise<void> {
-    await waitFor('the daemon to end', () => child.exitCode !== null || child.signalCode !== null);
+    await waitFor('the daemon to end', () => isOver(child));
+  }
+
+  /** It does not run, for whatever reason. */
+  get hasEnded(): boolean {
+    return this.#child === undefined || isOver(this.#child);
   }
 
   /** Waits until it has ended by itself; its instances live on. */
@@ -181,4 +186,8 @@ export class TestDaemon implements AsyncDisposable {
     }
     await rm(this.store, { recursive: true, force: true });
   }
+}
+
+function isOver(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
 }
