@@ -126,9 +126,13 @@ describe('faults of replication streams', () => {
     await standby.whenProtected();
   });
 
-  // Nightly: on a busy machine a stream begun after the step before was now and then not under way within two minutes.
+  // Nightly: twice in nine runs the first kill was waited for in vain, before the wait for a base was added.
   const nightly = process.env['ATOLL_TEST_ROUNDS'] === undefined ? () => undefined : step;
   nightly('fails back though it is killed at each step of that', async () => {
+    // Where log was removed before it was received, a failback copies everything, and comes by none of these steps.
+    await waitFor('a base of the primary that leads here', () =>
+      primary.system('SHOW EXPERIMENTAL_FINGERPRINTS FROM VIRTUAL CLUSTER main'),
+    );
     await using ledger = await Ledger.start({ connect: () => primary.connect(), writers: 2 });
     await waitFor('some commits', () => ledger.commits > 50);
     await standby.whenCaughtUp(primary);
