@@ -17,9 +17,7 @@ describe('the time machine', () => {
   let daemon: TestDaemon;
 
   const system = (sql: string) => daemon.query(sql, SYSTEM);
-  const inside = (cluster: string, sql: string) => daemon.query(sql, { cluster });
-  /** Before the life that a reset led to began to serve. */
-  let served: string;
+  const inside = (cluster: string, ...sql: string[]) => daemon.query(sql, { cluster });
   const now = async () => String((await inside('main', 'SELECT clock_timestamp()::text AS at'))[0]?.['at']);
 
   async function refusal(
@@ -140,37 +138,53 @@ describe('the time machine', () => {
     await system(
       `ALTER VIRTUAL CLUSTER main RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME '${position}'`,
     );
-    const [clock] = await system('SELECT clock_timestamp()::text AS at');
-    served = String(clock?.['at']);
+    // Until then the life that begins here has no base.
+    await system('ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING timeline.enabled = false');
     await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
     assert.equal(await rowsOf('main'), 'bad');
   });
 
   it('takes backups of the life after a reset, which soon has a base', async () => {
     const early = await now();
-    const bases = () =>
-      system(
-        `SELECT end_time, end_time <= '${early}' AS is_earlier FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main]
-          WHERE kind = 'base' AND start_time > '${served}'`,
-      );
-    await waitFor('a base of the present life', async () => (await bases()).length > 0);
-    const backup = (asOf: string) =>
-      inside('main', `BACKUP INTO 'nodelocal://1/reset' AS OF SYSTEM TIME '${asOf}'`).then(
-        ([row]) => row?.['status'],
-        (error: Refusal) => [error.code, /SHOW TIMELINE/.test(error.hint ?? '')],
-      );
     await inside('main', `INSERT INTO diary (what) VALUES ('worse still')`);
-    assert.equal(await backup(await now()), 'succeeded');
-    // A slow machine may have captured it before it could be asked what time it was.
-    const [first] = await bases();
-    assert.deepEqual(await backup(early), first?.['is_earlier'] === true ? 'succeeded' : ['22023', true]);
-    const [whole] = await inside('main', `BACKUP INTO 'nodelocal://1/reset' WITH revision_history`);
-    assert.equal(whole?.['status'], 'succeeded');
-    await inside('main', `DELETE FROM diary WHERE what = 'worse still'`);
+    const [written] = await inside('main', 'SELECT pg_current_wal_insert_lsn()::text AS lsn');
+    await system('ALTER VIRTUAL CLUSTER main RESET CLUSTER SETTING timeline.enabled');
+    // Consistent from behind that commit on: the moment before it is only in the life that was left.
+    await waitFor('a base of the present life', async () => {
+      const bases = await system(
+        `SELECT 1 FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main]
+          WHERE kind = 'base' AND start_lsn::pg_lsn >= '${String(written?.['lsn'])}'`,
+      );
+      return bases.length > 0;
+    });
+    const backup = (options: string) => inside('main', `BACKUP INTO 'nodelocal://1/reset' ${options}`);
+    const late = await now();
+    await inside('main', `INSERT INTO diary (what) VALUES ('in no backup of what was')`);
+    const [refused] = await Promise.allSettled([backup(`AS OF SYSTEM TIME '${early}'`)]);
+    assert.ok(refused.status === 'rejected', 'no base leads to that moment');
+    const { code, hint } = refused.reason as Refusal;
+    assert.deepEqual([code, /SHOW TIMELINE/.test(hint ?? '')], ['22023', true]);
+    await inside('main', 'CREATE DATABASE read_back');
+    const contents = async () => {
+      await inside(
+        'main',
+        `RESTORE TABLE diary FROM LATEST IN 'nodelocal://1/reset' WITH into_db = 'read_back'`,
+      );
+      const client = await daemon.connect({ cluster: 'main', database: 'read_back' });
+      const { rows } = await client.query<{ what: string }>('SELECT what FROM diary ORDER BY id');
+      await client.query('DROP TABLE diary');
+      await client.end();
+      return rows.map(({ what }) => what);
+    };
+    await backup(`AS OF SYSTEM TIME '${late}'`);
+    assert.deepEqual(await contents(), ['bad', 'worse still']);
+    await backup('WITH revision_history');
+    assert.deepEqual(await contents(), ['bad', 'worse still', 'in no backup of what was']);
+    await inside('main', 'DROP DATABASE read_back');
   });
 
   it('takes data back once more before it has served', async () => {
-    await inside('main', `INSERT INTO diary (what) VALUES ('better')`);
+    await inside('main', `DELETE FROM diary`, `INSERT INTO diary (what) VALUES ('bad'), ('better')`);
     const better = await now();
     await inside('main', `INSERT INTO diary (what) VALUES ('worse')`);
     await system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
