@@ -294,7 +294,12 @@ export interface CollectionReader {
    */
   continuousWindow(
     collection: CollectionLocation,
-    options: { key: ClusterKey; signal: AbortSignal },
+    options: {
+      key: ClusterKey;
+      /** Up to which the log of each base is counted; null for all of it. */
+      time: Timestamp | null;
+      signal: AbortSignal;
+    },
   ): Promise<ContinuousWindow>;
   /**
    * Takes a collection for the continuous backup of a virtual cluster. Harmless when it is.

@@ -135,6 +135,8 @@ describe('backups of a moment', () => {
       between.message,
       /^invalid RESTORE timestamp: restoring to arbitrary time requires that BACKUP/,
     );
+    const at = String.raw`\d{4}-\d\d-\d\d [\d:.]+\+00`;
+    assert.match(String(between.hint), new RegExp(`^it can be restored to ${at}; ${at}: SHOW BACKUP`));
   });
 
   test('are refused for moments outside the window, and to come', async () => {
@@ -171,6 +173,11 @@ describe('backups of a moment', () => {
     const dry = (sql: string) => daemon.query(sql, { cluster: 'dry' });
     const [plan] = await dry(`RESTORE FROM LATEST IN ${C} AS OF SYSTEM TIME '${moments[1]}' WITH dry_run`);
     assert.equal(plan?.['backup_type'], 'incremental');
+    assert.equal(
+      Number(plan?.['as_of']),
+      Date.parse(String(moments[1])),
+      'in milliseconds, as clients read it',
+    );
     assert.equal(Number(plan?.['databases']), 2);
     assert.ok(Number(plan?.['bytes_to_write']) > 1_000_000 && Number(plan?.['estimated_seconds']) > 0);
     assert.deepEqual(await dry("SELECT 1 FROM [SHOW JOBS] WHERE job_type = 'RESTORE'"), []);

@@ -93,7 +93,8 @@ describe('continuous backup', () => {
     await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
     await main("INSERT INTO diary (what) VALUES ('in the new life')");
     const expected = await digestCluster(daemon, 'main');
-    await published(daemon, await moment(daemon));
+    const last = await moment(daemon);
+    await published(daemon, last);
     const row = await timelineRow(daemon, 'remote');
     assert.deepEqual([row?.['id'], row?.['state']], ['nodelocal://1/continuous', 'publishing']);
     await assert.rejects(main("BACKUP INTO 'nodelocal://1/continuous'"), { code: '55000' });
@@ -111,7 +112,19 @@ describe('continuous backup', () => {
       message: /outside the window of the continuous backup, which is from/,
     });
 
-    // What was refused has changed nothing: it is empty still.
+    const dry = async (asOf = '') => {
+      const [plan] = await spare.query(`${from}${asOf} WITH dry_run`, { cluster: 'latest' });
+      assert.ok(Number(plan?.['bytes_to_replay']) > 0, JSON.stringify(plan));
+      return plan;
+    };
+    // Its log leads on from the base to the moment, or to the newest one that is known of.
+    const newest = await dry();
+    const dated = await dry(` AS OF SYSTEM TIME '${between}'`);
+    // Clients read milliseconds.
+    assert.ok(Number(newest?.['as_of']) >= Date.parse(last));
+    assert.equal(Number(dated?.['as_of']), Date.parse(between));
+
+    // What was refused or tried has changed nothing: it is empty still.
     await spare.query(from, { cluster: 'latest' });
     assert.deepEqual(await digestCluster(spare, 'latest'), expected);
     await createCluster(spare, 'earlier');

@@ -59,10 +59,21 @@ describe('a virtual cluster that was restored', () => {
     });
     // The name alone gives no right to it.
     await createCluster(daemon, 'shop');
-    await assert.rejects(daemon.query(`BACKUP INTO ${COLLECTION}`, shop), {
-      code: '55000',
-      message: /virtual cluster "shop" with id \d+, not of "shop" with id \d+/,
-    });
+    const notices: string[] = [];
+    const connect = async () => {
+      const client = await daemon.connect(shop);
+      client.on('notice', ({ message }) => notices.push(String(message)));
+      return client;
+    };
+    const refused = await connect();
+    for (const into of ['INTO', 'INTO LATEST IN']) {
+      await assert.rejects(refused.query(`BACKUP ${into} ${COLLECTION}`), {
+        code: '55000',
+        message: /virtual cluster "shop" with id \d+, not of "shop" with id \d+/,
+      });
+    }
+    await refused.end();
+    assert.deepEqual(notices, [], 'what was refused is no full backup');
     await daemon.query(`RESTORE FROM LATEST IN ${COLLECTION}`, shop);
     const restored = await jobs('shop');
     assert.deepEqual(restored, [{ job_type: 'RESTORE', status: 'succeeded', error: null }]);
@@ -71,9 +82,7 @@ describe('a virtual cluster that was restored', () => {
       ['yearly', 'ACTIVE'],
     ]);
 
-    const client = await daemon.connect(shop);
-    const notices: string[] = [];
-    client.on('notice', ({ message }) => notices.push(String(message)));
+    const client = await connect();
     await client.query('INSERT INTO kept VALUES (2)');
     await client.query(`BACKUP INTO LATEST IN ${COLLECTION}`);
     await client.end();

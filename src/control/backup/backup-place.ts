@@ -22,9 +22,10 @@ import {
 import { requireAfter } from './backup-moment.ts';
 import type { ChainKeys } from './chain-keys.ts';
 import { type CollectionCore, readSummary } from './collection.ts';
-import type { ExecuteContext } from '../contract.ts';
+import type { ExecuteContext, Notice } from '../contract.ts';
 import type { Core } from '../core.ts';
 import { textValue } from '../values.ts';
+import { restorableTimes } from './restorable-times.ts';
 
 export interface BackupPlace {
   /** With the key of its chain, when that is encrypted. */
@@ -35,6 +36,8 @@ export interface BackupPlace {
   /** The backup it builds on, and the position at which that one ends; null for a full one. */
   readonly onto: string | null;
   readonly ontoLsn: Lsn | null;
+  /** What is to be said once the backup is there, or goes on by itself: that it is another than was asked for. */
+  readonly notice?: Notice;
 }
 
 interface Where {
@@ -82,12 +85,14 @@ export async function placeBackup(core: Core, where: Where, context: ExecuteCont
       hint: 'take a full backup: BACKUP INTO the collection, without a subdirectory',
     });
   }
-  context.onNotice({
-    severity: 'NOTICE',
-    sqlstate: '00000',
-    message: `this is a full backup: the chain of ${full} cannot be added to, because ${obstacle}`,
-  });
-  return placeFull(core, where, context);
+  return {
+    ...(await placeFull(core, where, context)),
+    notice: {
+      severity: 'NOTICE',
+      sqlstate: '00000',
+      message: `this is a full backup: the chain of ${full} cannot be added to, because ${obstacle}`,
+    },
+  };
 }
 
 /** Every backup of a chain holds the same. @throws InputError `object_state` naming what the older one lacks */
@@ -139,7 +144,7 @@ async function placeFull(
 async function placeNamed(
   core: Core,
   where: Where & { readonly path: string },
-  { session, signal, onNotice }: ExecuteContext,
+  { session, signal }: ExecuteContext,
 ): Promise<BackupPlace | null> {
   const { collection, keys, path } = where;
   const setting = 'bulkio.backup.deprecated_full_backup_with_subdir.enabled';
@@ -151,18 +156,18 @@ async function placeNamed(
   } catch (error) {
     if (!isAppError(error, 'backup_not_found')) throw error;
   }
-  onNotice({
-    severity: 'WARNING',
-    sqlstate: '01000',
-    message: `this is a full backup: there is none in "${path}" to add to. SHOW BACKUPS does not list it`,
-    hint: `write BACKUP INTO the collection without a subdirectory; ${setting} allows this form`,
-  });
   return {
     collection: await keys.begin(subdirectory, lifeOf(core, { ...where, session })),
     subdirectory,
     full: subdirectory,
     onto: null,
     ontoLsn: null,
+    notice: {
+      severity: 'WARNING',
+      sqlstate: '01000',
+      message: `this is a full backup: there is none in "${path}" to add to. SHOW BACKUPS does not list it`,
+      hint: `write BACKUP INTO the collection without a subdirectory; ${setting} allows this form`,
+    },
   };
 }
 
@@ -239,15 +244,15 @@ export async function layerAt(
   if (covering !== undefined) return { layer: covering, asOf: time };
   const before = layers.findLast((layer) => layer.endTime < time);
   const after = layers.find((layer) => layer.endTime > time);
-  throw betweenBackups([before?.endTime, after?.endTime]);
+  throw betweenBackups([before?.endTime, after?.endTime], restorableTimes(layers, { near: time }));
 }
 
-function betweenBackups(nearest: readonly (Timestamp | undefined)[]): InputError {
+function betweenBackups(nearest: readonly (Timestamp | undefined)[], hint: string): InputError {
   const times = nearest.flatMap((time) => (time === undefined ? [] : [formatTimestamp(time)]));
   return new InputError(
     'parameter_invalid',
     `invalid RESTORE timestamp: restoring to arbitrary time requires that BACKUP for requested time be created with 'revision_history' option. nearest backup time(s) ${times.join(', ')}`,
-    { hint: 'SHOW BACKUP shows the end time of each backup' },
+    { hint },
   );
 }
 

@@ -46,7 +46,7 @@ export const backup: UseCase<Backup> = {
       signal: context.signal,
     });
     await chains.prepare(statement.appendTo);
-    const { job, subdirectory } = await core.backupPaths.choosing.run(async () => {
+    const { job, subdirectory, notice } = await core.backupPaths.choosing.run(async () => {
       const { appendTo } = statement;
       const where = { collection, keys: chains, appendTo, moment, selection, isOfFiles };
       const place = await placeBackup(core, where, context);
@@ -71,13 +71,22 @@ export const backup: UseCase<Backup> = {
         },
         { signal: core.signal },
       );
-      return { job: created, subdirectory: place.subdirectory };
+      return { job: created, subdirectory: place.subdirectory, notice: place.notice };
     });
     loggerOf(core, { id: session.virtualClusterId, name: session.virtualClusterName }).info(
       `BACKUP job ${job.id} into ${collection.displayUri}/${subdirectory} begun by ${session.user}`,
     );
     const reference = { virtualClusterId: session.virtualClusterId, jobId: job.id };
-    return resultOf(core, { job, reference, options: statement.options, tag: 'BACKUP', context });
+    const result = await resultOf(core, {
+      job,
+      reference,
+      options: statement.options,
+      tag: 'BACKUP',
+      context,
+    });
+    // Of what was refused, or has failed, it would not be true.
+    if (notice !== undefined) context.onNotice(notice);
+    return result;
   },
 };
 

@@ -19,6 +19,7 @@ export async function continuousMoment(
   const { collectionReader, cluster } = options;
   const { bases, through } = await collectionReader.continuousWindow(collection, {
     key: cluster.key,
+    time,
     signal,
   });
   const layer = bases.findLast(({ endTime }) => time === null || endTime <= time);

@@ -10,7 +10,7 @@ import { FIXTURE_KEY } from '../format/fixtures.ts';
 import { FIXTURE_INCARNATION_RECORD } from '../format/vault-fixtures.ts';
 import type { LogStretch } from '../store/lineage.ts';
 import type { HeldBase } from './held-bases.ts';
-import { HeldLog, linesFrom } from './held-log.ts';
+import { HeldLog, linesFrom, logBytesOf, wantedPieces } from './held-log.ts';
 import { parsePieceKey, pieceKey, type PieceName } from './layout.ts';
 import { decodePiece, encodePiece } from './piece.ts';
 import { planPrune, prune } from './prune.ts';
@@ -170,6 +170,33 @@ const STRETCH: LogStretch = {
   beginLsn: lsn(0),
   endLsn: lsn(1n << 40n),
 };
+
+describe('the log that a restore replays', () => {
+  const later = '00000000-0000-4000-8000-000000000009' as IncarnationId;
+  const held = heldOf([
+    pieceOf(0, 10, 1),
+    pieceOf(10, 20, 2),
+    pieceOf(20, 30, 3),
+    { ...pieceOf(25, 40, 4), incarnation: later },
+    { ...pieceOf(40, 50, 5), incarnation: later },
+  ]);
+  const parent = { ...STRETCH, endLsn: lsn(25) };
+  const lines = [parent, { ...STRETCH, incarnation: later, beginLsn: lsn(25), endLsn: lsn(50) }];
+  const bytes = (moment: number | null, fromLsn: number) =>
+    logBytesOf(wantedPieces(lines, { held, time: moment === null ? null : time(moment) }), {
+      fromLsn: lsn(fromLsn),
+    });
+
+  it('is all from the base on, through the lives that lead to the end', () => {
+    assert.equal(bytes(null, 3), 47n);
+    assert.equal(bytes(null, 50), 0n);
+  });
+
+  it('ends with the piece that is known to hold the moment', () => {
+    assert.equal(bytes(4, 3), 37n);
+    assert.equal(bytes(5, 3), 47n);
+  });
+});
 
 function baseOf(
   index: number,

@@ -60,7 +60,10 @@ export interface ContinuousHost {
 
 /** What a collection that is published to continuously holds. */
 export interface ContinuousWindow {
-  /** Complete bases on the way to its newest moment, oldest first; from each of them the log leads there without a gap. */
+  /**
+   * Complete bases on the way to its newest moment, oldest first; from each of them the log leads there without a gap. `replayBytes`
+   * is the log from the base to the time that was asked for.
+   */
   readonly bases: readonly BackupSummary[];
   readonly incarnation: IncarnationId;
   /** Every moment from the oldest base's to here can be restored. */

@@ -15,8 +15,7 @@ import { basesDirectory, openSegmentName, timeIndexName, walDirectory } from '..
 import type { LogStretch } from '../store/lineage.ts';
 import { writeRecord } from '../vault/incarnation-file.ts';
 import type { HeldBase } from './held-bases.ts';
-import { linesFrom } from './held-log.ts';
-import type { PieceName } from './layout.ts';
+import { linesFrom, type WantedPiece, wantedPieces } from './held-log.ts';
 import { type HeldPresent, readPiece, type ReadOptions } from './window.ts';
 
 /** A manifest grows with the number of files and frames: this is of a hundred terabytes. */
@@ -47,7 +46,7 @@ export async function fetchTimeline(blobs: BlobStore, options: FetchOptions): Pr
     await mkdir(walDirectory(into, record.incarnation), { recursive: true, mode: 0o700 });
     await writeRecord(walDirectory(into, record.incarnation), record);
   }
-  const wanted = wantedPieces(lines, options);
+  const wanted = wantedPieces(lines, { held: present.held, time: options.time });
   let done = 0;
   for await (const { line, piece } of readAhead(blobs, wanted, options)) {
     signal.throwIfAborted();
@@ -55,25 +54,6 @@ export async function fetchTimeline(blobs: BlobStore, options: FetchOptions): Pr
     options.onFetched(++done / wanted.length);
   }
   await writeEnd(lines, { ...options, last: wanted.at(-1) });
-}
-
-interface WantedPiece {
-  readonly line: LogStretch;
-  readonly name: PieceName;
-}
-
-/** Up to the first of which it is known that nothing before the moment was committed behind it. */
-function wantedPieces(lines: readonly LogStretch[], { present, time }: FetchOptions): readonly WantedPiece[] {
-  const wanted: WantedPiece[] = [];
-  for (const line of lines) {
-    const isLast = line === lines.at(-1);
-    const { endLsn, ...from } = line;
-    for (const name of present.held.run(isLast ? from : { ...from, endLsn })) {
-      wanted.push({ line, name });
-      if (isLast && time !== null && name.through !== null && name.through >= time) return wanted;
-    }
-  }
-  return wanted;
 }
 
 async function* readAhead(

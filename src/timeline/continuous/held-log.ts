@@ -117,6 +117,37 @@ export function linesFrom(
   }));
 }
 
+/** A piece, and the stretch that it is read for. */
+export interface WantedPiece {
+  readonly line: LogStretch;
+  readonly name: PieceName;
+}
+
+/** Up to the first of which it is known that nothing before the moment was committed behind it; all there are when the time is null. */
+export function wantedPieces(
+  lines: readonly LogStretch[],
+  { held, time }: { readonly held: HeldLog; readonly time: Timestamp | null },
+): readonly WantedPiece[] {
+  const wanted: WantedPiece[] = [];
+  for (const line of lines) {
+    const isLast = line === lines.at(-1);
+    const { endLsn, ...from } = line;
+    for (const name of held.run(isLast ? from : { ...from, endLsn })) {
+      wanted.push({ line, name });
+      if (isLast && time !== null && name.through !== null && name.through >= time) return wanted;
+    }
+  }
+  return wanted;
+}
+
+/** Log from a position on that such pieces lead through; a stretch goes on where the one before it was left. */
+export function logBytesOf(wanted: readonly WantedPiece[], { fromLsn }: { readonly fromLsn: Lsn }): bigint {
+  const last = wanted.at(-1);
+  if (last === undefined) return 0n;
+  const bytes = last.name.endLsn - fromLsn;
+  return bytes > 0n ? bytes : 0n;
+}
+
 function lineKey({ incarnation, timelineId }: Line): string {
   return `${incarnation}/${timelineId}`;
 }

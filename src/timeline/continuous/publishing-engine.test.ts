@@ -124,7 +124,11 @@ describe('publishing a timeline', () => {
 
   /** Digest of what the collection alone brings back. */
   async function restored(collection: FolderLocation, asOf: Timestamp | null = null): Promise<unknown> {
-    const { bases } = await reader.continuousWindow(collection, { key: rig.rig.key, signal: NEVER });
+    const { bases } = await reader.continuousWindow(collection, {
+      key: rig.rig.key,
+      time: null,
+      signal: NEVER,
+    });
     const base = bases.findLast(({ endTime }) => asOf === null || endTime <= asOf);
     assert.ok(base !== undefined);
     const target = await rig.rig.beginTarget();
@@ -162,8 +166,15 @@ describe('publishing a timeline', () => {
       const host = publish(targetOf(collection), point);
       await until(host, 'all to be there', isAllThere);
       await host.close();
-      const { through } = await reader.continuousWindow(collection, { key: rig.rig.key, signal: NEVER });
+      const window = (time: Timestamp | null) =>
+        reader.continuousWindow(collection, { key: rig.rig.key, time, signal: NEVER });
+      const { bases, through } = await window(null);
       assert.equal(through, vault.restorableThrough);
+      const [base] = bases;
+      assert.ok(base !== undefined);
+      // A base begins before its end, and what was written since is replayed on top.
+      const sinceBytes = vault.durableLsn - base.targetLsn;
+      assert.ok(sinceBytes > 0n && base.replayBytes > sinceBytes, `${base.replayBytes} of ${sinceBytes}`);
       // Before the first object of a kind nothing was left half done.
       if (point.includes('after')) assert.deepEqual(await restored(collection), await digest(rig.source));
     });

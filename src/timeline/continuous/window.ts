@@ -6,7 +6,7 @@ import type { IncarnationRecord } from '../store-contract.ts';
 import { isOnTheWay, type LogStretch, stretchesTo } from '../store/lineage.ts';
 import type { ContinuousWindow } from './contract.ts';
 import { type HeldBase, listHeldBases } from './held-bases.ts';
-import { HeldLog, linesFrom } from './held-log.ts';
+import { HeldLog, linesFrom, logBytesOf, wantedPieces } from './held-log.ts';
 import { pieceKey, type PieceName } from './layout.ts';
 import { decodePiece, type LogPiece, PIECE_BYTES_MAX } from './piece.ts';
 import { leadsOn, timeOfLines } from './session.ts';
@@ -78,7 +78,10 @@ function newestLife(held: HeldLog): PieceName | undefined {
 }
 
 /** @throws AppError `backup_not_found` while it leads nowhere yet */
-export async function readWindow(blobs: BlobStore, options: ReadOptions): Promise<ContinuousWindow> {
+export async function readWindow(
+  blobs: BlobStore,
+  options: ReadOptions & { readonly time: Timestamp | null },
+): Promise<ContinuousWindow> {
   const present = await readPresent(blobs, options);
   const bases = await usableBases(blobs, { present, ...options });
   const [first] = bases;
@@ -94,10 +97,19 @@ export async function readWindow(blobs: BlobStore, options: ReadOptions): Promis
   const lines = linesFrom(first, { stretches: present.stretches, segmentBytes: first.segmentBytes });
   const through = timeOfLines(present.held, lines) ?? first.endTime;
   return {
-    bases,
+    bases: bases.map((base) => ({ ...base, replayBytes: replayBytesOf(base, { present, ...options }) })),
     incarnation: present.incarnation,
     through: latest(through, required(bases.at(-1), 'a base').endTime),
   };
+}
+
+/** Log that leads from a base to the moment. */
+function replayBytesOf(
+  base: HeldBase,
+  { present: { held, stretches }, time }: { readonly present: HeldPresent; readonly time: Timestamp | null },
+): bigint {
+  const { segmentBytes, startLsn: fromLsn } = base;
+  return logBytesOf(wantedPieces(linesFrom(base, { stretches, segmentBytes }), { held, time }), { fromLsn });
 }
 
 function latest(left: Timestamp, right: Timestamp): Timestamp {
