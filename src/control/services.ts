@@ -42,9 +42,15 @@ export interface ServicesOptions {
 
 export class Services {
   readonly #options: ServicesOptions;
+  readonly #listeners: ((virtualClusterId: VirtualClusterId) => void)[] = [];
 
   constructor(options: ServicesOptions) {
     this.#options = options;
+  }
+
+  /** Is told of each virtual cluster that has begun to serve, or to follow, and whose log is received. */
+  onBegun(listener: (virtualClusterId: VirtualClusterId) => void): void {
+    this.#listeners.push(listener);
   }
 
   /** @throws AppError `object_state` when the virtual cluster has no directory on this node */
@@ -86,6 +92,7 @@ export class Services {
   /** Lets the vault receive the log of a follower, which serves nobody. Harmless when it does. */
   async followLog(record: VirtualClusterRecord): Promise<void> {
     await this.#options.vault?.follow(this.#vaultSourceOf(record, this.instanceOf(record)));
+    this.#tellBegun(record.id);
   }
 
   /** Starts it anew so that it can only be read, or may write again. Its jobs and schedules rest while it is read-only. */
@@ -162,7 +169,8 @@ export class Services {
     await this.#options.vault?.follow(this.#vaultSourceOf(record, instance));
     if (instance.isReadOnly) {
       await settings.load(record.id, { database: instance, ...wait });
-      return gates.open(record.id);
+      gates.open(record.id);
+      return this.#tellBegun(record.id);
     }
     const now = clock.now();
     const healed = await instance.withSystemClient(async (client) => {
@@ -178,6 +186,11 @@ export class Services {
     await runner.attach(this.#domainOf(record, instance), wait);
     await scheduler.attach(this.#scheduleDomainOf(record, instance), wait);
     gates.open(record.id);
+    this.#tellBegun(record.id);
+  }
+
+  #tellBegun(virtualClusterId: VirtualClusterId): void {
+    for (const listener of this.#listeners) listener(virtualClusterId);
   }
 
   #vaultSourceOf(record: VirtualClusterRecord, instance: Instance): VaultSource {

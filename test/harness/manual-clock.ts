@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { CancelledError, type Clock, type Timestamp } from '../../src/base/index.ts';
 
 interface Sleeper {
@@ -18,6 +19,13 @@ export class ManualClock implements Clock {
   /** How many sleep now. */
   get sleeperCount(): number {
     return this.#sleepers.size;
+  }
+
+  /** Work without I/O goes on until all of it sleeps. Throws when it does not come to that. */
+  async whenAsleep(): Promise<void> {
+    // Who has just been woken, or told of an abort, goes on in later turns.
+    for (let turn = 0; turn < 100; turn++) await Promise.resolve();
+    assert.ok(this.#sleepers.size > 0, 'nobody sleeps');
   }
 
   now(): Timestamp {

@@ -37,7 +37,7 @@ export async function applySettingChange(
   if (change.setting.name.startsWith('jobs.scheduler.')) core.scheduler.notify(change.virtualClusterId);
   applyRateSetting(core.options.rateTable, change.setting.name, { ...core, ...change });
   if (change.setting.perVirtualCluster !== true) return;
-  await changeLogLimit(core, change);
+  await changeTimeline(core, change);
   const concerned = isSystem(change.virtualClusterId)
     ? core.catalog.list().map((record) => record.id)
     : [change.virtualClusterId];
@@ -53,12 +53,12 @@ async function changeSessionDefault(core: Core, virtualClusterId: VirtualCluster
   await applySessionDefaults(core.settings, { virtualClusterId, instance, signal: core.signal });
 }
 
-/** The vault is told again what to follow, with the limit there is now. */
-async function changeLogLimit(
+/** The vault is told again what to follow, with the limit there is now, and bases that are due are not put off. */
+async function changeTimeline(
   core: Core,
   { setting, virtualClusterId }: { setting: Setting; virtualClusterId: VirtualClusterId },
 ): Promise<void> {
-  if (setting.name !== 'timeline.size_max') return;
+  if (setting.name !== 'timeline.size_max' && setting.name !== 'timeline.enabled') return;
   const isConcerned = (id: VirtualClusterId) => isSystem(virtualClusterId) || id === virtualClusterId;
   for (const record of core.catalog.list()) {
     if (isConcerned(record.id) && core.gates.isOpen(record.id)) await core.services.followLog(record);

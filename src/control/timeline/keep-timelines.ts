@@ -25,6 +25,9 @@ export async function keepTimelines(core: Core): Promise<void> {
     kept: () => core.catalog.list().flatMap((record) => keptTimeline(core, record)),
     disk: () => roomOf(core),
   });
+  core.services.onBegun((id) => keeper.call(id));
+  // Those that have begun before there was a keeper.
+  for (const { id } of core.catalog.list()) keeper.call(id);
   await Promise.all([keeper.run(core), verifier.run(core)]);
 }
 

@@ -17,7 +17,13 @@ import type {
   VaultState,
   VaultStatus,
 } from '../../timeline/index.ts';
-import { KEEPER_ROUND_MS, type KeptTimeline, ROUNDS_PER_COLLECTION, TimelineKeeper } from './keeper.ts';
+import {
+  KEEPER_CALL_MS,
+  KEEPER_ROUND_MS,
+  type KeptTimeline,
+  ROUNDS_PER_COLLECTION,
+  TimelineKeeper,
+} from './keeper.ts';
 import { type CaptureDecision, decideCapture, WAL_BYTES_WORTH_A_BASE } from './policy.ts';
 
 const INCARNATION = '0190c2a4-0000-7000-8000-000000000001' as IncarnationId;
@@ -373,14 +379,38 @@ describe('the timeline keeper', () => {
     assert.equal(rig.requests.length, 2);
   });
 
+  it('looks soon at those it is called for, at all others when the round comes, and ends when it is told to', async () => {
+    const rig = new KeeperRig([3, 4]);
+    const captured = () => rig.requests.map(({ store }) => store.virtualClusterId);
+    const stop = new AbortController();
+    const running = rig.keeper.run({ signal: stop.signal });
+    const settle = () => rig.clock.whenAsleep();
+    await settle();
+    rig.keeper.call(4 as VirtualClusterId);
+    await settle();
+    rig.clock.advance(KEEPER_CALL_MS - 1);
+    await settle();
+    assert.deepEqual(captured(), []);
+    rig.clock.advance(1);
+    await settle();
+    assert.deepEqual(captured(), [4]);
+    rig.clock.advance(KEEPER_ROUND_MS - KEEPER_CALL_MS - 1);
+    // What is called for right before a round is left to it.
+    rig.keeper.call(4 as VirtualClusterId);
+    await settle();
+    assert.deepEqual(captured(), [4]);
+    rig.clock.advance(1);
+    await settle();
+    assert.deepEqual(captured(), [4, 3]);
+    stop.abort();
+    await running;
+  });
+
   it('looks for what nobody needs from time to time, and ends when it is told to', async () => {
     const rig = new KeeperRig();
     const stop = new AbortController();
     const running = rig.keeper.run({ signal: stop.signal });
-    const settle = async () => {
-      for (let turn = 0; turn < 100 && rig.clock.sleeperCount === 0; turn++) await Promise.resolve();
-      assert.equal(rig.clock.sleeperCount, 1);
-    };
+    const settle = () => rig.clock.whenAsleep();
     for (let round = 0; round < 2 * ROUNDS_PER_COLLECTION; round++) {
       await settle();
       rig.clock.advance(KEEPER_ROUND_MS);

@@ -29,6 +29,8 @@ import { type BasePolicy, type CaptureDecision, decideCapture } from './policy.t
 
 /** Between two rounds. */
 export const KEEPER_ROUND_MS = 5000;
+/** From the call to what was called for: those that begin together are looked at together, and their first clients come first. */
+export const KEEPER_CALL_MS = 500;
 /** What nobody needs is looked for after every capture, and every so many rounds: five minutes. */
 export const ROUNDS_PER_COLLECTION = 60;
 const BACKOFF_MS_MIN = 30_000;
@@ -77,17 +79,26 @@ export class TimelineKeeper {
   readonly #mistrusted = new Set<VirtualClusterId>();
   #captures = 0;
   #isShortOfRoom = false;
+  /** For whom it was called since it looked last. */
+  readonly #calledFor = new Set<VirtualClusterId>();
+  #called = new AbortController();
 
   constructor(options: TimelineKeeperOptions) {
     this.#options = options;
   }
 
+  /** This one begins to be kept, or its data has become another life: it is looked at soon, not only when the round comes. */
+  call(virtualClusterId: VirtualClusterId): void {
+    this.#calledFor.add(virtualClusterId);
+    this.#called.abort();
+  }
+
   /** Runs until the signal aborts. */
   async run({ signal }: { readonly signal: AbortSignal }): Promise<void> {
-    const { clock, logger } = this.#options;
+    const { logger } = this.#options;
     for (let round = 1; !signal.aborted; round++) {
       try {
-        await clock.sleep(KEEPER_ROUND_MS, { signal });
+        await this.#betweenRounds(signal);
         await this.round({ collects: round % ROUNDS_PER_COLLECTION === 0, signal });
       } catch (error) {
         if (!signal.aborted) logger.error('keeping timelines failed, will try again', error);
@@ -95,12 +106,52 @@ export class TimelineKeeper {
     }
   }
 
+  /** Looks at those for whom it is called. Those of the last moment are left to the round. */
+  async #betweenRounds(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    const roundAtMs = clock.monotonicMs() + KEEPER_ROUND_MS;
+    const leftMs = () => Math.max(0, roundAtMs - clock.monotonicMs());
+    while (leftMs() > 0) {
+      await this.#untilCalled(leftMs(), signal);
+      await clock.sleep(Math.min(KEEPER_CALL_MS, leftMs()), { signal });
+      const ids = new Set(this.#calledFor);
+      this.#calledFor.clear();
+      if (leftMs() > 0) await this.#look({ collects: false, isMeant: (id) => ids.has(id), signal });
+    }
+  }
+
+  async #untilCalled(msMax: number, signal: AbortSignal): Promise<void> {
+    if (this.#calledFor.size > 0) return;
+    this.#called = new AbortController();
+    const called = this.#called.signal;
+    try {
+      await this.#options.clock.sleep(msMax, { signal: AbortSignal.any([signal, called]) });
+    } catch (error) {
+      if (signal.aborted || !called.aborted) throw error;
+    }
+  }
+
   /** One virtual cluster after the other, so one capture at a time. What fails with one holds up no other. */
-  async round(options: { readonly collects: boolean; readonly signal: AbortSignal }): Promise<void> {
+  async round({
+    collects,
+    signal,
+  }: {
+    readonly collects: boolean;
+    readonly signal: AbortSignal;
+  }): Promise<void> {
+    await this.#look({ collects, isMeant: () => true, signal });
+  }
+
+  async #look(options: {
+    readonly collects: boolean;
+    readonly isMeant: (virtualClusterId: VirtualClusterId) => boolean;
+    readonly signal: AbortSignal;
+  }): Promise<void> {
     const { signal } = options;
     const room = await this.#room();
     for (const kept of this.#options.kept()) {
       if (signal.aborted) return;
+      if (!options.isMeant(kept.virtualClusterId)) continue;
       await this.#unlessBackingOff(kept, async () => {
         // In want of room what is not needed goes first.
         const gives = this.#mustGiveWay(kept, room);
