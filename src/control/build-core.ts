@@ -21,6 +21,7 @@ import { StreamCatalog } from '../replication/index.ts';
 import { captureSource } from './backup/capture-source.ts';
 import { heirOf, isGone } from './backup/collection-heir.ts';
 import { BackupPaths } from './backup/collection.ts';
+import { DescribedBackups } from './backup/described-backups.ts';
 import type { ControlOptions, Core } from './core.ts';
 import { FileUploads } from './file-uploads.ts';
 import { createDiskGuard } from './virtual-clusters/guard-disk.ts';
@@ -143,6 +144,7 @@ export async function buildCore(
     derivations: new Mutex(),
     kmsFailures: new Map(),
     describing: new Semaphore(DESCRIBED_AT_ONCE),
+    described: new DescribedBackups(),
     streams,
     consumer: createConsumer(options, streams, () => core),
     producers: new Producers(),

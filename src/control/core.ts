@@ -30,6 +30,7 @@ import type {
 import type { Consumer, StreamCatalog } from '../replication/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { BackupPaths } from './backup/collection.ts';
+import type { DescribedBackups } from './backup/described-backups.ts';
 import type { ExecuteContext, StatementResult } from './contract.ts';
 import type { FileUploads } from './file-uploads.ts';
 import type { Producers } from './replication/replication-producer.ts';
@@ -106,6 +107,7 @@ export interface Core {
   readonly derivations: Mutex;
   /** Copies that are recovered for SHOW BACKUP: they take room and CPU, and whoever may read a collection may ask for them. */
   readonly describing: Semaphore;
+  readonly described: DescribedBackups;
   /** Streams of which this physical cluster is the consumer, and what carries them; and those of which it is the producer. */
   readonly streams: StreamCatalog;
   readonly consumer: Consumer;

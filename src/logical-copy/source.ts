@@ -122,6 +122,16 @@ export class CopySource implements AsyncDisposable, CopyRows {
     return narrow(await describeDatabase(this.#session, entries), selection);
   }
 
+  /** Nobody has made a schema, a type or a relation in the database: there is nothing that could be listed. */
+  async isBare(): Promise<boolean> {
+    const { made } = await this.#session.one(
+      `select (exists (select from pg_namespace n where n.oid >= 16384 and n.nspname !~ '^pg_')
+          or exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid >= 16384 and n.nspname !~ '^pg_')
+          or exists (select from pg_type t join pg_namespace n on n.oid = t.typnamespace where t.oid >= 16384 and n.nspname !~ '^pg_'))::text as made`,
+    );
+    return made === 'false';
+  }
+
   /** One COPY file; gives the number of its rows when it is done. */
   copyOut(table: CopyTable, range: PageRange): AsyncGenerator<Uint8Array, bigint> {
     const columns = table.columns.map(quoted).join(', ');

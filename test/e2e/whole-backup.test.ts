@@ -72,7 +72,13 @@ describe('a backup of a whole virtual cluster', () => {
       [table?.['owner'], table?.['privileges']],
       ['root', 'GRANT INSERT, SELECT ON TABLE ledger.accounts TO teller;'],
     );
-    assert.equal(rows.find((row) => row['object_name'] === 'bank')?.['owner'], 'root');
+    for (const name of ['bank', 'defaultdb']) {
+      const [database] = rows.filter(
+        (row) => row['object_type'] === 'database' && row['object_name'] === name,
+      );
+      assert.equal(database?.['owner'], 'root', name);
+    }
+    assert.deepEqual((await show('SCHEMAS', 'WITH privileges')).rows, rows, 'told again, they are the same');
     // The scratch copy is gone.
     assert.deepEqual(new Set((await daemon.postmasters()).keys()), new Set([1, 3]));
   });

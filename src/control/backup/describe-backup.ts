@@ -22,15 +22,18 @@ export async function describeLayers(
     }
     const release = await core.describing.acquire({ signal });
     try {
-      const found = await describeImage({
-        ...core.options,
-        key: core.options.cluster.key,
-        virtualClusterId: session.virtualClusterId,
-        collection,
-        subdirectory: layer.subdirectory,
-        databases: layer.objects.flatMap(({ kind, name }) => (kind === 'database' ? [name] : [])),
-        signal,
-      });
+      const found =
+        core.described.get(layer) ??
+        (await describeImage({
+          ...core.options,
+          key: core.options.cluster.key,
+          virtualClusterId: session.virtualClusterId,
+          collection,
+          subdirectory: layer.subdirectory,
+          databases: layer.objects.flatMap(({ kind, name }) => (kind === 'database' ? [name] : [])),
+          signal,
+        }));
+      core.described.put(layer, found);
       described.push({ ...layer, objects: withDefinitions(layer.objects, found) });
     } finally {
       release();

@@ -13,7 +13,10 @@ export async function describeDatabases(
   const objects: BackupObject[] = [];
   for (const name of databases) {
     await using source = await CopySource.open({ socketDirectory, database: name, role }, tools);
-    const { entries } = await source.describe({ kind: 'database' });
+    // A dump takes half a second of CPU, and most virtual clusters have databases that nobody has made anything in.
+    const { entries } = (await source.isBare())
+      ? { entries: [] }
+      : await source.describe({ kind: 'database' });
     objects.push(...(await describeObjects(source, { database: { name }, entries, tables: [] })));
   }
   return objects;
