@@ -115,6 +115,7 @@ const OPTION_STATEMENTS: readonly StatementKind[] = [
   'restore',
   'show_backup',
   'create_schedule',
+  'alter_virtual_cluster',
   'check_external_connection',
 ] satisfies OptionStatement[];
 

@@ -73,7 +73,11 @@ export type AlterVirtualClusterAction =
   | { readonly kind: 'set_suspend_after'; readonly after: Value }
   | { readonly kind: 'reset_suspend_after' }
   /** Log and bases go on to a collection as they come about. */
-  | { readonly kind: 'set_continuous_backup'; readonly location: Value }
+  | {
+      readonly kind: 'set_continuous_backup';
+      readonly location: Value;
+      readonly options: readonly Option[];
+    }
   | { readonly kind: 'reset_continuous_backup' }
   | { readonly kind: 'undrop' };
 

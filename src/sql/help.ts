@@ -47,7 +47,7 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
       'ALTER VIRTUAL CLUSTER name UNDROP',
       "ALTER VIRTUAL CLUSTER name SET SUSPEND AFTER { 'duration' | OFF }",
       'ALTER VIRTUAL CLUSTER name RESET SUSPEND AFTER',
-      "ALTER VIRTUAL CLUSTER name SET CONTINUOUS BACKUP { INTO 'collection_uri' | OFF }",
+      "ALTER VIRTUAL CLUSTER name SET CONTINUOUS BACKUP { INTO 'collection_uri' [ WITH option [, ...] ] | OFF }",
       'ALTER VIRTUAL CLUSTER name { GRANT | REVOKE } ALL CAPABILITIES',
       'ALTER VIRTUAL CLUSTER name { GRANT | REVOKE } CAPABILITY capability [ = value ] [, ...]',
       'ALTER VIRTUAL CLUSTER name SET CLUSTER SETTING setting { = | TO } { value | DEFAULT }',

@@ -1,5 +1,5 @@
 /**
- * Every option of BACKUP, RESTORE, SHOW BACKUP, schedules and checks of connections, declared once: the parser, the printer, the masking of secrets and the
+ * Every option of BACKUP, RESTORE, SHOW BACKUP, schedules, continuous backups and checks of connections, declared once: the parser, the printer, the masking of secrets and the
  * reference page are made from this table.
  */
 
@@ -8,6 +8,7 @@ export type OptionStatement =
   | 'restore'
   | 'show_backup'
   | 'create_schedule'
+  | 'alter_virtual_cluster'
   | 'check_external_connection';
 
 /** What an option takes: nothing or true/false, one string, one string or a list, a name (as a string or an identifier). */
@@ -30,13 +31,13 @@ export const OPTIONS = {
     summary: 'keep every change, so that any moment can be restored',
   },
   encryption_passphrase: {
-    statements: ['backup', 'restore', 'show_backup'],
+    statements: ['backup', 'restore', 'show_backup', 'alter_virtual_cluster'],
     shape: 'string',
     holds: 'secret',
     summary: 'passphrase that the data key is wrapped with',
   },
   kms: {
-    statements: ['backup', 'restore', 'show_backup'],
+    statements: ['backup', 'restore', 'show_backup', 'alter_virtual_cluster'],
     shape: 'strings',
     holds: 'secret',
     summary: 'one or several KMS keys, as URIs, that the data key is wrapped with',
@@ -266,6 +267,7 @@ const OPTIONS_BY_STATEMENT = {
   restore: entriesOf('restore'),
   show_backup: entriesOf('show_backup'),
   create_schedule: entriesOf('create_schedule'),
+  alter_virtual_cluster: entriesOf('alter_virtual_cluster'),
   check_external_connection: entriesOf('check_external_connection'),
 };
 

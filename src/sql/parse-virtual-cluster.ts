@@ -7,6 +7,7 @@ import type {
   Value,
 } from './ast.ts';
 import { parseAsOf } from './parse-backup.ts';
+import { parseOptions } from './parse-options.ts';
 import { parseSettingAssignment, parseSettingName } from './parse-settings.ts';
 import { parseList, parseScalar, parseText, parseValue } from './parse-value.ts';
 import { rule, type Rule } from './rule.ts';
@@ -262,7 +263,12 @@ const ACTIONS: readonly ActionRule[] = [
     parse: (stream) => {
       if (stream.acceptWords('off')) return { kind: 'reset_continuous_backup' };
       stream.expectWords('into');
-      return { kind: 'set_continuous_backup', location: parseText(stream) };
+      const location = parseText(stream);
+      return {
+        kind: 'set_continuous_backup',
+        location,
+        options: parseOptions(stream, 'alter_virtual_cluster'),
+      };
     },
   },
   { words: ['reset', 'continuous', 'backup'], parse: () => ({ kind: 'reset_continuous_backup' }) },

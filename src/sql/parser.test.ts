@@ -151,7 +151,15 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
   ['ALTER VIRTUAL CLUSTER main RESET SUSPEND AFTER', alter({ kind: 'reset_suspend_after' })],
   [
     "ALTER VIRTUAL CLUSTER main SET CONTINUOUS BACKUP INTO 's3://b/c'",
-    alter({ kind: 'set_continuous_backup', location: string('s3://b/c') }),
+    alter({ kind: 'set_continuous_backup', location: string('s3://b/c'), options: [] }),
+  ],
+  [
+    "ALTER VIRTUAL CLUSTER main SET CONTINUOUS BACKUP INTO 's3://b/c' WITH kms = ('k1', 'k2')",
+    alter({
+      kind: 'set_continuous_backup',
+      location: string('s3://b/c'),
+      options: [{ name: 'kms', value: [string('k1'), string('k2')] }],
+    }),
   ],
   ['ALTER VIRTUAL CLUSTER main SET CONTINUOUS BACKUP OFF', alter({ kind: 'reset_continuous_backup' })],
   ['ALTER VIRTUAL CLUSTER main RESET CONTINUOUS BACKUP', alter({ kind: 'reset_continuous_backup' })],

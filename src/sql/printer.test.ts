@@ -69,6 +69,14 @@ describe('printStatement', () => {
       "BACKUP INTO LATEST IN ('s3://b/p?AWS_SECRET_ACCESS_KEY=redacted', $1) WITH OPTIONS " +
         "(encryption_passphrase = 'redacted', incremental_location = 's3://b/i?CREDENTIALS=redacted')",
     );
+    const continuous = reparse(
+      "ALTER VIRTUAL CLUSTER v SET CONTINUOUS BACKUP INTO 's3://b/p?CREDENTIALS=hush' WITH encryption_passphrase = 'hush'",
+    );
+    assert.ok(continuous !== undefined);
+    assert.equal(
+      printStatement(continuous, { redact: redactUri }),
+      "ALTER VIRTUAL CLUSTER v SET CONTINUOUS BACKUP INTO 's3://b/p?CREDENTIALS=redacted' WITH OPTIONS (encryption_passphrase = 'redacted')",
+    );
     const restore = reparse("RESTORE FROM LATEST IN 'x' WITH kms = ('aws:///a?REGION=x', 'aws:///b')");
     assert.ok(restore !== undefined);
     assert.equal(

@@ -214,7 +214,7 @@ function printAction(action: AlterVirtualClusterAction): string {
     case 'reset_suspend_after':
       return 'RESET SUSPEND AFTER';
     case 'set_continuous_backup':
-      return `SET CONTINUOUS BACKUP INTO ${printValue(action.location)}`;
+      return words(`SET CONTINUOUS BACKUP INTO ${printValue(action.location)}`, printOptions(action.options));
     case 'reset_continuous_backup':
       return 'RESET CONTINUOUS BACKUP';
     case 'pause_replication':

@@ -162,7 +162,11 @@ const action: fc.Arbitrary<AlterVirtualClusterAction> = fc.oneof(
     { kind: 'reset_suspend_after' },
     { kind: 'reset_continuous_backup' },
   ),
-  record({ kind: fc.constant('set_continuous_backup' as const), location: textValue }),
+  record({
+    kind: fc.constant('set_continuous_backup' as const),
+    location: textValue,
+    options: options('alter_virtual_cluster'),
+  }),
   record({ kind: fc.constant('set_suspend_after' as const), after: scalar }),
   fc.constantFrom<AlterVirtualClusterAction>({ kind: 'pause_replication' }, { kind: 'resume_replication' }),
   fc

@@ -233,7 +233,11 @@ function mapAction(action: AlterVirtualClusterAction, map: ValueMapper): AlterVi
     case 'set_suspend_after':
       return { ...action, after: plain(action.after) };
     case 'set_continuous_backup':
-      return { ...action, location: map(action.location, 'uri') };
+      return {
+        ...action,
+        location: map(action.location, 'uri'),
+        options: action.options.map((option) => mapOption(option, map)),
+      };
     case 'check_timeline':
       return { ...action, asOf: action.asOf === undefined ? undefined : plain(action.asOf) };
     case 'complete_replication':

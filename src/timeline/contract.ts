@@ -7,7 +7,7 @@ import type { RateReference, ServiceLocation } from '../blob/index.ts';
 import type { CopyDatabase } from '../logical-copy/index.ts';
 import type { ManifestSelection } from './format/manifest.ts';
 import type { ClusterKey, EncryptionInfo } from '../keys/index.ts';
-import type { ContinuousTarget, ContinuousWindow } from './continuous/contract.ts';
+import type { ContinuousClaim, ContinuousForm, ContinuousWindow } from './continuous/contract.ts';
 import type { ImageCoverage, ImagePart } from './part/contract.ts';
 
 export type { ClusterKey };
@@ -17,6 +17,8 @@ export interface CaptureSource {
   readonly dataDirectory: string;
   /** Folder of the private socket; the worker logs in by `peer`. */
   readonly socketDirectory: string;
+  /** As whom the superuser logs in, and where; `atoll` in `system` when left out. Of data of a plain server it is another. */
+  readonly login?: { readonly user: string; readonly database: string };
   readonly virtualClusterId: VirtualClusterId;
   readonly virtualClusterName: string;
   readonly incarnation: IncarnationId;
@@ -301,17 +303,16 @@ export interface CollectionReader {
       signal: AbortSignal;
     },
   ): Promise<ContinuousWindow>;
+  /** Null for a collection that is not published to continuously. @throws CorruptError */
+  continuousForm(
+    collection: CollectionLocation,
+    options: { signal: AbortSignal },
+  ): Promise<ContinuousForm | null>;
   /**
    * Takes a collection for the continuous backup of a virtual cluster. Harmless when it is.
-   * @throws AppError `object_state` when it is another's, or holds backups of the other kind
+   * @throws AppError `object_state` when it is another's, of the other form, or holds backups of the other kind
    */
-  claimForContinuous(
-    collection: CollectionLocation,
-    options: {
-      owner: Pick<ContinuousTarget, 'clusterId' | 'virtualClusterId' | 'virtualClusterName'>;
-      signal: AbortSignal;
-    },
-  ): Promise<void>;
+  claimForContinuous(collection: CollectionLocation, claim: ContinuousClaim): Promise<void>;
   /** Object names of the backup that are not there. */
   missingFiles(options: {
     collection: CollectionLocation;

@@ -3,7 +3,7 @@ export {
   formatIncrementalSubdirectory,
   normalizeFullFolder,
 } from './collection/layout.ts';
-export { putEncryptionInfo, readEncryptionInfo } from './collection/encryption.ts';
+export { CONTINUOUS_CHAIN, putEncryptionInfo, readEncryptionInfo } from './collection/encryption.ts';
 export { openCollection as openCollectionStore } from './collection/open.ts';
 export { withTrust } from './collection/trust.ts';
 export { createCollectionReader } from './collection/reader.ts';

@@ -4,7 +4,7 @@ import { dataKeyOf, encodeEncryptionInfo, macsEqual } from '../../keys/index.ts'
 import type { KmsKey } from '../../kms/index.ts';
 import type { Statement } from '../../sql/index.ts';
 import { openCollectionStore, putEncryptionInfo, readEncryptionInfo } from '../../timeline/index.ts';
-import { lockWith, readKmsKeys, unlockWithKms } from './backup-keys.ts';
+import { chainFolderOf, chainName, lockWith, readKmsKeys, unlockWithKms } from './backup-keys.ts';
 import { openCollection, selectBackup } from './collection.ts';
 import { type Core, loggerOf } from '../core.ts';
 import type { ExecuteContext } from '../contract.ts';
@@ -27,22 +27,23 @@ export const alterBackup: UseCase<AlterBackup> = {
     const collection = await openCollection(core, statement.collection, context);
     const oldKeys = await readKmsKeys(core, statement.oldKms, context);
     const newKeys = await readKmsKeys(core, statement.newKms, context);
-    const folder = await selectBackup(core, { collection, selector: statement.from, signal });
-    await core.options.collectionReader.chain({ collection, subdirectory: folder, signal });
+    const full = await selectBackup(core, { collection, selector: statement.from, signal });
+    await core.options.collectionReader.chain({ collection, subdirectory: full, signal });
+    const folder = await chainFolderOf(core, { collection, folder: full, signal });
     const store = openCollectionStore(collection, core.options);
     for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
       const change = await changeOf(core, { store, folder, oldKeys, newKeys }, context);
       if (change === null || (await putEncryptionInfo(store, { folder, ...change, signal }))) {
         const { virtualClusterId: id, virtualClusterName: name } = session;
         loggerOf(core, { id, name }).info(
-          `KMS keys of backup ${folder} in ${collection.displayUri} added by ${session.user}`,
+          `KMS keys of ${chainName(folder)} in ${collection.displayUri} added by ${session.user}`,
         );
         return done('ALTER BACKUP');
       }
     }
     throw new AppError(
       'object_in_use',
-      `others are adding keys to backup ${folder} in ${collection.displayUri}`,
+      `others are adding keys to ${chainName(folder)} in ${collection.displayUri}`,
       {
         hint: 'try again',
       },
@@ -66,14 +67,14 @@ async function changeOf(
   const found = await readEncryptionInfo(store, { folder, key, signal });
   if (found === null) {
     throw new InputError('parameter_invalid', 'could not find or read encryption information', {
-      detail: `backup ${folder} in ${store.displayUri} is not encrypted`,
+      detail: `${chainName(folder)} in ${store.displayUri} is not encrypted`,
     });
   }
   const { info, ordinal } = found;
   if (info.locks.kind !== 'kms') {
     throw new InputError(
       'parameter_invalid',
-      `backup ${folder} was encrypted with a passphrase, not with KMS keys`,
+      `${chainName(folder)} was encrypted with a passphrase, not with KMS keys`,
       {
         hint: 'only backups that were encrypted with KMS keys take further ones',
       },
@@ -83,14 +84,14 @@ async function changeOf(
   const secret = await unlockWithKms(locks, { keys: oldKeys, folder, isAppending: false, signal });
   const dataKey = dataKeyOf(secret);
   if (dataKey.id !== info.dataKeyId) {
-    throw new AppError('backup_untrusted', `what opens backup ${folder} is not its key`);
+    throw new AppError('backup_untrusted', `what opens ${chainName(folder)} is not its key`);
   }
   const added = newKeys.filter(({ id }) => locks.every(({ keyId }) => keyId !== id));
   for (const known of newKeys.filter((each) => !added.includes(each))) {
     onNotice({
       severity: 'NOTICE',
       sqlstate: '00000',
-      message: `KMS key ${known.displayUri} opens backup ${folder} already`,
+      message: `KMS key ${known.displayUri} opens ${chainName(folder)} already`,
     });
   }
   if (added.length === 0) return null;

@@ -27,7 +27,7 @@ import {
   usesNodeKmsCredentials,
 } from '../../kms/index.ts';
 import { isList, type Option, type Value } from '../../sql/index.ts';
-import type { CollectionLocation, CollectionReader } from '../../timeline/index.ts';
+import { type CollectionLocation, type CollectionReader, CONTINUOUS_CHAIN } from '../../timeline/index.ts';
 import { requireConnectionPrivilege } from '../connections/connection-access.ts';
 import type { ExecuteContext } from '../contract.ts';
 import type { Core } from '../core.ts';
@@ -129,15 +129,6 @@ function requireNodeCredentials(core: Core, uri: string): void {
   });
 }
 
-/** For what is never encrypted. @throws InputError `parameter_invalid` */
-export function requireNoKeys(keys: BackupKeys): void {
-  if (keys.kind === 'none') return;
-  throw new InputError('parameter_invalid', 'could not find or read encryption information', {
-    detail: 'a continuous backup is not encrypted',
-    hint: 'leave encryption_passphrase and kms out',
-  });
-}
-
 /** A data key that nobody had before, and what gets at it. */
 export interface NewDataKey {
   readonly dataKey: DataKey;
@@ -180,12 +171,30 @@ export function encodeNewInfo(
 
 export interface ChainQuestion {
   readonly collection: CollectionLocation;
-  /** The folder of the full backup that the chain begins with. */
+  /** The folder of the full backup that the chain begins with; `CONTINUOUS_CHAIN` for all of a continuous backup. */
   readonly folder: string;
   readonly keys: BackupKeys;
   /** An incremental backup takes the keys of its full backup, or some of them, and no others. */
   readonly isAppending?: boolean;
   readonly signal: AbortSignal;
+}
+
+/** How errors call it. */
+export function chainName(folder: string): string {
+  return folder === CONTINUOUS_CHAIN ? 'the continuous backup' : `backup ${folder}`;
+}
+
+function addedName(folder: string): string {
+  return folder === CONTINUOUS_CHAIN ? 'a continuous backup' : 'a chain of backups';
+}
+
+/** Which chain what lies in this folder of a collection belongs to. */
+export async function chainFolderOf(
+  { options }: { readonly options: { readonly collectionReader: Pick<CollectionReader, 'isContinuous'> } },
+  { collection, folder, signal }: Pick<ChainQuestion, 'collection' | 'folder' | 'signal'>,
+): Promise<string> {
+  const isContinuous = await options.collectionReader.isContinuous(collection, { signal });
+  return isContinuous ? CONTINUOUS_CHAIN : folder;
 }
 
 /** What reading the key of a chain takes: also without a cluster. */
@@ -210,14 +219,14 @@ export async function unlockChain(core: KeyReader, question: ChainQuestion): Pro
   if (info === null) {
     if (keys.kind === 'none') return null;
     throw new InputError('parameter_invalid', 'could not find or read encryption information', {
-      detail: `backup ${folder} in ${collection.displayUri} is not encrypted`,
+      detail: `${chainName(folder)} in ${collection.displayUri} is not encrypted`,
       hint: 'leave encryption_passphrase and kms out',
     });
   }
   const secret = await unlock(core, info, question);
   const dataKey = secret.length === DATA_KEY_BYTES ? dataKeyOf(secret) : null;
   if (dataKey?.id === info.dataKeyId) return dataKey;
-  throw new AppError('backup_untrusted', `what opens backup ${folder} is not its key`);
+  throw new AppError('backup_untrusted', `what opens ${chainName(folder)} is not its key`);
 }
 
 async function unlock(
@@ -228,7 +237,7 @@ async function unlock(
   const { folder, keys, isAppending = false, signal } = question;
   const { locks } = info;
   if (keys.kind === 'none') {
-    throw new InputError('parameter_invalid', `backup ${folder} is encrypted`, {
+    throw new InputError('parameter_invalid', `${chainName(folder)} is encrypted`, {
       hint:
         locks.kind === 'passphrase'
           ? 'give its passphrase: WITH encryption_passphrase = ...'
@@ -239,8 +248,8 @@ async function unlock(
     if (keys.kind !== 'passphrase') throw otherKind(folder, 'a passphrase', 'KMS keys');
     const secret = await derivations.run(() => unlockWithPassphrase(locks.lock, keys));
     if (secret !== null) return secret;
-    throw new InputError('parameter_invalid', `the passphrase is not that of backup ${folder}`, {
-      hint: isAppending ? 'an incremental backup takes the passphrase of its full backup' : 'try another',
+    throw new InputError('parameter_invalid', `the passphrase is not that of ${chainName(folder)}`, {
+      hint: isAppending ? `${addedName(folder)} takes the passphrase that it began with` : 'try another',
     });
   }
   if (keys.kind !== 'kms') throw otherKind(folder, 'KMS keys', 'a passphrase');
@@ -250,7 +259,7 @@ async function unlock(
 function otherKind(folder: string, used: string, given: string): InputError {
   return new InputError(
     'parameter_invalid',
-    `backup ${folder} was encrypted with ${used}, not with ${given}`,
+    `${chainName(folder)} was encrypted with ${used}, not with ${given}`,
     {
       hint: `give ${used === 'a passphrase' ? 'encryption_passphrase' : 'kms'} instead`,
     },
@@ -271,11 +280,15 @@ export async function unlockWithKms(
   const lockOf = (key: KmsKey) => locks.find(({ keyId }) => keyId === key.id);
   const unknown = keys.find((key) => lockOf(key) === undefined);
   if (unknown !== undefined && (isAppending || keys.every((key) => lockOf(key) === undefined))) {
-    throw new InputError('parameter_invalid', `KMS key ${unknown.displayUri} is none of backup ${folder}`, {
-      hint: isAppending
-        ? 'an incremental backup takes the KMS keys of its full backup, or some of them; ALTER BACKUP adds further ones'
-        : 'name one that it was encrypted with, as it was named then',
-    });
+    throw new InputError(
+      'parameter_invalid',
+      `KMS key ${unknown.displayUri} is none of ${chainName(folder)}`,
+      {
+        hint: isAppending
+          ? `${addedName(folder)} takes the KMS keys that it began with, or some of them; ALTER BACKUP adds further ones`
+          : 'name one that it was encrypted with, as it was named then',
+      },
+    );
   }
   const failures: unknown[] = [];
   for (const key of keys) {

@@ -1,11 +1,12 @@
 /** The chain that a statement works on, with its key. */
-import { type IncarnationId, isAppError } from '../../base/index.ts';
+import { CorruptError, type IncarnationId, isAppError, required } from '../../base/index.ts';
 import type { DataKey } from '../../keys/index.ts';
 import type { BackupSelector } from '../../sql/index.ts';
-import type { CollectionLocation } from '../../timeline/index.ts';
+import { type CollectionLocation, CONTINUOUS_CHAIN } from '../../timeline/index.ts';
 import {
   type BackupKeys,
   type ChainQuestion,
+  chainFolderOf,
   encodeNewInfo,
   lockNewDataKey,
   type NewDataKey,
@@ -17,13 +18,48 @@ import type { Core } from '../core.ts';
 import { recordedUri } from './storage-location.ts';
 
 /**
- * The collection with the key of the chain that begins in `folder`; as it is when the chain is not encrypted.
+ * The collection with the key of the chain that begins in `folder`, or of the continuous backup that it is part of; as it is when that is not
+ * encrypted.
  * @throws as `unlockChain`
  */
 export async function openChain(core: Core, question: ChainQuestion): Promise<CollectionLocation> {
-  const { collection, folder } = question;
-  const dataKey = await unlockChain(core, question);
+  const { collection } = question;
+  const folder = await chainFolderOf(core, question);
+  const dataKey = await unlockChain(core, { ...question, folder });
   return dataKey === null ? collection : attach(core, collection, { folder, dataKey, info: null });
+}
+
+/**
+ * The collection of a continuous backup with the key of all of it: a new one where nothing is yet.
+ * @throws as `unlockChain` for keys that it did not begin with; CorruptError when what opens it is gone
+ */
+export async function openContinuous(
+  core: Core,
+  options: {
+    collection: CollectionLocation;
+    keys: BackupKeys;
+    /** The life of the data that is served. */
+    incarnation: IncarnationId;
+    signal: AbortSignal;
+  },
+): Promise<CollectionLocation> {
+  const { collection, keys, incarnation, signal } = options;
+  if (keys.kind === 'none') return collection;
+  const { collectionReader, cluster, rng } = core.options;
+  const folder = CONTINUOUS_CHAIN;
+  const question = { collection, folder, key: cluster.key, signal };
+  if ((await collectionReader.encryptionInfo(question)) !== null) {
+    const dataKey = await unlockChain(core, { ...question, keys, isAppending: true });
+    return attach(core, collection, { folder, dataKey: required(dataKey, 'a data key'), info: null });
+  }
+  if ((await collectionReader.continuousForm(collection, { signal })) === 'encrypted') {
+    throw new CorruptError(`${collection.displayUri} lacks what opens it: metadata/ENCRYPTION-INFO`, {
+      hint: 'put the object back, or name another collection',
+    });
+  }
+  const made = await lockNewDataKey(keys, { rng, derivations: core.derivations, signal });
+  const info = encodeNewInfo(made, { folder, incarnation, key: cluster.key });
+  return attach(core, collection, { folder, dataKey: made.dataKey, info });
 }
 
 /**

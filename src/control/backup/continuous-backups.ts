@@ -5,14 +5,17 @@ import {
   timestampToMs,
   type VirtualClusterId,
 } from '../../base/index.ts';
+import { decodeStorageRecord } from '../../blob/index.ts';
 import type { VirtualClusterRecord } from '../../catalog/index.ts';
-import { type Value, redactUri } from '../../sql/index.ts';
+import { type Option, type Value, redactUri } from '../../sql/index.ts';
 import type {
   CollectionLocation,
   ContinuousHost,
   ContinuousStatus,
   ContinuousTarget,
 } from '../../timeline/index.ts';
+import { readBackupKeys } from './backup-keys.ts';
+import { openContinuous } from './chain-keys.ts';
 import { openCollection, requireOutsideStore } from './collection.ts';
 import type { ExecuteContext } from '../contract.ts';
 import { type Core, loggerOf } from '../core.ts';
@@ -39,16 +42,28 @@ function uriOf({ catalog }: Core, id: VirtualClusterId): string | undefined {
 /** Where it goes, as it may be shown. */
 export function continuousUri(core: Core, id: VirtualClusterId): string | undefined {
   const uri = uriOf(core, id);
-  return uri === undefined ? undefined : redactUri(uri);
+  return uri === undefined ? undefined : redactUri(decodeStorageRecord(uri).locations[0] ?? '');
 }
 
 /**
- * The collection is tried and claimed before anything changes; URIs mean what they mean in the system virtual cluster.
- * @throws InputError, AppError `object_state` for a collection that is another's or holds backups; what storage is refused for
+ * The collection is tried and claimed before anything changes; URIs mean what they mean in the system virtual cluster. Of the keys nothing is
+ * recorded: publishing has the data key, as only this cluster can open it.
+ * @throws InputError, AppError `object_state` for a collection that is another's, holds backups, or is encrypted when this is not to be, or the
+ * other way round; what storage and keys are refused for
  */
 export async function setContinuousBackup(
   core: Core,
-  { record, location, context }: { record: VirtualClusterRecord; location: Value; context: ExecuteContext },
+  {
+    record,
+    location,
+    options,
+    context,
+  }: {
+    record: VirtualClusterRecord;
+    location: Value;
+    options: readonly Option[];
+    context: ExecuteContext;
+  },
 ): Promise<string> {
   if (requireTimeline(core).continuous === undefined)
     throw notAvailable('continuous backup', 'start another node');
@@ -57,12 +72,20 @@ export async function setContinuousBackup(
   if ('places' in collection) {
     throw new InputError('parameter_invalid', 'a continuous backup goes to one location');
   }
+  const { signal } = context;
+  const keys = await readBackupKeys(core, options, context);
+  const { incarnation } = core.services.instanceOf(record).identity;
+  const opened = await openContinuous(core, { collection, keys, incarnation, signal });
   const { id: virtualClusterId, name: virtualClusterName } = record;
-  const owner = { clusterId: core.options.cluster.id, virtualClusterId, virtualClusterName };
-  await core.options.collectionReader.claimForContinuous(collection, { owner, signal: context.signal });
+  await core.options.collectionReader.claimForContinuous(opened, {
+    owner: { clusterId: core.options.cluster.id, virtualClusterId, virtualClusterName },
+    form: opened.encryption === undefined ? 'open' : 'encrypted',
+    info: opened.encryption?.info ?? null,
+    signal,
+  });
   await core.catalog.setFact({
     name: factOf(virtualClusterId),
-    value: recordedUri(collection),
+    value: recordedUri(opened),
     signal: core.signal,
   });
   return `backed up continuously into ${collection.displayUri}`;

@@ -22,8 +22,8 @@ import type {
   CollectionLocation,
   CollectionReader,
 } from '../../timeline/index.ts';
-import { normalizeFullFolder } from '../../timeline/index.ts';
-import { type BackupKeys, requireNoKeys, unlockChain } from '../backup/backup-keys.ts';
+import { CONTINUOUS_CHAIN, normalizeFullFolder } from '../../timeline/index.ts';
+import { type BackupKeys, chainFolderOf, unlockChain } from '../backup/backup-keys.ts';
 import { type RestorableMoment, layerAt, newestLayer } from '../backup/backup-place.ts';
 import { continuousMoment } from '../backup/continuous-restore.ts';
 import { type RestoreEstimate, estimateRestore } from './restore-estimate.ts';
@@ -106,14 +106,16 @@ async function selectMoment(
   const { time, collectionReader, signal } = options;
   const core = { options: { ...options, cluster: { key } }, derivations: new Mutex() };
   if (backup === null && (await collectionReader.isContinuous(collection, { signal }))) {
-    requireNoKeys(keys);
-    const moment = await continuousMoment(core, { collection, time, signal });
-    return { full: moment.layer.subdirectory, collection, moment };
+    const dataKey = await unlockChain(core, { collection, folder: CONTINUOUS_CHAIN, keys, signal });
+    const opened = withDataKey(collection, { folder: CONTINUOUS_CHAIN, dataKey });
+    const moment = await continuousMoment(core, { collection: opened, time, signal });
+    return { full: moment.layer.subdirectory, collection: opened, moment };
   }
   const full =
     backup === null ? await collectionReader.latest(collection, { signal }) : normalizeFullFolder(backup);
-  const dataKey = await unlockChain(core, { collection, folder: full, keys, signal });
-  const opened = dataKey === null ? collection : withDataKey(collection, { folder: full, dataKey });
+  const folder = await chainFolderOf(core, { collection, folder: full, signal });
+  const dataKey = await unlockChain(core, { collection, folder, keys, signal });
+  const opened = withDataKey(collection, { folder, dataKey });
   const chain = { collection: opened, full, signal };
   const moment =
     time === null
@@ -125,8 +127,9 @@ async function selectMoment(
 /** No job will look for it again. */
 function withDataKey(
   collection: CollectionLocation,
-  { folder, dataKey }: { folder: string; dataKey: DataKey },
+  { folder, dataKey }: { folder: string; dataKey: DataKey | null },
 ): CollectionLocation {
+  if (dataKey === null) return collection;
   const encryption = { folder, dataKey: dataKey.secret, info: null, uri: collection.displayUri };
   return { ...collection, encryption };
 }

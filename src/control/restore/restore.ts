@@ -3,8 +3,8 @@ import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID, type Timestamp } from '../../bas
 import { CURRENT_RELEASE, RELEASES, type VirtualClusterRecord } from '../../catalog/index.ts';
 import { RESTORE_JOB, restorePayload } from '../../jobs/index.ts';
 import { type Option, type Statement, type Value, printStatement, redactUri } from '../../sql/index.ts';
-import type { BackupSummary, CollectionLocation } from '../../timeline/index.ts';
-import { type BackupKeys, KEY_OPTIONS, readBackupKeys, requireNoKeys } from '../backup/backup-keys.ts';
+import { type BackupSummary, type CollectionLocation, CONTINUOUS_CHAIN } from '../../timeline/index.ts';
+import { type BackupKeys, KEY_OPTIONS, readBackupKeys } from '../backup/backup-keys.ts';
 import { type RestorableMoment, layerAt, newestLayer } from '../backup/backup-place.ts';
 import { bulkColumns, requireBulkAllowed, resultOf } from '../jobs/bulk-statement.ts';
 import { openChain } from '../backup/chain-keys.ts';
@@ -204,10 +204,10 @@ async function selectMoment(
   const isLatest = statement.from.kind === 'latest';
   if (isLatest && (await core.options.collectionReader.isContinuous(collection, { signal }))) {
     requireWhole(statement);
-    requireNoKeys(keys);
     const time = statement.asOf === undefined ? null : momentOf(core, statement.asOf);
-    const moment = await continuousMoment(core, { collection, time, signal });
-    return { ...moment, collection, full: moment.layer.subdirectory };
+    const opened = await openChain(core, { collection, folder: CONTINUOUS_CHAIN, keys, signal });
+    const moment = await continuousMoment(core, { collection: opened, time, signal });
+    return { ...moment, collection: opened, full: moment.layer.subdirectory };
   }
   const full = await selectBackup(core, { collection, selector: statement.from, signal });
   const opened = await openChain(core, { collection, folder: full, keys, signal });

@@ -167,7 +167,7 @@ async function act(
     case 'reset_suspend_after':
       return suspendAfter(core, record, null);
     case 'set_continuous_backup':
-      return setContinuousBackup(core, { record, location: action.location, context });
+      return setContinuousBackup(core, { ...action, record, context });
     case 'reset_continuous_backup':
       return resetContinuousBackup(core, record);
     default:

@@ -5,6 +5,9 @@ import { type ClusterKey, dataKeyOf, decodeEncryptionInfo, type EncryptionInfo }
 import type { ChainEncryption } from '../contract.ts';
 import { sealedBlobStore } from './sealed-store.ts';
 
+/** Stands for the folder of a chain where a whole collection is one: that of a continuous backup. No backup has this name. */
+export const CONTINUOUS_CHAIN = 'metadata';
+
 const INFO_NAME = 'ENCRYPTION-INFO';
 const INFO_PATTERN = /\/ENCRYPTION-INFO(?:-([1-9]\d{0,5}))?$/;
 const LOCK_PATTERN = /\/BACKUP-LOCK-[^/]+$/;
@@ -72,14 +75,14 @@ export function openChain(
     dataKey: dataKeyOf(dataKey),
     isSealed: (key) => isSealedObject(key, folder),
     beforeSealing: async (options) => {
-      if (info !== null) await ensureInfo(store, { folder, record: info, ...options });
+      if (info !== null) await ensureEncryptionInfo(store, { folder, record: info, ...options });
     },
     rng,
   });
 }
 
-/** An earlier attempt, or another thread, may have written the same. @throws CorruptError when it is not the same */
-async function ensureInfo(
+/** The first record of a chain. An earlier attempt, or another thread, may have written the same. @throws CorruptError when it is not the same */
+export async function ensureEncryptionInfo(
   store: BlobStore,
   options: { readonly folder: string; readonly record: Uint8Array; readonly signal: AbortSignal },
 ): Promise<void> {
@@ -93,6 +96,7 @@ async function ensureInfo(
 
 /** Everything that tells of data: locks name a job, and the record of the key is what opens the rest. */
 export function isSealedObject(key: BlobKey, folder: string): boolean {
+  if (folder === CONTINUOUS_CHAIN) return !key.startsWith(`${CONTINUOUS_CHAIN}/`);
   const isOfChain = key.startsWith(`${folder}/`) || key.startsWith(`incrementals/${folder}/`);
   return isOfChain && !INFO_PATTERN.test(key) && !LOCK_PATTERN.test(key);
 }

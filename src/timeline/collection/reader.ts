@@ -2,7 +2,7 @@ import { AppError, type Rng } from '../../base/index.ts';
 import { type BlobStore, parseBlobKey } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import type { BackedUpDatabase, BackupSummary, CollectionLocation, CollectionReader } from '../contract.ts';
-import { claimForContinuous, isContinuous } from '../continuous/session.ts';
+import { claimForContinuous, continuousForm, isContinuous } from '../continuous/session.ts';
 import { readWindow } from '../continuous/window.ts';
 import { readManifestHead, readManifestCopies, readManifestObjectList } from '../format/manifest-file.ts';
 import { discardBackup } from './attempt.ts';
@@ -29,8 +29,8 @@ export function createCollectionReader({ rng }: { readonly rng: Rng }): Collecti
     discardUnfinished: (options) => discardBackup({ ...options, store: storeOf(options.collection) }),
     isContinuous: (collection, options) => isContinuous(storeOf(collection), options),
     continuousWindow: (collection, options) => readWindow(storeOf(collection), options),
-    claimForContinuous: (collection, { owner: target, signal }) =>
-      claimForContinuous(storeOf(collection), { target, signal }),
+    continuousForm: (collection, options) => continuousForm(storeOf(collection), options),
+    claimForContinuous: (collection, claim) => claimForContinuous(storeOf(collection), claim),
     missingFiles: (options) => findMissing(storeOf(options.collection), options),
   };
 }

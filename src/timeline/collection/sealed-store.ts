@@ -19,6 +19,7 @@ import {
   openedBytes,
   SEALED_HEADER_BYTES,
   SEALED_SALT_BYTES,
+  sealedBytes,
   STORED_CHUNK_BYTES,
 } from '../format/sealed-object.ts';
 import { ObjectReader } from '../objects/object-reader.ts';
@@ -77,10 +78,7 @@ class SealedBlobStore implements BlobStore {
     if (!this.#isSealed(key)) return this.#inner.put(key, content, options);
     const sealing = new ChunkStream(await this.#sealer(key, options));
     if (!(content instanceof Uint8Array)) return this.#inner.put(key, sealing.all(content), options);
-    const pieces: Uint8Array[] = [];
-    for (const piece of sealing.add(content)) pieces.push(piece.slice());
-    for (const piece of sealing.end()) pieces.push(piece.slice());
-    return this.#inner.put(key, Buffer.concat(pieces), options);
+    return this.#inner.put(key, sealing.whole(content), options);
   }
 
   async beginUpload(key: BlobKey, options: SignalOptions): Promise<BlobUpload> {
@@ -221,6 +219,19 @@ class ChunkStream {
   *end(): Iterable<Uint8Array> {
     this.#seal({ isLast: true });
     yield this.#takePiece();
+  }
+
+  /** All of an object that is in memory, in one buffer of just its length. */
+  whole(content: Uint8Array): Uint8Array {
+    const stored = new Uint8Array(sealedBytes(content.length));
+    let filled = 0;
+    for (const pieces of [this.add(content), this.end()]) {
+      for (const piece of pieces) {
+        stored.set(piece, filled);
+        filled += piece.length;
+      }
+    }
+    return stored;
   }
 
   async *all(content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {

@@ -21,6 +21,17 @@ export interface ContinuousTarget {
   readonly backlogBytesMax: bigint;
 }
 
+/** Whether everything in the collection but its `metadata` is encrypted; decided when it is taken, for ever. */
+export type ContinuousForm = 'open' | 'encrypted';
+
+export interface ContinuousClaim {
+  readonly owner: Pick<ContinuousTarget, 'clusterId' | 'virtualClusterId' | 'virtualClusterName'>;
+  readonly form: ContinuousForm;
+  /** What opens it, of one that begins encrypted: written before the marker. */
+  readonly info: Uint8Array | null;
+  readonly signal: AbortSignal;
+}
+
 export type ContinuousState =
   /** The collection does not hold a base yet that leads to the present. */
   | { readonly kind: 'beginning' }

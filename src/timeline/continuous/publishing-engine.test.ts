@@ -1,17 +1,25 @@
 /** Publishing of a real timeline, cut off at every step: what is in the collection in the end restores what was there. */
 import assert from 'node:assert/strict';
-import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import pg from 'pg';
+import { filesBelow } from '../../../test/harness/oracle.ts';
 import { NEVER, withTenant } from '../../../test/harness/instance-store.ts';
 import { TimelineRig } from '../../../test/harness/timeline-rig.ts';
 import { waitFor } from '../../../test/harness/wait.ts';
-import type { Lsn, Timestamp } from '../../base/index.ts';
+import { isAppError, type Lsn, type Timestamp } from '../../base/index.ts';
 import { systemClock, systemRng } from '../../daemon/index.ts';
 import type { Instance } from '../../instance/index.ts';
 import { LOG_PIN } from './publish-log.ts';
-import { createCollectionReader, type FolderLocation, type VaultStatus } from '../index.ts';
+import {
+  type CollectionLocation,
+  CONTINUOUS_CHAIN,
+  createCollectionReader,
+  type FolderLocation,
+  type VaultStatus,
+} from '../index.ts';
+import { DATA_KEY_BYTES } from '../../keys/index.ts';
 import { parseWalSegmentName, walSegmentNoOf } from '../../pg/index.ts';
 import { readPins } from '../retention/pins.ts';
 import { walDirectory } from '../store/layout.ts';
@@ -23,6 +31,9 @@ import type { ContinuousHost, ContinuousStatus, ContinuousTarget } from './contr
 const ROOT = { user: 'root', database: 'defaultdb' };
 const SEGMENT_BYTES = 16 * 1024 * 1024;
 const DAY_US = 86_400_000_000n;
+type EncryptedFolder = FolderLocation & Required<Pick<CollectionLocation, 'encryption'>>;
+/** Publishing does not read it. */
+const INFO = Buffer.from('what opens it');
 const clock = systemClock();
 
 describe('publishing a timeline', () => {
@@ -73,7 +84,17 @@ describe('publishing a timeline', () => {
     }
   }
 
-  function targetOf(collection: FolderLocation, change: Partial<ContinuousTarget> = {}): ContinuousTarget {
+  /** A collection of which everything but `metadata` is encrypted. */
+  function newEncrypted(name: string): EncryptedFolder {
+    const secret = systemRng().bytes(DATA_KEY_BYTES);
+    const encryption = { folder: CONTINUOUS_CHAIN, dataKey: secret, info: INFO, uri: '' };
+    return { ...rig.rig.newCollection(name), encryption };
+  }
+
+  function targetOf(
+    collection: CollectionLocation,
+    change: Partial<ContinuousTarget> = {},
+  ): ContinuousTarget {
     const { virtualClusterId, virtualClusterName } = rig.source.identity;
     return {
       virtualClusterId,
@@ -162,7 +183,7 @@ describe('publishing a timeline', () => {
 
   for (const point of CONTINUOUS_FAULT_POINTS.filter((each) => !each.includes('pruned'))) {
     it(`goes on after ${point}`, async () => {
-      const collection = rig.rig.newCollection(point.replace('.', '-'));
+      const collection = newEncrypted(point.replace('.', '-'));
       const host = publish(targetOf(collection), point);
       await until(host, 'all to be there', isAllThere);
       await host.close();
@@ -179,6 +200,63 @@ describe('publishing a timeline', () => {
       if (point.includes('after')) assert.deepEqual(await restored(collection), await digest(rig.source));
     });
   }
+
+  it('shows nothing of what is encrypted, and whatever is changed in it is found', async () => {
+    const collection = newEncrypted('closed');
+    const host = publish(targetOf(collection));
+    await until(host, 'all to be there', isAllThere);
+    await host.close();
+    const paths = await filesBelow(collection.directory);
+    const file = (path: string) => join(collection.directory, path);
+    for (const path of paths) {
+      const content = await readFile(file(path));
+      const isOpen = path.startsWith('metadata/');
+      assert.equal(content.subarray(0, 8).toString('latin1') === 'ATOLSEAL', !isOpen, path);
+    }
+    assert.ok(paths.includes('metadata/ENCRYPTION-INFO'));
+    const isFound = (error: unknown) => isAppError(error, 'data_corrupt', 'backup_untrusted');
+    const window = (location: CollectionLocation) =>
+      reader.continuousWindow(location, { key: rig.rig.key, time: null, signal: NEVER });
+    const { encryption, ...open } = collection;
+    await assert.rejects(window(open), isFound);
+    const otherKey = systemRng().bytes(DATA_KEY_BYTES);
+    await assert.rejects(window({ ...open, encryption: { ...encryption, dataKey: otherKey } }), isFound);
+    const pieces = paths.filter((path) => path.startsWith('log/')).toSorted();
+    // Log comes from pieces: that of the base itself is for who restores the base by its name.
+    const changed = [
+      pieces.at(-1),
+      ...['/BACKUP_MANIFEST', '.pack'].map((end) => paths.find((path) => path.endsWith(end))),
+    ];
+    for (const path of changed) {
+      assert.ok(path !== undefined);
+      const sound = await readFile(file(path));
+      const last = sound.length - 1;
+      await writeFile(file(path), sound.with(last, (sound[last] ?? 0) ^ 1));
+      await assert.rejects(restored(collection), isFound, path);
+      await writeFile(file(path), sound);
+    }
+    assert.deepEqual(await restored(collection), await digest(rig.source));
+  });
+
+  it('keeps a collection in the form that it began with', async () => {
+    const isRefused = ({ state }: ContinuousStatus) =>
+      state.kind === 'failing' && /is (?:not )?encrypted/.test(state.reason);
+    const closed = newEncrypted('form-closed');
+    const { encryption, ...asOpen } = closed;
+    const open = rig.rig.newCollection('form-open');
+    for (const [first, second] of [
+      [closed, asOpen],
+      [open, { ...open, encryption }],
+    ] as const) {
+      const host = publish(targetOf(first));
+      await until(host, 'all to be there', isAllThere);
+      const before = await filesBelow(first.directory);
+      host.publish(targetOf(second));
+      await until(host, 'it to be refused', isRefused);
+      await host.close();
+      assert.deepEqual(await filesBelow(first.directory), before);
+    }
+  });
 
   it('waits for a collection that cannot be reached, keeps log for it, and goes on', async () => {
     const collection = rig.rig.newCollection('away');

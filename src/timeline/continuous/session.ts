@@ -2,6 +2,7 @@
 import {
   AppError,
   type Clock,
+  CorruptError,
   type IncarnationId,
   isAppError,
   type Lsn,
@@ -9,18 +10,17 @@ import {
   type Semaphore,
   type Timestamp,
 } from '../../base/index.ts';
-import { type BlobStore, parseBlobKey } from '../../blob/index.ts';
+import { type BlobStore, parseBlobKey, readBlob } from '../../blob/index.ts';
 import { completed } from '../collection/completed.ts';
+import { CONTINUOUS_CHAIN, ensureEncryptionInfo } from '../collection/encryption.ts';
 import { claimCollection } from '../collection/owner.ts';
 import type { IncarnationRecord, TimelineStoreLocation, VaultStatus } from '../store-contract.ts';
 import { isOnTheWay, type LogStretch, stretchesTo } from '../store/lineage.ts';
 import { incarnationsOf } from '../store/reader.ts';
-import type { ContinuousTarget } from './contract.ts';
+import type { ContinuousClaim, ContinuousForm, ContinuousTarget } from './contract.ts';
 import { type HeldBase, listHeldBases } from './held-bases.ts';
 import { HeldLog, linesFrom } from './held-log.ts';
 import { CONTINUOUS_MARKER } from './layout.ts';
-
-const MARKER = Buffer.from('atoll-continuous 1\n');
 
 export interface SessionTools {
   readonly clock: Clock;
@@ -50,33 +50,70 @@ export interface Session {
   pinned: { readonly incarnation: IncarnationId; readonly lsn: Lsn; readonly at: Timestamp } | null;
 }
 
+/** What the marker says. Who writes it first decides, so that no object of one form comes among those of the other. */
+const MARKERS: Readonly<Record<ContinuousForm, string>> = {
+  open: 'atoll-continuous 1\n',
+  encrypted: 'atoll-continuous 1 encrypted\n',
+};
+const MARKER_BYTES_MAX = 4096;
+
 /**
  * Takes the collection for continuous backup, or finds it taken for this virtual cluster.
- * @throws AppError `object_state` when it is another's, or holds backups of the other kind
+ * @throws AppError `object_state` when it is another's, of the other form, or holds backups of the other kind; CorruptError for another record of
+ * the key
  */
 export async function claimForContinuous(
   blobs: BlobStore,
-  {
-    target,
-    signal,
-  }: {
-    target: Pick<ContinuousTarget, 'clusterId' | 'virtualClusterId' | 'virtualClusterName'>;
-    signal: AbortSignal;
-  },
+  { owner, form, info, signal }: ContinuousClaim,
 ): Promise<void> {
-  const { clusterId, virtualClusterId, virtualClusterName } = target;
+  const { clusterId, virtualClusterId, virtualClusterName } = owner;
   await claimCollection(blobs, { owner: { clusterId, virtualClusterId, virtualClusterName }, signal });
-  if (await isContinuous(blobs, { signal })) return;
+  const found = await continuousForm(blobs, { signal });
+  if (found !== null) return requireForm(blobs, { found, form });
   if (await holdsBackups(blobs, signal)) {
     throw new AppError('object_state', `${blobs.displayUri} holds backups that BACKUP has made`, {
       hint: 'give the continuous backup a collection URI of its own',
     });
   }
+  if (info !== null) await ensureEncryptionInfo(blobs, { folder: CONTINUOUS_CHAIN, record: info, signal });
   try {
-    await blobs.put(CONTINUOUS_MARKER, MARKER, { signal });
+    await blobs.put(CONTINUOUS_MARKER, Buffer.from(MARKERS[form]), { signal });
   } catch (error) {
     if (!isAppError(error, 'blob_exists')) throw error;
+    requireForm(blobs, { found: await continuousForm(blobs, { signal }), form });
   }
+}
+
+function requireForm(
+  { displayUri }: BlobStore,
+  { found, form }: { found: ContinuousForm | null; form: ContinuousForm },
+): void {
+  if (found === form) return;
+  throw new AppError(
+    'object_state',
+    found === 'encrypted'
+      ? `${displayUri} holds a continuous backup that is encrypted`
+      : `${displayUri} holds a continuous backup that is not encrypted`,
+    {
+      hint:
+        found === 'encrypted'
+          ? 'give its passphrase or KMS keys, or name another collection'
+          : 'leave encryption_passphrase and kms out, or name another collection',
+    },
+  );
+}
+
+/** Null for a collection that is not published to continuously. @throws CorruptError */
+export async function continuousForm(
+  blobs: BlobStore,
+  { signal }: { readonly signal: AbortSignal },
+): Promise<ContinuousForm | null> {
+  if (!(await isContinuous(blobs, { signal }))) return null;
+  const marker = await readBlob(blobs, CONTINUOUS_MARKER, { bytesMax: MARKER_BYTES_MAX, signal });
+  const text = Buffer.from(marker).toString('latin1');
+  const form = (['open', 'encrypted'] as const).find((each) => MARKERS[each] === text);
+  if (form !== undefined) return form;
+  throw new CorruptError(`${CONTINUOUS_MARKER} in ${blobs.displayUri} is damaged`);
 }
 
 /** Whether a collection is published to continuously; BACKUP keeps away from it. */
@@ -96,7 +133,9 @@ export async function openSession(
   target: ContinuousTarget,
   { blobs, signal }: { blobs: BlobStore; signal: AbortSignal },
 ): Promise<Session> {
-  await claimForContinuous(blobs, { target, signal });
+  const { encryption } = target.collection;
+  const form = encryption === undefined ? 'open' : 'encrypted';
+  await claimForContinuous(blobs, { owner: target, form, info: encryption?.info ?? null, signal });
   await blobs.discardUploads(parseBlobKey('log'), { signal }).catch((error: unknown) => {
     // It only frees room, and needs rights that publishing does not.
     if (!isAppError(error, 'storage_refused')) throw error;

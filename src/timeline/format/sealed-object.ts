@@ -114,6 +114,12 @@ export function openedBytes(storedBytes: number): number | null {
   return isPossible ? plainBytes : null;
 }
 
+/** How long an object with so much content is when it is stored. */
+export function sealedBytes(plainBytes: number): number {
+  const chunks = Math.max(1, Math.ceil(plainBytes / CHUNK_BYTES));
+  return SEALED_HEADER_BYTES + plainBytes + chunks * CHUNK_TAG_BYTES;
+}
+
 /** How many chunks an object of this stored length has. */
 export function chunkCount(storedBytes: number): number {
   return Math.max(1, Math.ceil((storedBytes - SEALED_HEADER_BYTES) / STORED_CHUNK_BYTES));
