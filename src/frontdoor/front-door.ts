@@ -8,6 +8,7 @@ import { LastAnswers } from './answer-time.ts';
 import { CancelRegistry } from './cancel.ts';
 import { LanePool } from './fast-lane.ts';
 import { type FrontDoorCounters, zeroCounters } from './counters.ts';
+import { Deadlines } from './deadlines.ts';
 import { errorResponse } from './errors.ts';
 import { Lobby } from './lobby.ts';
 import type { SessionService } from './service.ts';
@@ -123,6 +124,7 @@ export class FrontDoor {
       authenticationTimeoutMs: this.#limits.authenticationTimeoutMs,
       loginTimeoutMs: () => this.#limits.loginTimeoutMs,
       throttle: options.throttle ?? new LoginThrottle({ clock }),
+      deadlines: new Deadlines({ clock }),
       lastAnswers: new LastAnswers({ clock }),
       onAdmissionLimits: (limits) => this.#useLimits(limits),
       answerTimeoutMs: this.#limits.answerTimeoutMs,
@@ -199,9 +201,10 @@ export class FrontDoor {
   }
 
   #server(authentication: Authentication): Server {
+    const environment: SessionEnvironment = { ...this.#environment, authentication };
     const server = createServer(
       { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_DELAY_MS },
-      (socket) => this.#accept(socket, authentication),
+      (socket) => this.#accept(socket, environment),
     );
     this.#servers.push(server);
     return server;
@@ -231,8 +234,8 @@ export class FrontDoor {
     session.turnAway();
   }
 
-  #accept(socket: Socket, authentication: Authentication): void {
-    const { counters, logger } = this.#environment;
+  #accept(socket: Socket, environment: SessionEnvironment): void {
+    const { authentication, counters, logger } = environment;
     counters.connectionsAccepted += 1;
     const nowMs = this.#clock.monotonicMs();
     this.#clearLobby(nowMs);
@@ -246,7 +249,6 @@ export class FrontDoor {
       socket.destroySoon();
       return;
     }
-    const environment = { ...this.#environment, authentication };
     const pending = { turnAway: () => this.#turnAway(session) };
     const session = new Session(socket, environment, { onAdmitted: () => this.#lobby.leave(pending) });
     this.#sessions.add(session);
@@ -276,6 +278,7 @@ export class FrontDoor {
     );
     if (this.#sessions.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
     grace.abort();
+    this.#environment.deadlines.close();
     await Promise.all([...stopped, late]);
   }
 }

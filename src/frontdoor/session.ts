@@ -25,6 +25,7 @@ import type { CancelRegistry } from './cancel.ts';
 import { Channel } from './channel.ts';
 import type { LanePool } from './fast-lane.ts';
 import type { FrontDoorCounters } from './counters.ts';
+import type { Deadlines, Expiring } from './deadlines.ts';
 import { errorResponse } from './errors.ts';
 import { OwnExecution } from './own-execution.ts';
 import { OwnInterpreter } from './own-interpreter.ts';
@@ -74,6 +75,8 @@ export interface SessionEnvironment {
   /** What a client may take for each thing it has to say until its virtual cluster is known. */
   readonly loginTimeoutMs: () => number;
   readonly throttle: LoginThrottle;
+  /** Ends connections that take too long to log in. */
+  readonly deadlines: Deadlines;
   readonly lastAnswers: LastAnswers;
   /** Told what the operator allows, whenever somebody logs in. */
   readonly onAdmissionLimits: (limits: AdmissionLimits) => void;
@@ -97,7 +100,7 @@ interface Admission {
 }
 
 /** One client's connection from its first byte to its last. */
-export class Session {
+export class Session implements Expiring {
   readonly #environment: SessionEnvironment;
   readonly #client: Channel;
   readonly #reader = new PacketReader({ lengthOf: (bytes) => this.#lengthOf(bytes) });
@@ -109,6 +112,10 @@ export class Session {
   readonly #address: string | undefined;
   readonly #onAdmitted: () => void;
   #loginTimeoutMs: number;
+  /** By when it must have logged in, on the monotonic clock. */
+  #admittedByMs = 0;
+  /** What it is told if its time is up. */
+  #lateWord = '';
 
   /** @param options.onAdmitted called when the client has logged in, if it does */
   constructor(socket: Socket, environment: SessionEnvironment, options: { onAdmitted: () => void }) {
@@ -145,6 +152,11 @@ export class Session {
     await this.#serve(admission);
   }
 
+  /** Ends one that took too long to log in. */
+  expire(): void {
+    this.#abort.abort(new AppError('timed_out', this.#lateWord));
+  }
+
   /** Ends one that has not logged in, for others want to. */
   turnAway(): void {
     this.#abort.abort(
@@ -173,12 +185,9 @@ export class Session {
 
   /** Undefined when the connection was not for a session, or was refused. */
   async #admit(): Promise<Admission | undefined> {
-    const { clock, authenticationTimeoutMs, logger, counters } = this.#environment;
-    const timer = new AbortController();
-    clock.sleep(authenticationTimeoutMs, { signal: timer.signal }).then(
-      () => this.#abort.abort(new AppError('timed_out', 'authentication took too long')),
-      () => undefined,
-    );
+    const { clock, authenticationTimeoutMs, deadlines, logger, counters } = this.#environment;
+    this.#admittedByMs = clock.monotonicMs() + authenticationTimeoutMs;
+    this.#mindAuthentication();
     const onAbort = (): void => {
       const { reason } = this.#abort.signal;
       this.#reader.end(reason instanceof AppError ? reason : undefined);
@@ -199,7 +208,7 @@ export class Session {
       this.#refuse(errorResponse(told, { severity: 'FATAL', logger }));
       return undefined;
     } finally {
-      timer.abort();
+      deadlines.clear(this);
       this.#abort.signal.removeEventListener('abort', onAbort);
     }
   }
@@ -216,19 +225,24 @@ export class Session {
 
   /** Waits for the client, but not for long: who says little or nothing takes the place of others. */
   async #inLoginTime<T>(waiting: Promise<T>): Promise<T> {
-    const { clock } = this.#environment;
-    const answered = new AbortController();
-    const signal = AbortSignal.any([answered.signal, this.#abort.signal]);
-    const timer = clock.sleep(this.#loginTimeoutMs, { signal }).then(
-      () => this.#abort.abort(new AppError('timed_out', 'the client took too long to log in')),
-      () => undefined,
-    );
+    const { deadlines, clock } = this.#environment;
+    const withinMs = this.#loginTimeoutMs;
+    if (clock.monotonicMs() + withinMs < this.#admittedByMs) {
+      this.#lateWord = 'the client took too long to log in';
+      deadlines.set(this, { withinMs });
+    }
     try {
       return await waiting;
     } finally {
-      answered.abort();
-      await timer;
+      this.#mindAuthentication();
     }
+  }
+
+  /** What it waits for now may take as long as all of the login may. */
+  #mindAuthentication(): void {
+    const { deadlines, clock } = this.#environment;
+    this.#lateWord = 'authentication took too long';
+    deadlines.set(this, { withinMs: this.#admittedByMs - clock.monotonicMs() });
   }
 
   async #readStartup(): Promise<Extract<StartupPacket, { kind: 'startup' }> | undefined> {
