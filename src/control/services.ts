@@ -195,10 +195,11 @@ export class Services {
 
   #vaultSourceOf(record: VirtualClusterRecord, instance: Instance): VaultSource {
     const { settings, instanceHost } = this.#options;
-    const { identity, dataDirectory, socketDirectory } = instance;
+    const { identity, dataDirectory, socketDirectory, login } = instance;
     return {
       dataDirectory,
       socketDirectory,
+      login,
       virtualClusterId: record.id,
       virtualClusterName: record.name,
       incarnation: identity.incarnation,

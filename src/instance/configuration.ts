@@ -278,7 +278,7 @@ local replication all peer map=atoll
 `;
 
 const HBA_CLOSED = `# Written by Atoll before every start.
-local system      atoll peer map=atoll
+local all         atoll peer map=atoll
 `;
 
 function identOf(user: string): string {

@@ -4,6 +4,7 @@
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
 import type { SourceTls } from '../pg/index.ts';
 import type { ClusterKey } from '../keys/index.ts';
+import type { Login } from './login.ts';
 
 /** What a virtual cluster's folder says of itself; rebuilt catalogs start from it. Written atomically, checksummed. */
 export interface InstanceIdentity {
@@ -131,6 +132,8 @@ export interface Instance {
   /** Folder of the private socket, and the socket file in it. */
   readonly socketDirectory: string;
   readonly socketPath: string;
+  /** As whom the superuser logs in there, and where: in data of a plain server another than in ours. Known while it runs. */
+  readonly login: Login;
   /** Starts and waits until connections are accepted. Harmless when running. @throws AppError `instance_failed` */
   start(options: { signal: AbortSignal }): Promise<void>;
   /** smart, then fast, then immediate, each with its limit. Harmless when stopped. */
@@ -283,6 +286,8 @@ export interface InstanceHost {
     virtualClusterId: VirtualClusterId;
     incarnation: IncarnationId;
     prepare: (client: InternalClient) => Promise<void>;
+    /** Told what was changed in the data of a plain server to make it that of a virtual cluster, a sentence each. */
+    onAdopted?: (findings: readonly string[]) => void;
     /** Told the names of the subscriptions that were disabled. */
     onDisabledSubscriptions: (names: readonly string[]) => void;
     signal: AbortSignal;

@@ -3,11 +3,13 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, assert, CorruptError, type IncarnationId, type Lsn, parseLsn } from '../base/index.ts';
 import { formatTimelineHistoryName, walSegmentNoOf } from '../pg/index.ts';
+import { adoptServer } from './adopt-server.ts';
 import type { Following, InternalClient, ProvedIncarnation } from './contract.ts';
 import { isPresent, readControlFile } from './data-directory.ts';
 import { renameDurably, syncDirectory, writeFileDurably } from './durable-files.ts';
 import { writeIdentity } from './identity.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
+import { isOwnLogin } from './login.ts';
 import { replaceLife } from './replace-life.ts';
 
 interface Step {
@@ -83,6 +85,8 @@ export async function promote(
   step: Step & {
     incarnation: IncarnationId;
     prepare: (client: InternalClient) => Promise<void>;
+    /** Told what was changed in the data of a plain server, which is adopted before `prepare`. */
+    onAdopted: (findings: readonly string[]) => void;
     disableSubscriptions: (client: InternalClient) => Promise<void>;
   },
 ): Promise<ProvedIncarnation> {
@@ -120,6 +124,7 @@ async function promoteInPlace({
   instance,
   signal,
   prepare,
+  onAdopted,
   disableSubscriptions,
 }: Parameters<typeof promote>[0]): Promise<void> {
   const { following } = instance;
@@ -128,12 +133,25 @@ async function promoteInPlace({
   if (following.phase !== 'promoting') await instance.setFollowing({ ...following, phase: 'promoting' });
   await instance.reload();
   await instance.start({ signal });
+  const { login } = instance;
+  const isForeign = !isOwnLogin(login);
   await instance.withSystemClient(
     async (client) => {
-      if (await isInRecovery(client)) {
-        await expelReaders(client);
-        await finishRecovery(client);
-      }
+      if (!(await isInRecovery(client))) return;
+      await expelReaders(client);
+      // To a plain server nobody goes back.
+      await finishRecovery(client, { keepsFork: !isForeign });
+    },
+    { signal },
+  );
+  if (isForeign) {
+    const clusterName = instance.identity.virtualClusterName;
+    const place = { socketDirectory: instance.socketDirectory, clusterName, signal };
+    onAdopted(await adoptServer(place, login));
+    instance.logInAsOwn();
+  }
+  await instance.withSystemClient(
+    async (client) => {
       await prepare(client);
       await disableSubscriptions(client);
       await client.query('CHECKPOINT');
@@ -155,13 +173,13 @@ async function expelReaders(client: InternalClient): Promise<void> {
   for (let ended = 1; ended > 0; ) {
     const rows = await client.query(
       `SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity
-        WHERE backend_type = 'client backend' AND usename IS DISTINCT FROM 'atoll'`,
+        WHERE backend_type = 'client backend' AND usesysid IS DISTINCT FROM 10`,
     );
     ended = rows.length;
   }
 }
 
-async function finishRecovery(client: InternalClient): Promise<void> {
+async function finishRecovery(client: InternalClient, { keepsFork }: { keepsFork: boolean }): Promise<void> {
   // Begins where replay would begin now, which is before the fork.
   const slots = await client.query('SELECT slot_name, slot_type FROM pg_catalog.pg_replication_slots');
   for (const { slot_name: name = null, slot_type: type } of slots) {
@@ -169,7 +187,9 @@ async function finishRecovery(client: InternalClient): Promise<void> {
     const isStale = name === FORK_SLOT || type === 'logical';
     if (isStale) await client.query('SELECT pg_catalog.pg_drop_replication_slot($1)', [name]);
   }
-  await client.query('SELECT pg_catalog.pg_create_physical_replication_slot($1, true)', [FORK_SLOT]);
+  if (keepsFork) {
+    await client.query('SELECT pg_catalog.pg_create_physical_replication_slot($1, true)', [FORK_SLOT]);
+  }
   const [row] = await client.query(`SELECT pg_catalog.pg_promote(true, ${PROMOTE_SECONDS_MAX}) AS is_done`);
   if (row?.['is_done'] !== 't')
     throw new AppError('instance_failed', 'the follower was not promoted in time');

@@ -5,6 +5,7 @@
 import type { InternalClient } from './contract.ts';
 import { installGuards } from './database-guards.ts';
 import { type Place, inDatabase, readDatabases, shutAgain } from './every-database.ts';
+import { bequeath } from './bequeath.ts';
 import { disown, revokeHostRoles } from './foreign-owner.ts';
 
 /** Oids that Postgres gives to what is made after `initdb`. */
@@ -38,9 +39,15 @@ const FOREIGN_FUNCTIONS = `SELECT p.oid, p.oid::pg_catalog.regprocedure::text AS
  */
 export async function removeForeignCode(
   client: InternalClient,
-  options: Place & { readonly isOfOtherCluster: boolean },
+  options: Place & {
+    readonly isOfOtherCluster: boolean;
+    /** Who inherits, before all else, what the superuser owned; nobody in particular when left out. */
+    readonly heir?: string | null;
+    /** Databases that are ours; `system` when left out. */
+    readonly ownDatabases?: readonly string[];
+  },
 ): Promise<readonly string[]> {
-  const { isOfOtherCluster } = options;
+  const { isOfOtherCluster, heir = null, ownDatabases = ['system'] } = options;
   await shutAgain(client);
   const findings = [...(await disarmSuperusers(client)), ...(await removeLoadingSettings(client))];
   if (isOfOtherCluster) findings.push(...(await revokeHostRoles(client)));
@@ -48,7 +55,8 @@ export async function removeForeignCode(
     const found = await inDatabase(client, { ...options, database }, async (session) => {
       const removed = await removeFromDatabase(session);
       // What is in `system` only we use.
-      if (!isOfOtherCluster || database.name === 'system') return removed;
+      if (!isOfOtherCluster || ownDatabases.includes(database.name)) return removed;
+      if (heir !== null) removed.push(...(await bequeath(session, heir)));
       const disowned = await disown(session);
       await installGuards(session, { isForced: true });
       return [...removed, ...disowned];

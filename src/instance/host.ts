@@ -333,12 +333,17 @@ class LocalInstanceHost implements OpenInstanceHost {
 
   async promote(options: Parameters<InstanceHost['promote']>[0]): Promise<ProvedIncarnation> {
     const { virtualClusterId, incarnation, prepare, onDisabledSubscriptions, signal } = options;
+    const { onAdopted = () => undefined } = options;
     return this.#exclusively(virtualClusterId, 'promoting a follower', () => {
       const instance = this.#required(virtualClusterId);
       const logger = this.#environment.logger.for(instance.identity);
       return follow.promote({
         ...this.#step(instance, { incarnation, signal }),
         prepare,
+        onAdopted: (findings) => {
+          for (const finding of findings) logger.warning(`moved in: ${finding}`);
+          onAdopted(findings);
+        },
         disableSubscriptions: (client) => disableSubscriptions(client, { logger, onDisabledSubscriptions }),
       });
     });

@@ -16,6 +16,7 @@ import type {
   StopMode,
 } from './contract.ts';
 import {
+  endRestoreProgress,
   hasLaterTimeline,
   isPresent,
   readControlFile,
@@ -34,6 +35,7 @@ import {
   writeSecretFiles,
 } from './following.ts';
 import { publicState } from './lifecycle.ts';
+import { isOwnLogin, type Login, OWN_LOGIN, readLogins } from './login.ts';
 import { readableTail } from './log-lines.ts';
 import { LogForwarder, rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
 import { type Postmaster, type StopLimits, spawnPostmaster } from './postmaster.ts';
@@ -89,6 +91,8 @@ export class LocalInstance implements Instance {
   #following: Following | null;
   #readOnly: ReadOnlyRecord | null;
   #sessions: SystemSessions | null = null;
+  /** How the present server lets us in. */
+  #login: Login = OWN_LOGIN;
   /** Where the log ended when the present server was launched. */
   #logFrom = 0;
   /** It ended for want of disk, and has not served since. */
@@ -163,6 +167,10 @@ export class LocalInstance implements Instance {
     await this.withSystemClient((client) => client.query('SELECT pg_catalog.pg_reload_conf()'), {
       signal: AbortSignal.timeout(RELOAD_MS_MAX),
     });
+  }
+
+  get login(): Login {
+    return this.#login;
   }
 
   get state(): InstanceState {
@@ -328,8 +336,8 @@ export class LocalInstance implements Instance {
               connections: this.#settings.maxConnections,
             }),
           }),
-      // Who reads a follower must not find himself writing into what it becomes.
-      isClosed: following?.phase === 'promoting',
+      // Who reads a follower must not find himself writing into what it becomes. Of a plain server's data nobody reads anything.
+      isClosed: following?.phase === 'promoting' && isOwnLogin(this.#login),
       directory: this.layout.configuration,
       clusterName: this.#identity.virtualClusterName,
       socketDirectory: this.layout.sockets,
@@ -389,19 +397,25 @@ export class LocalInstance implements Instance {
   #charge(): Charge {
     return {
       launch: ({ signal }) => this.#findOrSpawn(signal),
-      untilServing: async ({ signal }) =>
-        untilServing({
+      untilServing: async ({ signal }) => {
+        const login = await untilServing({
           dataDirectory: this.dataDirectory,
           socketDirectory: this.socketDirectory,
           clusterName: this.#identity.virtualClusterName,
           systemIdentifier: this.#identity.systemIdentifier,
           clock: this.#environment.clock,
           signal,
-        }),
+        });
+        if (!isOwnLogin(login) && this.following === null) {
+          throw new AppError('instance_failed', `${this.#title} holds the data of a plain server`, {
+            hint: 'drop the virtual cluster and make it again',
+          });
+        }
+        this.#login = login;
+      },
       onServing: () => {
         this.#isOutOfDisk = false;
-        const clusterName = this.#identity.virtualClusterName;
-        this.#sessions = new SystemSessions({ socketDirectory: this.socketDirectory, clusterName });
+        this.#openSessions();
         this.#onServing(this);
       },
       onLeaving: () => this.#closeSessions(),
@@ -438,10 +452,13 @@ export class LocalInstance implements Instance {
       return running;
     }
     await clearStaleClaim({ dataDirectory, clock, signal });
+    await endRestoreProgress(dataDirectory);
     await removeForeignConfiguration(dataDirectory);
     await removeRecoverySigns(dataDirectory);
     await this.#signFollower(control.state);
     await emptySocketDirectory({ path: layout.sockets, user });
+    const [likeliest = OWN_LOGIN] = await readLogins(dataDirectory);
+    this.#login = likeliest;
     await this.writeConfiguration('itself');
     throwIfCancelled(signal);
     const postmaster = await spawnPostmaster({
@@ -497,6 +514,20 @@ export class LocalInstance implements Instance {
     if (own?.phase === 'on') return writeFileDurably({ path, content: '', mode: 0o600, owner: this.user });
     if (own === null || !isInRecovery) await this.#recordReadOnly(null);
     if (own === null) await this.#signFollower((await readControlFile(this.dataDirectory)).state);
+  }
+
+  /** The server has become one of ours while it ran: from now on it lets us in as any other. */
+  logInAsOwn(): void {
+    this.#login = OWN_LOGIN;
+    if (this.#sessions === null) return;
+    this.#closeSessions();
+    this.#openSessions();
+  }
+
+  #openSessions(): void {
+    const clusterName = this.#identity.virtualClusterName;
+    const login = this.#login;
+    this.#sessions = new SystemSessions({ socketDirectory: this.socketDirectory, clusterName, login });
   }
 
   #closeSessions(): void {

@@ -10,6 +10,7 @@ import {
   type Lsn,
   toError,
 } from '../base/index.ts';
+import { adoptServer } from './adopt-server.ts';
 import type { InternalClient, ProvedIncarnation, RecoveryTarget } from './contract.ts';
 import {
   readControlFile,
@@ -25,6 +26,7 @@ import { emptyAll, emptyExcluded } from './empty-excluded.ts';
 import { removeForeignCode } from './foreign-code.ts';
 import { rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
 import { readableTail } from './log-lines.ts';
+import { isOwnLogin, type Login } from './login.ts';
 import { type Postmaster, type StopLimits, spawnPostmaster, stopPostmaster } from './postmaster.ts';
 import { clearStaleClaim } from './process-record.ts';
 import { untilServing } from './readiness.ts';
@@ -124,7 +126,8 @@ async function runOnce(options: ProofOptions): Promise<void> {
   });
   const stopping = { limits, clock, hurry: AbortSignal.abort(), signal: new AbortController().signal };
   try {
-    await untilServingOrEnded(postmaster, options);
+    const login = await untilServingOrEnded(postmaster, options);
+    if (!isOwnLogin(login)) await adopt(options, login);
     await withSystemSession({ ...options, socketDirectory: options.sockets }, async (client) => {
       await clearForeignCode(client, options);
       await emptyTables(client, options);
@@ -137,6 +140,14 @@ async function runOnce(options: ProofOptions): Promise<void> {
     await stopPostmaster(postmaster, { ...stopping, mode: 'immediate' });
     throw error;
   }
+}
+
+/** Data of before the move of a plain server into a virtual cluster is made what that was made, whenever it comes back. */
+async function adopt(options: ProofOptions, login: Login): Promise<void> {
+  const { onForeignCode, sockets: socketDirectory } = options;
+  const findings = await adoptServer({ ...options, socketDirectory }, login);
+  for (const finding of findings) options.logger.warning(`data of a plain server: ${finding}`);
+  if (findings.length > 0) onForeignCode?.(findings);
 }
 
 async function clearForeignCode(client: InternalClient, options: ProofOptions): Promise<void> {
@@ -183,7 +194,7 @@ function overridesOf(options: ProofOptions): Record<string, string> {
 }
 
 /** With hot standby off, a server that lets us in has been promoted. */
-async function untilServingOrEnded(postmaster: Postmaster, options: ProofOptions): Promise<void> {
+async function untilServingOrEnded(postmaster: Postmaster, options: ProofOptions): Promise<Login> {
   const race = new AbortController();
   const signal = AbortSignal.any([options.signal, race.signal]);
   const serving = untilServing({
@@ -196,7 +207,7 @@ async function untilServingOrEnded(postmaster: Postmaster, options: ProofOptions
     throw new AppError('instance_failed', `the server ${ending} before it had recovered`);
   });
   try {
-    await Promise.race([serving, ended]);
+    return await Promise.race([serving, ended]);
   } finally {
     race.abort();
     await Promise.allSettled([serving, ended]);

@@ -2,6 +2,7 @@
 import { Client, type ClientConfig, DatabaseError, Pool, type PoolClient } from 'pg';
 import { AppError, errnoOf, isAppError, toError } from '../base/index.ts';
 import type { InternalClient, Row } from './contract.ts';
+import { type Login, OWN_LOGIN } from './login.ts';
 import { SOCKET_PORT } from './store-layout.ts';
 import { throwIfCancelled, untilCancelled } from './waiting.ts';
 
@@ -61,15 +62,15 @@ function connectionConfig(options: {
   };
 }
 
-/** The bootstrap superuser's sessions in database `system`, the only place it works. */
+/** The bootstrap superuser's sessions in database `system`, the only place it works; in a plain server's data, wherever it can. */
 export class SystemSessions {
   readonly #pool: Pool;
   readonly #clusterName: string;
 
-  constructor(options: { socketDirectory: string; clusterName: string }) {
+  constructor(options: { socketDirectory: string; clusterName: string; login: Login }) {
     this.#clusterName = options.clusterName;
     this.#pool = new Pool({
-      ...connectionConfig({ ...options, user: 'atoll', database: 'system', parameters: SYSTEM_OPTIONS }),
+      ...connectionConfig({ ...options, ...options.login, parameters: SYSTEM_OPTIONS }),
       max: SYSTEM_SESSIONS_MAX,
       idleTimeoutMillis: IDLE_MS,
       allowExitOnIdle: true,
@@ -120,10 +121,11 @@ export class SystemSessions {
 
 /** One session of the bootstrap superuser in `system`, closed afterwards: for servers that are being proved. */
 export async function withSystemSession<T>(
-  options: { socketDirectory: string; clusterName: string; signal: AbortSignal },
+  options: { socketDirectory: string; clusterName: string; login?: Login; signal: AbortSignal },
   use: (client: InternalClient) => Promise<T>,
 ): Promise<T> {
-  return withSession({ ...options, user: 'atoll', database: 'system', parameters: SYSTEM_OPTIONS }, use);
+  const { login = OWN_LOGIN } = options;
+  return withSession({ ...options, ...login, parameters: SYSTEM_OPTIONS }, use);
 }
 
 /** One session of `atoll_reader`, who is no superuser and only reads, in any database; closed afterwards. */
@@ -142,7 +144,7 @@ export async function withDefinerSession<T>(
   options: { socketDirectory: string; clusterName: string; database: string; signal: AbortSignal },
   use: (client: InternalClient) => Promise<T>,
 ): Promise<T> {
-  return withSession({ ...options, user: 'atoll', parameters: SYSTEM_OPTIONS }, use);
+  return withSession({ ...options, user: OWN_LOGIN.user, parameters: SYSTEM_OPTIONS }, use);
 }
 
 /** One session of a tenant's role, in a database that it may enter; closed afterwards. */

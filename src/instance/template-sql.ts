@@ -30,8 +30,12 @@ export function clusterStatements(): string[] {
 
 /** Runs in `template0`, `template1` and `postgres`; databases made from them inherit it. */
 export function databaseStatements(): string[] {
+  return [...guardStatements(), ...publicSchemaStatements()];
+}
+
+/** Where there is a schema `public`. */
+export function publicSchemaStatements(): string[] {
   return [
-    ...guardStatements(),
     'GRANT ALL ON SCHEMA public TO admin',
     // Dumps leave out privileges that a database was born with: this one must not turn up in a tenant's dump.
     "DELETE FROM pg_init_privs WHERE classoid = 'pg_namespace'::regclass AND objoid = 'public'::regnamespace",

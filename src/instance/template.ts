@@ -29,7 +29,7 @@ const DATA_NAME = 'data';
 const BUILDING_PREFIX = '.building-';
 
 /** macOS has no locale C.UTF-8; there the libc half is plain C. */
-const LIBC_LOCALE = process.platform === 'darwin' ? 'C' : 'C.UTF-8';
+export const LIBC_LOCALE = process.platform === 'darwin' ? 'C' : 'C.UTF-8';
 
 const INITDB_FLAGS = [
   '--username=atoll',

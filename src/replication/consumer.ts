@@ -19,8 +19,10 @@ import type { Following, Instance, InstanceHost, InternalClient } from '../insta
 import { faultPoint, type ReceiveWorker } from '../timeline/index.ts';
 import { type FollowerSample, sampleFollower } from './follower-sample.ts';
 import { StreamMeter } from './stream-figures.ts';
+import { openSource } from './open-source.ts';
+import { slotLeft } from './plain-server.ts';
 import { parseSourceUri, type SourceAddress } from './source-address.ts';
-import { SourceConnection } from './source-connection.ts';
+import type { StreamSource } from './source-connection.ts';
 import { drainWish } from './source-drain.ts';
 import type { StreamCatalog } from './stream-catalog.ts';
 import type { Divergence, StreamRecord } from './stream-record.ts';
@@ -87,9 +89,10 @@ const CUT_POLL_MS = 10;
 /** The oldest time changes with bases, which are captured every now and then. */
 const SAMPLES_PER_OLDEST = 20;
 
-/** Where a server's clients and followers are led to a virtual cluster by the authority of the system VC. */
+/** Where a server's clients and followers are led to a virtual cluster by the authority of the system VC; a plain server leads nowhere else. */
 export function followedBy(address: SourceAddress, name: string): Following['source'] {
-  const { host, port, user, password, options, tls } = address;
+  const { kind, host, port, user, password, options, tls } = address;
+  if (kind === 'postgres') return { host, port, user, password, options, tls };
   const lead = `-ccluster=${name} -cauthority=system`;
   return { host, port, user, password, options: options === '' ? lead : `${lead} ${options}`, tls };
 }
@@ -540,14 +543,17 @@ export class Consumer {
       () => undefined,
     );
     try {
-      const address = parseSourceUri(stream.sourceUri);
       const { state, terms } = stream;
-      await using source = await SourceConnection.open(address, { signal: bounded });
+      await using source = await openSource(stream, { signal: bounded });
       // Nobody takes over: it is to serve again.
       if (state.kind === 'draining') await source.report(terms.streamId, givingUp(state.drainId));
       await source.dropStream(terms.streamId);
     } catch (error) {
-      logger.info(`the source was not told that the stream is over: ${toError(error).message}`);
+      const isPlain = parseSourceUri(stream.sourceUri).kind === 'postgres';
+      const left = isPlain ? `; run there: ${slotLeft(stream.terms)}` : '';
+      const message = `the source was not told that the stream is over: ${toError(error).message}${left}`;
+      if (isPlain) logger.warning(message);
+      else logger.info(message);
     } finally {
       limit.abort();
       await late;
@@ -578,7 +584,7 @@ class Conversation implements AsyncDisposable {
   readonly #stream: StreamRecord;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  #connection: SourceConnection | null = null;
+  #connection: StreamSource | null = null;
   #retryMs: number = RETRY_MS.first;
   #nextAttemptMs = 0;
   #goodMs: number;
@@ -620,9 +626,9 @@ class Conversation implements AsyncDisposable {
     if (sample.receivedLsn !== this.#receivedLsn) this.#goodMs = nowMs;
     this.#receivedLsn = sample.receivedLsn;
     if (nowMs < this.#nextAttemptMs) return null;
-    const { terms, sourceUri, state, limits } = this.#stream;
+    const { terms, state, limits } = this.#stream;
     try {
-      this.#connection ??= await SourceConnection.open(parseSourceUri(sourceUri), { signal });
+      this.#connection ??= await openSource(this.#stream, { signal });
       const drain = drainWish(state, this.#drain);
       const { expirationWindowUs } = limits;
       const answer = await this.#connection.report(terms.streamId, { ...report, expirationWindowUs, drain });

@@ -1,6 +1,9 @@
 export { Consumer, type ConsumerContext, type ConsumerDependencies } from './consumer.ts';
-export { displaySourceUri, parseSourceUri, type SourceAddress } from './source-address.ts';
-export { SourceConnection } from './source-connection.ts';
+export { beginPlainStream, notDrainable, type PlainStream } from './plain-server.ts';
+export { readServerFacts, type ServerFacts } from './server-facts.ts';
+export { displaySourceUri, notSystem, parseSourceUri, type SourceAddress } from './source-address.ts';
+export { SourceConnection, type StreamSource } from './source-connection.ts';
+export { openSource } from './open-source.ts';
 export { commonHistory } from './common-history.ts';
 export { type FollowerSample, sampleFollower } from './follower-sample.ts';
 export * from './source-drain.ts';

@@ -15,6 +15,7 @@ describe('the URI of a source', () => {
     const uri =
       'postgresql://repl%40x:p%2Fw@[::1]:26258/defaultdb?options=-ccluster%3Dsystem&sslmode=disable';
     assert.deepEqual(parseSourceUri(uri), {
+      kind: 'atoll',
       host: '::1',
       port: 26258,
       user: 'repl@x',
@@ -25,6 +26,11 @@ describe('the URI of a source', () => {
     });
     const short = parseSourceUri('postgres://u@host?options=-ccluster=system%20-csearch_path=x');
     assert.deepEqual([short.port, short.password, short.options], [26257, null, '-csearch_path=x']);
+  });
+
+  it('leads to a plain server where it names no virtual cluster', () => {
+    const { kind, port, database, options } = parseSourceUri('postgresql://u@host?options=-cwork_mem%3D1MB');
+    assert.deepEqual([kind, port, database, options], ['postgres', 5432, 'postgres', '-cwork_mem=1MB']);
   });
 
   it('brings certificates and keys, as files or in itself', async () => {
@@ -56,9 +62,8 @@ describe('the URI of a source', () => {
     assert.throws(() => tlsOf({ sslmode: 'require', sslcert: pair.certificate, sslkey: 'x' }), isInvalid);
   });
 
-  it('must lead to a system virtual cluster, over what is available', () => {
+  it('must lead to a system virtual cluster or to none, over what is available', () => {
     const refused: readonly (readonly [string, string])[] = [
-      ['postgresql://u@host', 'parameter_invalid'],
       ['postgresql://u@host?options=-ccluster=main', 'parameter_invalid'],
       ['postgresql://host?options=-ccluster=system', 'parameter_invalid'],
       ['postgresql://u@?options=-ccluster=system', 'parameter_invalid'],

@@ -5,6 +5,8 @@ import { errnoOf, InputError } from '../base/index.ts';
 import { PLAIN_SOURCE, type SourceTls } from '../pg/index.ts';
 
 export interface SourceAddress {
+  /** The system VC of another Atoll, or a plain PostgreSQL server. */
+  readonly kind: 'atoll' | 'postgres';
   readonly host: string;
   readonly port: number;
   readonly user: string;
@@ -15,7 +17,11 @@ export interface SourceAddress {
   readonly tls: SourceTls;
 }
 
-const PORT_DEFAULT = 26257;
+/** What a URI leaves out. */
+const DEFAULTS = {
+  atoll: { port: 26257, database: 'defaultdb' },
+  postgres: { port: 5432, database: 'postgres' },
+} as const;
 /** `allow` tries without encryption first; whoever does not mind may as well have it the other way round. */
 const TLS_MODES: Readonly<Record<string, SourceTls['mode']>> = {
   disable: 'disable',
@@ -28,7 +34,7 @@ const TLS_MODES: Readonly<Record<string, SourceTls['mode']>> = {
 const PEM_BYTES_MAX = 256 * 1024;
 
 /**
- * Reads a URI that must lead to a system VC: `options=-ccluster=system`, encoded or not.
+ * Reads a URI that leads to a system VC, `options=-ccluster=system`, encoded or not; or, without that option, to a plain server.
  * @throws InputError `parameter_invalid`, `feature_not_supported`; their messages repeat nothing of the URI
  */
 export function parseSourceUri(uri: string): SourceAddress {
@@ -42,25 +48,33 @@ export function parseSourceUri(uri: string): SourceAddress {
   const { searchParams } = url;
   const words = (searchParams.get('options') ?? '').split(/\s+/).filter((word) => word !== '');
   const cluster = words.find((word) => /^-c\s*cluster(?:=|%3d)/i.test(word));
-  if (cluster === undefined || !/(?:=|%3d)system$/i.test(cluster)) {
-    throw invalid('it does not lead to a system virtual cluster', 'add options=-ccluster=system');
-  }
+  if (cluster !== undefined && !/(?:=|%3d)system$/i.test(cluster)) throw notSystem();
+  const kind = cluster === undefined ? 'postgres' : 'atoll';
   const user = decoded(url.username);
   if (user === '')
     throw invalid(
       'it names no user',
-      'name a user of the other system virtual cluster that holds REPLICATION',
+      'name a user of the other system virtual cluster, or a role of the plain server, that holds REPLICATION',
     );
   const [, ...path] = url.pathname.split('/');
   return {
+    kind,
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: url.port === '' ? PORT_DEFAULT : Number(url.port),
+    port: url.port === '' ? DEFAULTS[kind].port : Number(url.port),
     user,
     password: url.password === '' ? null : decoded(url.password),
-    database: decoded(path.join('/')) || 'defaultdb',
+    database: decoded(path.join('/')) || DEFAULTS[kind].database,
     options: words.filter((word) => word !== cluster).join(' '),
     tls: tlsOf(searchParams),
   };
+}
+
+/** For what only another Atoll can do. */
+export function notSystem(): InputError {
+  return invalid(
+    'it does not lead to a system virtual cluster',
+    'add options=-ccluster=system; a plain PostgreSQL server is followed by CREATE VIRTUAL CLUSTER ... FROM REPLICATION OF system',
+  );
 }
 
 function tlsOf(parameters: URLSearchParams): SourceTls {

@@ -23,6 +23,10 @@ export interface BareEngineOptions {
   /** Lines of postgresql.conf. */
   readonly settings?: Readonly<Record<string, string | number>>;
   readonly walSegmentMiB?: number;
+  /** `atoll` when left out. */
+  readonly superuser?: string;
+  /** For `initdb`, behind all others. */
+  readonly initFlags?: readonly string[];
   /** Folder of another engine's `bin`, `lib` and `share`, as npm brings it. */
   readonly engineDirectory?: string;
 }
@@ -33,21 +37,23 @@ export interface BareEngineOptions {
  */
 export class BareEngine implements AsyncDisposable {
   readonly directory: string;
+  readonly superuser: string;
   readonly #settings: Readonly<Record<string, string | number>>;
   #process: ChildProcess | null = null;
 
-  private constructor(directory: string, settings: Readonly<Record<string, string | number>>) {
+  private constructor(directory: string, { superuser = 'atoll', settings = {} }: BareEngineOptions) {
     this.directory = directory;
+    this.superuser = superuser;
     this.#settings = settings;
   }
 
   static async open(options: BareEngineOptions = {}): Promise<BareEngine> {
-    const engine = new BareEngine(await mkdtemp(join(tmpdir(), 'atoll-bare-')), options.settings ?? {});
+    const engine = new BareEngine(await mkdtemp(join(tmpdir(), 'atoll-bare-')), options);
     try {
       await engine.#install(options.engineDirectory ?? (await findBundledEngine()).directory);
       engine.#run('initdb', [
         `--pgdata=${engine.dataDirectory}`,
-        '--username=atoll',
+        `--username=${engine.superuser}`,
         '--auth=trust',
         '--data-checksums',
         '--locale-provider=builtin',
@@ -57,6 +63,7 @@ export class BareEngine implements AsyncDisposable {
         `--wal-segsize=${options.walSegmentMiB ?? 16}`,
         '--no-sync',
         '--no-instructions',
+        ...(options.initFlags ?? []),
       ]);
       return engine;
     } catch (error) {
@@ -120,7 +127,7 @@ export class BareEngine implements AsyncDisposable {
   }
 
   async connect(database: string): Promise<pg.Client> {
-    const client = new pg.Client({ host: this.directory, user: 'atoll', database });
+    const client = new pg.Client({ host: this.directory, user: this.superuser, database });
     client.on('error', () => undefined);
     await client.connect();
     return client;

@@ -18,6 +18,7 @@ export function captureSource(
   return {
     dataDirectory: instance.dataDirectory,
     socketDirectory: instance.socketDirectory,
+    login: instance.login,
     virtualClusterId: record.id,
     virtualClusterName: record.name,
     incarnation,

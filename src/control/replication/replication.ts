@@ -22,6 +22,8 @@ import {
   commonHistory,
   isScanned,
   nextStreamState,
+  notDrainable,
+  openSource,
   parseSourceUri,
 } from '../../replication/index.ts';
 import type { AlterVirtualClusterAction, ReplicationSource, StreamOptions, Value } from '../../sql/index.ts';
@@ -32,6 +34,7 @@ import { hlcText } from './failover-time.ts';
 import { type TimelineTarget, faultPoint } from '../../timeline/index.ts';
 import { newIncarnation } from '../virtual-clusters/new-incarnation.ts';
 import { isSystem } from '../privileges/privileges.ts';
+import { beginPlain, refuseToGoBack, requirePlainOptions } from './plain-source.ts';
 import { carryOn, endWork } from './replication-consumer.ts';
 import { addReader, closeReader, findReader, requireReaderName, tendReader } from './reader.ts';
 import { lineageOf, setExpirationWindow } from './replication-producer.ts';
@@ -89,7 +92,11 @@ export async function beginStream(
   context: ExecuteContext,
 ): Promise<{ readonly uri: string; readonly terms: StreamTerms }> {
   const uri = await sourceUri(core, source.uri, context);
-  const terms = await withSource(uri, context, (connection) =>
+  const address = parseSourceUri(uri);
+  if (address.kind === 'postgres') {
+    return { uri, terms: await beginPlain(core, { source, address, context }) };
+  }
+  const terms = await withProducer(uri, context, (connection) =>
     connection.createStream({ name: source.source, after: null }),
   );
   await orDrop({ uri, terms }, core, () => {
@@ -251,6 +258,7 @@ async function setReplication(
 ): Promise<void> {
   const { virtualClusterId: id, state } = stream;
   const { retentionUs, expirationWindowUs } = streamLimitsOf(options);
+  if (isPlain(stream)) requirePlainOptions(options);
   const reader = findReader(core, id);
   if (options.readVirtualCluster) {
     if (state.kind !== 'replicating') {
@@ -369,8 +377,11 @@ async function requireDrainable(
   const hint =
     'nothing was changed; COMPLETE REPLICATION TO LATEST fails over to what there is, without stopping the source';
   const silent = { replicatedTime: null, replicatedLsn: null };
+  if (parseSourceUri(uri).kind === 'postgres') throw notDrainable();
   try {
-    const answer = await withSource(uri, context, (connection) => connection.report(terms.streamId, silent));
+    const answer = await withProducer(uri, context, (connection) =>
+      connection.report(terms.streamId, silent),
+    );
     if (answer.drain !== undefined) return;
   } catch (error) {
     if (!isAppError(error) || context.signal.aborted) throw error;
@@ -496,8 +507,9 @@ async function startReplication(
   await requireNoRestore(core, record);
   checkStreamOptions(core, { name: record.name, options: action.options });
   const uri = await sourceUri(core, action.uri, context);
+  if (parseSourceUri(uri).kind === 'postgres') refuseToGoBack(action.source);
   const end = await endOfOwn(core, { record, signal });
-  const terms = await withSource(uri, context, (connection) =>
+  const terms = await withProducer(uri, context, (connection) =>
     connection.createStream({ name: action.source, after: `${end.incarnation}@${formatLsn(end.lsn)}` }),
   );
   await orDrop({ uri, terms }, core, async () => {
@@ -640,7 +652,12 @@ async function sourceUri(core: Core, value: Value, context: ExecuteContext): Pro
   return uri;
 }
 
-async function withSource<T>(
+/** That no Atoll keeps log for. */
+function isPlain({ sourceUri }: StreamRecord): boolean {
+  return parseSourceUri(sourceUri).kind === 'postgres';
+}
+
+async function withProducer<T>(
   uri: string,
   { signal }: { signal: AbortSignal },
   use: (connection: SourceConnection) => Promise<T>,
@@ -659,12 +676,19 @@ async function orDrop(
   try {
     await use();
   } catch (error) {
-    await withSource(uri, core, (connection) => connection.dropStream(terms.streamId)).catch(
-      (late: unknown) =>
-        core.options.logger.info(`the source was not told that the stream is over: ${toError(late).message}`),
+    await dropStream({ sourceUri: uri, terms }, core).catch((late: unknown) =>
+      core.options.logger.info(`the source was not told that the stream is over: ${toError(late).message}`),
     );
     throw error;
   }
+}
+
+async function dropStream(
+  stream: Pick<StreamRecord, 'sourceUri' | 'terms'>,
+  { signal }: { signal: AbortSignal },
+): Promise<void> {
+  await using source = await openSource(stream, { signal });
+  await source.dropStream(stream.terms.streamId);
 }
 
 /** @throws InputError `object_state` */

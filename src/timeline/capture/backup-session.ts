@@ -44,9 +44,9 @@ export class BackupSession implements AsyncDisposable {
     source: CaptureSource,
     options: { readonly signal: AbortSignal },
   ): Promise<BackupSession> {
-    const { socketDirectory } = source;
+    const { socketDirectory, login = { user: 'atoll', database: 'system' } } = source;
     return new BackupSession(
-      await Session.open({ role: 'atoll', database: 'system' }, { ...options, socketDirectory }),
+      await Session.open({ kind: 'superuser', ...login }, { ...options, socketDirectory }),
     );
   }
 
@@ -166,8 +166,9 @@ export class BackupSession implements AsyncDisposable {
   /** Databases whose relations are worth a place in the map: those that tenants use, templates of their own included. */
   async databases(): Promise<readonly DatabaseEntry[]> {
     const rows = await this.#session.query(
-      `SELECT oid::text, datname,
-              (datallowconn AND has_database_privilege('atoll_reader', oid, 'CONNECT'))::text AS readable
+      // In data of a plain server nobody reads definitions before it is one of ours.
+      `SELECT oid::text, datname, coalesce(datallowconn AND has_database_privilege(
+                (SELECT r.oid FROM pg_roles r WHERE r.rolname = 'atoll_reader'), oid, 'CONNECT'), false)::text AS readable
          FROM pg_database
         WHERE datname NOT IN ('template0', 'template1', 'system')
         ORDER BY datname`,

@@ -93,7 +93,7 @@ export async function readDatabase(
 
 async function readContents(database: DatabaseEntry, options: ReadOptions): Promise<DatabaseContents> {
   const { oid, name } = database;
-  await using session = await Session.open({ role: 'atoll_reader', database: name }, options);
+  await using session = await Session.open({ kind: 'reader', user: 'atoll_reader', database: name }, options);
   const relations = (await session.query(RELATIONS_SQL)).map((row) => relationOf(row, oid, options.countsOf));
   const users = relations.filter(({ schema }) => isUserSchema(schema));
   const schemas = await session.query(SCHEMAS_SQL);

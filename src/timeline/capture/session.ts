@@ -39,10 +39,10 @@ const SQLSTATES: Readonly<Record<string, ErrorCode>> = {
   '55000': 'object_state',
 };
 
-/** Who logs in where: the bootstrap superuser only into our own database, the reader anywhere. */
+/** Who logs in where: the bootstrap superuser only into our own database, or where a plain server lets him in; the reader anywhere. */
 export type SessionTarget =
-  | { readonly role: 'atoll'; readonly database: 'system' }
-  | { readonly role: 'atoll_reader'; readonly database: string };
+  | { readonly kind: 'superuser'; readonly user: string; readonly database: string }
+  | { readonly kind: 'reader'; readonly user: 'atoll_reader'; readonly database: string };
 
 export type SqlValue = string | number | boolean | null;
 export type SqlRow = Readonly<Record<string, string | null>>;
@@ -58,11 +58,14 @@ export class Session implements AsyncDisposable {
     target: SessionTarget,
     options: { readonly socketDirectory: string; readonly signal: AbortSignal },
   ): Promise<Session> {
-    const settings = [...STARTUP_OPTIONS, ...(target.role === 'atoll' ? SUPERUSER_OPTIONS : READER_OPTIONS)];
+    const settings = [
+      ...STARTUP_OPTIONS,
+      ...(target.kind === 'superuser' ? SUPERUSER_OPTIONS : READER_OPTIONS),
+    ];
     const client = new pg.Client({
       host: options.socketDirectory,
       port: 5432,
-      user: target.role,
+      user: target.user,
       database: target.database,
       application_name: 'atoll backup',
       options: settings.map((setting) => `-c ${setting}`).join(' '),

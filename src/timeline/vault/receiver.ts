@@ -201,6 +201,7 @@ export class Receiver {
     const socketPath = join(source.socketDirectory, SOCKET_NAME);
     using connection = await ReplicationConnection.open({
       socketPath,
+      ...(source.login === undefined ? {} : { user: source.login.user }),
       applicationName: 'atoll vault',
       signal,
     });

@@ -74,14 +74,16 @@ export class ReplicationConnection implements Disposable {
   /** @throws AppError `connection_failure`, ReplicationError */
   static async open(options: {
     readonly socketPath: string;
+    /** The superuser, who may be called otherwise in data of a plain server. */
+    readonly user?: string;
     readonly applicationName: string;
     readonly signal: AbortSignal;
   }): Promise<ReplicationConnection> {
-    const { socketPath, applicationName, signal } = options;
+    const { socketPath, signal } = options;
     if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
     const connection = new ReplicationConnection(new SocketReader({ path: socketPath }), signal);
     try {
-      await connection.#logIn(applicationName);
+      await connection.#logIn(options);
       return connection;
     } catch (error) {
       connection[Symbol.dispose]();
@@ -162,9 +164,15 @@ export class ReplicationConnection implements Disposable {
     this.#onAbort();
   }
 
-  async #logIn(applicationName: string): Promise<void> {
+  async #logIn({
+    user = 'atoll',
+    applicationName,
+  }: {
+    readonly user?: string;
+    readonly applicationName: string;
+  }): Promise<void> {
     const parameters = new Map([
-      ['user', 'atoll'],
+      ['user', user],
       ['replication', 'true'],
       ['application_name', applicationName],
     ]);

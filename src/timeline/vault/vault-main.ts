@@ -104,6 +104,7 @@ function isSame(left: VaultSource, right: VaultSource): boolean {
     left.incarnation === right.incarnation &&
     left.dataDirectory === right.dataDirectory &&
     left.socketDirectory === right.socketDirectory &&
+    left.login?.user === right.login?.user &&
     left.bytesMax === right.bytesMax
   );
 }
