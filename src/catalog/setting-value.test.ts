@@ -67,6 +67,19 @@ describe('cluster setting values', () => {
     );
   });
 
+  it('refuse a size that is neither none nor enough, and read one that was stored before', () => {
+    const type: SettingType = { ...BYTES, minUnlessZero: 1n << 26n };
+    assert.equal(parseSettingInput(type, text('0')), '0 B');
+    assert.equal(parseSettingInput(type, text('64MiB')), '64 MiB');
+    for (const little of ['1kB', '1', '67108863']) {
+      assert.throws(() => parseSettingInput(type, text(little)), {
+        code: 'parameter_invalid',
+        message: /neither 0 nor within 64 MiB to 1024 PiB/,
+      });
+    }
+    assert.equal(decodeSettingValue(type, '1000 B'), 1000n);
+  });
+
   it('read the forms people write', () => {
     const accepted: readonly [SettingType, string, string][] = [
       [BYTES, '128MiB', '128 MiB'],

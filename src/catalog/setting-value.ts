@@ -11,7 +11,13 @@ export type SettingType =
   | { readonly kind: 'string'; readonly lengthMax: number; readonly pattern?: RegExp }
   | { readonly kind: 'enum'; readonly values: readonly string[] }
   /** Whole bytes. */
-  | { readonly kind: 'byte_size'; readonly min: bigint; readonly max: bigint }
+  | {
+      readonly kind: 'byte_size';
+      readonly min: bigint;
+      readonly max: bigint;
+      /** 0 says that there is none; what is written otherwise is at least so much. Values stored before this bound was are read as they are. */
+      readonly minUnlessZero?: bigint;
+    }
   /** Whole microseconds. */
   | { readonly kind: 'duration'; readonly minUs: bigint; readonly maxUs: bigint };
 
@@ -76,7 +82,7 @@ export function parseSettingInput(type: SettingType, input: SettingInput): strin
       hint: `write ${exampleOf(type)}`,
     });
   }
-  const problem = boundsProblem(type, value);
+  const problem = boundsProblem(type, value) ?? tooLittle(type, value);
   if (problem !== undefined) {
     throw new InputError('parameter_invalid', problem, { hint: 'write a value within these bounds' });
   }
@@ -184,6 +190,14 @@ function boundsProblem(type: SettingType, value: SettingValue): string | undefin
     default:
       return assertNever(type);
   }
+}
+
+function tooLittle(type: SettingType, value: SettingValue): string | undefined {
+  if (type.kind !== 'byte_size' || type.minUnlessZero === undefined || typeof value !== 'bigint')
+    return undefined;
+  return value !== 0n && value < type.minUnlessZero
+    ? `size ${printByteSize(value)} is neither 0 nor within ${printByteSize(type.minUnlessZero)} to ${printByteSize(type.max)}`
+    : undefined;
 }
 
 function stringProblem(type: SettingType & { kind: 'string' }, value: string): string | undefined {
