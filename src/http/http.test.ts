@@ -125,6 +125,10 @@ test('a virtual cluster sees its own series, the system one sees all', async () 
     assert.match(all, /^process_resident_memory_bytes \d+/m);
     assert.match(all, /^nodejs_eventloop_lag_seconds /m);
     assert.equal(await read('?cluster=idle'), '\n');
+    for (const query of ['', '?cluster=main', '?cluster=system']) {
+      const named = (text: string) => text.match(/^sql_.*$/gm);
+      assert.deepEqual(named(await (await fetch(`${base}/metrics${query}`)).text()), named(await read(query)));
+    }
     const unknown = await fetch(`${base}/_status/vars?cluster=nobody`);
     assert.equal(unknown.status, 404);
     const answer = (await unknown.json()) as { error: { code: string; message: string } };

@@ -16,6 +16,9 @@ const CONNECTIONS_MAX = 1024;
 /** How long running requests may take to end when the server closes. */
 const CLOSE_TIMEOUT_MS = 3_000;
 
+const UNSUPPORTED_MEDIA_TYPE = 415;
+const JSON_HINT = 'send the body as JSON, with the header content-type: application/json';
+
 const SECURITY_HEADERS = {
   'cache-control': 'no-store',
   'content-security-policy':
@@ -127,7 +130,8 @@ async function build(options: HttpServerOptions): Promise<FastifyInstance> {
     }
     const statusCode = error.statusCode ?? 500;
     if (statusCode < 500) {
-      await reply.status(statusCode).send(errorBody('request_invalid', error.message));
+      const hint = statusCode === UNSUPPORTED_MEDIA_TYPE ? JSON_HINT : undefined;
+      await reply.status(statusCode).send(errorBody('request_invalid', error.message, hint));
       return;
     }
     logger.error(`HTTP ${request.method} ${pathOf(request.url)} failed`, error);

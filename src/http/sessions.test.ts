@@ -208,6 +208,10 @@ describe('sessions at the HTTP port', () => {
         body: 'username=root&password=right',
       });
       assert.equal(form.status, 415);
+      assert.match(
+        form.body,
+        /"hint":"send the body as JSON, with the header content-type: application\/json"/,
+      );
     });
   });
 

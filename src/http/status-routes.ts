@@ -22,8 +22,11 @@ export interface MetricsSource {
 
 const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
+/** The first is the documented one; the second is where Prometheus looks unless it is told otherwise. */
+const PATHS = ['/_status/vars', '/metrics'] as const;
+
 /**
- * `GET /_status/vars`, for Prometheus: with `?cluster=system` every series, with `?cluster=NAME` those of that virtual cluster, without it
+ * `GET /_status/vars` and `GET /metrics`, for Prometheus: with `?cluster=system` every series, with `?cluster=NAME` those of that virtual cluster, without it
  * those of the login's or, where nobody logs in, of the default target; 404 for a name that none has. Users see their own. Readers at the same time share one collection.
  */
 export function metricsRoutes(options: { metrics: MetricsSource; access: HttpAccess }): FastifyPluginAsync {
@@ -37,19 +40,21 @@ export function metricsRoutes(options: { metrics: MetricsSource; access: HttpAcc
       });
       return await running;
     };
-    app.get<{ Querystring: { cluster?: string | string[] } }>('/_status/vars', async (request, reply) => {
-      const asked = request.query.cluster;
-      const cluster = Array.isArray(asked) ? asked.at(-1) : asked;
-      const viewer = await viewerOf(access, request);
-      const defaultTarget =
-        viewer.kind === 'user' ? viewer.login.virtualClusterName : metrics.defaultTarget();
-      requireSight(viewer, cluster ?? defaultTarget);
-      if (cluster !== undefined && !metrics.hasVirtualCluster(cluster)) throw unknownCluster(cluster);
-      const visibility = visibilityOf({ cluster, defaultTarget });
-      const families = visibleFamilies(await collectOnce(), visibility);
-      const own = visibility.kind === 'all' ? await processMetrics.format() : '';
-      return reply.type(CONTENT_TYPE).send((await formatFamilies(families)) + own);
-    });
+    for (const path of PATHS) {
+      app.get<{ Querystring: { cluster?: string | string[] } }>(path, async (request, reply) => {
+        const asked = request.query.cluster;
+        const cluster = Array.isArray(asked) ? asked.at(-1) : asked;
+        const viewer = await viewerOf(access, request);
+        const defaultTarget =
+          viewer.kind === 'user' ? viewer.login.virtualClusterName : metrics.defaultTarget();
+        requireSight(viewer, cluster ?? defaultTarget);
+        if (cluster !== undefined && !metrics.hasVirtualCluster(cluster)) throw unknownCluster(cluster);
+        const visibility = visibilityOf({ cluster, defaultTarget });
+        const families = visibleFamilies(await collectOnce(), visibility);
+        const own = visibility.kind === 'all' ? await processMetrics.format() : '';
+        return reply.type(CONTENT_TYPE).send((await formatFamilies(families)) + own);
+      });
+    }
     app.get('/_status/nodes/vars', async (request, reply) => {
       requireNodeRight(await viewerOf(access, request), 'can_view_tsdb_metrics');
       const families = nodeFamilies(await collectOnce());
