@@ -90,14 +90,10 @@ test('what the ledger expects is what Postgres answers, for any pipeline', async
         const all = client.messages;
         for (; seen < all.length; seen += 1) ledger.seen(all[seen]?.type.charCodeAt(0) ?? 0);
       };
-      await waitFor(
-        `replies to ${pipeline.join(' ')}`,
-        () => {
-          take();
-          return ledger.isSettled;
-        },
-        { timeoutMs: 10_000 },
-      );
+      await waitFor(`replies to ${pipeline.join(' ')}`, () => {
+        take();
+        return ledger.isSettled;
+      });
       // Settled means settled: a Sync is answered by its ReadyForQuery and nothing else.
       client.clear();
       client.send(encodeSync());

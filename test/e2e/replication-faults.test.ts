@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { appendFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { assertLedger, Ledger } from '../harness/ledger.ts';
@@ -83,11 +83,11 @@ describe('faults of replication streams', () => {
 
   step('spares the disk of a primary whose standby does not come', async () => {
     await standby.system('ALTER VIRTUAL CLUSTER main PAUSE REPLICATION');
-    // Of the operator's 10 GB, so that it need not be filled; the next start of the server writes the file anew.
-    await appendFile(
-      join(primary.daemon.store, 'vc/3/conf/postgresql.conf'),
-      `max_slot_wal_keep_size = '32MB'\nmin_wal_size = '32MB'\nmax_wal_size = '64MB'\n`,
-    );
+    // Of the operator's 10 GB, so that it need not be filled.
+    const settingsFile = join(primary.daemon.store, 'vc/3/conf/postgresql.conf');
+    const settings = await readFile(settingsFile, 'utf8');
+    const limits = `max_slot_wal_keep_size = '32MB'\nmin_wal_size = '32MB'\nmax_wal_size = '64MB'\n`;
+    await writeFile(settingsFile, `${settings}\n${limits}`);
     await primary.asNode('SELECT pg_reload_conf()');
     const walBytes = async () => {
       const [row] = await primary.asNode('SELECT sum(size)::int8::text AS bytes FROM pg_ls_waldir()');
@@ -113,6 +113,10 @@ describe('faults of replication streams', () => {
     await primary.asNode('CHECKPOINT');
     await waitFor('the log to be removed', async () => (await walBytes()) < lostBytes / 2);
     await primary.main(`INSERT INTO filler VALUES (2, 'still serves')`);
+    await writeFile(settingsFile, settings);
+    await primary.asNode('SELECT pg_reload_conf()');
+    // A vault that was slow has lost its place in the log, too: a failback across that would have to copy everything.
+    await primary.whenRestorable();
     await standby.system('ALTER VIRTUAL CLUSTER main RESUME REPLICATION');
     await standby.whenIn('replication error');
     assert.match(
@@ -126,13 +130,9 @@ describe('faults of replication streams', () => {
     await standby.whenProtected();
   });
 
-  // Nightly: twice in nine runs the first kill was waited for in vain, before the wait for a base was added.
+  // Nightly: once in seven runs on a machine under eight times its load the failover before it did not end within two minutes.
   const nightly = process.env['ATOLL_TEST_ROUNDS'] === undefined ? () => undefined : step;
   nightly('fails back though it is killed at each step of that', async () => {
-    // Where log was removed before it was received, a failback copies everything, and comes by none of these steps.
-    await waitFor('a base of the primary that leads here', () =>
-      primary.system('SHOW EXPERIMENTAL_FINGERPRINTS FROM VIRTUAL CLUSTER main'),
-    );
     await using ledger = await Ledger.start({ connect: () => primary.connect(), writers: 2 });
     await waitFor('some commits', () => ledger.commits > 50);
     await standby.whenCaughtUp(primary);

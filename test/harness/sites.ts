@@ -83,6 +83,18 @@ export class Site implements AsyncDisposable {
     });
   }
 
+  /** From a base on, and without a gap in the log, up to now: a failback has something to go back to. */
+  async whenRestorable(): Promise<void> {
+    const [row] = await this.main('SELECT clock_timestamp()::text AS now');
+    await waitFor('the present to be restorable', async () => {
+      const windows = await this.system(
+        `SELECT 1 FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER main]
+          WHERE kind = 'window' AND state = 'restorable' AND end_time > '${String(row?.['now'])}'`,
+      );
+      return windows.length > 0;
+    });
+  }
+
   /** Everything that was committed at the source so far has been replayed here. */
   async whenCaughtUp(source: Site): Promise<void> {
     const [row] = await source.main('SELECT clock_timestamp() AS now');
