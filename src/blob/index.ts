@@ -12,5 +12,6 @@ export { createRateTable, type RateProvider, setRateLimit } from './rate/rate-ta
 export * from './service-location.ts';
 export * from './storage-locality.ts';
 export * from './storage-record.ts';
+export { takeWithin, type UserfileQuota } from './userfile-quota.ts';
 export * from './userfile-uri.ts';
 export type { Patience } from './service/patience.ts';

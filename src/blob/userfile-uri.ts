@@ -75,6 +75,15 @@ export function resolveUserfileUri(
   };
 }
 
+/** Where a user's files are, and the record of whose they are: beside their folder, under a name that no folder has. */
+export function userfileOwnerFile(
+  owner: string,
+  { directory }: { readonly directory: string },
+): { readonly folder: string; readonly recordPath: string } {
+  const folder = join(directory, encodeOwner(owner));
+  return { folder, recordPath: `${folder}.owner` };
+}
+
 /** A name as one part of a path and of a host: it keeps neither dots nor slashes. */
 function encodeOwner(owner: string): string {
   return encodeURIComponent(owner).replaceAll('.', '%2E');

@@ -125,6 +125,13 @@ const declared = {
     defaultValue: '10m0s',
     description: 'how long one operation of remote storage may take',
   },
+  'cloudstorage.userfile.total_max': {
+    ...application,
+    ...active,
+    type: SIZE,
+    defaultValue: '0 B',
+    description: 'bytes that the files of all users may take together in userfile storage; 0 for no limit',
+  },
   'cluster.auto_upgrade.enabled': {
     ...application,
     ...stored,
@@ -213,7 +220,7 @@ const declared = {
     ...active,
     perVirtualCluster: true,
     atNextStart: true,
-    type: { kind: 'byte_size', min: 0n, max: 1n << 50n },
+    type: { kind: 'byte_size', min: 0n, minUnlessZero: 64n * MIB, max: 1n << 50n },
     defaultValue: '0 B',
     description:
       'memory that one session of a virtual cluster may take beyond what all share, at least 64 MiB; 0 for no limit',
@@ -733,7 +740,7 @@ const declared = {
 
 const STORAGE_PROVIDERS = ['azure', 'gs', 'http', 'nodelocal', 'nullsink', 's3', 'userfile'] as const;
 /** Those that backups are written to and read from. */
-export const LIMITED_PROVIDERS = ['azure', 'gs', 'nodelocal', 's3'] as const;
+export const LIMITED_PROVIDERS = ['azure', 'gs', 'nodelocal', 's3', 'userfile'] as const;
 const RATE_SETTINGS = {
   'read.node_burst_limit':
     'bytes that one node may read at once after a time of rest; 0 for what its rate limit brings in a second',

@@ -3,7 +3,7 @@
  * is declared here is what jobs and statements see.
  */
 import type { IncarnationId, Lsn, Timestamp, VirtualClusterId } from '../base/index.ts';
-import type { RateReference, ServiceLocation } from '../blob/index.ts';
+import type { RateReference, ServiceLocation, UserfileQuota } from '../blob/index.ts';
 import type { CopyDatabase } from '../logical-copy/index.ts';
 import type { ManifestSelection } from './format/manifest.ts';
 import type { ClusterKey, EncryptionInfo } from '../keys/index.ts';
@@ -73,6 +73,8 @@ export interface FolderLocation {
   readonly directory: string;
   /** Whose it is, of userfile storage. */
   readonly userfileOwner?: string;
+  /** What userfile storage may hold; left out where that is not limited. */
+  readonly quota?: UserfileQuota;
   /** Limits of a collection's transfers; left out for folders that are no storage of users. */
   readonly rates?: RateReference;
 }

@@ -32,6 +32,7 @@ describe('userfile storage', () => {
     await as('root', [
       'CREATE ROLE ann LOGIN',
       'CREATE ROLE bob LOGIN',
+      'CREATE TABLE wide AS SELECT n AS id, sha512(n::text::bytea) AS h FROM generate_series(1, 40000) n',
       'CREATE TABLE kept AS SELECT n AS id FROM generate_series(1, 100) n',
     ]);
   });
@@ -99,6 +100,55 @@ describe('userfile storage', () => {
     assert.deepEqual(await readFile(join(daemon.store, 'extern/dir/large')), large);
   });
 
+  test('belongs to who has made it, not to a name', async () => {
+    const make = () => as('root', 'CREATE ROLE cid LOGIN');
+    const upload = (name: string) => atoll('cid', 'userfile', 'upload', join(local, 'tree/a b.csv'), name);
+    await make();
+    await upload('first');
+    const recordPath = join(daemon.store, 'userfile/3/cid.owner');
+    const record = await readFile(recordPath, 'utf8');
+    const { incarnation } = JSON.parse(record) as { incarnation: string };
+    // As after a restore of data that came from elsewhere: whoever has this number there is another one.
+    await writeFile(recordPath, record.replace(incarnation, '00000000-0000-4000-8000-000000000001'));
+    await refused('cid', "SHOW FILES IN 'userfile:///'", '42501');
+    await writeFile(recordPath, record);
+    assert.equal((await as('cid', "SHOW FILES IN 'userfile:///'")).length, 1);
+
+    await as('root', 'DROP ROLE cid');
+    await make();
+    for (const sql of [
+      "SHOW FILES IN 'userfile:///'",
+      "SHOW FILE 'userfile:///first' AT 0",
+      "DROP FILE 'userfile:///first'",
+      "CREATE FILE UPLOAD INTO 'userfile:///second'",
+      "SHOW BACKUPS IN 'userfile:///'",
+    ]) {
+      await refused('cid', sql, '42501');
+    }
+    await fails(
+      'cid',
+      ['userfile', 'list'],
+      /holds files of a former role of that name[\s\S]*member of admin/,
+    );
+    assert.equal((await as('root', `SHOW FILES IN '${ROOT}cid/'`)).length, 1);
+    await atoll('root', 'userfile', 'delete', `${ROOT}cid/*`);
+    await upload('second');
+    assert.equal(await atoll('cid', 'userfile', 'list'), `${ROOT}cid/second\n`);
+    await atoll('root', 'userfile', 'delete', `${ROOT}cid/*`);
+  });
+
+  test('holds no more than it may', async () => {
+    await as('root', "SET CLUSTER SETTING cloudstorage.userfile.total_max = '2MiB'");
+    await fails('bob', ['userfile', 'upload', join(local, 'large')], /userfile storage .* is full/);
+    await assert.rejects(
+      as('root', "BACKUP TABLE wide INTO 'userfile:///wide'"),
+      /userfile storage of this virtual cluster is full/,
+    );
+    await as('root', 'RESET CLUSTER SETTING cloudstorage.userfile.total_max');
+    await atoll('bob', 'userfile', 'upload', join(local, 'large'));
+    await atoll('bob', 'userfile', 'delete', 'large');
+  });
+
   test('keeps to its folder', async () => {
     for (const path of ['../x', 'a/../../x', '%2e%2e/x', 'a/..%2fx', 'a//b', './x', '', 'a/%00']) {
       await assert.rejects(as('ann', `CREATE FILE UPLOAD INTO 'userfile:///${path}'`), path);
@@ -128,8 +178,8 @@ describe('userfile storage', () => {
     const last = await begin();
     await refused('ann', `ALTER FILE UPLOAD '${last}' APPEND '*' AT 0`, '22023');
     await as('ann', `ALTER FILE UPLOAD '${last}' CANCEL`);
-    const files = await filesBelow(join(daemon.store, 'userfile'));
-    assert.ok(files.length === 3 && !files.some((file) => file.includes('half') || file.includes('.tmp-')));
+    const files = await filesBelow(join(daemon.store, 'userfile/3/ann'));
+    assert.deepEqual(files.toSorted(), ['a b.csv', 'deep/empty', 'large']);
   });
 
   test('holds backups of databases and tables, which can be carried to another user', async () => {

@@ -18,7 +18,7 @@ export interface RateScope {
   readonly direction: 'read' | 'write';
 }
 
-export type RateProvider = 's3' | 'gs' | 'azure' | 'nodelocal';
+export type RateProvider = 's3' | 'gs' | 'azure' | 'nodelocal' | 'userfile';
 
 export type TakeOutcome =
   | { readonly kind: 'unlimited' }

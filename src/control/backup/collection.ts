@@ -2,6 +2,7 @@
 import { CorruptError, InputError, Mutex, type Timestamp } from '../../base/index.ts';
 import {
   encodeStorageRecord,
+  formatUserfileUri,
   type LocalityTier,
   placeForNode,
   uriLocality,
@@ -21,6 +22,7 @@ import type { ExecuteContext } from '../contract.ts';
 import type { ControlOptions, Core } from '../core.ts';
 import { isSystem, requirePrivilege } from '../privileges/privileges.ts';
 import { parseExternalUri } from './storage-location.ts';
+import { holderOfUserfiles } from './userfile-owner.ts';
 import { askerOf } from '../use-case.ts';
 import { notAvailable, textValue } from '../values.ts';
 
@@ -125,10 +127,17 @@ export async function requireLocationAccess(
 
 /** Everybody has files of their own, admins those of all. @throws InputError `insufficient_privilege` */
 async function requireUserfile(core: Core, context: ExecuteContext, owner: string): Promise<void> {
-  if (owner === context.session.user) return;
-  await requirePrivilege(askerOf(core, context), {
-    refusal: `only user ${owner} and members of admin are allowed to access the userfile storage of ${owner}`,
-    hint: 'userfile:///path is your own; an external connection can lend a folder',
+  const asker = askerOf(core, context);
+  if (owner !== context.session.user) {
+    await requirePrivilege(asker, {
+      refusal: `only user ${owner} and members of admin are allowed to access the userfile storage of ${owner}`,
+      hint: 'userfile:///path is your own; an external connection can lend a folder',
+    });
+  }
+  if ((await holderOfUserfiles(core, { owner, asker })) !== 'another') return;
+  await requirePrivilege(asker, {
+    refusal: `the userfile storage of ${owner} holds files of a former role of that name`,
+    hint: `a member of admin can get them, and delete them: atoll userfile delete '${formatUserfileUri(owner, ['*'])}'`,
   });
 }
 

@@ -172,14 +172,21 @@ function resolveService(options: StorageOptions, question: StorageQuestion): Ser
 
 /** A folder like any other: workers need not know whose it is. */
 function resolveUserfile(
-  { userfileDirectory }: StorageOptions,
-  { uri, virtualClusterId }: StorageQuestion,
+  { userfileDirectory, rateTable }: StorageOptions,
+  question: StorageQuestion,
 ): FolderLocation | undefined {
+  const { uri, virtualClusterId, settings } = question;
   const found = parseUserfileUri(uri);
   if (found === undefined) return undefined;
   const directory = join(userfileDirectory, String(virtualClusterId));
   const { owner, ...folder } = resolveUserfileUri(found, { directory });
-  return { ...folder, userfileOwner: owner };
+  const bytesMax = Number(settings.integer(virtualClusterId, 'cloudstorage.userfile.total_max'));
+  return {
+    ...folder,
+    userfileOwner: owner,
+    ...(bytesMax === 0 ? {} : { quota: { directory, bytesMax } }),
+    ...ratesFor(rateTable, 'userfile', question),
+  };
 }
 
 async function resolveNodelocal(

@@ -4,8 +4,10 @@ import {
   limitedBlobStore,
   nodelocalBlobStore,
   placedBlobStore,
+  type RateProvider,
   serviceStore,
   takerOf,
+  takeWithin,
 } from '../../blob/index.ts';
 import type { CollectionLocation, Place } from '../contract.ts';
 import { workerClock } from '../worker/worker-environment.ts';
@@ -41,11 +43,18 @@ function openPlaces(collection: CollectionLocation, tools: OpenTools): BlobStore
 }
 
 function openPlace(place: Place, tools: OpenTools): BlobStore {
-  const store = openUnlimited(place, tools);
+  const unlimited = openUnlimited(place, tools);
   const { clock = workerClock } = tools;
-  if (place.rates === undefined) return store;
-  const provider = 'service' in place ? place.service.kind : 'nodelocal';
-  return limitedBlobStore(store, takerOf(place.rates, { provider, clock }));
+  const isQuoted = !('service' in place) && place.quota !== undefined;
+  const store = isQuoted ? limitedBlobStore(unlimited, takeWithin(place.quota)) : unlimited;
+  return place.rates === undefined
+    ? store
+    : limitedBlobStore(store, takerOf(place.rates, { provider: providerOf(place), clock }));
+}
+
+function providerOf(place: Place): RateProvider {
+  if ('service' in place) return place.service.kind;
+  return place.userfileOwner === undefined ? 'nodelocal' : 'userfile';
 }
 
 function openUnlimited(place: Place, { rng, clock = workerClock }: OpenTools): BlobStore {
