@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { dashboard } from '../../scripts/generate-dashboard.ts';
@@ -13,6 +14,72 @@ import { waitFor } from '../harness/wait.ts';
 const ROOT = join(import.meta.dirname, '../..');
 const ALERTS = join(ROOT, 'docs/monitoring/alerts.yml');
 const HTTP_REFERENCE = readFileSync(join(ROOT, 'docs/reference/http.md'), 'utf8');
+
+/** Connections that log in nowhere: three times as many as wait in the lobby at one time. */
+const SILENT_CONNECTIONS = 6_000;
+const CONNECTIONS_AT_ONCE = 100;
+/** They take 23 MiB; without the bounds of the heap (bin/atoll) twice, with a timer and its signals for each five times as much. */
+const SILENT_BYTES_MAX = 48 * 2 ** 20;
+
+const JOB_TYPES = ['backup', 'restore', 'replication_stream_ingestion', 'replication_stream_producer'];
+const JOB_FIGURES = [
+  'currently_running',
+  'currently_idle',
+  'currently_paused',
+  'resume_completed',
+  'resume_failed',
+  'resume_retry_error',
+  'fail_or_cancel_completed',
+  'fail_or_cancel_failed',
+  'fail_or_cancel_retry_error',
+  'protected_age_sec',
+  'protected_record_count',
+  'expired_pts_records',
+];
+/** What dashboards and alerts of CockroachDB ask for in the features that we share with it, as its names are exported. */
+const EXPECTED_SERIES = [
+  ...[
+    'sql_txn_commit_count',
+    'sql_txn_rollback_count',
+    'sql_txns_open',
+    'sql_conns',
+    'sql_statements_active',
+  ],
+  ...JOB_TYPES.flatMap((type) => JOB_FIGURES.map((figure) => `jobs_${type}_${figure}`)),
+  'jobs_running_non_idle',
+  ...['started', 'succeeded', 'failed', 'last_completed_time'].map((name) => `schedules_BACKUP_${name}`),
+  ...['schedules_BACKUP_protected_age_sec', 'schedules_BACKUP_protected_record_count'],
+  ...['jobs_started', 'reschedule_skip', 'reschedule_wait'].map((name) => `schedules_round_${name}`),
+  ...['schedules_error', 'schedules_malformed', 'backup_last_failed_time_kms_inaccessible'],
+  ...[
+    'logical_bytes',
+    'replicated_time_seconds',
+    'resolved_events_ingested',
+    'running',
+    'scanning_ranges',
+    'catchup_ranges',
+  ].map((name) => `physical_replication_${name}`),
+];
+/** Of them, what has no counterpart: PostgreSQL counts transactions and rows, and receives log as it comes. docs/reference/http.md says so. */
+const MISSING_SERIES = [
+  ...['begin', 'begin_started', 'commit_started', 'rollback_started', 'abort'].map(
+    (name) => `sql_txn_${name}_count`,
+  ),
+  ...['select', 'insert', 'update', 'delete', 'query', 'failure'].map((name) => `sql_${name}_count`),
+  ...['sql_txn_latency', 'sql_service_latency'],
+  ...[
+    'events_ingested',
+    'flushes',
+    'flush_hist_nanos',
+    'admit_latency',
+    'commit_latency',
+    'distsql_replan_count',
+    'failover_progress',
+    'receive_wait_nanos',
+    'flush_wait_nanos',
+    'sst_bytes',
+  ].map((name) => `physical_replication_${name}`),
+];
 
 interface Board {
   readonly panels: readonly { readonly targets?: readonly { readonly expr: string }[] }[];
@@ -28,6 +95,23 @@ function isDocumented(series: string): boolean {
   const isThere = (text: string) => HTTP_REFERENCE.includes(`\`${text}`);
   const words = name.split('_');
   return isThere(name) || words.some((_, at) => at > 0 && isThere(`_${words.slice(at).join('_')}\``));
+}
+
+/** Highest resident memory of a process so far. */
+function peakBytes(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024;
+}
+
+/** Connects, says half a word, and stays; resolves when the connection stands. */
+function connectSilently(port: number): Promise<Socket> {
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>();
+  const socket = connect(port, '127.0.0.1', () => {
+    socket.write(Buffer.from([0, 0, 0]));
+    resolve(socket);
+  });
+  socket.on('error', reject); // Later ones, of those turned away, come too late to matter.
+  socket.resume();
+  return promise;
 }
 
 describe('what operators watch', () => {
@@ -50,6 +134,44 @@ describe('what operators watch', () => {
     );
     const path = join(ROOT, 'docs/monitoring/dashboard.json');
     assert.equal(readFileSync(path, 'utf8'), dashboard(), 'run scripts/generate-dashboard.ts --write');
+  });
+
+  test('what dashboards of the original ask for is there, or said to be missing', async () => {
+    const text = await (await fetch(`http://${http}/metrics?cluster=system`)).text();
+    const names = new Set(text.matchAll(/^# TYPE (\S+)/gm).map(([, name]) => name));
+    assert.deepEqual(
+      EXPECTED_SERIES.filter((name) => !names.has(name)),
+      [],
+    );
+    for (const name of MISSING_SERIES) {
+      assert.ok(!names.has(name), `${name} is there: move it to those expected`);
+      assert.ok(HTTP_REFERENCE.includes(`\`${name}\``), `${name} is not said to be missing`);
+    }
+  });
+
+  test('series are as many as virtual clusters, and go with them', async () => {
+    await daemon.query(
+      ['CREATE VIRTUAL CLUSTER passing', 'ALTER VIRTUAL CLUSTER passing START SERVICE SHARED'],
+      { cluster: 'system' },
+    );
+    await daemon.query('SELECT 1', { cluster: 'passing' });
+    const series = async () => {
+      const text = await (await fetch(`http://${http}/_status/vars?cluster=system`)).text();
+      const own = text.split('\n').filter((line) => /^(?!#|process_|nodejs_)\S/.test(line));
+      return own.map((line) => line.replace(/ [^ ]*$/, ''));
+    };
+    const all = await series();
+    assert.equal(new Set(all).size, all.length);
+    for (const line of all)
+      assert.match(line, /^[a-zA-Z_]+(?:\{(?:tenant="(?:system|main|passing)"|state="\w+")\})?$/);
+    const of = (lines: readonly string[], name: string) =>
+      lines.filter((line) => line.includes(`tenant="${name}"`)).length;
+    assert.ok(of(all, 'passing') > 0 && of(all, 'passing') <= of(all, 'main'));
+    await daemon.query(
+      ['ALTER VIRTUAL CLUSTER passing STOP SERVICE', 'DROP VIRTUAL CLUSTER passing IMMEDIATE'],
+      { cluster: 'system' },
+    );
+    assert.equal(of(await series(), 'passing'), 0);
   });
 
   test('Prometheus takes the rules, the series and the queries of the dashboard', {
@@ -115,5 +237,20 @@ describe('what operators watch', () => {
     for (const expr of [...rules, ...boardExpressions]) {
       for (const [name] of expr.matchAll(known)) assert.ok(isDocumented(name), name);
     }
+  });
+
+  test('thousands of connections that say nothing take little memory', {
+    skip: process.platform !== 'linux' && 'the peak is read from /proc',
+  }, async () => {
+    const before = peakBytes(daemon.pid);
+    const sockets: Socket[] = [];
+    while (sockets.length < SILENT_CONNECTIONS) {
+      const batch = Array.from({ length: CONNECTIONS_AT_ONCE }, () => connectSilently(daemon.port));
+      sockets.push(...(await Promise.all(batch)));
+    }
+    assert.deepEqual(await daemon.query('SELECT 1 AS one'), [{ one: 1 }]);
+    for (const socket of sockets) socket.destroy();
+    const grownMiB = (peakBytes(daemon.pid) - before) / 2 ** 20;
+    assert.ok(grownMiB * 2 ** 20 < SILENT_BYTES_MAX, `they took ${grownMiB.toFixed(0)} MiB`);
   });
 });
