@@ -21,35 +21,35 @@ const OWN_ROLES = ['atoll_reader', 'admin', 'root'];
 const OPENED_DATABASES = ['template0', 'template1', 'postgres', 'defaultdb'];
 
 /**
- * `login` is how the server lets us in now; afterwards it does as any other of ours. Gives what was found and changed, a sentence each. Cut off
- * anywhere, it may be run again.
+ * `login` is how the server lets us in now; afterwards it does as any other of ours. `onFindings` is told what was found and changed, a
+ * sentence each. Cut off anywhere, it may be run again, and tells only what was left to do.
  */
-export async function adoptServer(place: Place, login: Login): Promise<readonly string[]> {
-  const findings = await withSystemSession({ ...place, login }, async (client) => {
-    const made = await makeRoles(client);
-    return [...made, ...(await makeDatabases(client))];
+export async function adoptServer(
+  place: Place,
+  { login, onFindings }: { login: Login; onFindings: (findings: readonly string[]) => void },
+): Promise<void> {
+  await withSystemSession({ ...place, login }, async (client) => {
+    onFindings(await makeRoles(client));
+    await makeDatabases(client);
   });
   await withDefinerSession({ ...place, database: BEING_MADE }, async (client) => {
     const heir = await findHeir(client);
     const ownDatabases = [BEING_MADE];
-    findings.push(
-      ...(await removeForeignCode(client, { ...place, isOfOtherCluster: true, heir, ownDatabases })),
-    );
+    onFindings(await removeForeignCode(client, { ...place, isOfOtherCluster: true, heir, ownDatabases }));
     if (heir !== null) await bequeathDatabases(client, heir);
     await openSchemas(client, place);
-    findings.push(...(await findWeakPasswords(client)), ...(await findOtherCollations(client)));
+    onFindings([...(await findWeakPasswords(client)), ...(await findOtherCollations(client))]);
   });
   // Who is in a database cannot rename it.
   await withDefinerSession({ ...place, database: 'template1' }, async (client) => {
     const [taken] = await client.query(`SELECT 1 FROM pg_catalog.pg_database WHERE datname = 'system'`);
     if (taken !== undefined) {
       await client.query('ALTER DATABASE system RENAME TO system_of_source');
-      findings.push('database system, which had a name of ours, is called system_of_source');
+      onFindings(['database system, which had a name of ours, is called system_of_source']);
     }
     await client.query(`ALTER DATABASE ${BEING_MADE} RENAME TO system`);
     await client.query('CHECKPOINT');
   });
-  return findings;
 }
 
 /** In one transaction: our superuser, the heir of theirs, and the roles that every virtual cluster is born with. */
@@ -119,7 +119,7 @@ async function clearNames(client: InternalClient): Promise<string[]> {
   return rows.map(({ quoted, aside }) => `role ${quoted}, which had a name of ours, is called ${aside}`);
 }
 
-async function makeDatabases(client: InternalClient): Promise<string[]> {
+async function makeDatabases(client: InternalClient): Promise<void> {
   const present = new Set(
     (await client.query('SELECT datname FROM pg_catalog.pg_database')).map(({ datname }) => datname),
   );
@@ -130,7 +130,6 @@ async function makeDatabases(client: InternalClient): Promise<string[]> {
     if (!present.has(name)) await client.query(`CREATE DATABASE ${name} OWNER root ${how}`);
     await client.query(`GRANT ALL ON DATABASE ${name} TO admin`);
   }
-  return [];
 }
 
 async function findHeir(client: InternalClient): Promise<string | null> {

@@ -7,25 +7,27 @@ import type { InternalClient } from './contract.ts';
 
 /** Oids that Postgres gives to what is made after `initdb`. */
 const FIRST_NORMAL_OID = 16_384;
+const NOT_GUARDS = "IS DISTINCT FROM pg_catalog.to_regnamespace('pg_atoll')::pg_catalog.oid";
 
 /**
  * By catalog: the column of the owner, and what else must hold. What belongs to something else goes with it: indexes, row types, arrays, the
- * sequences of columns. Languages, foreign-data wrappers and event triggers must be a superuser's; they are not here.
+ * sequences of columns. Languages, foreign-data wrappers and event triggers must be a superuser's; they are not here. Nor are the guards that a
+ * run before has installed.
  */
 const CATALOGS: Readonly<Record<string, { readonly owner: string; readonly filter?: string }>> = {
   pg_namespace: { owner: 'nspowner', filter: "o.nspname !~ '^pg_'" },
   pg_class: {
     owner: 'relowner',
-    filter: `o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND o.relpersistence <> 't' AND NOT (o.relkind = 'S' AND EXISTS (
+    filter: `o.relnamespace ${NOT_GUARDS} AND o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND o.relpersistence <> 't' AND NOT (o.relkind = 'S' AND EXISTS (
       SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = o.oid
         AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')))`,
   },
   pg_type: {
     owner: 'typowner',
-    filter: `o.typtype <> 'm' AND NOT (o.typelem <> 0 AND o.typcategory = 'A') AND (o.typrelid = 0 OR EXISTS (
+    filter: `o.typnamespace ${NOT_GUARDS} AND o.typtype <> 'm' AND NOT (o.typelem <> 0 AND o.typcategory = 'A') AND (o.typrelid = 0 OR EXISTS (
       SELECT FROM pg_catalog.pg_class c WHERE c.oid = o.typrelid AND c.relkind = 'c'))`,
   },
-  pg_proc: { owner: 'proowner' },
+  pg_proc: { owner: 'proowner', filter: `o.pronamespace ${NOT_GUARDS}` },
   pg_operator: { owner: 'oprowner' },
   pg_opclass: { owner: 'opcowner' },
   pg_opfamily: { owner: 'opfowner' },

@@ -147,7 +147,7 @@ async function promoteInPlace({
   if (isForeign) {
     const clusterName = instance.identity.virtualClusterName;
     const place = { socketDirectory: instance.socketDirectory, clusterName, signal };
-    onAdopted(await adoptServer(place, login));
+    await adoptServer(place, { login, onFindings: onAdopted });
     instance.logInAsOwn();
   }
   await instance.withSystemClient(

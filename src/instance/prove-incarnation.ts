@@ -145,9 +145,11 @@ async function runOnce(options: ProofOptions): Promise<void> {
 /** Data of before the move of a plain server into a virtual cluster is made what that was made, whenever it comes back. */
 async function adopt(options: ProofOptions, login: Login): Promise<void> {
   const { onForeignCode, sockets: socketDirectory } = options;
-  const findings = await adoptServer({ ...options, socketDirectory }, login);
-  for (const finding of findings) options.logger.warning(`data of a plain server: ${finding}`);
-  if (findings.length > 0) onForeignCode?.(findings);
+  const onFindings = (findings: readonly string[]) => {
+    for (const finding of findings) options.logger.warning(`data of a plain server: ${finding}`);
+    if (findings.length > 0) onForeignCode?.(findings);
+  };
+  await adoptServer({ ...options, socketDirectory }, { login, onFindings });
 }
 
 async function clearForeignCode(client: InternalClient, options: ProofOptions): Promise<void> {

@@ -37,7 +37,8 @@ export interface BareEngineOptions {
  */
 export class BareEngine implements AsyncDisposable {
   readonly directory: string;
-  readonly superuser: string;
+  /** As whom `use` logs in; another once the role was renamed. */
+  superuser: string;
   readonly #settings: Readonly<Record<string, string | number>>;
   #process: ChildProcess | null = null;
 

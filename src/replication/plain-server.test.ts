@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { BareEngine } from '../../test/harness/bare-engine.ts';
+import { TcpProxy } from '../../test/harness/tcp-proxy.ts';
+import { type AppError, type IncarnationId, isAppError } from '../base/index.ts';
+import { beginPlainStream, PlainServer, type PlainStream } from './plain-server.ts';
+import { readServerFacts, type ServerFacts } from './server-facts.ts';
+import { parseSourceUri } from './source-address.ts';
+
+const NEVER = new AbortController().signal;
+const INCARNATION = '11111111-1111-4111-8111-111111111111' as IncarnationId;
+const SLOT = 'atoll_11111111_1111_4111_8111_111111111111';
+const NOTHING_TOLD = { replicatedTime: null, replicatedLsn: null };
+const HBA = `local all boss trust
+local all refused reject
+local shut mover reject
+local replication unlisted reject
+local all,replication all trust
+`;
+
+describe('a plain server as the source of a stream', () => {
+  let engine: BareEngine;
+  let network: TcpProxy;
+  let own: ServerFacts;
+
+  const ask = (sql: string, database = 'postgres') =>
+    engine.use(database, async (client) => (await client.query<Record<string, unknown>>(sql)).rows);
+  const begin = (
+    options: { user?: string; own?: ServerFacts; locale?: boolean; extensions?: string[] } = {},
+  ) =>
+    beginPlainStream(
+      parseSourceUri(`postgresql://${options.user ?? 'mover'}@127.0.0.1:${network.port}?sslmode=disable`),
+      {
+        own: { ...(options.own ?? own), extensions: new Set(options.extensions ?? ['plpgsql']) },
+        probeLocale: () => Promise.resolve({ isPresent: options.locale ?? true, version: null }),
+        incarnation: INCARNATION,
+        release: '26.2',
+        signal: NEVER,
+      },
+    );
+  const refused = async (expected: { code: AppError['code']; message: RegExp }, options = {}) => {
+    await assert.rejects(begin(options), (error: unknown) => {
+      assert.ok(isAppError(error), String(error));
+      assert.equal(error.code, expected.code, error.message);
+      assert.match(error.message, expected.message);
+      assert.ok(error.hint !== undefined, `${error.message}: no hint`);
+      return true;
+    });
+    assert.deepEqual(await ask('SELECT slot_name FROM pg_replication_slots'), []);
+  };
+  const restart = async (settings: readonly string[] = []) => {
+    for (const setting of settings) await ask(`ALTER SYSTEM SET ${setting}`);
+    await engine.stop('fast');
+    await engine.start();
+  };
+  const reload = async (sql: string, setting: string, value: string) => {
+    await ask(sql);
+    await ask('SELECT pg_reload_conf()');
+    for (;;) if ((await ask(`SHOW ${setting}`))[0]?.[setting] === value) return;
+  };
+  const open = ({ terms }: PlainStream) =>
+    PlainServer.open(parseSourceUri(`postgresql://mover@127.0.0.1:${network.port}?sslmode=disable`), {
+      terms,
+      signal: NEVER,
+    });
+
+  before(async () => {
+    engine = await BareEngine.open({ superuser: 'boss' });
+    await writeFile(join(engine.dataDirectory, 'pg_hba.conf'), HBA);
+    await engine.start();
+    await ask('CREATE ROLE mover LOGIN REPLICATION');
+    network = await TcpProxy.start(() => join(engine.directory, '.s.PGSQL.5432'));
+    own = await engine.use('postgres', (client) =>
+      readServerFacts({ query: async (sql) => (await client.query<Record<string, string>>(sql)).rows }),
+    );
+  });
+
+  after(async () => {
+    await network?.[Symbol.asyncDispose]();
+    await engine?.[Symbol.asyncDispose]();
+  });
+
+  it('is refused where it cannot be followed, before anything is kept there', async () => {
+    const older = { ...own, versionNumber: 190_001 };
+    await refused(
+      { code: 'feature_not_supported', message: /the source runs PostgreSQL 18/ },
+      { own: older },
+    );
+    const other = { ...own, layout: '8/16384' };
+    await refused({ code: 'object_state', message: /another build/ }, { own: other });
+    await ask(
+      'CREATE ROLE nobody LOGIN; CREATE ROLE unlisted LOGIN REPLICATION; CREATE ROLE refused LOGIN REPLICATION',
+    );
+    await refused(
+      { code: 'insufficient_privilege', message: /"nobody" of the source may not replicate/ },
+      { user: 'nobody' },
+    );
+    for (const user of ['unlisted', 'refused']) {
+      await refused({ code: 'authorization_invalid', message: /pg_hba\.conf/ }, { user });
+    }
+    const cases: readonly (readonly [string, string, AppError['code'], RegExp])[] = [
+      ['CREATE ROLE admin', 'DROP ROLE admin', 'object_exists', /role admin/],
+      ['CREATE ROLE atoll_x', 'DROP ROLE atoll_x', 'object_exists', /role atoll_x/],
+      ['CREATE DATABASE system', 'DROP DATABASE system', 'object_exists', /database system/],
+      ['CREATE EXTENSION dblink', 'DROP EXTENSION dblink', 'object_state', /dblink in "postgres"/],
+    ];
+    for (const [make, undo, code, message] of cases) {
+      await ask(make);
+      await refused({ code, message });
+      await ask(undo);
+    }
+    await reload('ALTER SYSTEM SET full_page_writes = off', 'full_page_writes', 'off');
+    await refused({ code: 'object_state', message: /full pages/ });
+    await reload('ALTER SYSTEM RESET full_page_writes', 'full_page_writes', 'on');
+    await ask(`UPDATE pg_database SET datcollate = 'xx_XX' WHERE datname = 'template0'`);
+    await refused({ code: 'object_state', message: /locale xx_XX/ }, { locale: false });
+    await ask(`UPDATE pg_database SET datcollate = 'C' WHERE datname = 'template0'`);
+    await restart(['wal_level = minimal', 'max_wal_senders = 0']);
+    await refused({ code: 'object_state', message: /wal_level is minimal/ });
+    await restart(['wal_level = replica', 'max_wal_senders = 10']);
+  });
+
+  it('keeps its log from the beginning of a stream to its end, and tells when it is not what was followed', async () => {
+    await ask('CREATE DATABASE shut');
+    const stream = await begin();
+    assert.deepEqual(
+      stream.warnings.map(({ message }) => message.replace(/:.*/, '')),
+      [
+        'the source keeps its log without limit for as long as this follower is away',
+        'not all databases of the source could be looked into',
+      ],
+    );
+    const { terms } = stream;
+    assert.deepEqual([terms.timelineId, terms.slot, terms.history], [1, SLOT, '']);
+    {
+      await using source = await open(stream);
+      // An idle server's time goes on.
+      const xids: unknown[] = [];
+      for (let round = 0; round < 4; round += 1) {
+        await source.report('0', NOTHING_TOLD);
+        xids.push((await ask('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS xid'))[0]?.['xid']);
+      }
+      assert.ok(new Set(xids).size > 1, xids.join(' '));
+      await ask(`SELECT pg_drop_replication_slot('${SLOT}')`);
+      await assert.rejects(source.report('0', NOTHING_TOLD), /slot atoll_\S+ was dropped/);
+      await source.dropStream();
+    }
+    const again = await begin();
+    {
+      await using source = await open(again);
+      await source.report('0', NOTHING_TOLD);
+      await source.dropStream();
+      assert.deepEqual(await ask('SELECT slot_name FROM pg_replication_slots'), []);
+    }
+    const last = await begin();
+    await engine.stop('fast');
+    await writeFile(join(engine.dataDirectory, 'standby.signal'), '');
+    await engine.start();
+    {
+      await using source = await open(last);
+      await assert.rejects(source.report('0', NOTHING_TOLD), (error) =>
+        isAppError(error, 'connection_failure'),
+      );
+      await ask('SELECT pg_promote()');
+      await assert.rejects(source.report('0', NOTHING_TOLD), (error) => {
+        assert.ok(isAppError(error, 'object_state'), String(error));
+        assert.match(error.message, /the source was promoted: it writes timeline 2/);
+        return true;
+      });
+    }
+    // Of what was promoted the history is known.
+    await ask(`SELECT pg_drop_replication_slot('${SLOT}')`);
+    const promoted = await begin();
+    assert.equal(promoted.terms.timelineId, 2);
+    assert.match(promoted.terms.history, /^1\t[0-9A-F]+\/[0-9A-F]+\t/);
+  });
+});
