@@ -192,7 +192,8 @@ A life and a position in its log, \`<id>@<end_lsn>\`, can stand after AS OF SYST
 | \`databases\`, \`tables\`, \`indexes\`, \`pages\` | what was looked at, templates and system catalogs included |
 | \`findings\` | what is wrong, a line each; null when nothing is |
 
-First what is damaged, then restores, newest first; the last 100 are kept.`,
+First what is damaged, then restores, newest first; the last 100 are kept. Admins of a virtual cluster with the capability
+\`can_check_consistency\` may ask it there, of that virtual cluster.`,
 };
 
 function statementSection(kind: StatementKind, help: StatementHelp): string {

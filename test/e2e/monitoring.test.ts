@@ -38,19 +38,20 @@ const JOB_FIGURES = [
 ];
 /** What dashboards and alerts of CockroachDB ask for in the features that we share with it, as its names are exported. */
 const EXPECTED_SERIES = [
-  ...[
-    'sql_txn_commit_count',
-    'sql_txn_rollback_count',
-    'sql_txns_open',
-    'sql_conns',
-    'sql_statements_active',
-  ],
+  'sql_txn_commit_count',
+  'sql_txn_rollback_count',
+  'sql_txns_open',
+  'sql_conns',
+  'sql_statements_active',
   ...JOB_TYPES.flatMap((type) => JOB_FIGURES.map((figure) => `jobs_${type}_${figure}`)),
   'jobs_running_non_idle',
   ...['started', 'succeeded', 'failed', 'last_completed_time'].map((name) => `schedules_BACKUP_${name}`),
-  ...['schedules_BACKUP_protected_age_sec', 'schedules_BACKUP_protected_record_count'],
+  'schedules_BACKUP_protected_age_sec',
+  'schedules_BACKUP_protected_record_count',
   ...['jobs_started', 'reschedule_skip', 'reschedule_wait'].map((name) => `schedules_round_${name}`),
-  ...['schedules_error', 'schedules_malformed', 'backup_last_failed_time_kms_inaccessible'],
+  'schedules_error',
+  'schedules_malformed',
+  'backup_last_failed_time_kms_inaccessible',
   ...[
     'logical_bytes',
     'replicated_time_seconds',
@@ -66,7 +67,8 @@ const MISSING_SERIES = [
     (name) => `sql_txn_${name}_count`,
   ),
   ...['select', 'insert', 'update', 'delete', 'query', 'failure'].map((name) => `sql_${name}_count`),
-  ...['sql_txn_latency', 'sql_service_latency'],
+  'sql_txn_latency',
+  'sql_service_latency',
   ...[
     'events_ingested',
     'flushes',

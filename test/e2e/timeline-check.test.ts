@@ -97,7 +97,29 @@ describe('checks of timelines', () => {
       `ALTER VIRTUAL CLUSTER main CHECK TIMELINE AS OF SYSTEM TIME '2101-01-01 00:00:00+00'`,
     );
     assert.equal(late.code, '22023');
-    await assert.rejects(inside('main', 'SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER main'), { code: '42501' });
+  });
+
+  it('shows a virtual cluster its own checks, and no others, while it has the capability for it', async () => {
+    const own = 'SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER main';
+    assert.deepEqual(await inside('main', own), await checks('main'));
+    await assert.rejects(inside('main', 'SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER system'), {
+      code: '42501',
+    });
+    await assert.rejects(inside('main', 'SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER nobody'), {
+      code: '42501',
+    });
+    await assert.rejects(inside('main', 'ALTER VIRTUAL CLUSTER main CHECK TIMELINE'), { code: '42501' });
+    await inside('main', 'CREATE ROLE visitor LOGIN');
+    await assert.rejects(daemon.query(own, { cluster: 'main', user: 'visitor' }), {
+      code: '42501',
+      message: /admin role/,
+    });
+    await system('ALTER VIRTUAL CLUSTER main REVOKE CAPABILITY can_check_consistency');
+    await assert.rejects(inside('main', own), {
+      code: '42501',
+      hint: /GRANT CAPABILITY can_check_consistency/,
+    });
+    await system('ALTER VIRTUAL CLUSTER main GRANT CAPABILITY can_check_consistency');
   });
 
   it('finds a visibility map that promises what is not so, and says where', async () => {

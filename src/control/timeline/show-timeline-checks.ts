@@ -1,10 +1,13 @@
 /** SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER x: what is damaged, and how the restores fared that were tried out, newest first. */
 import type { DamageRecord, ListedTimelineCheck } from '../../catalog/index.ts';
 import type { Statement } from '../../sql/index.ts';
-import type { Cell } from '../contract.ts';
-import { whatIsKnown } from './verify-timelines.ts';
+import type { Cell, ExecuteContext } from '../contract.ts';
+import type { Core } from '../core.ts';
+import { requireCapability } from '../privileges/capability.ts';
+import { isSystem, requirePrivilege } from '../privileges/privileges.ts';
 import { lookupVirtualCluster, requireManager } from '../virtual-clusters/virtual-cluster-lookup.ts';
-import { type UseCase, columnsOf, rowsResult, timestampCell } from '../use-case.ts';
+import { type UseCase, askerOf, columnsOf, rowsResult, timestampCell } from '../use-case.ts';
+import { whatIsKnown } from './verify-timelines.ts';
 
 type ShowTimelineChecks = Extract<Statement, { kind: 'show_timeline_checks' }>;
 
@@ -26,7 +29,7 @@ export const showTimelineChecks: UseCase<ShowTimelineChecks> = {
   columns: () => COLUMNS,
   refusedInTransaction: undefined,
   async run(core, statement, context) {
-    await requireManager(core, context);
+    await requireSight(core, statement.name, context);
     const { id } = lookupVirtualCluster(core, statement.name);
     const { known, checks } = await whatIsKnown(core, context);
     const damage = known.find(({ virtualClusterId }) => virtualClusterId === id)?.damage ?? [];
@@ -34,6 +37,19 @@ export const showTimelineChecks: UseCase<ShowTimelineChecks> = {
     return rowsResult(COLUMNS, [...damage.map(damageRow), ...own.map(checkRow)]);
   },
 };
+
+/**
+ * Operators look at any virtual cluster; admins of one at their own, if it may look after itself. @throws InputError `insufficient_privilege`
+ */
+async function requireSight(core: Core, name: string, context: ExecuteContext): Promise<void> {
+  const { session } = context;
+  const isOwn = core.catalog.find(name)?.id === session.virtualClusterId;
+  if (isSystem(session.virtualClusterId) || !isOwn) return requireManager(core, context);
+  await requirePrivilege(askerOf(core, context), {
+    refusal: 'only users with the admin role are allowed to see the checks of a virtual cluster',
+  });
+  requireCapability(core, session, 'can_check_consistency');
+}
 
 /** What cannot be read any more of what the timeline stores. */
 function damageRow({ object, reason, bases }: DamageRecord): readonly Cell[] {
