@@ -3,12 +3,19 @@
  * a few single-user sessions, and never served from.
  */
 import { createHash } from 'node:crypto';
-import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { errnoOf, isAppError, type Logger, type Rng } from '../base/index.ts';
 import { removeForeignConfiguration, removeStatistics, trimWal } from './data-directory.ts';
-import { makeDirectory, type Owner, ownTree, renameDurably, syncTree } from './durable-files.ts';
+import {
+  copyTreeDurably,
+  makeDirectory,
+  type Owner,
+  ownTree,
+  renameDurably,
+  syncTree,
+} from './durable-files.ts';
 import type { Engine } from './engine.ts';
 import { runProgram } from './run-program.ts';
 import { type RecordFormat, readRecord, writeRecord } from './sealed-record.ts';
@@ -27,6 +34,9 @@ const RECIPE = 2;
 const STAMP_FILE = 'template.json';
 const DATA_NAME = 'data';
 const BUILDING_PREFIX = '.building-';
+
+/** Names a folder in which the stores of tests share their templates: making one takes longer than many a test. Nothing but tests sets it. */
+export const SHARED_TEMPLATES_VARIABLE = 'ATOLL_TEST_TEMPLATES';
 
 /** macOS has no locale C.UTF-8; there the libc half is plain C. */
 export const LIBC_LOCALE = process.platform === 'darwin' ? 'C' : 'C.UTF-8';
@@ -98,18 +108,52 @@ async function readRecipe(published: string): Promise<string | undefined> {
 }
 
 async function publish(options: TemplateOptions & { published: string; recipe: string }): Promise<void> {
-  const { templates, published, recipe, user, logger } = options;
-  logger.info('making the template of new virtual clusters');
+  const { templates, published, recipe, user, logger, signal } = options;
   const building = join(templates, `${BUILDING_PREFIX}${randomSuffix(options.rng)}`);
   await makeDirectory({ path: building, mode: 0o700, owner: user });
   const dataDirectory = join(building, DATA_NAME);
-  await build({ ...options, dataDirectory });
+  const shared = sharedFolder(options);
+  if (shared !== null && (await isShared(shared, recipe))) {
+    await copyTreeDurably({ from: join(shared, DATA_NAME), to: dataDirectory, owner: null, signal });
+  } else {
+    logger.info('making the template of new virtual clusters');
+    await build({ ...options, dataDirectory });
+  }
   if (user !== null) await ownTree({ root: building, owner: ownerOf(0) });
   await writeRecord(STAMP_FORMAT, { path: join(building, STAMP_FILE), body: { recipe }, mode: 0o600 });
   await syncTree(building);
   // A crash between the two costs another build, never a mixture.
   await rm(published, { recursive: true, force: true });
   await renameDurably({ from: building, to: published });
+  if (shared !== null) await share({ ...options, shared });
+}
+
+/** Of the recipe and of this user, who alone can read it; null outside tests. */
+function sharedFolder({ engine, recipe }: { engine: Engine; recipe: string }): string | null {
+  const folder = process.env[SHARED_TEMPLATES_VARIABLE] ?? '';
+  return folder === '' ? null : join(folder, `${process.getuid?.() ?? 0}-${engine.major}-${recipe}`);
+}
+
+/** What cannot be read is not shared. */
+async function isShared(shared: string, recipe: string): Promise<boolean> {
+  return (await readRecipe(shared).catch(() => undefined)) === recipe;
+}
+
+/** Whole at once: many test processes begin together, and the first one's stays. */
+async function share(
+  options: Pick<TemplateOptions, 'rng' | 'signal'> & { published: string; shared: string; recipe: string },
+): Promise<void> {
+  const { published, shared, recipe, rng, signal } = options;
+  if (await isShared(shared, recipe)) return;
+  const own = `${shared}.${randomSuffix(rng)}`;
+  try {
+    await mkdir(dirname(shared), { recursive: true });
+    await copyTreeDurably({ from: published, to: own, owner: null, signal });
+    await rename(own, shared);
+  } catch {
+    // Another was first, or this user may not: then each makes its own.
+    await rm(own, { recursive: true, force: true }).catch(() => undefined);
+  }
 }
 
 async function build(options: TemplateOptions & { dataDirectory: string }): Promise<void> {

@@ -1,8 +1,14 @@
 /**
- * What random tests begin from, of this process: given by ATOLL_TEST_SEED, so that a run can be had again, or another with each run.
- * `npm test` loads this file before each test file, for the properties of fast-check.
+ * What tests begin from; `npm test` loads this file before each test file. Random ones from ATOLL_TEST_SEED, so that a run can be had again, or
+ * from another number with each run; stores from a template of virtual clusters that they share.
  */
+import { join } from 'node:path';
 import fc from 'fast-check';
+
+process.env['ATOLL_TEST_TEMPLATES'] ??= join(
+  import.meta.dirname,
+  '../../node_modules/.cache/atoll-test-templates',
+);
 
 const given = process.env['ATOLL_TEST_SEED'];
 
