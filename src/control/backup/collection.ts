@@ -20,7 +20,8 @@ import {
 import { requireConnectionPrivilege } from '../connections/connection-access.ts';
 import type { ExecuteContext } from '../contract.ts';
 import type { ControlOptions, Core } from '../core.ts';
-import { isSystem, requirePrivilege } from '../privileges/privileges.ts';
+import { requireCapability } from '../privileges/capability.ts';
+import { requirePrivilege } from '../privileges/privileges.ts';
 import { parseExternalUri } from './storage-location.ts';
 import { holderOfUserfiles } from './userfile-owner.ts';
 import { askerOf } from '../use-case.ts';
@@ -99,7 +100,8 @@ async function requireStorageAccess(
 ): Promise<void> {
   const reference = parseExternalUri(uri);
   if (reference === undefined) return requireLocationAccess(core, context, place);
-  if (!('service' in place) && place.userfileOwner === undefined) requireNodelocalCapability(core, context);
+  if (!('service' in place) && place.userfileOwner === undefined)
+    requireCapability(core, context.session, 'can_use_nodelocal_storage');
   await requireConnectionPrivilege(askerOf(core, context), { name: reference.name, privilege: 'USAGE' });
 }
 
@@ -159,28 +161,12 @@ export function requireOutsideStore(collection: CollectionLocation): void {
  * @throws InputError `insufficient_privilege`
  */
 async function requireNodelocal(core: Core, context: ExecuteContext): Promise<void> {
-  requireNodelocalCapability(core, context);
+  requireCapability(core, context.session, 'can_use_nodelocal_storage');
   await requirePrivilege(askerOf(core, context), {
     anyOf: ['EXTERNALIOIMPLICITACCESS'],
     refusal:
       'only users with the admin role or the EXTERNALIOIMPLICITACCESS system privilege are allowed to access the specified nodelocal URI',
   });
-}
-
-function requireNodelocalCapability(core: Core, context: ExecuteContext): void {
-  const { session } = context;
-  const record = core.catalog.get(session.virtualClusterId);
-  const isCapable =
-    isSystem(session.virtualClusterId) || record?.capabilities.has('can_use_nodelocal_storage') === true;
-  if (!isCapable) {
-    throw new InputError(
-      'insufficient_privilege',
-      `virtual cluster "${session.virtualClusterName}" does not have capability "can_use_nodelocal_storage"`,
-      {
-        hint: `the operator can grant it: ALTER VIRTUAL CLUSTER ${session.virtualClusterName} GRANT CAPABILITY can_use_nodelocal_storage`,
-      },
-    );
-  }
 }
 
 /** What reading a collection takes: also without a cluster. */
