@@ -32,6 +32,7 @@ const SOURCE_SQL = [
   'CREATE ROLE files',
   'GRANT pg_read_server_files, postgres TO files',
   'ALTER ROLE postgres SET work_mem = 123456',
+  `ALTER ROLE postgres PASSWORD 'secret'`,
   `ALTER ROLE clerk SET session_preload_libraries = 'nothing'`,
   'CREATE DATABASE shop',
   'CREATE DATABASE shut ALLOW_CONNECTIONS false',
@@ -40,6 +41,8 @@ const SOURCE_SQL = [
 
 const SHOP_SQL = [
   'CREATE EXTENSION hstore',
+  'ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO clerk',
+  'ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON SEQUENCES TO files',
   'CREATE SCHEMA made',
   `CREATE TYPE made.mood AS ENUM ('well')`,
   'CREATE DOMAIN made.positive AS int CHECK (value > 0)',
@@ -187,6 +190,29 @@ describe('adopting the data of a plain server', () => {
     const [powerful] = await ask('SELECT made.powerful(1) AS as_whom', 'shop');
     assert.equal(powerful?.['as_whom'], 'postgres');
     assert.deepEqual(await ask(`SELECT evtname FROM pg_event_trigger WHERE evtname = 'spy'`, 'shop'), []);
+  });
+
+  it('keeps what the superuser would grant for his heir, and nothing of it for the guards', async () => {
+    const defaults = await ask(
+      `SELECT DISTINCT d.defaclrole::regrole::text AS role, d.defaclobjtype::text AS kind, a.grantee::regrole::text AS grantee
+         FROM pg_default_acl d, aclexplode(d.defaclacl) a WHERE a.grantee <> d.defaclrole ORDER BY 2`,
+      'shop',
+    );
+    assert.deepEqual(defaults, [
+      { role: 'postgres', kind: 'S', grantee: 'files' },
+      { role: 'postgres', kind: 'r', grantee: 'clerk' },
+    ]);
+    const granted = await ask(
+      `SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'pg_atoll'::regnamespace AND has_table_privilege('clerk', c.oid, 'TRUNCATE')`,
+      'shop',
+    );
+    assert.deepEqual(granted, []);
+    // Postgres finds nothing amiss in what depends on what.
+    await ask('DROP OWNED BY clerk', 'shop');
+    const [verifier] = await ask(
+      `SELECT left(rolpassword, 13) AS kind FROM pg_authid WHERE rolpassword IS NOT NULL AND rolname <> 'clerk'`,
+    );
+    assert.deepEqual(verifier, { kind: 'SCRAM-SHA-256' });
   });
 
   it('puts the guards into every database', async () => {

@@ -53,7 +53,7 @@ const BATCH = 1000;
  * could not be given away, a sentence each.
  */
 export async function bequeath(client: InternalClient, heir: string): Promise<string[]> {
-  const findings: string[] = [];
+  const findings: string[] = [...(await bequeathDefaults(client, heir))];
   for (const [catalog, { owner, filter = 'true' }] of Object.entries(CATALOGS)) {
     for (let after = '0'; ; ) {
       const rows = await client.query(
@@ -74,6 +74,38 @@ export async function bequeath(client: InternalClient, heir: string): Promise<st
       }
       if (rows.length < BATCH) break;
     }
+  }
+  return findings;
+}
+
+/** By the kind of object in `pg_default_acl`, as ALTER DEFAULT PRIVILEGES calls them. */
+const DEFAULT_KINDS: Readonly<Record<string, string>> = {
+  r: 'TABLES',
+  S: 'SEQUENCES',
+  f: 'ROUTINES',
+  T: 'TYPES',
+  n: 'SCHEMAS',
+  L: 'LARGE OBJECTS',
+};
+
+/** What is granted on whatever the heir will make, as it was on what the superuser made. That he took something from PUBLIC is forgotten. */
+async function bequeathDefaults(client: InternalClient, heir: string): Promise<string[]> {
+  const rows = await client.query(
+    `SELECT d.defaclobjtype::text AS kind, pg_catalog.quote_ident(n.nspname) AS schema, pg_catalog.quote_ident($1) AS heir,
+        CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(g.rolname) END AS grantee, a.privilege_type AS privilege,
+        a.is_grantable::text AS is_grantable
+       FROM pg_catalog.pg_default_acl d CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) a
+         LEFT JOIN pg_catalog.pg_namespace n ON n.oid = d.defaclnamespace LEFT JOIN pg_catalog.pg_roles g ON g.oid = a.grantee
+      WHERE d.defaclrole = 10 AND a.grantee <> 10 AND (a.grantee = 0 OR g.rolname IS NOT NULL)`,
+    [heir],
+  );
+  const findings: string[] = [];
+  for (const { kind, schema, heir: quoted, grantee, privilege, is_grantable: isGrantable } of rows) {
+    const place = schema == null ? '' : ` IN SCHEMA ${schema}`;
+    const option = isGrantable === 'true' ? ' WITH GRANT OPTION' : '';
+    const grant = `GRANT ${privilege} ON ${DEFAULT_KINDS[kind ?? ''] ?? 'TABLES'} TO ${grantee}${option}`;
+    const failure = await refusal(client, `ALTER DEFAULT PRIVILEGES FOR ROLE ${quoted}${place} ${grant}`);
+    if (failure !== undefined) findings.push(`default privileges could not be kept: ${grant}: ${failure}`);
   }
   return findings;
 }

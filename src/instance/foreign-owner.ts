@@ -34,11 +34,25 @@ export async function revokeHostRoles(client: InternalClient): Promise<string[]>
  */
 export async function disown(client: InternalClient): Promise<string[]> {
   return [
+    ...(await removeDefaultPrivileges(client)),
     ...(await dropAlteredStores(client)),
     ...(await disownRelations(client)),
     ...(await reclaim(client)),
     ...(await disownFunctions(client)),
   ];
+}
+
+/** What the superuser would grant on whatever he makes, our guards among it. Rows of what depends on them go along. */
+async function removeDefaultPrivileges(client: InternalClient): Promise<string[]> {
+  const rows = await client.query(
+    `WITH gone AS (DELETE FROM pg_catalog.pg_default_acl WHERE defaclrole = 10 RETURNING oid),
+        shared AS (DELETE FROM pg_catalog.pg_shdepend d USING gone WHERE d.classid = 'pg_catalog.pg_default_acl'::pg_catalog.regclass
+          AND d.objid = gone.oid AND d.dbid = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = pg_catalog.current_database())),
+        own AS (DELETE FROM pg_catalog.pg_depend d USING gone
+          WHERE d.classid = 'pg_catalog.pg_default_acl'::pg_catalog.regclass AND d.objid = gone.oid)
+      SELECT oid::text AS oid FROM gone`,
+  );
+  return rows.length === 0 ? [] : ['default privileges of the superuser are removed'];
 }
 
 /** Tables of `pg_atoll` with anything on them that would run as their owner: ours have nothing of the kind. */
