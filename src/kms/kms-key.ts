@@ -1,5 +1,5 @@
 /** A key that somebody else keeps: it wraps and unwraps data keys, and never leaves its service. */
-import { AppError, CancelledError, type Clock, isAppError } from '../base/index.ts';
+import { AppError, CancelledError, type Clock, errnoOf, isAppError } from '../base/index.ts';
 import type { KmsLocation } from './kms-uri.ts';
 import { kmsDisplayUri, kmsKeyId } from './kms-uri.ts';
 
@@ -28,17 +28,22 @@ export function openKmsKey(
 ): KmsKey {
   const displayUri = kmsDisplayUri(location);
   let service: Promise<KmsService> | undefined;
+  const opened = () => {
+    service ??= open(location, { displayUri }).catch((error: unknown) => {
+      service = undefined; // Another attempt may find what this one did not.
+      throw withoutRights(error, displayUri);
+    });
+    return service;
+  };
   const ask = async (
     work: (service: KmsService, signal: AbortSignal) => Promise<Uint8Array>,
     signal: AbortSignal,
   ) => {
-    service ??= open(location, { displayUri });
-    const opened = await service;
     for (let attempt = 1; ; attempt++) {
       if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
       const timeout = AbortSignal.timeout(ATTEMPT_MS_MAX);
       try {
-        return await work(opened, AbortSignal.any([signal, timeout]));
+        return await work(await opened(), AbortSignal.any([signal, timeout]));
       } catch (error) {
         if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
         if (!isAppError(error, 'kms_unavailable') || attempt === ATTEMPTS_MAX) throw error;
@@ -49,8 +54,8 @@ export function openKmsKey(
   return {
     id: kmsKeyId(location),
     displayUri,
-    wrap: (secret, options) => ask((opened, signal) => opened.wrap(secret, { signal }), options.signal),
-    unwrap: (wrapped, options) => ask((opened, signal) => opened.unwrap(wrapped, { signal }), options.signal),
+    wrap: (secret, options) => ask((found, signal) => found.wrap(secret, { signal }), options.signal),
+    unwrap: (wrapped, options) => ask((found, signal) => found.unwrap(wrapped, { signal }), options.signal),
   };
 }
 
@@ -87,6 +92,16 @@ export function kmsError(
   return new AppError('kms_refused', `the service refused to use KMS key ${displayUri}`, {
     detail,
     hint: 'check that the key exists and is enabled, and that the credentials may encrypt and decrypt with it',
+  });
+}
+
+/** What a library says before the first request: it looks for the node's own rights, which may be missing, or out of reach. */
+function withoutRights(error: unknown, displayUri: string): AppError {
+  if (error instanceof AppError) return error;
+  const word = errnoOf(error) ?? (error instanceof Error ? error.name : 'unknown');
+  return new AppError('kms_unavailable', `KMS key ${displayUri} is not available`, {
+    detail: `no credentials for the service were found: ${word}`,
+    hint: "give credentials in the URI (AUTH=specified), or set up the node's own",
   });
 }
 

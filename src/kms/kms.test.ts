@@ -26,6 +26,28 @@ const secret = new Uint8Array(32).map((_, index) => index * 7);
 /** Does not wait between attempts. */
 const clock: Clock = Object.assign(systemClock(), { sleep: async () => undefined });
 
+it('finds no rights of the node, and tells so without the words of a library', async () => {
+  const location = parseKmsUri('gcp-kms:///projects/p/locations/l/keyRings/r/cryptoKeys/k?AUTH=implicit');
+  let opens = 0;
+  const open = async () => {
+    opens += 1;
+    if (opens < 3) throw new Error('Could not load the default credentials: secret-path');
+    return { wrap: async (given: Uint8Array) => given, unwrap: async (given: Uint8Array) => given };
+  };
+  const key = openKmsKey(location, { clock, open });
+  assert.equal(await key.wrap(secret, { signal }), secret);
+  assert.equal(opens, 3);
+  const never = openKmsKey(location, { clock, open: () => Promise.reject(new Error('secret-path')) });
+  await assert.rejects(never.wrap(secret, { signal }), (error: unknown) => {
+    assert.ok(isAppError(error, 'kms_unavailable'));
+    assert.doesNotMatch(
+      `${error.message} ${error.detail} ${error.hint} ${String(error.cause)}`,
+      /secret-path/,
+    );
+    return true;
+  });
+});
+
 /** What every service promises. */
 function describeService(
   name: string,

@@ -1,15 +1,19 @@
 /** Encrypted backups of moments, by schedules and with their history: what only a whole node does. Statements are in `control/encryption.test.ts`. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { createCluster, dropCluster } from '../harness/clusters.ts';
+import { CloudTokenServer } from '../harness/cloud-tokens.ts';
 import { TestDaemon } from '../harness/daemon.ts';
-import { AwsKmsServer } from '../harness/kms-servers.ts';
+import { AwsKmsServer, AZURE_TOKEN, AzureKmsServer, GcpKmsServer } from '../harness/kms-servers.ts';
 import { filesBelow } from '../harness/oracle.ts';
+import { scratchDirectory } from '../harness/scratch.ts';
 import { waitFor } from '../harness/wait.ts';
 
 const SECRET = 'a secret of this test';
+const GOOGLE_KEY = 'projects/p/locations/l/keyRings/r/cryptoKeys/k';
+const GOOGLE_TOKEN = 'token-of-google';
 const ROW = 'row-that-nobody-reads';
 
 describe('encrypted backups', () => {
@@ -17,17 +21,32 @@ describe('encrypted backups', () => {
   let kms: AwsKmsServer;
   const main = (sql: string | readonly string[]) => daemon.query(sql, { cluster: 'main' });
 
+  let google: GcpKmsServer;
+  let azure: AzureKmsServer;
+  let tokens: CloudTokenServer;
+  let rights: string;
+
   before(async () => {
     kms = await AwsKmsServer.start('key');
-    daemon = await TestDaemon.start();
+    google = await GcpKmsServer.start(GOOGLE_KEY);
+    google.token = GOOGLE_TOKEN;
+    azure = await AzureKmsServer.start();
+    tokens = await CloudTokenServer.start({ google: GOOGLE_TOKEN, azure: AZURE_TOKEN });
+    rights = await scratchDirectory('atoll-rights-');
+    const authority = join(rights, 'ca.pem');
+    await writeFile(authority, azure.authority);
+    daemon = await TestDaemon.start({
+      environment: { ...(await tokens.environment(rights)), NODE_EXTRA_CA_CERTS: authority },
+    });
     await main([
       'CREATE TABLE diary (id serial PRIMARY KEY, note text)',
       `INSERT INTO diary (note) SELECT '${ROW}' FROM generate_series(1, 500)`,
     ]);
   });
   after(async () => {
-    await daemon[Symbol.asyncDispose]();
-    await kms[Symbol.asyncDispose]();
+    await daemon?.[Symbol.asyncDispose]();
+    for (const server of [kms, google, azure, tokens]) await server?.[Symbol.asyncDispose]();
+    await rm(rights, { recursive: true, force: true });
   });
 
   /** Nothing in a collection tells of the data, neither in pages nor in log. */
@@ -79,6 +98,42 @@ describe('encrypted backups', () => {
     assert.equal(await countIn('nodelocal://1/history', keys, asOf), '1000');
   });
 
+  test('are opened by a key of any service, with the rights of the node', async () => {
+    const [aws, gcp, vault] = [kms.uri('key'), google.uri(GOOGLE_KEY), azure.uri];
+    await main(`CREATE EXTERNAL CONNECTION vault AS '${vault}'`);
+    await main(`BACKUP TABLE diary INTO 'nodelocal://1/services' WITH kms = ('${gcp}', 'external://vault')`);
+    await main(
+      `ALTER BACKUP LATEST IN 'nodelocal://1/services' ADD NEW_KMS = '${aws}' WITH OLD_KMS = 'external://vault'`,
+    );
+    await main(`BACKUP TABLE diary INTO LATEST IN 'nodelocal://1/services' WITH kms = '${gcp}'`);
+    await main('DROP TABLE diary');
+    await main(`RESTORE TABLE diary FROM LATEST IN 'nodelocal://1/services' WITH kms = 'external://vault'`);
+    assert.ok((await main('SELECT FROM diary')).length > 0);
+    const show = (key: string) =>
+      main(`SHOW BACKUP FROM LATEST IN 'nodelocal://1/services' WITH kms = '${key}'`);
+    for (const key of [aws, gcp, vault]) assert.ok((await show(key)).length > 0, key);
+    assert.deepEqual([...new Set(tokens.asked)].toSorted(), ['google', 'https://vault.azure.net']);
+    for (const [server, key] of [
+      [google, gcp],
+      [azure, vault],
+    ] as const) {
+      // More than any library tries, some of which ask for the key itself first.
+      server.failures = Array<number>(50).fill(403);
+      await assert.rejects(show(key), { code: '42501', message: /refused to use KMS key/ });
+      server.failures = Array<number>(50).fill(500);
+      await assert.rejects(show(key), { code: '58030', message: /is not available/ });
+      server.failures = [];
+    }
+    google.token = 'another';
+    await assert.rejects(show(gcp), { message: /refused to use KMS key/ });
+    // One that does not answer is no loss while another one does.
+    assert.ok(
+      (await main(`SHOW BACKUP FROM LATEST IN 'nodelocal://1/services' WITH kms = ('${gcp}', '${vault}')`))
+        .length > 0,
+    );
+    google.token = GOOGLE_TOKEN;
+  });
+
   test('are taken by schedules, whose keys nobody is shown', async () => {
     const keys = `kms = '${kms.uri('key')}'`;
     const schedules = await main(
@@ -110,6 +165,9 @@ describe('encrypted backups', () => {
   });
 
   test('leave no secret in the log', () => {
-    assert.doesNotMatch(daemon.output, new RegExp(`${SECRET}|AKIATEST|awsSecret`));
+    assert.doesNotMatch(
+      daemon.output,
+      new RegExp(`${SECRET}|AKIATEST|awsSecret|${GOOGLE_TOKEN}|${AZURE_TOKEN}`),
+    );
   });
 });

@@ -169,8 +169,10 @@ function isSigned(request: IncomingMessage, body: Buffer): boolean {
   return createHmac('sha256', key).update(toSign).digest('hex') === signature;
 }
 
-/** Google Cloud KMS. Credentials are nobody's: see `authClient`. */
+/** Google Cloud KMS. Credentials are nobody's, unless a token is asked for: see `authClient`. */
 export class GcpKmsServer extends KmsServer {
+  /** What who asks has to bring; null while everybody may. */
+  token: string | null = null;
   readonly #keys = new Map<string, SymmetricKey>();
   /** Damages the next answer on its way. */
   damagesNext = false;
@@ -184,6 +186,11 @@ export class GcpKmsServer extends KmsServer {
 
   get endpoint(): string {
     return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** The URI of a key, for the rights of the node. */
+  uri(name: string): string {
+    return `gcp-kms:///${name}?AUTH=implicit&GS_ENDPOINT=${encodeURIComponent(this.endpoint)}`;
   }
 
   get authClient(): PassThroughClient {
@@ -204,6 +211,8 @@ export class GcpKmsServer extends KmsServer {
       status,
       body: { error: { code: status, status: word } },
     });
+    if (this.token !== null && request.headers.authorization !== `Bearer ${this.token}`)
+      return refused(401, 'UNAUTHENTICATED');
     const key = this.#keys.get(name);
     if (key === undefined || request.method !== 'POST') return refused(404, 'NOT_FOUND');
     const asked = JSON.parse(body.toString()) as Record<string, string>;
@@ -237,7 +246,8 @@ export class GcpKmsServer extends KmsServer {
   }
 }
 
-const TOKEN = 'token-of-the-test';
+/** What Azure Key Vault wants to be shown. */
+export const AZURE_TOKEN = 'token-of-the-test';
 
 /** Azure Key Vault with one RSA key, over TLS: its library sends tokens over nothing else. */
 export class AzureKmsServer extends KmsServer {
@@ -247,7 +257,7 @@ export class AzureKmsServer extends KmsServer {
     getToken: async () => ({ token: this.token, expiresOnTimestamp: Date.now() + 3_600_000 }),
   };
   /** What the credential gives. */
-  token = TOKEN;
+  token = AZURE_TOKEN;
   readonly #pair = generateKeyPairSync('rsa', { modulusLength: 2048 });
   authority = '';
 
@@ -264,6 +274,12 @@ export class AzureKmsServer extends KmsServer {
     return `https://localhost:${this.port}`;
   }
 
+  /** The URI of the key, for the rights of the node. */
+  get uri(): string {
+    const endpoint = encodeURIComponent(this.endpoint);
+    return `azure-kms:///${this.key}/${this.version}?AZURE_VAULT_NAME=vault&AUTH=implicit&AZURE_ENDPOINT=${endpoint}`;
+  }
+
   protected failure(status: number): Answer {
     return { status, body: { error: { code: status === 403 ? 'Forbidden' : 'InternalServerError' } } };
   }
@@ -278,7 +294,7 @@ export class AzureKmsServer extends KmsServer {
         body: { error: { code: 'Unauthorized' } },
       };
     }
-    if (request.headers.authorization !== `Bearer ${TOKEN}`) return this.failure(403);
+    if (request.headers.authorization !== `Bearer ${AZURE_TOKEN}`) return this.failure(403);
     const url = new URL(request.url ?? '', this.endpoint);
     const path = `/keys/${this.key}/${this.version}`;
     const kid = `${this.endpoint}${path}`;

@@ -9,6 +9,8 @@ export interface GoogleTransport {
 }
 
 const TOKEN_LIFETIME_SECONDS = 3600;
+/** No request of ours names a project. The library would look for one: run `gcloud`, and ask services that the node may not reach. */
+const NO_PROJECT = 'none';
 
 /** Credentials of a location: its key, or the node's, then the accounts in their order, each by the one before. */
 export async function googleClient(
@@ -21,7 +23,11 @@ export async function googleClient(
   const scopes = roles.length === 0 ? [scope] : [CLOUD_SCOPE];
   let client: AuthClient =
     credentials === null
-      ? await new GoogleAuth({ scopes, clientOptions: { transporterOptions } }).getClient()
+      ? await new GoogleAuth({
+          scopes,
+          projectId: NO_PROJECT,
+          clientOptions: { transporterOptions },
+        }).getClient()
       : new JWT({ email: credentials.clientEmail, key: credentials.privateKey, scopes, transporterOptions });
   for (const targetPrincipal of roles) {
     client = new Impersonated({

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
 import { failure, GcsServer } from '../../../test/harness/gcs-server.ts';
+import { isAppError } from '../../base/index.ts';
 import { parseBlobKey } from '../blob-key.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { describeBlobStore } from '../conformance.ts';
@@ -36,6 +37,34 @@ describe('Google Cloud Storage', () => {
   }
 
   describeBlobStore('gs', async () => open());
+
+  it('looks for rights of the node again when there were none, and tells of it without the words of a library', async () => {
+    let opens = 0;
+    const opening = (failures: number, operationMs: number) => {
+      const location = parseGsUri(
+        `gs://bucket/rights?AUTH=implicit&GS_ENDPOINT=${encodeURIComponent(server.endpoint)}`,
+      );
+      return serviceBlobStore({
+        displayUri: 'gs://bucket/rights',
+        folder: location.folder,
+        patience: { ...testPatience, operationMs },
+        open: async () => {
+          opens += 1;
+          if (opens <= failures) throw new Error('could not load the credentials in /secret/path');
+          return openGs(location, { displayUri: 'gs://bucket/rights', authClient: server.authClient });
+        },
+      });
+    };
+    const key = parseBlobKey('rights');
+    assert.equal(await opening(2, testPatience.operationMs).size(key, { signal }), null);
+    assert.equal(opens, 3);
+    await assert.rejects(opening(Number.POSITIVE_INFINITY, 0).size(key, { signal }), (error: unknown) => {
+      assert.ok(isAppError(error, 'blob_unavailable'));
+      assert.match(String(error.hint), /AUTH=specified/);
+      assert.doesNotMatch(`${error.stack} ${error.detail} ${String(error.cause)}`, /secret/);
+      return true;
+    });
+  });
 
   it('sends long objects in parts, and goes on where an answer was lost', async () => {
     const content = randomBytes(19 * MIB + 5);

@@ -1,4 +1,4 @@
-import { AppError, CorruptError, type Rng } from '../../base/index.ts';
+import { AppError, CorruptError, isAppError, type Rng } from '../../base/index.ts';
 import { type BlobKey, parseBlobKey } from '../blob-key.ts';
 import type { BlobEntry, BlobRange, BlobStore, BlobUpload, SignalOptions } from '../blob-store.ts';
 import { compareKeys } from '../memory.ts';
@@ -7,6 +7,7 @@ import type { ListPage, ObjectService } from './object-service.ts';
 import { readInParallel } from './parallel-read.ts';
 import { PartWriter } from './part-writer.ts';
 import { type Patience, withPatience } from './patience.ts';
+import { faultWithoutRights, serviceError } from './service-error.ts';
 
 const TOKEN_BYTES = 16;
 
@@ -102,15 +103,14 @@ class ServiceBlobStore implements BlobStore {
     work: (service: ObjectService, options: SignalOptions) => Promise<T>,
   ): Promise<T> {
     throwIfAborted(options.signal);
-    const service = await this.#opened();
-    return withPatience(this.#patience, options, (each) => work(service, each));
+    return withPatience(this.#patience, options, async (each) => work(await this.#opened(), each));
   }
 
   /** Credentials that could not be found may be there the next time. */
   #opened(): Promise<ObjectService> {
     this.#service ??= this.#open().catch((error: unknown) => {
       this.#service = null;
-      throw error;
+      throw isAppError(error) ? error : serviceError(faultWithoutRights(error), this.displayUri);
     });
     return this.#service;
   }

@@ -13,6 +13,13 @@ const CLOCK_SKEWED = ['RequestTimeTooSkewed'];
 const CREDENTIALS_EXPIRED = ['ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired'];
 const BUCKET_MISSING = ['NoSuchBucket', 'ContainerNotFound'];
 const QUOTA_USED_UP = ['QuotaExceeded', 'InsufficientCapacity', 'StorageQuotaExceeded', 'AccountIsFull'];
+/** The node's own rights were looked for, and not found or not reached. */
+const WITHOUT_RIGHTS = [
+  'NoCredentials',
+  'CredentialsProviderError',
+  'AggregateAuthenticationError',
+  'CredentialUnavailableError',
+];
 const TRANSIENT = [
   'SlowDown',
   'RequestTimeout',
@@ -47,7 +54,9 @@ export function serviceError(fault: ServiceFault, what: string): AppError {
   const isTransient =
     status === null || status >= 500 || status === 408 || status === 429 || TRANSIENT.includes(word);
   if (isTransient && status !== 501) {
-    const hint = 'check the address in the URI, the network of the node, and whether the service runs';
+    const hint = WITHOUT_RIGHTS.includes(word)
+      ? "give credentials in the URI (AUTH=specified), or set up the node's own"
+      : 'check the address in the URI, the network of the node, and whether the service runs';
     return new AppError('blob_unavailable', `${what}: object storage is not available`, {
       detail,
       ...(status === null ? { hint } : {}),
@@ -60,6 +69,11 @@ export function serviceError(fault: ServiceFault, what: string): AppError {
   }
   if (status === 404) return new AppError('blob_not_found', `${what}: there is no such object`);
   return unusable('the service refused the request', {});
+}
+
+/** The word for what a library throws while it looks for credentials, before anything is asked of the service. */
+export function faultWithoutRights(error: unknown): ServiceFault {
+  return { word: errnoOf(error) ?? 'NoCredentials', status: null };
 }
 
 /** The word for a failure without an answer: the errno where there is one. */
