@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { chown, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { BareEngine } from '../../test/harness/bare-engine.ts';
+import { BareEngine, ownerOfTests } from '../../test/harness/bare-engine.ts';
 import { TcpProxy } from '../../test/harness/tcp-proxy.ts';
+import { waitFor } from '../../test/harness/wait.ts';
 import { type AppError, type IncarnationId, isAppError } from '../base/index.ts';
 import { beginPlainStream, PlainServer, type PlainStream } from './plain-server.ts';
 import { readServerFacts, type ServerFacts } from './server-facts.ts';
@@ -12,6 +16,8 @@ import { parseSourceUri } from './source-address.ts';
 const NEVER = new AbortController().signal;
 const INCARNATION = '11111111-1111-4111-8111-111111111111' as IncarnationId;
 const SLOT = 'atoll_11111111_1111_4111_8111_111111111111';
+/** Of a distribution, where there is one. */
+const OLD_ENGINE = '/usr/lib/postgresql/15/bin';
 const NOTHING_TOLD = { replicatedTime: null, replicatedLsn: null };
 const HBA = `local all boss trust
 local all refused reject
@@ -28,10 +34,18 @@ describe('a plain server as the source of a stream', () => {
   const ask = (sql: string, database = 'postgres') =>
     engine.use(database, async (client) => (await client.query<Record<string, unknown>>(sql)).rows);
   const begin = (
-    options: { user?: string; own?: ServerFacts; locale?: boolean; extensions?: string[] } = {},
+    options: {
+      user?: string;
+      port?: number;
+      own?: ServerFacts;
+      locale?: boolean;
+      extensions?: string[];
+    } = {},
   ) =>
     beginPlainStream(
-      parseSourceUri(`postgresql://${options.user ?? 'mover'}@127.0.0.1:${network.port}?sslmode=disable`),
+      parseSourceUri(
+        `postgresql://${options.user ?? 'mover'}@127.0.0.1:${options.port ?? network.port}?sslmode=disable`,
+      ),
       {
         own: { ...(options.own ?? own), extensions: new Set(options.extensions ?? ['plpgsql']) },
         probeLocale: () => Promise.resolve({ isPresent: options.locale ?? true, version: null }),
@@ -120,6 +134,33 @@ describe('a plain server as the source of a stream', () => {
     await restart(['wal_level = minimal', 'max_wal_senders = 0']);
     await refused({ code: 'object_state', message: /wal_level is minimal/ });
     await restart(['wal_level = replica', 'max_wal_senders = 10']);
+  });
+
+  it('is refused when it is of an older major version', { skip: !existsSync(OLD_ENGINE) }, async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'atoll-old-'));
+    const data = join(directory, 'data');
+    const owner = ownerOfTests();
+    if (owner.uid !== undefined && owner.gid !== undefined) await chown(directory, owner.uid, owner.gid);
+    const init = [`--pgdata=${data}`, '--username=mover', '--auth=trust', '--no-sync', '--locale=C'];
+    execFileSync(join(OLD_ENGINE, 'initdb'), init, { ...owner, stdio: 'ignore' });
+    const settings = ['listen_addresses=', `unix_socket_directories=${directory}`, 'fsync=off'];
+    const flags = settings.flatMap((setting) => ['-c', setting]);
+    const server = spawn(join(OLD_ENGINE, 'postgres'), ['-D', data, ...flags], { ...owner, stdio: 'ignore' });
+    await using proxy = await TcpProxy.start(() => join(directory, '.s.PGSQL.5432'));
+    try {
+      const error = await waitFor('the older server to answer', async () => {
+        const failure: unknown = await begin({ port: proxy.port }).catch((thrown: unknown) => thrown);
+        return isAppError(failure, 'connection_failure') ? undefined : failure;
+      });
+      assert.ok(isAppError(error, 'feature_not_supported'), String(error));
+      assert.match(error.message, /the source runs PostgreSQL 15\.\d+.*PostgreSQL 18 is needed/);
+      assert.match(error.hint ?? '', /pg_upgrade/);
+    } finally {
+      const ended = new Promise((resolve) => server.once('exit', resolve));
+      server.kill('SIGQUIT');
+      await ended;
+      await rm(directory, { recursive: true });
+    }
   });
 
   it('keeps its log from the beginning of a stream to its end, and tells when it is not what was followed', async () => {

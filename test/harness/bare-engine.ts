@@ -171,7 +171,7 @@ export class BareEngine implements AsyncDisposable {
 }
 
 /** Postgres refuses root, and `initdb` insists on a user that has a name. */
-function ownerOfTests(): { uid?: number; gid?: number } {
+export function ownerOfTests(): { uid?: number; gid?: number } {
   if (process.getuid?.() !== 0) return {};
   const idOf = (flag: string) => Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
   return { uid: idOf('-u'), gid: idOf('-g') };
