@@ -70,7 +70,7 @@ describe('a reset to a moment that cannot be recovered', () => {
     store = await scratchDirectory('atoll-test-');
     tablespace = await scratchDirectory('atoll-test-');
     daemon = await TestDaemon.start({ store });
-    await waitFor('the first base', async () => (await bases()) === 1);
+    await waitFor('the first base', async () => (await bases()) >= 1);
     await inside(`CREATE TABLE kept AS SELECT generate_series(1, ${ROWS}) AS id`);
     const incarnation = (await readdir(join(store, 'vc', String(MAIN)))).find((name) =>
       /^[0-9a-f-]{36}$/.test(name),
@@ -88,7 +88,7 @@ describe('a reset to a moment that cannot be recovered', () => {
     // A base after it leads to the present past the log that cannot be replayed.
     await system(`ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING timeline.base.wal_size = '16 MiB'`);
     await inside('UPDATE kept SET id = -id');
-    await waitFor('a second base', async () => (await bases()) === 2);
+    await waitFor('a second base', async () => (await bases()) >= 2);
     await system(`ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING timeline.base.wal_size = '10 GiB'`);
     // Longer than anybody waits: what cannot help is not waited for.
     await system(`SET CLUSTER SETTING jobs.registry.retry.initial_delay = '1h'`);

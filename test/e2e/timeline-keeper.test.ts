@@ -20,18 +20,6 @@ async function logLine(daemon: TestDaemon, pattern: RegExp): Promise<string | un
 const fill = (table: string) =>
   `CREATE TABLE ${table} AS SELECT n, md5(n::text) AS h FROM generate_series(1, 300000) n`;
 
-/** The keeper captures a base of a virtual cluster that is new to it. */
-async function untilKeeperComesBy(daemon: TestDaemon, name: string): Promise<void> {
-  await daemon.query(
-    [`CREATE VIRTUAL CLUSTER ${name}`, `ALTER VIRTUAL CLUSTER ${name} START SERVICE SHARED`],
-    { cluster: 'system' },
-  );
-  const [row] = await daemon.query(`SELECT id FROM [SHOW VIRTUAL CLUSTER ${name}]`, { cluster: 'system' });
-  await waitFor(`the first base of ${name}`, async () =>
-    (await bases(daemon, Number(row?.['id']))).length === 1 ? true : undefined,
-  );
-}
-
 describe('timelines of a node', () => {
   test('get a base each, a further one after much log, none when idle, and none when switched off', async () => {
     await using daemon = await TestDaemon.start();
@@ -54,11 +42,21 @@ describe('timelines of a node', () => {
     await daemon.query('ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING timeline.enabled = false', {
       cluster: 'system',
     });
-    // It goes from one to the next: once it has captured one that came later, it has left this one alone.
-    await untilKeeperComesBy(daemon, 'one');
+    await daemon.query(['CREATE VIRTUAL CLUSTER later', 'ALTER VIRTUAL CLUSTER later START SERVICE SHARED'], {
+      cluster: 'system',
+    });
+    const [row] = await daemon.query('SELECT id FROM [SHOW VIRTUAL CLUSTER later]', { cluster: 'system' });
+    const later = () => bases(daemon, Number(row?.['id']));
+    // One capture at a time: what it was about when it was switched off is over then.
+    await waitFor('a base of one that came later', async () => (await later()).length === 1);
     const before = await bases(daemon, 3);
     await daemon.query(fill('b'), { cluster: 'main' });
-    await untilKeeperComesBy(daemon, 'two');
+    await daemon.query("ALTER VIRTUAL CLUSTER later SET CLUSTER SETTING timeline.base.wal_size = '16 MiB'", {
+      cluster: 'system',
+    });
+    await daemon.query(fill('b'), { cluster: 'later' });
+    // For that nobody calls the keeper: its round goes from one to the next, and has left the one before alone.
+    await waitFor('a further base of it', async () => (await later()).length > 1);
     assert.deepEqual(await bases(daemon, 3), before);
     assert.equal((await bases(daemon, 1)).length, 1, 'the idle one has no more than its first');
     await daemon.query('ALTER VIRTUAL CLUSTER main RESET CLUSTER SETTING timeline.enabled', {
