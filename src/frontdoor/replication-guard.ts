@@ -19,7 +19,7 @@ const TOKEN = /"((?:[^"]|"")*)"|([a-z_\x80-\uffff][a-z0-9_$\x80-\uffff]*)|\S/giu
 
 /** What the consumer of a stream may ask. Whatever else there is or will be, as backups to a folder of the server, is refused. */
 const STREAM_COMMAND =
-  /^\s*(?:identify_system|show|timeline_history|read_replication_slot|start_replication|base_backup)(?![a-z0-9_$])/i;
+  /^\s*(?:identify_system|show|timeline_history|read_replication_slot|start_replication|base_backup|upload_manifest)(?![a-z0-9_$])/i;
 /** Slots that were made for consumers of streams; a consumer knows the name of its own. */
 const STREAM_SLOT = /^atoll_stream_/;
 

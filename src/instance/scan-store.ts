@@ -5,6 +5,7 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  RESTORE_PROGRESS_FILE,
   AppError,
   type Clock,
   errnoOf,
@@ -14,6 +15,7 @@ import {
   toError,
 } from '../base/index.ts';
 import type { InstanceIdentity } from './contract.ts';
+import { isPresent } from './data-directory.ts';
 import { renameDurably } from './durable-files.ts';
 import { readIdentity } from './identity.ts';
 import { endLeftovers } from './postmaster.ts';
@@ -112,6 +114,8 @@ async function scanEntry(
   if (isKnown) return;
   if (name.endsWith('.tmp')) return rm(path, { force: true });
   if (name.endsWith(BEGUN_SUFFIX)) {
+    // No server has worked in it, and its job goes on with what is whole, or gives it up.
+    if (await isPresent(join(path, RESTORE_PROGRESS_FILE))) return;
     options.logger.warning(`discarding ${path}: the daemon ended while it was made`);
     return discard(path, options);
   }

@@ -236,8 +236,15 @@ export class Consumer {
     const { incarnation } = following;
     await this.#dependencies.keepReplaced(context, virtualClusterId);
     const begun = await instanceHost.beginIncarnation({ virtualClusterId, incarnation });
-    const { timelineId, receivedBytes } = await receiver.receiveBase(
-      { source: following.source, targetDirectory: begun.dataDirectory, uid: begun.uid },
+    this.meter.noteScanBegun(virtualClusterId);
+    const { systemIdentifier, slot } = terms;
+    const { timelineId, receivedBytes, keptBytes, anewBecause } = await receiver.receiveBase(
+      {
+        source: following.source,
+        identity: { systemIdentifier, slot },
+        targetDirectory: begun.dataDirectory,
+        uid: begun.uid,
+      },
       {
         onProgress: ({ fraction, phase, received }) => {
           if (received !== undefined) this.meter.noteScan(virtualClusterId, received);
@@ -251,6 +258,12 @@ export class Consumer {
       totalBytes: Number(receivedBytes),
     });
     this.meter.noteScanEnded(virtualClusterId);
+    if (anewBecause !== null)
+      context.logger.warning(`the initial scan was begun anew, because ${anewBecause}`);
+    if (keptBytes > 0n)
+      context.logger.info(
+        `the initial scan has gone on: ${keptBytes} bytes were here, ${receivedBytes} came`,
+      );
     if (timelineId !== terms.timelineId) throw replaced();
     const history = { timelineId, text: terms.history };
     await instanceHost.fence({ virtualClusterId, incarnation, forkLsn: null, history });
@@ -370,14 +383,15 @@ export class Consumer {
     }
   }
 
-  /** No further back than the window, whatever bases there still are. */
+  /** No further back than the window, whatever bases there still are; null before the first of them. */
   #retainedTime(
     { virtualClusterId: id, limits }: StreamRecord,
     { oldest, replicatedTime }: { oldest: Timestamp | null; replicatedTime: Timestamp },
-  ): Timestamp {
+  ): Timestamp | null {
     const { streams, windowUs } = this.#dependencies;
     const windowBegin = (replicatedTime - (limits.retentionUs ?? windowUs(id)) + 1n) as Timestamp;
-    const begin = oldest ?? streams.get(id)?.retainedTime ?? replicatedTime;
+    const begin = oldest ?? streams.get(id)?.retainedTime ?? null;
+    if (begin === null) return null;
     return begin > windowBegin ? begin : windowBegin;
   }
 

@@ -8,12 +8,20 @@ const ID = 3 as VirtualClusterId;
 describe('figures of streams', () => {
   it('count all bytes of images, also of those that came to nothing', () => {
     const meter = new StreamMeter();
-    for (const receivedBytes of [10, 40, 5, 30, 100]) meter.noteScan(ID, { receivedBytes, totalBytes: 100 });
-    assert.equal(meter.get(ID).scannedBytes, 140);
+    for (const attempt of [
+      [10, 40],
+      [50, 60],
+      [5, 30],
+    ]) {
+      meter.noteScanBegun(ID);
+      for (const receivedBytes of attempt) meter.noteScan(ID, { receivedBytes, totalBytes: 100 });
+    }
+    assert.equal(meter.get(ID).scannedBytes, 130);
+    meter.noteScanBegun(ID);
     meter.noteScan(ID, { receivedBytes: 60, totalBytes: 100 });
     assert.equal(meter.get(ID).scanBytesLeft, 40);
     meter.noteScanEnded(ID);
-    assert.deepEqual([meter.get(ID).scannedBytes, meter.get(ID).scanBytesLeft], [200, 0]);
+    assert.deepEqual([meter.get(ID).scannedBytes, meter.get(ID).scanBytesLeft], [190, 0]);
   });
 
   it('tell how far a follower is behind, which is never less than nothing', () => {

@@ -23,14 +23,18 @@ export class StreamMeter {
     return this.#figures.get(id) ?? NOTHING;
   }
 
-  /** `receivedBytes` grows within an attempt, and begins anew with the next. */
+  /** Another attempt at an image: what it receives is counted from nothing. */
+  noteScanBegun(id: VirtualClusterId): void {
+    this.#attempts.delete(id);
+  }
+
+  /** `receivedBytes` grows within an attempt. */
   noteScan(id: VirtualClusterId, scan: { receivedBytes: number; totalBytes: number }): void {
     const { receivedBytes, totalBytes } = scan;
     const before = this.#attempts.get(id) ?? 0;
-    const added = receivedBytes >= before ? receivedBytes - before : receivedBytes;
     this.#attempts.set(id, receivedBytes);
     this.#change(id, {
-      scannedBytes: this.get(id).scannedBytes + added,
+      scannedBytes: this.get(id).scannedBytes + receivedBytes - before,
       scanBytesLeft: Math.max(0, totalBytes - receivedBytes),
     });
   }

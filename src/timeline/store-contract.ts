@@ -238,9 +238,12 @@ export interface ReplicationSource {
   readonly tls: SourceTls;
 }
 
-/** From a running instance elsewhere into an empty data directory, which is to follow it. */
+/** From a running instance elsewhere into a data directory of its own, which is to follow it. */
 export interface ReceiveBaseRequest {
   readonly source: ReplicationSource;
+  /** Of the stream: an attempt goes on only with what one for the same has left. */
+  readonly identity: { readonly systemIdentifier: bigint; readonly slot: string };
+  /** Empty, or as an earlier attempt has left it. */
   readonly targetDirectory: string;
   readonly uid: number | null;
 }
@@ -249,7 +252,12 @@ export interface ReceiveBaseResult {
   /** Replay begins here, on this timeline of Postgres. */
   readonly startLsn: Lsn;
   readonly timelineId: number;
+  /** In this attempt. */
   readonly receivedBytes: bigint;
+  /** Files that earlier attempts had received, and that did not come again. */
+  readonly keptBytes: bigint;
+  /** Why what earlier attempts had received came again; null where it did not, or there was none. */
+  readonly anewBecause: string | null;
 }
 
 /** Bulk work between two machines. */

@@ -63,11 +63,17 @@ export async function findDamage(options: {
   });
   await client.connect();
   try {
-    await client.query(`SET lock_timeout = '${LOCK_PATIENCE}'`);
-    await client.query(
-      'CREATE EXTENSION IF NOT EXISTS amcheck; CREATE EXTENSION IF NOT EXISTS pg_visibility',
-    );
-    const { rows } = await client.query<{ finding: string }>(`
+    return await damageSeenBy(client);
+  } finally {
+    await client.end();
+  }
+}
+
+/** As `findDamage`, by a superuser of any server that has the extensions. */
+export async function damageSeenBy(client: pg.Client): Promise<string[]> {
+  await client.query(`SET lock_timeout = '${LOCK_PATIENCE}'`);
+  await client.query('CREATE EXTENSION IF NOT EXISTS amcheck; CREATE EXTENSION IF NOT EXISTS pg_visibility');
+  const { rows } = await client.query<{ finding: string }>(`
       SELECT c.oid::regclass::text || ' block ' || v.blkno || ': ' || v.msg
       FROM pg_class c CROSS JOIN LATERAL verify_heapam(c.oid, check_toast => true) v
       WHERE c.relkind IN ('r', 't', 'm') AND c.relpersistence = 'p'
@@ -79,22 +85,19 @@ export async function findDamage(options: {
       SELECT c.oid::regclass::text || ' wrongly all-frozen ' || v.t_ctid::text
       FROM pg_class c CROSS JOIN LATERAL pg_check_frozen(c.oid) v(t_ctid)
       WHERE c.relkind IN ('r', 't', 'm') AND c.relpersistence = 'p'`);
-    const findings = rows.map((row) => row.finding);
-    const indexes = await client.query<{ oid: string; name: string }>(`
+  const findings = rows.map((row) => row.finding);
+  const indexes = await client.query<{ oid: string; name: string }>(`
       SELECT c.oid::text, c.oid::regclass::text AS name
       FROM pg_class c JOIN pg_am a ON a.oid = c.relam JOIN pg_index i ON i.indexrelid = c.oid
       WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p' AND i.indisvalid`);
-    for (const { oid, name } of indexes.rows) {
-      try {
-        await client.query('SELECT bt_index_parent_check($1::oid::regclass, true, true)', [oid]);
-      } catch (error) {
-        findings.push(`index ${name}: ${error instanceof Error ? error.message : String(error)}`);
-      }
+  for (const { oid, name } of indexes.rows) {
+    try {
+      await client.query('SELECT bt_index_parent_check($1::oid::regclass, true, true)', [oid]);
+    } catch (error) {
+      findings.push(`index ${name}: ${error instanceof Error ? error.message : String(error)}`);
     }
-    return findings;
-  } finally {
-    await client.end();
   }
+  return findings;
 }
 
 /** Everything below a folder, files only, as paths relative to it. */

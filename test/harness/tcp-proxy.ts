@@ -8,7 +8,7 @@ export type ProxyMode = 'pass' | 'silent' | 'refuse';
 
 /** A network between two programs that can be cut, or go dead without a word. */
 export class TcpProxy implements AsyncDisposable {
-  readonly #target: () => number;
+  readonly #target: () => number | string;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #mode: ProxyMode = 'pass';
@@ -17,13 +17,13 @@ export class TcpProxy implements AsyncDisposable {
   /** Goes silent by itself when so many bytes have come from the target; null never. */
   silentAtBytes: number | null = null;
 
-  private constructor(target: () => number) {
+  private constructor(target: () => number | string) {
     this.#target = target;
     this.#server = createServer((socket) => this.#accept(socket));
   }
 
-  /** `target` gives the port on this machine; asked for every connection. */
-  static async start(target: () => number): Promise<TcpProxy> {
+  /** `target` gives the port on this machine, or the path of a socket; asked for every connection. */
+  static async start(target: () => number | string): Promise<TcpProxy> {
     const proxy = new TcpProxy(target);
     await new Promise<void>((done) => proxy.#server.listen(0, '127.0.0.1', done));
     return proxy;
@@ -55,7 +55,8 @@ export class TcpProxy implements AsyncDisposable {
 
   #accept(client: Socket): void {
     if (this.#mode === 'refuse') return void client.destroy();
-    const upstream = connect(this.#target(), '127.0.0.1');
+    const target = this.#target();
+    const upstream = typeof target === 'string' ? connect(target) : connect(target, '127.0.0.1');
     this.#join(client, upstream, () => undefined);
     this.#join(upstream, client, (bytes) => {
       this.receivedBytes += bytes;

@@ -146,14 +146,14 @@ export async function alterReplication(
 ): Promise<StatementResult> {
   const { name, action, context } = options;
   requireNotFailingOver(core, { name, action });
-  if (action.kind === 'complete_replication' && action.to === 'latest_drained') {
-    return drainAndComplete(core, { name, context });
+  if (action.kind === 'complete_replication') {
+    const { to } = action;
+    if (to === 'latest_drained') return drainAndComplete(core, { name, context });
+    return completeAndTell(core, { name, to, context });
   }
   return withVirtualCluster(core, name, async (record) => {
     requireNotFailingOver(core, { name, action });
-    if (isSystem(record.id)) {
-      throw new InputError('object_state', 'the system virtual cluster cannot follow another one');
-    }
+    requireNotSystem(record);
     const said = (what: string) =>
       loggerOf(core, record).info(`virtual cluster altered by ${context.session.user}: ${what}`);
     switch (action.kind) {
@@ -165,18 +165,6 @@ export async function alterReplication(
         await resume(core, requireStream(core, record), context);
         said('replication resumed');
         return done(TAG);
-      case 'complete_replication': {
-        if (action.to === 'latest_drained') throw new AppError('internal', 'a drain takes its own way');
-        const time = await complete(core, {
-          stream: requireStream(core, record),
-          record,
-          to: action.to,
-          context,
-        });
-        tellOfReader(core, record, context);
-        said(`failover asked for${time === null ? '' : `, to ${formatTimestamp(time)}`}`);
-        return rowsResult(FAILOVER_COLUMNS, [[time === null ? null : hlcText(time)]], TAG);
-      }
       case 'start_replication':
         await startReplication(core, { record, action, context });
         said(`replication of "${action.source}" begun`);
@@ -194,6 +182,12 @@ export async function alterReplication(
         return done(TAG);
     }
   });
+}
+
+/** @throws InputError `object_state` */
+function requireNotSystem(record: VirtualClusterRecord): void {
+  if (!isSystem(record.id)) return;
+  throw new InputError('object_state', 'the system virtual cluster cannot follow another one');
 }
 
 /** At once: the failover holds the lock of the virtual cluster until it has ended. @throws InputError `object_state` */
@@ -295,6 +289,44 @@ async function resume(core: Core, stream: StreamRecord, { session }: ExecuteCont
   await carryOn(core, id, session.user);
 }
 
+/**
+ * During the first image the failover time is not known yet: the statement waits for it for a while, without keeping others from the virtual
+ * cluster.
+ */
+async function completeAndTell(
+  core: Core,
+  { name, to, context }: { name: string; to: Value | 'latest'; context: ExecuteContext },
+): Promise<StatementResult> {
+  const { id, time } = await withVirtualCluster(core, name, async (record) => {
+    requireNotFailingOver(core, { name, action: { kind: 'complete_replication', to } });
+    requireNotSystem(record);
+    const stream = requireStream(core, record);
+    const asked = await complete(core, { stream, record, to, context });
+    tellOfReader(core, record, context);
+    loggerOf(core, record).info(
+      `virtual cluster altered by ${context.session.user}: failover asked for${asked === null ? '' : `, to ${formatTimestamp(asked)}`}`,
+    );
+    return { id: record.id, time: asked };
+  });
+  if (time !== null) return rowsResult(FAILOVER_COLUMNS, [[hlcText(time)]], TAG);
+  const state = await whenNoLonger(core, { id, kind: 'pending_failover', context });
+  const known = timeOfFailover(state);
+  if (known !== null) return rowsResult(FAILOVER_COLUMNS, [[hlcText(known)]], TAG);
+  if (state?.kind !== 'pending_failover') {
+    throw new InputError('object_state', `the failover came to nothing: ${reasonOf(state)}`, {
+      hint: 'SHOW VIRTUAL CLUSTER ... WITH REPLICATION STATUS tells how far it is',
+    });
+  }
+  context.onNotice({
+    severity: 'NOTICE',
+    sqlstate: '00000',
+    message:
+      'the initial scan is still under way: the failover follows it by itself, to the first consistent moment',
+    hint: 'SHOW VIRTUAL CLUSTER ... WITH REPLICATION STATUS tells the failover time when it is known',
+  });
+  return rowsResult(FAILOVER_COLUMNS, [[null]], TAG);
+}
+
 /** Gives the failover time when it is known: during the first image it is not. */
 async function complete(
   core: Core,
@@ -351,7 +383,7 @@ async function drainAndComplete(
     );
     return { id: virtualClusterId, drainId: state.kind === 'draining' ? state.drainId : asked };
   });
-  const state = await whenDrained(core, { id, context });
+  const state = await whenNoLonger(core, { id, kind: 'draining', context });
   const known = timeOfFailover(state);
   if (known !== null) return rowsResult(FAILOVER_COLUMNS, [[hlcText(known)]], TAG);
   if (state?.kind === 'draining') {
@@ -395,20 +427,21 @@ async function requireDrainable(
   });
 }
 
-/** Until the source has ended, or the wait; undefined when the stream is gone. */
-async function whenDrained(
+/** The state when it is another than `kind`, or the wait has ended; undefined when the stream is gone. */
+async function whenNoLonger(
   core: Core,
-  { id, context }: { id: StreamRecord['virtualClusterId']; context: ExecuteContext },
+  options: { id: StreamRecord['virtualClusterId']; kind: StreamState['kind']; context: ExecuteContext },
 ): Promise<StreamState | undefined> {
-  const { streams, options } = core;
+  const { id, kind, context } = options;
+  const { streams } = core;
   const limit = new AbortController();
   const signal = AbortSignal.any([core.signal, context.signal, limit.signal]);
-  const timer = options.clock.sleep(CUT_SIGNAL_MS, { signal }).then(
+  const timer = core.options.clock.sleep(CUT_SIGNAL_MS, { signal }).then(
     () => limit.abort(),
     () => undefined,
   );
   try {
-    while (streams.get(id)?.state.kind === 'draining' && !signal.aborted) {
+    while (streams.get(id)?.state.kind === kind && !signal.aborted) {
       await streams.whenChanged(id, { signal });
     }
     return streams.get(id)?.state;

@@ -47,7 +47,11 @@ export const REWIND_FAULT_POINTS = [
 ] as const;
 
 /** While the image of a source arrives that will be followed. */
-export const RECEIVE_FAULT_POINTS = ['receive.before_sync'] as const;
+export const RECEIVE_FAULT_POINTS = [
+  'receive.before_sync',
+  'receive.after_sync',
+  'receive.after_first_change',
+] as const;
 
 /** In the daemon, on the way to the point of a RESET DATA or branch, and back again when a RESET DATA fails. */
 export const RESET_FAULT_POINTS = [
