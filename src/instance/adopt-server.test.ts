@@ -4,27 +4,13 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { BareEngine } from '../../test/harness/bare-engine.ts';
-import { NEVER } from '../../test/harness/instance-store.ts';
+import { abortedAfter, NEVER } from '../../test/harness/instance-store.ts';
 import { isAppError } from '../base/index.ts';
 import { systemClock } from '../daemon/index.ts';
 import { PAGE_BYTES } from '../pg/index.ts';
 import { adoptServer } from './adopt-server.ts';
 import { isOwnLogin, OWN_LOGIN, readLogins, superuserNamesOn } from './login.ts';
 import { untilServing } from './readiness.ts';
-
-/** Aborted from the `count`-th look at it on, which is before a query. */
-function abortedAfter(count: number): AbortSignal {
-  const controller = new AbortController();
-  let looks = 0;
-  Object.defineProperty(controller.signal, 'aborted', {
-    get: () => {
-      looks += 1;
-      return looks > count;
-    },
-  });
-  Object.defineProperty(controller.signal, 'reason', { get: () => new Error('cut off') });
-  return controller.signal;
-}
 
 const SOURCE_SQL = [
   `CREATE ROLE "Old Boss" SUPERUSER LOGIN`,

@@ -153,3 +153,17 @@ export async function withTenant<T>(
     await client.end();
   }
 }
+
+/** Aborted from the `count`-th look at it on, which is before a query. */
+export function abortedAfter(count: number): AbortSignal {
+  const controller = new AbortController();
+  let looks = 0;
+  Object.defineProperty(controller.signal, 'aborted', {
+    get: () => {
+      looks += 1;
+      return looks > count;
+    },
+  });
+  Object.defineProperty(controller.signal, 'reason', { get: () => new Error('cut off') });
+  return controller.signal;
+}
