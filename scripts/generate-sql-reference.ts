@@ -141,7 +141,8 @@ written \`system.\` or \`SYSTEM.\`, unless the database has a table of that name
 begins, or is bound; the tables are changed by the statements on this page only.`,
   create_virtual_cluster: `A branch is made by a job of type \`BRANCH\`; the statement waits for it, and it goes on when the client does not. More in
 [the time machine](../operations/time-machine.md). A follower returns at once; its data arrives by a job of type \`REPLICATION STREAM INGESTION\`:
-[replication](../operations/replication.md).`,
+[replication](../operations/replication.md). \`REPLICATION OF system\` ON a
+URI without \`-ccluster=system\` follows a plain PostgreSQL server: [moving in](../operations/moving-in.md).`,
   show_fingerprints: `| Column | Meaning |
 |---|---|
 | \`tenant_name\` | of the virtual cluster |
