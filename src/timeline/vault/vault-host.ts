@@ -1,8 +1,5 @@
 /** The daemon's side of the vault: one process for all virtual clusters, started again when it ends, told again what to follow. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { getCompileCacheDir } from 'node:module';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import {
   AppError,
   CancelledError,
@@ -12,27 +9,21 @@ import {
   type VirtualClusterId,
 } from '../../base/index.ts';
 import type { VaultHost, VaultSource, VaultStatus } from '../store-contract.ts';
-import { FAULT_POINT_VARIABLE } from '../worker/fault-point.ts';
+import { KeptProcess } from '../worker/kept-process.ts';
 import { fromWireError } from '../worker/wire-error.ts';
 import { makeFolderDurably } from './files.ts';
 import type { FromVault, ToVault } from './messages.ts';
 
 const RESTART_MS = { first: 100, max: 5000 };
-/** A process that has lived so long has earned a quick restart. */
-const HEALTHY_MS = 10_000;
 /** Longest a caller waits to hear that reception is under way; it comes about without him. */
 const FOLLOW_MS_MAX = 15_000;
-/** What a process may take to end in order before it is killed. What it has acknowledged is durable anyway. */
+/** What a process has acknowledged is durable, however it ends. */
 const CLOSE_MS_MAX = 10_000;
-/** What it may write to its error output before the rest is dropped. */
-const STDERR_BYTES_MAX = 16 * 1024;
-/** Old generation of the process's heap, in MiB: what it holds does not grow with the backlog. */
+/** What it holds does not grow with the backlog. */
 const HEAP_MIB_MAX = 256;
 /** Most waits for the disk under way at once. */
 const SYSTEM_CALLS = 16;
 
-const SCRIPT = fileURLToPath(new URL('./vault-main.ts', import.meta.url));
-const COMPILE_CACHE = fileURLToPath(new URL('../../../node_modules/.cache/atoll', import.meta.url));
 const LOCK_NAME = 'vault-lock';
 
 export interface VaultHostOptions {
@@ -55,8 +46,7 @@ interface Waiter {
 
 class ProcessVaultHost implements VaultHost {
   readonly #options: VaultHostOptions;
-  readonly #closing = new AbortController();
-  readonly #running: Promise<void>;
+  readonly #process: KeptProcess<ToVault, FromVault>;
   readonly #sources = new Map<VirtualClusterId, VaultSource>();
   readonly #statuses = new Map<VirtualClusterId, VaultStatus>();
   /** Received by processes that have ended. */
@@ -65,13 +55,27 @@ class ProcessVaultHost implements VaultHost {
   readonly #followers = new Map<VirtualClusterId, readonly PromiseWithResolvers<void>[]>();
   readonly #unfollowing = new Set<() => void>();
   readonly #waiters = new Set<Waiter>();
-  #child: ChildProcess | null = null;
   #isOpen = false;
   #lastId = 0;
 
   constructor(options: VaultHostOptions) {
     this.#options = options;
-    this.#running = this.#run();
+    const { clock, logger, directory } = options;
+    this.#process = new KeptProcess<ToVault, FromVault>({
+      script: new URL('./vault-main.ts', import.meta.url),
+      heapMiBMax: HEAP_MIB_MAX,
+      systemCalls: SYSTEM_CALLS,
+      restartMs: RESTART_MS,
+      closeMsMax: CLOSE_MS_MAX,
+      clock,
+      onStart: () => this.#process.send({ kind: 'open', lockPath: join(directory, LOCK_NAME) }),
+      onMessage: (message) => this.#take(message),
+      onEnd: (how, { isClosing }) => {
+        this.#forget();
+        if (!isClosing) logger.error(`the vault's process ended (${how}), another takes its place`);
+      },
+    });
+    this.#process.start();
   }
 
   async follow(source: VaultSource): Promise<void> {
@@ -82,7 +86,7 @@ class ProcessVaultHost implements VaultHost {
     this.#followers.set(virtualClusterId, [...others, begun]);
     if (this.#isOpen) this.#sendFollow(source);
     const waiting = new AbortController();
-    const signal = AbortSignal.any([waiting.signal, this.#closing.signal]);
+    const signal = AbortSignal.any([waiting.signal, this.#process.closing]);
     const patience = this.#options.clock.sleep(FOLLOW_MS_MAX, { signal }).catch(() => undefined);
     await Promise.race([begun.promise, patience]).finally(() => waiting.abort());
   }
@@ -121,7 +125,7 @@ class ProcessVaultHost implements VaultHost {
     this.#waiters.add(waiter);
     try {
       this.#wake(virtualClusterId);
-      if (this.#waiters.has(waiter)) this.#send({ kind: 'hurry', virtualClusterId, lsn });
+      if (this.#waiters.has(waiter)) this.#process.send({ kind: 'hurry', virtualClusterId, lsn });
       await done.promise;
     } finally {
       this.#waiters.delete(waiter);
@@ -129,55 +133,8 @@ class ProcessVaultHost implements VaultHost {
     }
   }
 
-  async close(): Promise<void> {
-    this.#closing.abort();
-    const child = this.#child;
-    if (child !== null) {
-      this.#send({ kind: 'close' });
-      const waiting = new AbortController();
-      const patience = this.#options.clock.sleep(CLOSE_MS_MAX, { signal: waiting.signal }).then(
-        () => child.kill('SIGKILL'),
-        () => undefined, // It ended in time.
-      );
-      await this.#running;
-      waiting.abort();
-      await patience;
-    }
-    await this.#running;
-  }
-
-  /** Keeps a process running. */
-  async #run(): Promise<void> {
-    const { clock, logger } = this.#options;
-    const { signal } = this.#closing;
-    let restartMs = RESTART_MS.first;
-    while (!signal.aborted) {
-      const beginMs = clock.monotonicMs();
-      const how = await this.#runOnce();
-      this.#forget();
-      if (signal.aborted) return;
-      logger.error(`the vault's process ended (${how}), another takes its place`);
-      if (clock.monotonicMs() - beginMs > HEALTHY_MS) restartMs = RESTART_MS.first;
-      await clock.sleep(restartMs, { signal }).catch(() => undefined);
-      restartMs = Math.min(restartMs * 2, RESTART_MS.max);
-    }
-  }
-
-  /** Resolves with how it ended. */
-  async #runOnce(): Promise<string> {
-    const child = startProcess();
-    this.#child = child;
-    const errors = { text: '' };
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      errors.text = (errors.text + text).slice(0, STDERR_BYTES_MAX);
-    });
-    child.on('message', (message: FromVault) => this.#take(message));
-    const ended = Promise.withResolvers<string>();
-    child.once('error', (error) => ended.resolve(String(error)));
-    child.once('close', (code, killedBy) => ended.resolve(killedBy ?? `exit code ${code}`));
-    this.#send({ kind: 'open', lockPath: join(this.#options.directory, LOCK_NAME) });
-    const how = await ended.promise;
-    return errors.text === '' ? how : `${how}: ${errors.text.trim()}`;
+  close(): Promise<void> {
+    return this.#process.close({ kind: 'close' });
   }
 
   #take(message: FromVault): void {
@@ -222,7 +179,6 @@ class ProcessVaultHost implements VaultHost {
 
   /** Its process is gone: nothing that it was asked is answered any more. What is followed will be again. */
   #forget(): void {
-    this.#child = null;
     this.#isOpen = false;
     for (const [id, status] of this.#statuses) {
       this.#receivedBefore.set(id, status.receivedBytes);
@@ -237,7 +193,7 @@ class ProcessVaultHost implements VaultHost {
   #sendFollow(source: VaultSource): void {
     const id = (this.#lastId += 1);
     this.#asked.set(id, (error) => this.#settleFollowers(source.virtualClusterId, error));
-    this.#send({ kind: 'follow', id, source });
+    this.#process.send({ kind: 'follow', id, source });
   }
 
   /** Those who follow are answered by the process that gets so far, be it a later one. */
@@ -257,7 +213,7 @@ class ProcessVaultHost implements VaultHost {
     const done = Promise.withResolvers<void>();
     this.#asked.set(id, (error) => (error === null ? done.resolve() : done.reject(error)));
     this.#unfollowing.add(done.resolve);
-    this.#send({ kind: 'unfollow', id, virtualClusterId });
+    this.#process.send({ kind: 'unfollow', id, virtualClusterId });
     await done.promise.finally(() => this.#unfollowing.delete(done.resolve));
   }
 
@@ -265,10 +221,6 @@ class ProcessVaultHost implements VaultHost {
     const settle = this.#asked.get(id);
     this.#asked.delete(id);
     settle?.(error);
-  }
-
-  #send(message: ToVault): void {
-    this.#child?.send(message, () => undefined);
   }
 }
 
@@ -290,19 +242,4 @@ function verdictOf(
 
 function reasonOf({ state }: VaultStatus): string {
   return 'reason' in state ? state.reason : state.kind;
-}
-
-function startProcess(): ChildProcess {
-  const fault = process.env[FAULT_POINT_VARIABLE];
-  const args = ['--disable-warning=ExperimentalWarning', `--max-old-space-size=${HEAP_MIB_MAX}`, SCRIPT];
-  return spawn(process.execPath, args, {
-    // Nothing of our environment: it may hold other programs' settings, and secrets.
-    env: {
-      UV_THREADPOOL_SIZE: String(SYSTEM_CALLS),
-      NODE_COMPILE_CACHE: getCompileCacheDir() ?? COMPILE_CACHE,
-      ...(fault === undefined ? {} : { [FAULT_POINT_VARIABLE]: fault }),
-    },
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    serialization: 'advanced',
-  });
 }

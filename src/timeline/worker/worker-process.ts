@@ -1,11 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { getCompileCacheDir } from 'node:module';
+import type { ChildProcess } from 'node:child_process';
 import type { Socket } from 'node:net';
-import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../base/index.ts';
 import type { BackupProgress } from '../contract.ts';
-import { FAULT_POINT_VARIABLE } from './fault-point.ts';
 import type { FromWorker, ToWorker, WorkOutcome } from './messages.ts';
+import { startProcess } from './start-process.ts';
 
 /** What a cancelled worker may take to clean up before it is killed. */
 const CANCEL_MS_MAX = 10_000;
@@ -14,11 +12,7 @@ const STDERR_BYTES_MAX = 16 * 1024;
 /** Waits for the disk overlap in the worker's pool of system calls. */
 const SYSTEM_CALLS = 16;
 
-/**
- * Compiled code is kept beside the packages, which are trusted as much as the code: a worker starts in half the time. Where the
- * folder cannot be written, nothing is kept.
- */
-const COMPILE_CACHE = fileURLToPath(new URL('../../../node_modules/.cache/atoll', import.meta.url));
+const SCRIPT = new URL('./worker-main.ts', import.meta.url);
 
 /** How a work went, as seen from outside. */
 export interface Carried {
@@ -40,7 +34,7 @@ export class WorkerProcess {
   #onMessage: (message: FromWorker) => void = () => undefined;
 
   constructor() {
-    const child = startProcess();
+    const child = startProcess({ script: SCRIPT, systemCalls: SYSTEM_CALLS });
     this.#child = child;
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#errors = (this.#errors + text).slice(0, STDERR_BYTES_MAX);
@@ -132,19 +126,4 @@ export class WorkerProcess {
     await patience;
     return end;
   }
-}
-
-function startProcess(): ChildProcess {
-  const fault = process.env[FAULT_POINT_VARIABLE];
-  const script = fileURLToPath(new URL('./worker-main.ts', import.meta.url));
-  return spawn(process.execPath, ['--disable-warning=ExperimentalWarning', script], {
-    // Nothing of our environment: it may hold other programs' settings, and secrets.
-    env: {
-      UV_THREADPOOL_SIZE: String(SYSTEM_CALLS),
-      NODE_COMPILE_CACHE: getCompileCacheDir() ?? COMPILE_CACHE,
-      ...(fault === undefined ? {} : { [FAULT_POINT_VARIABLE]: fault }),
-    },
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    serialization: 'advanced',
-  });
 }
