@@ -1,4 +1,5 @@
 /** Two physical clusters that replicate into each other, as an operator would have them. */
+import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { join } from 'node:path';
 import { TestDaemon } from './daemon.ts';
@@ -6,6 +7,8 @@ import { waitFor } from './wait.ts';
 
 const SYSTEM = { cluster: 'system', database: 'defaultdb' };
 const MAIN = { cluster: 'main' };
+/** Of a node's log, when a wait was in vain. */
+const LOG_LINES_SHOWN = 60;
 
 export interface Refusal {
   readonly code: string;
@@ -62,11 +65,19 @@ export class Site implements AsyncDisposable {
     return (await this.system('SHOW VIRTUAL CLUSTER main'))[0]?.['service_mode'];
   }
 
-  whenIn(state: string): Promise<Record<string, unknown>> {
-    return waitFor(`main to be "${state}"`, async () => {
-      const status = await this.status();
-      return status['status'] === state ? status : undefined;
-    });
+  /** Fails with what it is instead, and with the end of the node's log. */
+  async whenIn(state: string): Promise<Record<string, unknown>> {
+    let status: Record<string, unknown> = {};
+    try {
+      return await waitFor(`main to be "${state}"`, async () => {
+        status = await this.status();
+        return status['status'] === state ? status : undefined;
+      });
+    } catch (cause) {
+      const log = await readFile(join(this.daemon.store, 'logs/atoll.log'), 'utf8').catch(String);
+      const lines = log.split('\n').slice(-LOG_LINES_SHOWN).join('\n');
+      throw new Error(`main is not "${state}" but ${JSON.stringify(status)}\n${lines}`, { cause });
+    }
   }
 
   whenServing(): Promise<unknown> {
