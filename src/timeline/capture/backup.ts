@@ -19,8 +19,11 @@ export async function runBackup(request: BackupRequest, tools: CaptureTools): Pr
     { ...request, incarnations: [] },
     { tools, store, rules: INCREMENTAL_RULES, onFull: (reason) => (fall.reason = reason) },
   );
-  const { head } = await publishCapture(request, { tools, store, plan });
+  // What is put on top of another backup is little: it begins anew.
+  const isResumable = request.onto === null;
+  const { head, tidyUp } = await publishCapture(request, { tools, store, plan, isResumable });
   if (request.onto === null) await markLatest({ ...request, store, signal: tools.signal });
   faultPoint('publish.after_latest');
+  if (isResumable) await tidyUp();
   return { summary: summaryOf(head), fullReason: fall.reason };
 }

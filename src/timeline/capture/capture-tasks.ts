@@ -5,7 +5,7 @@ import type { BlobStore } from '../../blob/index.ts';
 import { PageBuffer } from '../../pg/index.ts';
 import { openCollection } from '../collection/open.ts';
 import { FRAME_BYTES_MAX, FRAME_PAGES_MAX } from '../format/frame.ts';
-import { checkPack } from '../objects/pack-check.ts';
+import { checkFramesOf, checkPack } from '../objects/pack-check.ts';
 import { checkWalObject } from '../objects/wal-reader.ts';
 import { writeWalObject } from '../objects/wal-writer.ts';
 import { rest } from '../worker/limiter.ts';
@@ -78,6 +78,9 @@ export class CaptureTasks implements AsyncDisposable {
         return { result: { kind: 'closed', packs: await this.#sink.close() } };
       case 'check_pack':
         await checkPack(this.#store, task.pack, { signal });
+        return { result: { kind: 'done' } };
+      case 'check_frames':
+        await checkFramesOf(this.#store, task.pack, { signal });
         return { result: { kind: 'done' } };
       case 'check_wal':
         await checkWalObject(this.#store, task.wal, { signal });

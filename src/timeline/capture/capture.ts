@@ -1,11 +1,14 @@
 /** One capture of a running instance, from the first byte read to the manifest that describes it. Runs in a bulk worker. */
 import { type Clock, required, type Rng } from '../../base/index.ts';
-import type { BlobStore } from '../../blob/index.ts';
+import { type BlobStore, parseBlobKey } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import { packTagKey } from '../format/pack.ts';
 import type { BackupProgress, CaptureSource, CollectionLocation } from '../contract.ts';
 import { listDataFiles } from '../data-directory/list-files.ts';
-import type { Manifest } from '../format/manifest.ts';
+import type { Manifest, ManifestPack } from '../format/manifest.ts';
+import { ownPacks } from '../collection/progress.ts';
+import type { ExpectedFrames } from '../objects/pack-check.ts';
+import { framesByPack } from '../objects/pack-frames.ts';
 import { requireObject } from '../objects/require-object.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import type { RestCell } from '../worker/limiter.ts';
@@ -15,6 +18,7 @@ import { BackupSession, type BackupStart, type BackupStop, type BackupTarget } f
 import { CaptureTasks } from './capture-tasks.ts';
 import { type CapturePool, copyControlFile, copyFiles } from './copy-files.ts';
 import { copyWal } from './copy-wal.ts';
+import { describeProgress } from './describe-progress.ts';
 import { type Image, ImageBuilder } from './image-builder.ts';
 import type { OlderBase } from './older-base.ts';
 import { type DatabaseContents, type DatabaseEntry, readDatabase } from './relations.ts';
@@ -60,6 +64,8 @@ export type PreparedPlanner = (
 export interface CapturePlan {
   /** Whose frames the new base goes on using; null when everything is read. */
   readonly older: OlderBase | null;
+  /** `older` is what an earlier attempt at the same backup has copied, and no base of its own. */
+  readonly isOlderOfSame?: boolean;
   /** Says of each file that was listed what must be read of it. */
   readonly planFiles: (files: ReturnType<typeof listDataFiles>) => readonly PlannedFile[];
 }
@@ -75,6 +81,14 @@ export const FULL_CAPTURE: CapturePlan = {
   planFiles: (files) => files.map((file) => ({ ...file, changed: null })),
 };
 
+/** Where it is recorded how far a capture has come. */
+export interface CaptureProgress {
+  /** So much is copied from one record to the next. */
+  readonly everyBytes: number;
+  /** Makes it durable. */
+  readonly record: (manifest: Manifest) => Promise<void>;
+}
+
 /** So much is copied in about the time in which threads start. */
 const OWN_THREAD_BYTES_MAX = 64 * 1024 * 1024;
 
@@ -83,7 +97,7 @@ const PROGRESS = { copied: 0.85, logged: 0.9, verified: 0.99 } as const;
 
 /** Everything that was captured, and what of it is still to be described. */
 interface Captured {
-  readonly older: OlderBase | null;
+  readonly plan: CapturePlan;
   readonly start: BackupStart;
   readonly stop: BackupStop;
   readonly target: BackupTarget;
@@ -95,8 +109,15 @@ interface Captured {
 /** Captures, and reads again everything that it has written. What is described exists; nobody can find it yet. */
 export async function capture(
   request: CaptureRequest,
-  { tools, store, plan }: { tools: CaptureTools; store: BlobStore; plan: Planner },
+  options: {
+    tools: CaptureTools;
+    store: BlobStore;
+    plan: Planner;
+    /** Left out for a capture that begins anew when it is broken off. */
+    progress?: CaptureProgress | undefined;
+  },
 ): Promise<CaptureOutcome> {
+  const { tools, store, plan, progress = null } = options;
   const { source, attempt, key } = request;
   await using owned = new AsyncDisposableStack();
   // Threads take their time to start, and so does the checkpoint.
@@ -111,7 +132,7 @@ export async function capture(
   // Each thread begins to copy when it is ready, whether the others are or not: its tasks come in order.
   const [, image] = await settled([
     pool.runOnEach({ kind: 'begin', startLsn: start.startLsn }),
-    captureFiles({ source, files, older: planned.older, tools, pool }),
+    captureFiles(request, { files, start, older: planned.older, tools, pool, progress }),
   ]);
   faultPoint('capture.before_stop');
   const databases = await session.databases();
@@ -121,23 +142,28 @@ export async function capture(
     readContents(databases, { image, source, signal: tools.signal }),
     finish(request, { session, start, pool, tools }),
   ]);
-  const captured = { older: planned.older, start, stop, target, image, contents, collations };
+  const captured = { plan: planned, start, stop, target, image, contents, collations };
   const manifest = describe(request, captured, { packs, wal });
   faultPoint('verify.before');
-  await verify({ pool, packs, image, wal: expected, key, tools });
+  const earlier = planned.isOlderOfSame === true ? earlierPacks(manifest, { own: packs.length }) : [];
+  await verify({ pool, packs, earlier, image, wal: expected, key, tools });
   await requireOlderPacks(manifest, { own: packs.length, store, signal: tools.signal });
   return { manifest, pagesRead: image.pagesRead };
 }
 
-async function captureFiles(options: {
-  source: CaptureSource;
-  files: readonly PlannedFile[];
-  older: OlderBase | null;
-  tools: CaptureTools;
-  pool: CapturePool;
-}): Promise<ImageBuilder> {
-  const { files, tools, pool } = options;
-  const { dataDirectory } = options.source;
+async function captureFiles(
+  request: CaptureRequest,
+  options: {
+    files: readonly PlannedFile[];
+    start: BackupStart;
+    older: OlderBase | null;
+    tools: CaptureTools;
+    pool: CapturePool;
+    progress: CaptureProgress | null;
+  },
+): Promise<ImageBuilder> {
+  const { files, start, tools, pool, progress } = options;
+  const { dataDirectory } = request.source;
   const total = totalToRead(files);
   const image = new ImageBuilder(files, options);
   let copied = 0;
@@ -148,6 +174,14 @@ async function captureFiles(options: {
     onCopied(bytes) {
       copied += bytes;
       tools.onProgress({ fraction: (PROGRESS.copied * copied) / Math.max(total, 1), phase: 'copying' });
+    },
+    stops: progress && {
+      everyBytes: progress.everyBytes,
+      async onStop() {
+        const packs = await endPacks(pool);
+        await progress.record(describeProgress(request, { image, start, packs }));
+        faultPoint('capture.after_checkpoint');
+      },
     },
   });
   faultPoint('capture.before_control_file');
@@ -224,6 +258,11 @@ function totalToRead(files: readonly PlannedFile[]): number {
 
 async function closePacks(pool: CapturePool): Promise<readonly NumberedPack[]> {
   faultPoint('capture.before_closing_packs');
+  return endPacks(pool);
+}
+
+/** All packs so far; what is copied afterwards goes into others. */
+async function endPacks(pool: CapturePool): Promise<readonly NumberedPack[]> {
   const results = await pool.runOnEach({ kind: 'close' });
   const packs = results.flatMap((result) => (result.kind === 'closed' ? result.packs : []));
   return packs.toSorted((left, right) => left.number - right.number);
@@ -250,7 +289,8 @@ function describe(
   { packs, wal }: { packs: readonly NumberedPack[]; wal: Manifest['wal'] },
 ): Manifest {
   const { source } = request;
-  const { start, stop, target, contents } = captured;
+  const { plan, start, stop, target, contents } = captured;
+  const older = plan.isOlderOfSame === true ? null : plan.older;
   const image: Image = captured.image.build(packs);
   const sum = (values: readonly (bigint | number)[]) =>
     values.reduce<bigint>((total, value) => total + BigInt(value), 0n);
@@ -260,7 +300,7 @@ function describe(
       jobId: request.jobId,
       attempt: request.attempt,
       subdirectory: request.subdirectory,
-      baseSubdirectory: captured.older?.header.subdirectory ?? null,
+      baseSubdirectory: older?.header.subdirectory ?? null,
       clusterId: request.clusterId,
       virtualClusterId: source.virtualClusterId,
       virtualClusterName: source.virtualClusterName,
@@ -275,14 +315,14 @@ function describe(
       targetLsn: target.targetLsn,
       walEndLsn: target.walEndLsn,
       captureStartTime: start.startTime,
-      startTime: captured.older?.header.endTime ?? null,
+      startTime: older?.header.endTime ?? null,
       endTime: target.endTime,
       backupLabel: stop.backupLabel,
       totals: {
         rows: sum(contents.map(({ rows }) => rows)),
         indexEntries: sum(contents.map(({ indexEntries }) => indexEntries)),
         bytes: image.bytes,
-        storedBytes: sum([...packs, ...wal].map(({ bytes }) => bytes)),
+        storedBytes: sum([...ownPacks(image, request.subdirectory), ...wal].map(({ bytes }) => bytes)),
       },
     },
     objects: contents.flatMap(({ objects }) => objects),
@@ -299,18 +339,24 @@ function describe(
 async function verify(options: {
   pool: CapturePool;
   packs: readonly NumberedPack[];
+  earlier: readonly EarlierPack[];
   image: ImageBuilder;
   wal: readonly Extract<CaptureTask, { kind: 'check_wal' }>['wal'][];
   key: ClusterKey;
   tools: CaptureTools;
 }): Promise<void> {
-  const { pool, packs, image, wal, key, tools } = options;
+  const { pool, packs, earlier, image, wal, key, tools } = options;
   const frames = image.framesByPack();
   const tasks: CaptureTask[] = [
     ...packs.map((pack): CaptureTask => {
       const tagKey = packTagKey({ key, id: pack.id });
       const expected = required(frames.get(pack.number), `frames of pack ${pack.number}`);
       return { kind: 'check_pack', pack: { ...pack, tagKey, frames: expected } };
+    }),
+    ...earlier.map(({ pack: { path, id: text, bytes }, frames: expected }): CaptureTask => {
+      const id = Buffer.from(text, 'hex');
+      const pack = { key: parseBlobKey(path), id, bytes, tagKey: packTagKey({ key, id }), frames: expected };
+      return { kind: 'check_frames', pack };
     }),
     ...wal.map((object): CaptureTask => ({ kind: 'check_wal', wal: object })),
   ];
@@ -321,6 +367,21 @@ async function verify(options: {
     const share = (PROGRESS.verified - PROGRESS.logged) * (done / tasks.length);
     tools.onProgress({ fraction: PROGRESS.logged + share, phase: 'verifying' });
   });
+}
+
+/** A pack that an earlier attempt has written. */
+interface EarlierPack {
+  readonly pack: ManifestPack;
+  readonly frames: ExpectedFrames;
+}
+
+/** That attempt was broken off before it could read them again. */
+function earlierPacks({ packs, frames }: Manifest, { own }: { own: number }): readonly EarlierPack[] {
+  const byPack = framesByPack(frames);
+  return packs
+    .map((pack, row) => ({ pack, row }))
+    .slice(own)
+    .map(({ pack, row }) => ({ pack, frames: required(byPack.get(row), 'frames of a pack that is used') }));
 }
 
 /** Nothing is published that names what is not there. */

@@ -8,7 +8,7 @@ import { forEachConcurrently, type TaskPool } from '../worker/thread-pool.ts';
 import type { ImageBuilder } from './image-builder.ts';
 import { countPages } from './page-ranges.ts';
 import { type PlannedFile, planCopy } from './slices.ts';
-import type { CaptureResult, CaptureTask } from './tasks.ts';
+import type { CaptureResult, CaptureTask, Slice } from './tasks.ts';
 
 /** Tasks each thread is given ahead, so that it never waits for us. */
 const TASKS_AHEAD = 2;
@@ -18,19 +18,66 @@ const CONTROL_READ_WAIT_MS = 5;
 
 export type CapturePool = TaskPool<CaptureTask, CaptureResult>;
 
+/** Now and then no thread has anything under way, and what was copied so far can be recorded. */
+export interface Stops {
+  /** So much is copied from one stop to the next. */
+  readonly everyBytes: number;
+  readonly onStop: () => Promise<void>;
+}
+
 /** Copies all files but the control file. Reports bytes as they are done. */
 export async function copyFiles(options: {
   readonly pool: CapturePool;
   readonly files: readonly PlannedFile[];
   readonly image: ImageBuilder;
   readonly onCopied: (bytes: number) => void;
+  readonly stops: Stops | null;
 }): Promise<void> {
-  const { pool, files, image, onCopied } = options;
-  await forEachConcurrently(planCopy(files), { concurrency: pool.size * TASKS_AHEAD }, async (slices) => {
-    await addCopied({ pool, image }, { kind: 'copy', slices });
-    faultPoint('capture.after_first_task');
-    onCopied(slices.reduce((sum, { ranges }) => sum + countPages(ranges) * PAGE_BYTES, 0));
-  });
+  const { pool, files, image, onCopied, stops } = options;
+  const tasks = planCopy(files);
+  for (;;) {
+    const stretch = new Stretch(tasks, { bytesMax: stops?.everyBytes ?? Number.POSITIVE_INFINITY });
+    await forEachConcurrently(stretch.tasks(), { concurrency: pool.size * TASKS_AHEAD }, async (slices) => {
+      await addCopied({ pool, image }, { kind: 'copy', slices });
+      faultPoint('capture.after_first_task');
+      onCopied(bytesOf(slices));
+    });
+    if (stretch.isLast) return;
+    await stops?.onStop();
+  }
+}
+
+/** Tasks of about so many bytes; those that follow are left where they are. */
+class Stretch {
+  readonly #tasks: Iterator<readonly Slice[], undefined>;
+  readonly #bytesMax: number;
+  #isLast = false;
+
+  constructor(tasks: Iterator<readonly Slice[], undefined>, { bytesMax }: { readonly bytesMax: number }) {
+    this.#tasks = tasks;
+    this.#bytesMax = bytesMax;
+  }
+
+  /** No task follows. Known once all were taken. */
+  get isLast(): boolean {
+    return this.#isLast;
+  }
+
+  *tasks(): Iterable<readonly Slice[]> {
+    for (let bytes = 0; bytes < this.#bytesMax; ) {
+      const next = this.#tasks.next();
+      if (next.done === true) {
+        this.#isLast = true;
+        return;
+      }
+      bytes += bytesOf(next.value);
+      yield next.value;
+    }
+  }
+}
+
+function bytesOf(slices: readonly Slice[]): number {
+  return slices.reduce((sum, { ranges }) => sum + countPages(ranges) * PAGE_BYTES, 0);
 }
 
 /** Copies the control file, which must come after all others. */

@@ -7,13 +7,14 @@ import { FILE_KIND, type FileTable, type FrameTable, type RunTable } from '../fo
 import { FRAME_TAG_BYTES } from '../format/pack.ts';
 import type { ExpectedFrames } from '../objects/pack-check.ts';
 import type { OlderBase } from './older-base.ts';
-import { frameRuns, type PageRanges } from './page-ranges.ts';
+import { countPages, frameRuns, type PageRanges } from './page-ranges.ts';
 import type { CountsOf, RelationCounts } from './relations.ts';
-import type { PlannedFile } from './slices.ts';
+import { bytesToRead, type PlannedFile } from './slices.ts';
 import { type CopyResult, FRAME_FIELDS, type NumberedPack, type SliceResult } from './tasks.ts';
 
 /** Mode that every file of a data directory has. */
 const FILE_MODE = 0o600;
+const NOTHING_COUNTED: RelationCounts = { pages: 0, heapTuples: 0, indexEntries: 0 };
 /** Of a frame that has no row yet. */
 const NO_ROW = 0xffff_ffff;
 
@@ -22,6 +23,13 @@ interface Part {
   readonly ranges: PageRanges;
   readonly units: number;
   readonly firstFrame: number;
+}
+
+/** A file that was copied whole, and what was counted in it. */
+export interface WholeFile {
+  readonly fileNo: number;
+  readonly relation: RelationFile;
+  readonly counts: RelationCounts;
 }
 
 export interface Image {
@@ -44,6 +52,8 @@ export class ImageBuilder {
   readonly #parts: Part[][];
   readonly #vanished = new Set<number>();
   readonly #counts = new Map<string, RelationCounts>();
+  /** The same of each file. */
+  readonly #fileCounts = new Map<number, RelationCounts>();
   /** Pages of main forks, also those that were not read. */
   readonly #pages = new Map<string, number>();
   readonly #packNumbers = new GrowingColumns();
@@ -111,9 +121,16 @@ export class ImageBuilder {
   /** Of pages that were not read, what the older base counted on average. */
   readonly countsOf: CountsOf = (databaseOid, filenode) => {
     const key = `${databaseOid}/${filenode}`;
-    const read = this.#counts.get(key) ?? { pages: 0, heapTuples: 0, indexEntries: 0 };
+    const read = this.#counts.get(key) ?? NOTHING_COUNTED;
     const pages = this.#pages.get(key);
     if (pages === undefined) return undefined;
+    return this.#withOlder({ databaseOid, filenode }, { read, pages });
+  };
+
+  #withOlder(
+    { databaseOid, filenode }: Pick<RelationFile, 'databaseOid' | 'filenode'>,
+    { read, pages }: { readonly read: RelationCounts; readonly pages: number },
+  ): RelationCounts {
     const older = this.#older?.countsOf(databaseOid, filenode);
     if (older === undefined || older.pages === 0) return { ...read, pages };
     const share = Math.max(0, pages - read.pages) / older.pages;
@@ -122,11 +139,29 @@ export class ImageBuilder {
       heapTuples: read.heapTuples + Math.round(older.heapTuples * share),
       indexEntries: read.indexEntries + Math.round(older.indexEntries * share),
     };
-  };
+  }
 
-  /** The tables, given the packs that were written. */
-  build(written: readonly NumberedPack[]): Image {
-    const order = this.#files.map((_, fileNo) => fileNo).filter((fileNo) => !this.#vanished.has(fileNo));
+  /**
+   * Main forks of databases' relations of which nothing is still to be read: what a later attempt need not read again unless it changes. All
+   * other files it reads anyway.
+   */
+  wholeFiles(): readonly WholeFile[] {
+    return this.#files.flatMap((file, fileNo): WholeFile[] => {
+      const relation = parseRelationPath(file.path);
+      const isKept = relation?.fork === 'main' && relation.databaseOid !== 0 && !this.#vanished.has(fileNo);
+      if (!isKept || file.kind !== 'pages') return [];
+      const parts = required(this.#parts[fileNo], 'parts of a file');
+      const pagesAsked = parts.reduce((sum, { ranges }) => sum + countPages(ranges), 0);
+      if (pagesAsked * PAGE_BYTES < bytesToRead(file)) return [];
+      const read = this.#fileCounts.get(fileNo) ?? NOTHING_COUNTED;
+      const counts = this.#withOlder(relation, { read, pages: file.bytes / PAGE_BYTES });
+      return [{ fileNo, relation, counts }];
+    });
+  }
+
+  /** The tables, given the packs that were written; of all files, or of these. */
+  build(written: readonly NumberedPack[], files: readonly number[] = [...this.#files.keys()]): Image {
+    const order = files.filter((fileNo) => !this.#vanished.has(fileNo));
     order.sort((left, right) => (this.#file(left).path < this.#file(right).path ? -1 : 1));
     const older = new OlderFrames(this.#older, {
       firstFrame: this.#packNumbers.rows,
@@ -184,12 +219,8 @@ export class ImageBuilder {
     const relation = parseRelationPath(this.#file(slice.fileNo).path);
     if (relation?.fork !== 'main') return;
     const key = keyOf(relation);
-    const sum = this.#counts.get(key) ?? { pages: 0, heapTuples: 0, indexEntries: 0 };
-    this.#counts.set(key, {
-      pages: sum.pages + slice.units,
-      heapTuples: sum.heapTuples + slice.heapTuples,
-      indexEntries: sum.indexEntries + slice.indexEntries,
-    });
+    this.#counts.set(key, plus(this.#counts.get(key), slice));
+    this.#fileCounts.set(slice.fileNo, plus(this.#fileCounts.get(slice.fileNo), slice));
   }
 
   /** Adds the runs of a file and returns the file's length. */
@@ -282,6 +313,14 @@ class OlderFrames {
     this.#packRows.set(pack, row);
     return row;
   }
+}
+
+function plus(sum: RelationCounts = NOTHING_COUNTED, slice: SliceResult): RelationCounts {
+  return {
+    pages: sum.pages + slice.units,
+    heapTuples: sum.heapTuples + slice.heapTuples,
+    indexEntries: sum.indexEntries + slice.indexEntries,
+  };
 }
 
 function keyOf(relation: RelationFile): string {

@@ -17,7 +17,7 @@ export interface PlannedFile extends DataFile {
 }
 
 /** Cuts what must be read into tasks, large files first so that the end is not one thread's alone. */
-export function* planCopy(files: readonly PlannedFile[]): Iterable<readonly Slice[]> {
+export function* planCopy(files: readonly PlannedFile[]): Generator<readonly Slice[], undefined> {
   const numbered = files.map((file, fileNo) => ({ ...file, fileNo }));
   numbered.sort((left, right) => bytesToRead(right) - bytesToRead(left));
   let slices: Slice[] = [];

@@ -43,6 +43,8 @@ export type CaptureTask =
   /** Ends the thread's pack. */
   | { readonly kind: 'close' }
   | { readonly kind: 'check_pack'; readonly pack: ExpectedPack }
+  /** Of a pack that an earlier attempt wrote, what is used of it. */
+  | { readonly kind: 'check_frames'; readonly pack: ExpectedPack }
   | { readonly kind: 'check_wal'; readonly wal: ExpectedWal };
 
 /** Frames of a slice follow each other in the task's list, each with as many pages or bytes as fit. */

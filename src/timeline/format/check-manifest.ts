@@ -30,6 +30,21 @@ export function checkManifest(manifest: Manifest, name: string): void {
   checkHistory(manifest, fail);
 }
 
+/**
+ * Of an image that is not complete: files of pages that are whole, and nothing of which it could be restored. Nobody can take it for a backup:
+ * it lacks the control file and the log, which `checkManifest` asks for. @throws CorruptError
+ */
+export function checkPartialImage(manifest: Manifest, name: string): void {
+  const fail = (reason: string): never => {
+    throw new CorruptError(`${name} is damaged: ${reason}`);
+  };
+  if (manifest.copies !== undefined || manifest.wal.length > 0) fail('it is of two kinds');
+  if (manifest.files.kinds.some((kind) => kind !== FILE_KIND.pages))
+    fail('it has files that are not of pages');
+  checkPaths(manifest, fail);
+  checkFrames(manifest, fail);
+}
+
 /** @throws AppError `object_state` when it is of databases or tables: it holds rows, or, unless a part is wanted, not all files */
 export function requireImage(
   { copies, header }: Manifest,
@@ -63,6 +78,11 @@ function byCodeUnits(left: string, right: string): number {
 }
 
 function checkFiles(manifest: Manifest, fail: Fail): void {
+  checkPaths(manifest, fail);
+  if (!manifest.files.paths.includes(CONTROL_FILE_PATH)) fail(`it has no ${CONTROL_FILE_PATH}`);
+}
+
+function checkPaths(manifest: Manifest, fail: Fail): void {
   const { files } = manifest;
   let previous = '';
   for (const [row, path] of files.paths.entries()) {
@@ -75,7 +95,6 @@ function checkFiles(manifest: Manifest, fail: Fail): void {
     }
     checkRuns(manifest, { row, path, isPages, fail });
   }
-  if (!files.paths.includes(CONTROL_FILE_PATH)) fail(`it has no ${CONTROL_FILE_PATH}`);
 }
 
 function checkRuns(

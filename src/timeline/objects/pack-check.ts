@@ -62,6 +62,31 @@ export async function checkPack(
   }
 }
 
+/**
+ * Reads only these frames of a pack and checks them: of a pack that an earlier attempt wrote, whose other frames nobody names any more. That the
+ * pack is there in its length is for others to find out. @throws CorruptError naming the pack
+ */
+export async function checkFramesOf(
+  store: BlobStore,
+  { key, frames, tagKey }: ExpectedPack,
+  { signal }: { readonly signal: AbortSignal },
+): Promise<void> {
+  const count = frames.offsets.length;
+  for (let first = 0; first < count; ) {
+    // Frames that lie one after the other are read at once.
+    let end = first;
+    let endOffset = frames.offsets[first] ?? 0;
+    while (end < count && frames.offsets[end] === endOffset) endOffset += frames.lengths[end++] ?? 0;
+    const offset = frames.offsets[first] ?? 0;
+    const range = { offset, length: endOffset - offset };
+    await using reader = new ObjectReader(store, key, { range, signal });
+    for (; first < end; first++) {
+      const frame = await reader.take(frames.lengths[first] ?? 0);
+      checkExpectedFrame(frame, expectedFrame(frames, first), { name: key, tagKey });
+    }
+  }
+}
+
 /** Row `index` of the columns. */
 export function expectedFrame(frames: ExpectedFrames, index: number): ExpectedFrame {
   return {

@@ -64,6 +64,9 @@ export const RESET_FAULT_POINTS = [
   'reset.back_committed',
 ] as const;
 
+/** Of backups that are captured, and are large enough. */
+export const CHECKPOINT_FAULT_POINTS = ['capture.after_checkpoint'] as const;
+
 /** Of backups that are published from a timeline store; those they share with captured ones are among `BACKUP_FAULT_POINTS`. */
 export const PUBLISH_FAULT_POINTS = [
   'backup.after_claim',
@@ -161,6 +164,7 @@ export type FaultPoint =
   | (typeof FAILBACK_FAULT_POINTS)[number]
   | (typeof VAULT_FAULT_POINTS)[number]
   | (typeof BACKUP_FAULT_POINTS)[number]
+  | (typeof CHECKPOINT_FAULT_POINTS)[number]
   | (typeof PUBLISH_FAULT_POINTS)[number]
   | (typeof REWIND_FAULT_POINTS)[number]
   | (typeof MATERIALIZE_FAULT_POINTS)[number];

@@ -1,20 +1,29 @@
 /**
- * How far a backup of databases or tables has come: a manifest of what is complete of it, whose packs are closed. A later attempt goes on from the
- * newest, as an incremental backup goes on from an older one: what has changed since is read again.
+ * How far a backup has come that is read from what runs: a manifest of what is complete of it, whose packs are closed. A later attempt goes on from
+ * the newest, as an incremental backup goes on from an older one: what has changed since is read again.
  */
 import { isAppError } from '../../base/index.ts';
 import { type BlobKey, type BlobStore, parseBlobKey } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
-import { tidy } from '../collection/attempt.ts';
-import { checkpointFolder } from '../collection/layout.ts';
-import { checkManifest } from '../format/check-manifest.ts';
+import { checkManifest, checkPartialImage } from '../format/check-manifest.ts';
 import type { Manifest, ManifestPack } from '../format/manifest.ts';
 import { encodeManifest, readManifest } from '../format/manifest-file.ts';
+import { tidy } from './attempt.ts';
+import { checkpointFolder } from './layout.ts';
 
 /** Digits that names sort by. */
 const NUMBER_LENGTH = 8;
 
+/** Rows of databases or tables, or files of a whole virtual cluster. */
+export type ProgressForm = 'rows' | 'image';
+
+const CHECKS = { rows: checkManifest, image: checkPartialImage } as const satisfies Record<
+  ProgressForm,
+  typeof checkManifest
+>;
+
 export interface CheckpointPlace {
+  readonly form: ProgressForm;
   readonly store: BlobStore;
   readonly subdirectory: string;
   readonly key: ClusterKey;
@@ -23,13 +32,13 @@ export interface CheckpointPlace {
 
 /** Durable when it returns. @param number rises within the attempt */
 export async function writeProgress(
-  { store, subdirectory, key, signal }: CheckpointPlace,
+  { store, form, subdirectory, key, signal }: CheckpointPlace,
   manifest: Manifest,
   { number }: { readonly number: number },
 ): Promise<void> {
   const name = [manifest.header.attempt, number].map((part) => String(part).padStart(NUMBER_LENGTH, '0'));
-  const path = parseBlobKey(`${checkpointFolder(subdirectory)}/BACKUP-CHECKPOINT-rows-${name.join('-')}`);
-  checkManifest(manifest, path);
+  const path = parseBlobKey(`${checkpointFolder(subdirectory)}/BACKUP-CHECKPOINT-${form}-${name.join('-')}`);
+  CHECKS[form](manifest, path);
   const pieces = encodeManifest(manifest, { key });
   const content = (async function* () {
     yield* pieces;
@@ -45,7 +54,7 @@ export async function readProgress(
   for (const name of (await listProgress(place)).toReversed()) {
     try {
       const manifest = await readManifest(place.store.get(name, place), { key: place.key, name });
-      checkManifest(manifest, name);
+      CHECKS[place.form](manifest, name);
       if (manifest.header.jobId === jobId && (await isThere(manifest, place))) return manifest;
     } catch (error) {
       if (!isAppError(error, 'data_corrupt', 'backup_untrusted', 'blob_not_found')) throw error;
@@ -72,9 +81,16 @@ export function ownPacks({ packs }: Pick<Manifest, 'packs'>, subdirectory: strin
   return packs.filter(({ path }) => path.startsWith(`${subdirectory}/`));
 }
 
-async function listProgress({ store, subdirectory, signal }: CheckpointPlace): Promise<readonly BlobKey[]> {
+/** In the order in which they were written. */
+async function listProgress({
+  store,
+  form,
+  subdirectory,
+  signal,
+}: CheckpointPlace): Promise<readonly BlobKey[]> {
   const entries = await Array.fromAsync(store.list(checkpointFolder(subdirectory), { deep: true, signal }));
-  return entries.map(({ key }) => key).toSorted();
+  const ofForm = entries.filter(({ key }) => key.includes(`/BACKUP-CHECKPOINT-${form}-`));
+  return ofForm.map(({ key }) => key).toSorted();
 }
 
 async function isThere(
