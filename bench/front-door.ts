@@ -4,13 +4,14 @@ import { chownSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { TestAuthority, writeCertificates } from '../test/harness/certificates.ts';
 import { TestDaemon } from '../test/harness/daemon.ts';
 import { waitFor } from '../test/harness/wait.ts';
 import { run, serverUser } from './processes.ts';
 import { type Figure, median } from './report.ts';
 
-const ROUNDS = 3;
-const SECONDS = 4;
+const ROUNDS = Number(process.env['ATOLL_BENCH_ROUNDS'] ?? 3);
+const SECONDS = Number(process.env['ATOLL_BENCH_SECONDS'] ?? 4);
 
 interface Target {
   readonly name: string;
@@ -27,8 +28,18 @@ async function freePort(): Promise<number> {
 }
 
 /** pgbouncer in session mode before the same instance, as its users run it. */
-async function startPgbouncer(options: { socketDirectory: string; folder: string }) {
+async function startPgbouncer(options: {
+  socketDirectory: string;
+  folder: string;
+  /** Files of a certificate and its key; clients choose whether they encrypt. */
+  certificate?: { readonly certificate: string; readonly key: string };
+}) {
   const port = await freePort();
+  const { certificate } = options;
+  const tls =
+    certificate === undefined
+      ? ''
+      : `client_tls_sslmode = allow\nclient_tls_cert_file = ${certificate.certificate}\nclient_tls_key_file = ${certificate.key}\n`;
   const user = serverUser();
   const ini = join(options.folder, 'pgbouncer.ini');
   await writeFile(
@@ -45,7 +56,7 @@ max_client_conn = 200
 default_pool_size = 100
 ignore_startup_parameters = extra_float_digits,options
 logfile = ${join(options.folder, 'pgbouncer.log')}
-`,
+${tls}`,
   );
   const child = spawn('pgbouncer', ['-q', ini], {
     stdio: 'ignore',
@@ -62,8 +73,9 @@ async function transactionsPerSecond(
   target: Target,
   flags: readonly string[],
 ): Promise<{ tps: number; latencyMs: number }> {
-  const user = serverUser();
-  const output = await run('pgbench', ['-n', '-T', String(SECONDS), ...flags, ...target.args], user ?? {});
+  // No certificate of a user whose home the servers' user cannot look into.
+  const as = { ...serverUser(), env: { HOME: '/nonexistent' } };
+  const output = await run('pgbench', ['-n', '-T', String(SECONDS), ...flags, ...target.args], as);
   return {
     tps: Number(/tps = ([\d.]+)/.exec(output)?.[1]),
     latencyMs: Number(/latency average = ([\d.]+)/.exec(output)?.[1]),
@@ -103,6 +115,56 @@ async function compare(
     }
   }
   return rounds.map(({ tps, latencyMs }) => ({ tps: median(tps), latencyMs: median(latencyMs) }));
+}
+
+/** What encryption costs: the front door with and without it, beside pgbouncer with and without it. */
+async function compareEncryption(folder: string, tell: (figure: Figure) => void): Promise<void> {
+  const user = serverUser();
+  const certs = join(folder, 'certs');
+  const authority = await TestAuthority.make();
+  await writeCertificates(certs, { 'ca.crt': authority.certificate, node: await authority.node() });
+  const certificate = { certificate: join(certs, 'node.crt'), key: join(certs, 'node.key') };
+  if (user !== undefined)
+    for (const path of [certs, ...Object.values(certificate)]) chownSync(path, user.uid, user.gid);
+  await using daemon = await TestDaemon.start({
+    store: join(folder, 'encrypted'),
+    security: 'password',
+    flags: [`--certs-dir=${certs}`, '--accept-sql-without-tls'],
+    ...(user === undefined ? {} : { uid: user.uid, gid: user.gid }),
+  });
+  const operator = ['-h', join(daemon.store, 'run/sql'), '-p', String(daemon.port), '-U', 'root'];
+  await run(
+    'psql',
+    ['-X', ...operator, '-d', 'defaultdb', '-c', "ALTER ROLE root PASSWORD 'bench'"],
+    user ?? {},
+  );
+  await run('pgbench', ['-i', '-s', '10', '-q', ...operator, 'defaultdb'], user ?? {});
+  const socketDirectory = join(daemon.store, 'run/3');
+  const bouncer = await startPgbouncer({ socketDirectory, folder, certificate });
+  try {
+    const targets: Target[] = [daemon.port, bouncer.port].flatMap((port) =>
+      ['require', 'disable'].map((mode) => ({
+        name: `${port} ${mode}`,
+        args: [`postgresql://root:bench@127.0.0.1:${port}/defaultdb?sslmode=${mode}`],
+      })),
+    );
+    for (const workload of WORKLOADS.filter(({ mode }) => mode === 'prepared')) {
+      const [ours, oursPlain, theirs, theirsPlain] = await compare(targets, workload);
+      if (!ours || !oursPlain || !theirs || !theirsPlain) continue;
+      tell({
+        suite: 'Front door with TLS (pgbench, loopback TCP)',
+        what: `${workload.label}, ${workload.mode}, ${workload.clients} clients, 1 relaying`,
+        value:
+          `front door ${ours.tps.toFixed(0)} tps, without TLS ${oursPlain.tps.toFixed(0)}: ${(ours.tps / oursPlain.tps).toFixed(2)}; ` +
+          `pgbouncer ${theirs.tps.toFixed(0)}, ${theirsPlain.tps.toFixed(0)}: ${(theirs.tps / theirsPlain.tps).toFixed(2)}; ` +
+          `front door ÷ pgbouncer = ${(ours.tps / theirs.tps).toFixed(2)}; ` +
+          `TLS adds ${(ours.latencyMs - oursPlain.latencyMs).toFixed(3)} ms (pgbouncer ${(theirs.latencyMs - theirsPlain.latencyMs).toFixed(3)})`,
+        goal: '≥ 0.95 × pgbouncer',
+      });
+    }
+  } finally {
+    bouncer.stop();
+  }
 }
 
 /** The front door beside pgbouncer, and both beside the bare instance; the ratios are what counts. */
@@ -149,6 +211,7 @@ export async function benchFrontDoor(): Promise<Figure[]> {
       }
       bouncer.stop();
     }
+    await compareEncryption(folder, tell);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

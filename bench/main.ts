@@ -6,6 +6,7 @@ import { benchFrontDoor } from './front-door.ts';
 import { benchForeground } from './foreground.ts';
 import { benchIncremental } from './incremental.ts';
 import { benchJobs } from './jobs.ts';
+import { benchNeighbours } from './neighbours.ts';
 import { benchReplication } from './replication.ts';
 import { type Figure, publish } from './report.ts';
 import { benchRestoreParts } from './restore-parts.ts';
@@ -22,6 +23,7 @@ const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
   'time-machine': benchTimeMachine,
   replication: benchReplication,
   foreground: benchForeground,
+  neighbours: benchNeighbours,
   'restore-parts': benchRestoreParts,
   sparse: benchSparse,
   jobs: benchJobs,
