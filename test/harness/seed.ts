@@ -2,13 +2,21 @@
  * What tests begin from; `npm test` loads this file before each test file. Random ones from ATOLL_TEST_SEED, so that a run can be had again, or
  * from another number with each run; stores from a template of virtual clusters that they share.
  */
+import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 
-process.env['ATOLL_TEST_TEMPLATES'] ??= join(
-  import.meta.dirname,
-  '../../node_modules/.cache/atoll-test-templates',
-);
+if (process.env['ATOLL_TEST_TEMPLATES'] === undefined) {
+  const folder = join(import.meta.dirname, '../../node_modules/.cache/atoll-test-templates');
+  process.env['ATOLL_TEST_TEMPLATES'] = folder;
+  try {
+    mkdirSync(folder, { recursive: true });
+    // Some daemons run as another user, who keeps one of his own there.
+    chmodSync(folder, 0o1777);
+  } catch {
+    // It is another's, or cannot be written to: who may not share makes his own.
+  }
+}
 
 const given = process.env['ATOLL_TEST_SEED'];
 
