@@ -70,7 +70,8 @@ export async function bequeath(client: InternalClient, heir: string): Promise<st
         after = oid ?? after;
         const keyword = KEYWORDS[type ?? ''] ?? (type ?? '').toUpperCase();
         const failure = await refusal(client, `ALTER ${keyword} ${identity} OWNER TO ${quoted}`);
-        if (failure !== undefined) findings.push(`${type} ${identity} stays without an owner: ${failure}`);
+        if (failure !== undefined)
+          findings.push(`${type} ${identity} stays with the superuser of the node: ${failure}`);
       }
       if (rows.length < BATCH) break;
     }
