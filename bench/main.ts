@@ -11,6 +11,7 @@ import { benchReplication } from './replication.ts';
 import { type Figure, publish } from './report.ts';
 import { benchRestoreParts } from './restore-parts.ts';
 import { benchSparse } from './sparse.ts';
+import { benchStorage } from './storage.ts';
 import { benchTimeMachine } from './time-machine.ts';
 import { benchVault } from './vault.ts';
 
@@ -26,6 +27,7 @@ const SUITES: Readonly<Record<string, () => Promise<Figure[]>>> = {
   neighbours: benchNeighbours,
   'restore-parts': benchRestoreParts,
   sparse: benchSparse,
+  storage: benchStorage,
   jobs: benchJobs,
 };
 
