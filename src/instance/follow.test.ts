@@ -70,9 +70,11 @@ describe('a follower', () => {
   before(async () => {
     store = await TestStore.open();
     source = await store.serve(3);
-    await source.withSystemClient((client) => client.query('CREATE TABLE public.seen (a int)'), {
-      signal: NEVER,
-    });
+    const asSuperuser = ['CREATE TABLE public.seen (a int)', 'CREATE ROLE evil SUPERUSER'];
+    asSuperuser.push('GRANT pg_read_server_files TO root');
+    for (const sql of asSuperuser) {
+      await source.withSystemClient((client) => client.query(sql), { signal: NEVER });
+    }
     await source.stop({ mode: 'orderly', signal: NEVER });
   });
 
@@ -115,6 +117,9 @@ describe('a follower', () => {
     assert.ok(!(await readdir(join(folderOf(id), 'conf'))).includes('following.json'));
     await instanceOf(id).start({ signal: NEVER });
     assert.equal(await ask(id, 'SELECT pg_is_in_recovery()'), 'f');
+    assert.equal(await ask(id, `SELECT rolsuper FROM pg_roles WHERE rolname = 'evil'`), 'f');
+    assert.equal(await ask(id, `SELECT pg_has_role('root', 'pg_read_server_files', 'member')`), 'f');
+    assert.ok(store.logger.has('role evil is no superuser any more'));
     await ask(id, 'INSERT INTO public.seen VALUES (1)');
     const slot = `SELECT restart_lsn <= '${forkLsn}'::numeric + '0/0'::pg_lsn FROM pg_replication_slots WHERE slot_name = '${FORK_SLOT}'`;
     assert.equal(await ask(id, slot), 't');

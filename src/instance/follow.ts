@@ -10,6 +10,7 @@ import { renameDurably, syncDirectory, writeFileDurably } from './durable-files.
 import { writeIdentity } from './identity.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
 import { isOwnLogin } from './login.ts';
+import { removeForeignCode } from './foreign-code.ts';
 import { replaceLife } from './replace-life.ts';
 
 interface Step {
@@ -85,7 +86,7 @@ export async function promote(
   step: Step & {
     incarnation: IncarnationId;
     prepare: (client: InternalClient) => Promise<void>;
-    /** Told what was changed in the data of a plain server, which is adopted before `prepare`. */
+    /** Told what was changed, before `prepare`, of what the superuser of the source has made: of a plain server's data, all that it takes to adopt it. */
     onAdopted: (findings: readonly string[]) => void;
     disableSubscriptions: (client: InternalClient) => Promise<void>;
   },
@@ -144,14 +145,16 @@ async function promoteInPlace({
     },
     { signal },
   );
+  const clusterName = instance.identity.virtualClusterName;
+  const place = { socketDirectory: instance.socketDirectory, clusterName, signal };
   if (isForeign) {
-    const clusterName = instance.identity.virtualClusterName;
-    const place = { socketDirectory: instance.socketDirectory, clusterName, signal };
     await adoptServer(place, { login, onFindings: onAdopted });
     instance.logInAsOwn();
   }
   await instance.withSystemClient(
     async (client) => {
+      // The superuser of what it followed was another cluster's.
+      if (!isForeign) onAdopted(await removeForeignCode(client, { ...place, isOfOtherCluster: true }));
       await prepare(client);
       await disableSubscriptions(client);
       await client.query('CHECKPOINT');

@@ -341,7 +341,7 @@ class LocalInstanceHost implements OpenInstanceHost {
         ...this.#step(instance, { incarnation, signal }),
         prepare,
         onAdopted: (findings) => {
-          for (const finding of findings) logger.warning(`moved in: ${finding}`);
+          for (const finding of findings) logger.warning(`changed before it serves: ${finding}`);
           onAdopted(findings);
         },
         disableSubscriptions: (client) => disableSubscriptions(client, { logger, onDisabledSubscriptions }),
