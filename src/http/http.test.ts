@@ -127,7 +127,10 @@ test('a virtual cluster sees its own series, the system one sees all', async () 
     assert.equal(await read('?cluster=idle'), '\n');
     for (const query of ['', '?cluster=main', '?cluster=system']) {
       const named = (text: string) => text.match(/^sql_.*$/gm);
-      assert.deepEqual(named(await (await fetch(`${base}/metrics${query}`)).text()), named(await read(query)));
+      assert.deepEqual(
+        named(await (await fetch(`${base}/metrics${query}`)).text()),
+        named(await read(query)),
+      );
     }
     const unknown = await fetch(`${base}/_status/vars?cluster=nobody`);
     assert.equal(unknown.status, 404);
