@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe } from 'node:test';
 import type pg from 'pg';
 import { BareEngine } from '../harness/bare-engine.ts';
 import { findDamage } from '../harness/oracle.ts';
 import { Site } from '../harness/sites.ts';
+import { inSteps } from '../harness/steps.ts';
 import { TcpProxy } from '../harness/tcp-proxy.ts';
 import { waitFor } from '../harness/wait.ts';
 
@@ -26,16 +27,7 @@ describe('moving in from a plain PostgreSQL server', () => {
   /** A moment that `past` can be taken back to. */
   let moment: string;
 
-  let hasFailed = false;
-  /** Each builds on the one before. */
-  const step = (name: string, run: () => Promise<void>): void => {
-    void it(name, async (t) => {
-      if (hasFailed) return t.skip('an earlier step failed');
-      hasFailed = true;
-      await run();
-      hasFailed = false;
-    });
-  };
+  const step = inSteps();
 
   /** As the server's superuser. */
   const there = async (sql: string, database = 'shop') =>

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe } from 'node:test';
 import { assertLedger, Ledger } from '../harness/ledger.ts';
 import { Site } from '../harness/sites.ts';
+import { inSteps } from '../harness/steps.ts';
 import { TcpProxy } from '../harness/tcp-proxy.ts';
 import { waitFor } from '../harness/wait.ts';
 
@@ -25,16 +26,7 @@ describe('faults of replication streams', () => {
   let standby: Site;
   let network: TcpProxy;
 
-  let hasFailed = false;
-  /** Each builds on the one before. */
-  const step = (name: string, run: () => Promise<void>): void => {
-    void it(name, async (t) => {
-      if (hasFailed) return t.skip('an earlier step failed');
-      hasFailed = true;
-      await run();
-      hasFailed = false;
-    });
-  };
+  const step = inSteps();
 
   const jobOf = async (site: Site, type: string) =>
     (

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe } from 'node:test';
 import pg from 'pg';
 import { findDamage } from '../harness/oracle.ts';
 import { type Refusal, Site } from '../harness/sites.ts';
+import { inSteps } from '../harness/steps.ts';
 import { TcpProxy } from '../harness/tcp-proxy.ts';
 import { waitFor } from '../harness/wait.ts';
 
@@ -21,16 +22,7 @@ describe('what a replication stream can be asked for', () => {
   /** Between the standby and its primary. */
   let network: TcpProxy;
 
-  let hasFailed = false;
-  /** Each builds on the one before. */
-  const step = (name: string, run: () => Promise<void>): void => {
-    void it(name, async (t) => {
-      if (hasFailed) return t.skip('an earlier step failed');
-      hasFailed = true;
-      await run();
-      hasFailed = false;
-    });
-  };
+  const step = inSteps();
 
   const read = (sql: string, site = standby) => site.daemon.query(sql, READER);
   const refused = (sql: string, code: string, site = standby) =>

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe } from 'node:test';
 import pg from 'pg';
 import { TestDaemon } from '../harness/daemon.ts';
 import { assertLedger, Ledger } from '../harness/ledger.ts';
 import { countWithDefaultPlans, digestTables, findDamage } from '../harness/oracle.ts';
+import { inSteps } from '../harness/steps.ts';
 import { waitFor } from '../harness/wait.ts';
 
 const SYSTEM = { cluster: 'system', database: 'defaultdb' };
@@ -44,16 +45,7 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     });
   };
 
-  let hasFailed = false;
-  /** Each builds on the one before. */
-  const step = (name: string, run: () => Promise<void> | void): void => {
-    void it(name, async (t) => {
-      if (hasFailed) return t.skip('an earlier step failed');
-      hasFailed = true;
-      await run();
-      hasFailed = false;
-    });
-  };
+  const step = inSteps();
 
   /** What was promoted is sound, also where queries would not notice. */
   const assertSound = async (daemon: TestDaemon) => {

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { after, before, describe } from 'node:test';
 import { assertLedger, Ledger } from '../harness/ledger.ts';
 import { Site } from '../harness/sites.ts';
+import { inSteps } from '../harness/steps.ts';
 import { TcpProxy } from '../harness/tcp-proxy.ts';
 import { waitFor } from '../harness/wait.ts';
 
@@ -21,16 +22,7 @@ describe('a planned failover', () => {
   /** Between the standby and its primary. */
   let network: TcpProxy;
 
-  let hasFailed = false;
-  /** Each builds on the one before. */
-  const step = (name: string, run: () => Promise<void>): void => {
-    void it(name, async (t) => {
-      if (hasFailed) return t.skip('an earlier step failed');
-      hasFailed = true;
-      await run();
-      hasFailed = false;
-    });
-  };
+  const step = inSteps();
 
   const load = () => Ledger.start({ connect: () => primary.connect(), writers: 3 });
   const begun = async (ledger: Ledger) => {
