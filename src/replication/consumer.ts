@@ -354,7 +354,9 @@ export class Consumer {
       for (let round = 0; !signal.aborted; round += 1) {
         const sample = await this.#sample(stream, { signal });
         if (sample.isPaused && (await this.#exclusivelyGivenPlaces(stream, { sample, signal }))) continue;
-        if (round % SAMPLES_PER_OLDEST === 0) oldest = await this.#dependencies.oldestTime(id);
+        // The first base is noticed at once: from then on there is a moment to go back to.
+        const isDue = oldest === null || round % SAMPLES_PER_OLDEST === 0;
+        if (isDue) oldest = await this.#dependencies.oldestTime(id);
         const before = streams.get(id)?.replicatedTime ?? null;
         const replicatedTime = laterOf(sample.time, before);
         if (replicatedTime !== null) {
