@@ -376,7 +376,10 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
     assert.equal(existsSync(OWNED), false);
     const { rows } = await attacker.query('SELECT oid::int FROM pg_roles WHERE rolsuper');
     assert.deepEqual(rows, [{ oid: 10 }]);
-    const slots = await attacker.query('SELECT slot_name AS name FROM pg_replication_slots');
+    // A capture that happens to be under way holds one of its own.
+    const slots = await attacker.query(
+      `SELECT slot_name AS name FROM pg_replication_slots WHERE slot_name NOT LIKE 'atoll\\_backup\\_%'`,
+    );
     assert.deepEqual(slots.rows, [{ name: 'atoll_vault' }]);
     const subscriptions = await attacker.query('SELECT subname FROM pg_subscription');
     assert.deepEqual(subscriptions.rows, []);
