@@ -11,6 +11,7 @@ import { systemClock } from '../daemon/index.ts';
 import { readIdentity, writeIdentity } from './identity.ts';
 import type { Instance } from './index.ts';
 import { processesIn, startTokenOf } from './os-process.ts';
+import { directPrivileges } from './privileges/direct.ts';
 import { findRunning } from './process-record.ts';
 
 const MAIN = 3 as VirtualClusterId;
@@ -140,7 +141,8 @@ test('a server that began at another time than recorded is not adopted', async (
   const pid = pidOf(main());
   const clusterDirectory = join(store.directory, 'vc', '3');
   const path = join(clusterDirectory, 'process.json');
-  const find = () => findRunning({ clusterDirectory, dataDirectory, clock: systemClock() });
+  const find = () =>
+    findRunning({ clusterDirectory, dataDirectory, clock: systemClock(), privileges: directPrivileges() });
   assert.equal((await find())?.pid, pid);
   const record = await readFile(path, 'utf8');
   const token = (await startTokenOf(pid)) ?? '';

@@ -10,6 +10,7 @@ import {
   readSettings,
   writeConfiguration,
 } from './configuration.ts';
+import { directPrivileges } from './privileges/direct.ts';
 
 test('parameters that are fixed, unknown in form or carry control characters are refused', () => {
   const refused: Record<string, string>[] = [
@@ -61,6 +62,7 @@ test('values are quoted, and settings are read back', async () => {
         extensionControlPath: null,
       },
       user: null,
+      privileges: directPrivileges(),
     });
     const text = await readFile(configurationFiles(directory).postgresql, 'utf8');
     assert.match(text, /^search_path = '"it''s", ''a\\\\b'''$/m);

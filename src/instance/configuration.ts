@@ -1,10 +1,10 @@
 /** The node's configuration of an instance: `<store>/vc/<id>/conf/`, outside the data directory and its reach. */
-import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { AppError, errnoOf, InputError } from '../base/index.ts';
+import { errnoOf, InputError } from '../base/index.ts';
 import type { InstanceSettings } from './contract.ts';
 import { type Owner, updateFileDurably } from './durable-files.ts';
+import type { Privileges } from './privileges/contract.ts';
 import type { Engine } from './engine.ts';
 import { type RecordFormat, readRecord, sealRecord } from './sealed-record.ts';
 import { LOG_LINE_PREFIX } from './log-lines.ts';
@@ -204,12 +204,13 @@ export async function writeConfiguration(options: {
   settings: InstanceSettings;
   engine: Engine;
   user: Owner | null;
+  privileges: Privileges;
   /** On top of everything: those of a follower. */
   parameters?: Readonly<Record<string, string>>;
   /** Nobody but the daemon itself is let in, also not those whom it would lead here. */
   isClosed?: boolean;
 }): Promise<void> {
-  const { directory, settings, user } = options;
+  const { directory, settings, user, privileges } = options;
   checkSettings(settings);
   const files = configurationFiles(directory);
   const readable = { mode: 0o640, owner: user === null ? null : { uid: 0, gid: user.gid } };
@@ -219,7 +220,7 @@ export async function writeConfiguration(options: {
     content: options.isClosed === true ? HBA_CLOSED : HBA,
     ...readable,
   });
-  await updateFileDurably({ path: files.ident, content: identOf(daemonUserName()), ...readable });
+  await updateFileDurably({ path: files.ident, content: identOf(privileges.peers()), ...readable });
   const body = {
     maxConnections: settings.maxConnections,
     sharedBuffersBytes: settings.sharedBuffersBytes,
@@ -249,6 +250,7 @@ function postgresqlConf(options: {
   socketDirectory: string;
   settings: InstanceSettings;
   engine: Engine;
+  privileges: Privileges;
   parameters?: Readonly<Record<string, string>>;
 }): string {
   const { settings, engine } = options;
@@ -257,6 +259,8 @@ function postgresqlConf(options: {
     ...PREFERRED,
     ...settings.extra,
     ...FIXED,
+    // Who may pass through the folder may reach the socket: the daemon and the instance itself.
+    ...(options.privileges.isSeparate ? { unix_socket_permissions: '0777' } : {}),
     cluster_name: options.clusterName,
     unix_socket_directories: options.socketDirectory,
     max_connections: String(connections),
@@ -281,18 +285,8 @@ const HBA_CLOSED = `# Written by Atoll before every start.
 local all         atoll peer map=atoll
 `;
 
-function identOf(user: string): string {
-  return `# Written by Atoll before every start.\natoll "${user}" all\n`;
-}
-
-/** The OS user who is let in, as every role. @throws AppError `store_invalid` when the user has no name */
-function daemonUserName(): string {
-  try {
-    return userInfo().username;
-  } catch (error) {
-    throw new AppError('store_invalid', `user ${process.getuid?.()} has no name on this machine`, {
-      cause: error,
-      hint: 'instances know the daemon by the name of its user: add the user to /etc/passwd',
-    });
-  }
+/** The OS users who are let in, as every role. */
+function identOf(users: readonly string[]): string {
+  const lines = users.map((user) => `atoll "${user}" all`);
+  return `# Written by Atoll before every start.\n${lines.join('\n')}\n`;
 }

@@ -15,6 +15,7 @@ import { isPresent, newSystemIdentifier, reidentify } from './data-directory.ts'
 import { copyTreeDurably, makeDirectory, type Owner, renameDurably, syncDirectory } from './durable-files.ts';
 import type { Engine } from './engine.ts';
 import { writeIdentity } from './identity.ts';
+import type { Privileges } from './privileges/contract.ts';
 import { randomUuid } from './store.ts';
 import {
   CONFIGURATION_NAME,
@@ -40,12 +41,14 @@ export async function createClusterDirectory(options: {
   id: VirtualClusterId;
   name: VirtualClusterName;
   settings: InstanceSettings;
-  user: Owner | null;
+  privileges: Privileges;
   clock: Clock;
   rng: Rng;
   signal: AbortSignal;
 }): Promise<InstanceIdentity> {
-  const { store, engine, id, name, user, rng, signal } = options;
+  const { store, engine, id, name, privileges, rng, signal } = options;
+  const uid = privileges.uidOf(id);
+  const user = privileges.ownerOf(uid);
   const layout = clusterLayout(store, id);
   if (await isPresent(layout.directory)) {
     throw new AppError('object_exists', `${layout.directory} exists already`, {
@@ -60,7 +63,7 @@ export async function createClusterDirectory(options: {
     forkLsn: null,
     systemIdentifier: newSystemIdentifier(options),
     engineMajor: engine.major,
-    uid: user?.uid ?? null,
+    uid,
   };
   const making = join(store.clusters, `${CREATING_PREFIX}${id}-${randomSuffix(rng)}`);
   try {
@@ -68,7 +71,13 @@ export async function createClusterDirectory(options: {
     const configuration = join(making, CONFIGURATION_NAME);
     await makeDirectory({ path: configuration, mode: user === null ? 0o700 : 0o750, owner: rootedAt(user) });
     const socketDirectory = layout.sockets;
-    await writeConfiguration({ ...options, directory: configuration, clusterName: name, socketDirectory });
+    await writeConfiguration({
+      ...options,
+      user,
+      directory: configuration,
+      clusterName: name,
+      socketDirectory,
+    });
     const dataDirectory = join(making, identity.incarnation);
     await copyTreeDurably({ from: options.template, to: dataDirectory, owner: user, signal });
     await reidentify({ dataDirectory, systemIdentifier: identity.systemIdentifier, rng });

@@ -11,12 +11,17 @@ import {
   withControlFileIdentity,
   withWalSystemIdentifier,
 } from '../pg/index.ts';
-import { syncDirectory } from './durable-files.ts';
+import type { Privileges } from './privileges/contract.ts';
 
 /** Configuration is the node's. Files of these names inside a data directory are never read, and deleted. */
-const FOREIGN_CONFIGURATION = ['postgresql.conf', 'postgresql.auto.conf', 'pg_hba.conf', 'pg_ident.conf'];
+const FOREIGN_CONFIGURATION = [
+  'postgresql.conf',
+  'postgresql.auto.conf',
+  'pg_hba.conf',
+  'pg_ident.conf',
+] as const;
 /** Signs that would turn a start into a recovery nobody asked for. */
-const RECOVERY_SIGNS = ['recovery.signal', 'standby.signal'];
+const RECOVERY_SIGNS = ['recovery.signal', 'standby.signal'] as const;
 
 const WAL_SEGMENT = /^[0-9A-F]{24}$/;
 
@@ -47,21 +52,28 @@ export async function hasLaterTimeline(dataDirectory: string, timelineId: number
   });
 }
 
-/** Deletes configuration that came with the data, before every start. */
+/** Deletes configuration that came with the data. */
 export async function removeForeignConfiguration(dataDirectory: string): Promise<void> {
   for (const name of FOREIGN_CONFIGURATION) await rm(join(dataDirectory, name), { force: true });
 }
 
-export async function removeRecoverySigns(dataDirectory: string): Promise<void> {
-  for (const name of RECOVERY_SIGNS) await rm(join(dataDirectory, name), { force: true });
+/** Before every start: deletes configuration that came with the data, and signs of a recovery. */
+export async function clearForStart(
+  dataDirectory: string,
+  { privileges }: { readonly privileges: Privileges },
+): Promise<void> {
+  const names = new Set(await readdir(dataDirectory));
+  const present = [...FOREIGN_CONFIGURATION, ...RECOVERY_SIGNS].filter((name) => names.has(name));
+  if (present.length > 0) await privileges.removeFiles(dataDirectory, present);
 }
 
 /** From now on the directory is not what was written: nobody may go on with writing it. Durable when it returns. */
-export async function endRestoreProgress(dataDirectory: string): Promise<void> {
-  const path = join(dataDirectory, RESTORE_PROGRESS_FILE);
-  if (!(await isPresent(path))) return;
-  await rm(path);
-  await syncDirectory(dataDirectory);
+export async function endRestoreProgress(
+  dataDirectory: string,
+  { privileges }: { readonly privileges: Privileges },
+): Promise<void> {
+  if (!(await isPresent(join(dataDirectory, RESTORE_PROGRESS_FILE)))) return;
+  await privileges.removeFiles(dataDirectory, [RESTORE_PROGRESS_FILE]);
 }
 
 /** Forgets what was counted so far, as a crash does: copies begin with figures of their own. */

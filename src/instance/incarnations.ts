@@ -8,7 +8,7 @@ import { makeDirectory, renameDurably } from './durable-files.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
 import { proveIncarnation } from './prove-incarnation.ts';
 import { replaceLife } from './replace-life.ts';
-import { discard } from './scan-store.ts';
+import { discard, type DiscardOptions } from './scan-store.ts';
 import { endLeftovers } from './postmaster.ts';
 import { BEGUN_SUFFIX, REWINDING_SUFFIX, SUPERSEDED_SUFFIX } from './store-layout.ts';
 
@@ -32,11 +32,11 @@ export async function begin(step: Step): Promise<string> {
   for (const name of await readdir(directory)) {
     const path = join(directory, name);
     if (!name.endsWith(BEGUN_SUFFIX) || (goesOn && path === dataDirectory)) continue;
-    await discard(path, { clock: environment.clock, signal });
+    await discard(path, { ...environment, signal });
   }
   // Of a commit that was cut off before its record.
   if (identity.incarnation !== step.incarnation) {
-    await discard(layout.current(step.incarnation), { clock: environment.clock, signal });
+    await discard(layout.current(step.incarnation), { ...environment, signal });
   }
   if (goesOn) return dataDirectory;
   await makeDirectory({ path: dataDirectory, mode: 0o700, owner: instance.user });
@@ -89,7 +89,8 @@ async function becomeNewSystem(
   dataDirectory: string,
   { environment, rng }: Step & { rng: Rng },
 ): Promise<void> {
-  const { clock } = environment;
+  const { clock, privileges } = environment;
+  await privileges.take(dataDirectory);
   await trimWal(dataDirectory);
   await reidentify({ dataDirectory, systemIdentifier: newSystemIdentifier({ clock, rng }), rng });
 }
@@ -144,13 +145,18 @@ export async function beginRewind(step: Step): Promise<string | null> {
   const { instance, environment, incarnation, signal } = step;
   const { layout, identity, dataDirectory: current } = instance;
   const rewinding = layout.rewinding(incarnation);
-  if (await isPresent(rewinding)) return rewinding;
+  const { privileges } = environment;
+  if (await isPresent(rewinding)) {
+    await privileges.take(rewinding);
+    return rewinding;
+  }
   if (!(await isPresent(current))) return null;
   if (instance.state.kind !== 'stopped') {
     throw new AppError('object_state', `virtual cluster "${identity.virtualClusterName}" runs`);
   }
   await endLeftovers({ ...environment, dataDirectory: current, signal });
   await renameDurably({ from: current, to: rewinding });
+  await privileges.take(rewinding);
   return rewinding;
 }
 
@@ -179,15 +185,14 @@ async function discardRewinding({ instance, environment, signal }: Step): Promis
 }
 
 export async function abandon(step: Step): Promise<void> {
-  const { clock } = step.environment;
-  await discard(step.instance.layout.begun(step.incarnation), { clock, signal: step.signal });
+  await discard(step.instance.layout.begun(step.incarnation), { ...step.environment, signal: step.signal });
 }
 
 /** What was replaced is deleted when what replaced it has served, and not before. */
-export async function discardSuperseded(instance: LocalInstance): Promise<void> {
+export async function discardSuperseded(instance: LocalInstance, options: DiscardOptions): Promise<void> {
   const { directory } = instance.layout;
   for (const name of await readdir(directory)) {
-    if (name.endsWith(SUPERSEDED_SUFFIX)) await rm(join(directory, name), { recursive: true, force: true });
+    if (name.endsWith(SUPERSEDED_SUFFIX)) await discard(join(directory, name), options);
   }
 }
 

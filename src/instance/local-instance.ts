@@ -16,14 +16,13 @@ import type {
   StopMode,
 } from './contract.ts';
 import {
+  clearForStart,
   endRestoreProgress,
   hasLaterTimeline,
   isPresent,
   readControlFile,
-  removeForeignConfiguration,
-  removeRecoverySigns,
 } from './data-directory.ts';
-import { type Owner, writeFileDurably } from './durable-files.ts';
+import type { Owner } from './durable-files.ts';
 import { ranOutOfDisk } from './disk-space.ts';
 import type { Engine } from './engine.ts';
 import {
@@ -38,7 +37,8 @@ import { publicState } from './lifecycle.ts';
 import { isOwnLogin, type Login, OWN_LOGIN, readLogins } from './login.ts';
 import { readableTail } from './log-lines.ts';
 import { LogForwarder, rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
-import { type Postmaster, type StopLimits, spawnPostmaster } from './postmaster.ts';
+import type { Postmaster, StopLimits } from './postmaster.ts';
+import type { Privileges } from './privileges/contract.ts';
 import { limitsOf } from './process-limits.ts';
 import { clearStaleClaim, findRunning, recordProcess } from './process-record.ts';
 import { type ReadOnlyRecord, readOnlyParameters, readReadOnly, writeReadOnly } from './read-only.ts';
@@ -64,6 +64,7 @@ export interface InstanceEnvironment {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly stopLimits: StopLimits;
+  readonly privileges: Privileges;
   /** Told on the way from one life of a data directory to the next. */
   readonly onReplacement: OnReplacement;
 }
@@ -315,6 +316,7 @@ export class LocalInstance implements Instance {
   /** Writes the node's configuration of the next start: of the instance itself, or of another life of its data beside it. */
   async writeConfiguration(of: 'itself' | 'another' = 'another'): Promise<void> {
     const { user } = this;
+    const { privileges } = this.#environment;
     const following = of === 'itself' ? this.following : null;
     const { configuration } = this.layout;
     if (following !== null) await writeSecretFiles(configuration, following, user);
@@ -343,8 +345,10 @@ export class LocalInstance implements Instance {
       socketDirectory: this.layout.sockets,
       settings: this.#settings,
       engine: this.#environment.engine,
+      privileges,
       user: this.user,
     });
+    await privileges.openConfiguration(this.layout.directory);
   }
 
   /** Forwards new lines of the log. Harmless at any time. */
@@ -420,7 +424,7 @@ export class LocalInstance implements Instance {
       },
       onLeaving: () => this.#closeSessions(),
       clearLeftovers: ({ signal }) =>
-        clearStaleClaim({ dataDirectory: this.dataDirectory, clock: this.#environment.clock, signal }),
+        clearStaleClaim({ ...this.#environment, dataDirectory: this.dataDirectory, signal }),
       onFailure: async (ending) => {
         try {
           await this.#log.poll();
@@ -439,29 +443,33 @@ export class LocalInstance implements Instance {
   }
 
   async #findOrSpawn(signal: AbortSignal): Promise<Postmaster> {
-    const { clock, engine } = this.#environment;
+    const { clock, engine, privileges } = this.#environment;
     const { layout, dataDirectory, user } = this;
     this.#logFrom = await sizeOf(layout.log);
     const control = await readControlFile(dataDirectory);
     if (control.systemIdentifier !== this.#identity.systemIdentifier) {
       throw new AppError('instance_failed', `${dataDirectory} is of another system than ${this.#title}`);
     }
-    const running = await findRunning({ clusterDirectory: layout.directory, dataDirectory, clock });
+    const running = await findRunning({
+      clusterDirectory: layout.directory,
+      dataDirectory,
+      clock,
+      privileges,
+    });
     if (running !== undefined) {
       this.#logger.info(`adopted running instance, process ${running.pid}`);
       return running;
     }
-    await clearStaleClaim({ dataDirectory, clock, signal });
-    await endRestoreProgress(dataDirectory);
-    await removeForeignConfiguration(dataDirectory);
-    await removeRecoverySigns(dataDirectory);
+    await clearStaleClaim({ dataDirectory, clock, privileges, signal });
+    await endRestoreProgress(dataDirectory, { privileges });
+    await clearForStart(dataDirectory, { privileges });
     await this.#signFollower(control.state);
-    await emptySocketDirectory({ path: layout.sockets, user });
+    await emptySocketDirectory({ path: layout.sockets, user, privileges });
     const [likeliest = OWN_LOGIN] = await readLogins(dataDirectory);
     this.#login = likeliest;
     await this.writeConfiguration('itself');
     throwIfCancelled(signal);
-    const postmaster = await spawnPostmaster({
+    const postmaster = await privileges.launch({
       postgres: engine.postgres,
       dataDirectory,
       configuration: layout.configuration,
@@ -503,15 +511,16 @@ export class LocalInstance implements Instance {
     }
     const isPromoted = !isInRecovery && (await hasLaterTimeline(dataDirectory, following.timelineId));
     if (following.phase === 'promoting' && isPromoted) return;
-    const path = join(dataDirectory, 'standby.signal');
-    await writeFileDurably({ path, content: '', mode: 0o600, owner: user });
+    await this.#environment.privileges.sign(dataDirectory, 'standby.signal', { owner: user });
   }
 
   /** One that has left the recovery in which it could not write needs no word of it any more, nor does another life. */
   async #signReadOnly(isInRecovery: boolean): Promise<void> {
     const own = this.#ownReadOnly;
-    const path = join(this.dataDirectory, 'standby.signal');
-    if (own?.phase === 'on') return writeFileDurably({ path, content: '', mode: 0o600, owner: this.user });
+    if (own?.phase === 'on') {
+      const { privileges } = this.#environment;
+      return privileges.sign(this.dataDirectory, 'standby.signal', { owner: this.user });
+    }
     if (own === null || !isInRecovery) await this.#recordReadOnly(null);
     if (own === null) await this.#signFollower((await readControlFile(this.dataDirectory)).state);
   }

@@ -7,7 +7,8 @@ import { configurationFiles } from './configuration.ts';
 import type { StopMode } from './contract.ts';
 import type { Owner } from './durable-files.ts';
 import { LOG_LINE_PREFIX } from './log-lines.ts';
-import { processesIn, signalProcess, startTokenOf } from './os-process.ts';
+import { startTokenOf } from './os-process.ts';
+import type { Privileges } from './privileges/contract.ts';
 import { OOM_ENVIRONMENT, limited, type ProcessLimits } from './process-limits.ts';
 import { cleanEnvironment } from './run-program.ts';
 import { untilCancelled } from './waiting.ts';
@@ -86,8 +87,13 @@ export async function spawnPostmaster(command: PostmasterCommand): Promise<Postm
 }
 
 /** Takes over a server that somebody else started, known by pid and start token. */
-export function adoptPostmaster(options: { pid: number; startToken: string; clock: Clock }): Postmaster {
-  const { pid, startToken, clock } = options;
+export function adoptPostmaster(options: {
+  pid: number;
+  startToken: string;
+  clock: Clock;
+  privileges: Privileges;
+}): Postmaster {
+  const { pid, startToken, clock, privileges } = options;
   const isAlive = async () => (await startTokenOf(pid)) === startToken;
   return {
     pid,
@@ -97,12 +103,12 @@ export function adoptPostmaster(options: { pid: number; startToken: string; cloc
       return 'ended by itself';
     },
     send: async (signal) => {
-      if (await isAlive()) signalProcess(pid, signal);
+      if (await isAlive()) await privileges.signal({ pid, startToken }, signal);
     },
   };
 }
 
-function describeExit(code: number | null, signal: NodeJS.Signals | null): string {
+export function describeExit(code: number | null, signal: NodeJS.Signals | null): string {
   if (signal !== null) return `killed by ${signal}`;
   return code === 0 ? 'ended' : `ended with status ${code}`;
 }
@@ -168,19 +174,20 @@ async function endsWithin(
 export async function endLeftovers(options: {
   dataDirectory: string;
   clock: Clock;
+  privileges: Privileges;
   signal: AbortSignal;
 }): Promise<void> {
-  const { dataDirectory, clock, signal } = options;
+  const { dataDirectory, clock, privileges, signal } = options;
   for (const kill of ['SIGQUIT', 'SIGKILL'] as const) {
     const deadline = clock.monotonicMs() + LEFTOVER_MS_MAX;
-    const leftovers = await processesIn(dataDirectory);
+    const leftovers = await privileges.processesIn(dataDirectory);
     if (leftovers.length === 0) return;
-    for (const pid of leftovers) signalProcess(pid, kill);
-    while ((await processesIn(dataDirectory)).length > 0 && clock.monotonicMs() < deadline) {
+    for (const pid of leftovers) await privileges.signal({ pid }, kill);
+    while ((await privileges.processesIn(dataDirectory)).length > 0 && clock.monotonicMs() < deadline) {
       await clock.sleep(LEFTOVER_POLL_MS, { signal });
     }
   }
-  const stubborn = await processesIn(dataDirectory);
+  const stubborn = await privileges.processesIn(dataDirectory);
   if (stubborn.length === 0) return;
   throw new AppError('instance_failed', `processes ${stubborn.join(', ')} in ${dataDirectory} do not end`, {
     hint: 'they belong to a server that died; end them, or restart the machine',

@@ -1,9 +1,9 @@
 /** `<store>/vc/<id>/process.json`: which process was started last, so that a later daemon knows it again. */
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { AppError, type Clock, errnoOf, isAppError } from '../base/index.ts';
-import { startedAtSeconds, startTokenOf, worksIn } from './os-process.ts';
+import { startedAtSeconds, startTokenOf } from './os-process.ts';
+import type { Privileges } from './privileges/contract.ts';
 import { isPresent } from './data-directory.ts';
 import { adoptPostmaster, endLeftovers, type Postmaster } from './postmaster.ts';
 import { POSTMASTER_PID_NAME, readPostmasterPid } from './postmaster-pid.ts';
@@ -35,19 +35,20 @@ export async function findRunning(options: {
   clusterDirectory: string;
   dataDirectory: string;
   clock: Clock;
+  privileges: Privileges;
 }): Promise<Postmaster | undefined> {
-  const { clusterDirectory, dataDirectory, clock } = options;
+  const { clusterDirectory, dataDirectory, clock, privileges } = options;
   const claim = await readPostmasterPid(dataDirectory);
   if (claim === undefined || claim.dataDirectory !== dataDirectory) return undefined;
   const startToken = await startTokenOf(claim.pid);
-  if (startToken === undefined || !(await worksIn(claim.pid, dataDirectory))) return undefined;
+  if (startToken === undefined || !(await privileges.worksIn(claim.pid, dataDirectory))) return undefined;
   const record = await readProcessRecord(clusterDirectory);
   const isSame =
     record?.pid === claim.pid
       ? record.startToken === startToken
       : Math.abs(((await startedAtSeconds(claim.pid)) ?? 0) - claim.startedAtSeconds) <=
         START_TOLERANCE_SECONDS;
-  if (isSame) return adoptPostmaster({ pid: claim.pid, startToken, clock });
+  if (isSame) return adoptPostmaster({ pid: claim.pid, startToken, clock, privileges });
   throw new AppError(
     'instance_failed',
     `process ${claim.pid} in ${dataDirectory} is not the one that was started`,
@@ -65,12 +66,14 @@ export async function findRunning(options: {
 export async function clearStaleClaim(options: {
   dataDirectory: string;
   clock: Clock;
+  privileges: Privileges;
   signal: AbortSignal;
 }): Promise<void> {
-  const path = join(options.dataDirectory, POSTMASTER_PID_NAME);
+  const { dataDirectory, privileges } = options;
+  const path = join(dataDirectory, POSTMASTER_PID_NAME);
   if (!(await isPresent(path))) return;
   await endLeftovers(options);
-  await rm(path, { force: true });
+  await privileges.removeFiles(dataDirectory, [POSTMASTER_PID_NAME]);
 }
 
 /** A record that cannot be read is as good as none: the server's own note decides then. */

@@ -1,5 +1,4 @@
 /** The one start of a restored data directory before it may serve: recovered, prepared, stopped. */
-import { join } from 'node:path';
 import {
   AppError,
   assert,
@@ -12,22 +11,17 @@ import {
 } from '../base/index.ts';
 import { adoptServer } from './adopt-server.ts';
 import type { InternalClient, ProvedIncarnation, RecoveryTarget } from './contract.ts';
-import {
-  readControlFile,
-  readForkLsn,
-  endRestoreProgress,
-  removeForeignConfiguration,
-  removeRecoverySigns,
-} from './data-directory.ts';
+import { clearForStart, endRestoreProgress, readControlFile, readForkLsn } from './data-directory.ts';
 import { ranOutOfDisk } from './disk-space.ts';
-import { type Owner, writeFileDurably } from './durable-files.ts';
+import type { Owner } from './durable-files.ts';
 import type { Engine } from './engine.ts';
 import { emptyAll, emptyExcluded } from './empty-excluded.ts';
 import { removeForeignCode } from './foreign-code.ts';
 import { rawLogTail, sizeOf, TAIL_LINES_MAX } from './log-forwarder.ts';
 import { readableTail } from './log-lines.ts';
 import { isOwnLogin, type Login } from './login.ts';
-import { type Postmaster, type StopLimits, spawnPostmaster, stopPostmaster } from './postmaster.ts';
+import { type Postmaster, type StopLimits, stopPostmaster } from './postmaster.ts';
+import type { Privileges } from './privileges/contract.ts';
 import { clearStaleClaim } from './process-record.ts';
 import { untilServing } from './readiness.ts';
 import { withSystemSession } from './sessions.ts';
@@ -42,6 +36,7 @@ export interface ProofOptions {
   readonly clusterName: string;
   readonly engine: Engine;
   readonly stopLimits: StopLimits;
+  readonly privileges: Privileges;
   readonly recovery: RecoveryTarget;
   readonly prepare: (client: InternalClient) => Promise<void>;
   readonly onDisabledSubscriptions: (names: readonly string[]) => void;
@@ -65,19 +60,12 @@ export interface ProofOptions {
  * @throws AppError `instance_failed` with the end of the server's log when it does not get there
  */
 export async function proveIncarnation(options: ProofOptions): Promise<ProvedIncarnation> {
-  const { dataDirectory, log, clock, signal } = options;
-  await clearStaleClaim({ dataDirectory, clock, signal });
-  await removeForeignConfiguration(dataDirectory);
-  await removeRecoverySigns(dataDirectory);
-  await endRestoreProgress(dataDirectory);
-  const sign = {
-    path: join(dataDirectory, 'recovery.signal'),
-    content: '',
-    mode: 0o600,
-    owner: options.user,
-  };
-  await writeFileDurably(sign);
-  await emptySocketDirectory({ path: options.sockets, user: options.user });
+  const { dataDirectory, log, clock, privileges, user, signal } = options;
+  await clearStaleClaim({ dataDirectory, clock, privileges, signal });
+  await clearForStart(dataDirectory, { privileges });
+  await endRestoreProgress(dataDirectory, { privileges });
+  await privileges.sign(dataDirectory, 'recovery.signal', { owner: user });
+  await emptySocketDirectory({ path: options.sockets, user, privileges });
   const logFrom = await sizeOf(log);
   try {
     await runOnce(options);
@@ -116,7 +104,7 @@ function requireWholeLog(forkLsn: Lsn, { logEndLsn = null }: RecoveryTarget): vo
 
 async function runOnce(options: ProofOptions): Promise<void> {
   const { clock, signal, stopLimits: limits } = options;
-  const postmaster = await spawnPostmaster({
+  const postmaster = await options.privileges.launch({
     postgres: options.engine.postgres,
     dataDirectory: options.dataDirectory,
     configuration: options.configuration,

@@ -2,8 +2,9 @@
  * What a daemon finds when it opens a store after any end of the one before: virtual clusters with their identity,
  * unfinished work that is undone, and whatever no record names, which is set aside and never deleted.
  */
+import type { Dirent } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import {
   RESTORE_PROGRESS_FILE,
   AppError,
@@ -19,11 +20,13 @@ import { isPresent } from './data-directory.ts';
 import { renameDurably } from './durable-files.ts';
 import { readIdentity } from './identity.ts';
 import { endLeftovers } from './postmaster.ts';
+import type { Privileges } from './privileges/contract.ts';
 import { finishReplacement } from './replace-life.ts';
 import {
   BEGUN_SUFFIX,
   CONFIGURATION_NAME,
   CREATING_PREFIX,
+  DATA_DIRECTORY_NAME,
   REMOVING_PREFIX,
   REWINDING_SUFFIX,
   SCRATCH_SUFFIX,
@@ -37,6 +40,7 @@ import {
 export interface ScanOptions {
   readonly store: StoreLayout;
   readonly clock: Clock;
+  readonly privileges: Privileges;
   readonly rng: Rng;
   readonly logger: Logger;
   readonly signal: AbortSignal;
@@ -126,9 +130,17 @@ async function scanEntry(
 }
 
 /** Deletes a folder, once no server works in or below it. */
-export async function discard(path: string, options: { clock: Clock; signal: AbortSignal }): Promise<void> {
-  await endServersBelow(path, options);
+export async function discard(path: string, options: DiscardOptions): Promise<void> {
+  for (const dataDirectory of await endServersBelow(path, options)) {
+    await options.privileges.take(dataDirectory);
+  }
   await rm(path, { recursive: true, force: true });
+}
+
+export interface DiscardOptions {
+  readonly clock: Clock;
+  readonly privileges: Privileges;
+  readonly signal: AbortSignal;
 }
 
 /** What copies that were looked at have left outside of the virtual cluster's folder. None must be in use. */
@@ -158,12 +170,17 @@ async function setAside(path: string, reason: string, options: ScanOptions): Pro
   logger.warning(`moved ${path} to ${target}: ${reason}`);
 }
 
-/** A folder is a data directory, or holds some. */
-async function endServersBelow(path: string, options: { clock: Clock; signal: AbortSignal }): Promise<void> {
-  const names = await readdir(path).catch((error: unknown): string[] => {
+/** A folder is a data directory, or holds some: which those are, or may be. */
+async function endServersBelow(path: string, options: DiscardOptions): Promise<readonly string[]> {
+  const entries = await readdir(path, { withFileTypes: true }).catch((error: unknown): Dirent[] => {
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return [];
     throw error;
   });
-  const directories = names.includes('PG_VERSION') ? [path] : names.map((name) => join(path, name));
+  const isDataDirectory =
+    DATA_DIRECTORY_NAME.test(basename(path)) || entries.some(({ name }) => name === 'PG_VERSION');
+  const directories = isDataDirectory
+    ? [path]
+    : entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(path, name));
   for (const dataDirectory of directories) await endLeftovers({ ...options, dataDirectory });
+  return directories.filter((directory) => DATA_DIRECTORY_NAME.test(basename(directory)));
 }

@@ -79,7 +79,7 @@ export async function withScratch<T>(options: ScratchOptions<T>): Promise<T> {
     });
     return await options.whenStopped(dataDirectory);
   } finally {
-    await discard(dataDirectory, { clock: environment.clock, signal: closing });
+    await discard(dataDirectory, { ...environment, signal: closing });
     await rm(sockets, { recursive: true, force: true });
     await rm(log, { force: true });
   }

@@ -80,6 +80,10 @@ export const SUPERSEDED_SUFFIX = '.superseded';
 export const SCRATCH_SUFFIX = '.scratch';
 export const CONFIGURATION_NAME = 'conf';
 
+/** Names of data directories in a virtual cluster's folder: incarnations, in each of their states, and copies to be looked at. */
+export const DATA_DIRECTORY_NAME =
+  /^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.begun|\.rewinding|\.superseded)?|[0-9a-f]{16}\.scratch)$/;
+
 export function clusterLayout(store: StoreLayout, id: VirtualClusterId): ClusterLayout {
   const directory = join(store.clusters, String(id));
   const scratchSockets = `${id}s`;

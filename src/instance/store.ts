@@ -68,14 +68,15 @@ export class Store {
   }
 
   /**
-   * Opens the store in a folder, or makes one where the folder is missing or empty.
+   * Opens the store in a folder, or makes one where the folder is missing or empty. Other users must be able to pass through one that is shared
+   * with instances of users of their own.
    * @throws AppError `store_in_use`, `store_invalid`, `format_unsupported`
    * @throws CorruptError when its record or key is damaged
    */
-  static async open(options: { directory: string; rng: Rng }): Promise<Store> {
+  static async open(options: { directory: string; rng: Rng; isShared?: boolean }): Promise<Store> {
     const directory = resolve(options.directory);
     try {
-      return await Store.#open(directory, options.rng);
+      return await Store.#open(directory, options);
     } catch (error) {
       if (errnoOf(error) === undefined || isAppError(error)) throw error;
       const full = withDiskFullNamed(error, `opening store ${directory}`);
@@ -87,9 +88,12 @@ export class Store {
     }
   }
 
-  static async #open(directory: string, rng: Rng): Promise<Store> {
+  static async #open(
+    directory: string,
+    { rng, isShared = isRoot() }: { rng: Rng; isShared?: boolean },
+  ): Promise<Store> {
     const made = await makeDirectories(directory);
-    const layout = await usableLayout(directory).catch(async (error: unknown) => {
+    const layout = await usableLayout(directory, { isShared }).catch(async (error: unknown) => {
       await removeEmpty(made);
       throw error;
     });
@@ -101,7 +105,7 @@ export class Store {
       const record = existing ?? (await initialise(layout, rng));
       const clusterKey = await readClusterKey(layout, record.clusterKeyId);
       for (const directory of [layout.engines, layout.templates, layout.sockets, layout.clusters]) {
-        await ensureDirectory(directory, isRoot() ? 0o711 : 0o700);
+        await ensureDirectory(directory, isShared ? 0o711 : 0o700);
       }
       for (const directory of [layout.logs, layout.quarantine]) await ensureDirectory(directory, 0o700);
       return new Store({ layout, clusterId: record.clusterId, clusterKey, isNew, lock });
@@ -117,13 +121,16 @@ export class Store {
 }
 
 /** The layout of a folder that may be, or become, a store. Nothing is in the folder that was not before. */
-async function usableLayout(directory: string): Promise<StoreLayout> {
+export async function usableLayout(
+  directory: string,
+  { isShared }: { readonly isShared: boolean },
+): Promise<StoreLayout> {
   // Processes are recognised by the folder they work in, which the kernel tells without symbolic links.
   const layout = storeLayout(await realpath(directory));
   assertShortSocketPaths(layout);
   await assertNotForeign(layout);
-  await chmod(layout.root, isRoot() ? 0o711 : 0o700);
-  if (isRoot()) await assertReachable(layout.root);
+  await chmod(layout.root, isShared ? 0o711 : 0o700);
+  if (isShared) await assertReachable(layout.root);
   return layout;
 }
 

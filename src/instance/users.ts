@@ -1,26 +1,20 @@
 /** OS users of instances. Postgres refuses to run as root, and the kernel keeps users apart. */
-import type { VirtualClusterId } from '../base/index.ts';
 import type { Owner } from './durable-files.ts';
 import { runProgram } from './run-program.ts';
 
 /** Virtual cluster n runs under uid and gid 700000 + n: above what distributions and subordinate ids use by default. */
-export const UID_BASE_DEFAULT = 700_000;
+export const UID_BASE = 700_000;
 
 /** True when instances can, and must, run under users of their own. */
 export function isRoot(): boolean {
   return process.getuid?.() === 0;
 }
 
-/** The user a new virtual cluster's instance runs under; null when all run as the daemon's user. */
-export function userOfCluster(id: VirtualClusterId, uidBase: number): Owner | null {
-  return isRoot() ? ownerOf(uidBase + id) : null;
-}
-
 export function ownerOf(uid: number): Owner {
   return { uid, gid: uid };
 }
 
-/** `nobody`: unlike instances, `initdb` insists on a user that has a name. Null when the daemon is not root. */
+/** `nobody`: unlike instances, `initdb` insists on a user that has a name. Null when this process is not root. */
 export async function namedUnprivilegedUser(options: { signal: AbortSignal }): Promise<Owner | null> {
   if (!isRoot()) return null;
   const idOf = async (flag: string) =>
