@@ -17,12 +17,19 @@ export function writeRunFile(options: { path: string; content: string; flag: str
     }
     renameSync(temporary, options.path);
   } catch (error) {
-    if (errnoOf(error) === undefined) throw error;
-    throw new AppError('io', `cannot write ${options.path}: ${toError(error).message}`, {
-      cause: error,
-      hint: `choose another file with --${options.flag}`,
-    });
+    refusedBy(options.path, options.flag)(error);
   }
+}
+
+/** Turns what the system says into an error that names the flag. */
+export function refusedBy(path: string, flag: string): (error: unknown) => never {
+  return (error) => {
+    if (errnoOf(error) === undefined) throw error;
+    throw new AppError('io', `cannot write ${path}: ${toError(error).message}`, {
+      cause: error,
+      hint: `choose another file with --${flag}`,
+    });
+  };
 }
 
 /** Removes the file that holds our process number; another's stays. */

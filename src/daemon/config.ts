@@ -50,7 +50,16 @@ export interface DaemonConfig {
   readonly implicitCredentialsDisabled: boolean;
   /** Processes that relay traffic beside the daemon; 0 relays in the daemon. */
   readonly relayProcesses: number;
+  /** Name of the user whose rights a daemon has that is started as root; undefined for the first of those we know. */
+  readonly user: string | undefined;
+  readonly runFiles: RunFilesConfig;
   readonly log: LogConfig;
+}
+
+/** Files that tell other programs of the node, by absolute path; undefined for none. */
+export interface RunFilesConfig {
+  readonly pid: string | undefined;
+  readonly listeningUrl: string | undefined;
 }
 
 /** Where the node's log goes, and how much of it is kept. */

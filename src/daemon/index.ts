@@ -10,4 +10,4 @@ export {
   INITIALIZATIONS,
   type Initialization,
 } from './operator-socket.ts';
-export { runDaemon, type DaemonHooks } from './run-daemon.ts';
+export { runDaemon, type DaemonHooks, type RunFiles } from './run-daemon.ts';

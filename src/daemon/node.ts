@@ -42,6 +42,7 @@ import {
 } from '../timeline/index.ts';
 import { formatAddress, formatLocality, type Address } from './address.ts';
 import type { DaemonConfig } from './config.ts';
+import type { DroppedRoot } from './drop-root.ts';
 import { nodeMetrics } from './node-metrics.ts';
 import type { NodeReport } from './node-report.ts';
 import { OperatorSocket, type Initialization } from './operator-socket.ts';
@@ -65,6 +66,8 @@ export interface NodeEnvironment {
   readonly rng: Rng;
   readonly logger: Logger;
   readonly stop: StopRequests;
+  /** Null for a node that acts with the rights it was started with. */
+  readonly dropped: DroppedRoot | null;
 }
 
 /**
@@ -98,10 +101,10 @@ export class Node implements AsyncDisposable {
   /** Opens the store and the ports; nobody is served yet. */
   static async open(
     environment: NodeEnvironment,
-    onStoreOpened: (host: OpenInstanceHost) => void,
+    onStoreOpened: (host: OpenInstanceHost) => Promise<void>,
   ): Promise<Node> {
-    const { config, clock, rng, logger, stop } = environment;
-    const certificates = readCertificates(environment);
+    const { config, clock, rng, logger, stop, dropped } = environment;
+    const certificates = await readCertificates(environment);
     const host = await openInstanceHost({
       storeDirectory: config.store,
       engine:
@@ -111,12 +114,13 @@ export class Node implements AsyncDisposable {
       clock,
       rng,
       logger,
+      ...(dropped === null ? {} : { privileges: dropped.privileges }),
       signal: stop.orderly,
     });
     let vault: VaultHost | undefined;
     let continuous: ContinuousHost | undefined;
     try {
-      onStoreOpened(host);
+      await onStoreOpened(host);
       vault = await openVaultHost({ directory: join(host.storeDirectory, 'timeline'), clock, logger });
       const spare = new SpareProcess({ clock });
       continuous = openContinuousHost({ clock, logger });
@@ -169,10 +173,10 @@ export class Node implements AsyncDisposable {
 
   /** Starts, or initialises, what the store holds. */
   async start(): Promise<void> {
-    const { config, logger, stop } = this.#environment;
+    const { config, logger, stop, dropped } = this.#environment;
     const locality = config.locality.length === 0 ? '' : `, locality ${formatLocality(config.locality)}`;
     logger.info(
-      `Atoll ${CURRENT_RELEASE} with PostgreSQL ${this.#host.engineVersion} on Node.js ${process.versions.node}, ` +
+      `Atoll ${CURRENT_RELEASE}${dropped === null ? '' : ` as user ${dropped.user}`} with PostgreSQL ${this.#host.engineVersion} on Node.js ${process.versions.node}, ` +
         `store ${this.#host.storeDirectory}${locality}`,
     );
     await this.#control.start({ signal: stop.orderly });
@@ -206,10 +210,10 @@ export class Node implements AsyncDisposable {
   }
 
   /** Shows new certificates to new connections, if what is in the folder fits together; else the former ones stay. */
-  reloadCertificates(): void {
+  async reloadCertificates(): Promise<void> {
     const { logger } = this.#environment;
     try {
-      const certificates = readCertificates(this.#environment);
+      const certificates = await readCertificates(this.#environment);
       if (certificates === undefined) return;
       const material = materialOf(certificates);
       this.#frontDoor?.useCertificate(material); // Refuses what does not fit, before anything else has changed.
@@ -388,10 +392,18 @@ export class Node implements AsyncDisposable {
 }
 
 /** Undefined when nothing is to be encrypted. @throws InputError `usage` */
-function readCertificates({ config, clock, logger }: NodeEnvironment): NodeCertificates | undefined {
+async function readCertificates({
+  config,
+  clock,
+  logger,
+  dropped,
+}: NodeEnvironment): Promise<NodeCertificates | undefined> {
   if (config.certificates === undefined) return undefined;
   const nowMs = Number(clock.now() / 1_000n);
-  const certificates = readNodeCertificates(config.certificates.directory, { nowMs });
+  const certificates = readNodeCertificates(config.certificates.directory, {
+    nowMs,
+    ...(dropped === null ? {} : { files: await dropped.helper.readCertificates() }),
+  });
   for (const warning of certificates.warnings) logger.warning(warning);
   return certificates;
 }

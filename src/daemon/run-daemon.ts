@@ -1,8 +1,10 @@
 import { join } from 'node:path';
-import { errnoOf, InputError, isAppError } from '../base/index.ts';
+import { ERRORS, errnoOf, InputError, isAppError, type Logger } from '../base/index.ts';
+import type { HelperProcess } from '../instance/index.ts';
 import { systemClock } from './clock.ts';
 import { checkConfig, type DaemonConfig, type LogConfig } from './config.ts';
 import { crashOnUnhandled, reportFatalErrorsTo } from './crash.ts';
+import { type DroppedRoot, dropRoot } from './drop-root.ts';
 import { LogFile } from './log/log-file.ts';
 import { type LogFiles, NodeLog } from './log/node-logger.ts';
 import { Node, NODE_ID, type NodeEnvironment } from './node.ts';
@@ -13,10 +15,15 @@ import { listenForStop, whenAborted } from './signals.ts';
 /** What the caller is told while the daemon comes up. */
 export interface DaemonHooks {
   /** The store is ours; no other daemon runs on it. */
-  onStoreOpened(): void;
+  onStoreOpened(files: RunFiles | null): Promise<void>;
   /** Clients are served, or the node waits to be initialised. */
-  onReady(report: NodeReport): void;
+  onReady(report: NodeReport, files: RunFiles | null): Promise<void>;
+  /** Whether it came up or not. */
+  onStopped(files: RunFiles | null): Promise<void>;
 }
+
+/** Writes where the operator wants files, which this process may not do itself; null when it may. */
+export type RunFiles = Pick<HelperProcess, 'writeRunFile' | 'removePidFile'>;
 
 /**
  * Runs a node until a signal stops it, and resolves when everything has been stopped in order.
@@ -35,17 +42,28 @@ export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promi
       : { from: stderrFrom, write: (text: string) => process.stderr.write(text) };
   const log = new NodeLog({ clock, nodeId: NODE_ID, stderr, fileFrom, format, isRedactable });
   using _crash = crashOnUnhandled(log.logger);
-  const environment: NodeEnvironment = { config, clock, rng: systemRng(), logger: log.logger, stop };
+  let dropped: DroppedRoot | null = null;
   try {
-    await using node = await Node.open(environment, (host) => {
+    dropped = await dropRoot({ config, clock, logger: log.logger, signal: stop.orderly });
+    const files = dropped?.helper ?? null;
+    if (files !== null) endWith(files, log.logger);
+    const environment: NodeEnvironment = {
+      config,
+      clock,
+      rng: systemRng(),
+      logger: log.logger,
+      stop,
+      dropped,
+    };
+    await using node = await Node.open(environment, async (host) => {
       const directory = config.log.directory ?? join(host.storeDirectory, 'logs');
       log.attachFiles(openLogFiles(directory, config.log));
       reportFatalErrorsTo(directory);
-      hooks.onStoreOpened();
+      await hooks.onStoreOpened(files);
     });
-    onHangUp = () => node.reloadCertificates();
+    onHangUp = () => void node.reloadCertificates();
     await node.start();
-    hooks.onReady(node.report());
+    await hooks.onReady(node.report(), files);
     await whenAborted(stop.orderly);
     log.logger.info('stopping');
   } catch (error) {
@@ -53,8 +71,20 @@ export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promi
     log.leaveStderr(); // The caller tells the operator.
     log.logger.log('fatal', 'the node cannot run', error);
     throw error;
+  } finally {
+    await hooks.onStopped(dropped?.helper ?? null);
+    dropped?.helper.end();
   }
   log.logger.info('stopped');
+}
+
+/** Without its helper a daemon could neither start nor stop an instance: the next one adopts them. */
+function endWith(helper: HelperProcess, logger: Logger): void {
+  void helper.ended.then((how) => {
+    if (helper.isEnding) return;
+    logger.log('fatal', `the helper ended (${how}), and with it the daemon; instances keep running`);
+    process.exit(ERRORS.internal.exit);
+  });
 }
 
 /** @throws InputError `usage` when the folder cannot be written to */

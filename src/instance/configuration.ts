@@ -188,11 +188,15 @@ export interface ConfigurationFiles {
   readonly ident: string;
 }
 
+/** What a server reads. */
+export const CONFIGURATION_FILES = ['postgresql.conf', 'pg_hba.conf', 'pg_ident.conf'] as const;
+
 export function configurationFiles(directory: string): ConfigurationFiles {
+  const [postgresql, hba, ident] = CONFIGURATION_FILES;
   return {
-    postgresql: join(directory, 'postgresql.conf'),
-    hba: join(directory, 'pg_hba.conf'),
-    ident: join(directory, 'pg_ident.conf'),
+    postgresql: join(directory, postgresql),
+    hba: join(directory, hba),
+    ident: join(directory, ident),
   };
 }
 

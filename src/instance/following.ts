@@ -17,7 +17,8 @@ const CERTIFICATE_FILES = {
   certificate: 'source.crt',
   key: 'source.key',
 } as const;
-const SECRET_FILES = [PASSWORD_FILE, ...Object.values(CERTIFICATE_FILES)];
+/** In the folder of configuration, for the server alone. */
+export const SECRET_FILES: readonly string[] = [PASSWORD_FILE, ...Object.values(CERTIFICATE_FILES)];
 
 const followingSchema = z.strictObject({
   incarnation: z.string().transform(parseIncarnationId),

@@ -3,7 +3,12 @@ export { Ballast } from './ballast.ts';
 export { DEFAULT_INSTANCE_SETTINGS, SESSION_MEMORY_BYTES_MIN } from './configuration.ts';
 export type * from './contract.ts';
 export { type EngineSource, findBundledEngine } from './engine.ts';
+export type { Owner } from './durable-files.ts';
 export { openInstanceHost, type OpenHostOptions } from './host.ts';
+export type { Privileges } from './privileges/contract.ts';
+export { HelperProcess, helperPrivileges } from './privileges/helper-client.ts';
+export { orderStore } from './privileges/order-store.ts';
+export type { RunFile } from './privileges/requests.ts';
 export { makePlainDirectory } from './plain-directory.ts';
 export { makeDirectories } from './make-directories.ts';
 export {

@@ -46,6 +46,19 @@ export interface PostmasterCommand {
  * @throws AppError `instance_failed` when it cannot be run at all
  */
 export async function spawnPostmaster(command: PostmasterCommand): Promise<Postmaster> {
+  const log = await open(command.log, 'a', 0o600);
+  try {
+    return await spawnLoggingTo(log.fd, command);
+  } finally {
+    await log.close();
+  }
+}
+
+/** The same, with a log that is open. */
+export async function spawnLoggingTo(
+  logFd: number,
+  command: Omit<PostmasterCommand, 'log'>,
+): Promise<Postmaster> {
   const files = configurationFiles(command.configuration);
   const overrides = {
     config_file: files.postgresql,
@@ -56,7 +69,6 @@ export async function spawnPostmaster(command: PostmasterCommand): Promise<Postm
     ...command.overrides,
   };
   const parameters = Object.entries(overrides).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-  const log = await open(command.log, 'a', 0o600);
   try {
     const server = [command.postgres, '-D', command.dataDirectory, ...parameters];
     const [program = '', ...words] = command.limits === undefined ? server : limited(server, command.limits);
@@ -64,7 +76,7 @@ export async function spawnPostmaster(command: PostmasterCommand): Promise<Postm
       cwd: '/',
       env: { ...cleanEnvironment(), ...OOM_ENVIRONMENT },
       detached: true,
-      stdio: ['ignore', log.fd, log.fd],
+      stdio: ['ignore', logFd, logFd],
       ...(command.user === null ? {} : command.user),
     });
     const ending = Promise.withResolvers<string>();
@@ -81,8 +93,6 @@ export async function spawnPostmaster(command: PostmasterCommand): Promise<Postm
     };
   } catch (error) {
     throw new AppError('instance_failed', `cannot run ${command.postgres}`, { cause: error });
-  } finally {
-    await log.close();
   }
 }
 
@@ -108,7 +118,7 @@ export function adoptPostmaster(options: {
   };
 }
 
-export function describeExit(code: number | null, signal: NodeJS.Signals | null): string {
+function describeExit(code: number | null, signal: NodeJS.Signals | null): string {
   if (signal !== null) return `killed by ${signal}`;
   return code === 0 ? 'ended' : `ended with status ${code}`;
 }

@@ -173,17 +173,24 @@ async function assertReachable(path: string): Promise<void> {
 async function readStoreRecord(layout: StoreLayout): Promise<z.infer<typeof bodySchema> | undefined> {
   try {
     const record = await readRecord(STORE_FORMAT, layout.storeRecord);
-    if (record.ownerUid !== process.getuid?.()) {
-      throw new AppError('store_invalid', `store ${layout.root} belongs to user ${record.ownerUid}`, {
-        hint: 'start atoll as the user who made the store',
-      });
-    }
+    requireOwner(layout, { ownerUid: record.ownerUid, uid: process.getuid?.() });
     return record;
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined;
     if (!isAppError(error, 'data_corrupt')) throw error;
     throw new CorruptError(error.message, { cause: error.cause, hint: putBack('STORE') });
   }
+}
+
+/** @throws AppError `store_invalid` */
+export function requireOwner(
+  { root }: StoreLayout,
+  { ownerUid, uid }: { readonly ownerUid: number; readonly uid: number | undefined },
+): void {
+  if (ownerUid === uid) return;
+  throw new AppError('store_invalid', `store ${root} belongs to user ${ownerUid}`, {
+    hint: 'start atoll as the user who made the store; as root, name that user with --user',
+  });
 }
 
 /** Neither can be made anew: the one knows the other, and backups are signed with the key. */

@@ -23,3 +23,11 @@ export async function namedUnprivilegedUser(options: { signal: AbortSignal }): P
     );
   return { uid: await idOf('-u'), gid: await idOf('-g') };
 }
+
+/** Ids of virtual clusters have at most six digits. */
+const IDS_MAX = 1_000_000;
+
+/** Whether instances run under this uid, of whatever virtual cluster. */
+export function isUidOfInstance(uid: number): boolean {
+  return uid > UID_BASE && uid < UID_BASE + IDS_MAX;
+}

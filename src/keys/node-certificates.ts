@@ -1,7 +1,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type AppError, errnoOf, InputError, isAppError, toError } from '../base/index.ts';
+import { z } from 'zod';
+import { type AppError, errnoOf, InputError, toError } from '../base/index.ts';
 
 /** Texts (PEM) by which one side of a TLS connection shows itself. */
 export interface CertificateWithKey {
@@ -21,6 +22,46 @@ export interface NodeCertificates {
   readonly warnings: readonly string[];
 }
 
+/** The names of all files that a node may read. */
+export const CERTIFICATE_FILES = [
+  'ca.crt',
+  'node.crt',
+  'node.key',
+  'ca-client.crt',
+  'ui.crt',
+  'ui.key',
+] as const;
+
+/** What lies in the folder of certificates under a name, as who may read it has found it. */
+const certificateFileSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('file'), text: z.string(), mode: z.int(), uid: z.int() }),
+  z.strictObject({ kind: z.literal('unreadable'), code: z.string() }),
+]);
+export const certificateFilesSchema = z.record(z.string(), certificateFileSchema);
+export type CertificateFile = z.infer<typeof certificateFileSchema>;
+export type CertificateFiles = z.infer<typeof certificateFilesSchema>;
+
+interface CertificateFolder {
+  readonly directory: string;
+  file(name: string): CertificateFile;
+}
+
+/** @throws with errno */
+export function readCertificateFile(path: string): CertificateFile {
+  const { mode, uid } = statSync(path);
+  return { kind: 'file', text: readFileSync(path, 'utf8'), mode, uid };
+}
+
+function fileAt(path: string): CertificateFile {
+  try {
+    return readCertificateFile(path);
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === undefined) throw error;
+    return { kind: 'unreadable', code };
+  }
+}
+
 /** Nobody but the owner, and root's group, may read a key. */
 const KEY_MODE_FORBIDDEN = 0o137;
 const KEY_MODE_FORBIDDEN_TO_OTHERS = 0o177;
@@ -32,15 +73,23 @@ export function certificatesOf(pem: string): X509Certificate[] {
 }
 
 /**
- * Reads `ca.crt`, `node.crt`, `node.key` and, where they are, `ca-client.crt`, `ui.crt`, `ui.key`, as `atoll cert` writes them.
+ * Reads `ca.crt`, `node.crt`, `node.key` and, where they are, `ca-client.crt`, `ui.crt`, `ui.key`, as `atoll cert` writes them; what is in
+ * `files` was read before by somebody with more rights.
  * @throws InputError `usage` when something is missing, unreadable, unsafe or does not fit together
  */
-export function readNodeCertificates(directory: string, { nowMs }: { nowMs: number }): NodeCertificates {
-  const ca = readAuthorities(directory, 'ca.crt');
-  const node = readPair(directory, 'node');
-  const clientCa = readOptional(directory, 'ca-client.crt') === undefined ? undefined : 'ca-client.crt';
-  const console = readOptional(directory, 'ui.crt') === undefined ? undefined : readPair(directory, 'ui');
-  const authorities = clientCa === undefined ? ca : readAuthorities(directory, clientCa);
+export function readNodeCertificates(
+  directory: string,
+  { nowMs, files }: { readonly nowMs: number; readonly files?: CertificateFiles },
+): NodeCertificates {
+  const folder: CertificateFolder = {
+    directory,
+    file: (name) => files?.[name] ?? fileAt(join(directory, name)),
+  };
+  const ca = readAuthorities(folder, 'ca.crt');
+  const node = readPair(folder, 'node');
+  const clientCa = readOptional(folder, 'ca-client.crt') === undefined ? undefined : 'ca-client.crt';
+  const console = readOptional(folder, 'ui.crt') === undefined ? undefined : readPair(folder, 'ui');
+  const authorities = clientCa === undefined ? ca : readAuthorities(folder, clientCa);
   return {
     node,
     console: console ?? node,
@@ -61,19 +110,20 @@ function warningsOf(name: string, pem: string, nowMs: number): string[] {
   return Date.parse(first.validFrom) > nowMs ? [`${name} is not valid before ${first.validFrom}`] : [];
 }
 
-function readAuthorities(directory: string, name: string): string {
-  const pem = readRequired(directory, name);
-  requireCertificate(directory, { name, pem });
+function readAuthorities(folder: CertificateFolder, name: string): string {
+  const pem = readRequired(folder, name);
+  requireCertificate(folder.directory, { name, pem });
   return pem;
 }
 
-function readPair(directory: string, base: string): CertificateWithKey {
+function readPair(folder: CertificateFolder, base: string): CertificateWithKey {
+  const { directory } = folder;
   const name = `${base}.crt`;
-  const certificate = readRequired(directory, name);
+  const certificate = readRequired(folder, name);
   const first = requireCertificate(directory, { name, pem: certificate });
   const keyName = `${base}.key`;
-  requirePrivate(join(directory, keyName));
-  const key = readRequired(directory, keyName);
+  requirePrivate(folder, keyName);
+  const key = readRequired(folder, keyName);
   let isPair: boolean;
   try {
     isPair = first.checkPrivateKey(createPrivateKey(key));
@@ -108,45 +158,32 @@ function requireCertificate(
 }
 
 /** @throws InputError `usage` when others could read the key */
-function requirePrivate(path: string): void {
-  let stat: { mode: number; uid: number };
-  try {
-    stat = statSync(path);
-  } catch (cause) {
-    throw unreadable(path, cause);
-  }
-  const forbidden = stat.uid === 0 ? KEY_MODE_FORBIDDEN : KEY_MODE_FORBIDDEN_TO_OTHERS;
-  if ((stat.mode & forbidden) === 0) return;
-  const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
+function requirePrivate(folder: CertificateFolder, name: string): void {
+  const path = join(folder.directory, name);
+  const file = folder.file(name);
+  if (file.kind === 'unreadable') throw unreadable(path, file.code);
+  const forbidden = file.uid === 0 ? KEY_MODE_FORBIDDEN : KEY_MODE_FORBIDDEN_TO_OTHERS;
+  if ((file.mode & forbidden) === 0) return;
+  const mode = (file.mode & 0o777).toString(8).padStart(4, '0');
   throw new InputError('usage', `others may read the key ${path} (its mode is ${mode})`, {
     hint: `chmod 0600 ${path}`,
   });
 }
 
-function readRequired(directory: string, name: string): string {
-  const path = join(directory, name);
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw unreadable(path, cause);
-  }
+function readRequired(folder: CertificateFolder, name: string): string {
+  const file = folder.file(name);
+  if (file.kind === 'unreadable') throw unreadable(join(folder.directory, name), file.code);
+  return file.text;
 }
 
-function readOptional(directory: string, name: string): string | undefined {
-  try {
-    return readRequired(directory, name);
-  } catch (error) {
-    if (isAppError(error) && errnoOf(error.cause) === 'ENOENT') return undefined;
-    throw error;
-  }
+function readOptional(folder: CertificateFolder, name: string): string | undefined {
+  const file = folder.file(name);
+  return file.kind === 'unreadable' && file.code === 'ENOENT' ? undefined : readRequired(folder, name);
 }
 
-function unreadable(path: string, cause: unknown): AppError {
-  if (errnoOf(cause) !== 'ENOENT') {
-    return new InputError('usage', `cannot read ${path}: ${toError(cause).message}`, { cause });
-  }
+function unreadable(path: string, code: string): AppError {
+  if (code !== 'ENOENT') return new InputError('usage', `cannot read ${path}: ${code}`);
   return new InputError('usage', `there is no ${path}`, {
-    cause,
     hint: 'make certificates with atoll cert create-ca and atoll cert create-node HOST..., or name their folder by --certs-dir',
   });
 }

@@ -1,9 +1,15 @@
-import { checkConfig, runDaemon, type DaemonConfig, type NodeReport } from '../../daemon/index.ts';
+import {
+  checkConfig,
+  runDaemon,
+  type DaemonConfig,
+  type NodeReport,
+  type RunFiles,
+} from '../../daemon/index.ts';
 import { launchDetached, tellFailed, tellReady } from '../background.ts';
 import { defineCommand, type CommandContext } from '../command.ts';
 import type { FlagValues } from '../flags/flag.ts';
 import { SERVER_FLAGS, SINGLE_NODE_FLAGS, toDaemonConfig } from '../flags/server-flags.ts';
-import { removePidFile, writeRunFile } from '../run-files.ts';
+import { refusedBy, removePidFile, writeRunFile } from '../run-files.ts';
 import { formatSummary, sqlUrl } from '../summary.ts';
 
 type ServerFlags = FlagValues<typeof SERVER_FLAGS>;
@@ -54,31 +60,35 @@ async function start(
   }
   try {
     await runDaemon(config, {
-      onStoreOpened() {
+      async onStoreOpened(files) {
         if (flags.pidFile === undefined) return;
-        writeRunFile({ path: flags.pidFile, content: `${process.pid}\n`, flag: 'pid-file' });
+        const content = `${process.pid}\n`;
+        if (files === null) writeRunFile({ path: flags.pidFile, content, flag: 'pid-file' });
+        else await files.writeRunFile('pid', content).catch(refusedBy(flags.pidFile, 'pid-file'));
       },
-      onReady: (report) => announce(report, { flags, context }),
+      onReady: (report, files) => announce(report, { flags, context, files }),
+      async onStopped(files) {
+        if (flags.pidFile === undefined) return;
+        if (files === null) removePidFile(flags.pidFile);
+        else await files.removePidFile().catch(() => undefined); // With its helper it goes unremoved.
+      },
     });
     return 0;
   } catch (error) {
     await tellFailed(error);
     throw error;
-  } finally {
-    if (flags.pidFile !== undefined) removePidFile(flags.pidFile);
   }
 }
 
-function announce(
+async function announce(
   report: NodeReport,
-  { flags, context }: { flags: ServerFlags; context: CommandContext },
-): void {
+  { flags, context, files }: { flags: ServerFlags; context: CommandContext; files: RunFiles | null },
+): Promise<void> {
   if (flags.listeningUrlFile !== undefined) {
-    writeRunFile({
-      path: flags.listeningUrlFile,
-      content: `${sqlUrl(report)}\n`,
-      flag: 'listening-url-file',
-    });
+    const flag = 'listening-url-file';
+    const content = `${sqlUrl(report)}\n`;
+    if (files === null) writeRunFile({ path: flags.listeningUrlFile, content, flag });
+    else await files.writeRunFile('listening_url', content).catch(refusedBy(flags.listeningUrlFile, flag));
   }
   context.stdout.write(formatSummary(report));
   tellReady(report);

@@ -122,6 +122,13 @@ export const SERVER_FLAGS = {
     help: 'Processes that share the SQL port with the daemon and relay beside it. Linux only.',
     parse: (text) => readInteger(text, { min: 0, max: 64 }),
   }),
+  user: optionalFlag({
+    name: 'user',
+    placeholder: 'NAME',
+    defaultText: 'atoll, or daemon where there is no such user',
+    help: 'Whose rights the daemon has when it is started as root, which it then gives up; root keeps them.',
+    parse: (text) => text,
+  }),
   logToStderr: valueFlag({
     name: 'log-to-stderr',
     placeholder: 'SEVERITY',
@@ -206,6 +213,8 @@ export function toDaemonConfig(
     externalDirectory: flags.externalDirectory ?? { kind: 'in_store' },
     implicitCredentialsDisabled: flags.implicitCredentialsDisabled,
     relayProcesses: flags.relayProcesses,
+    user: flags.user,
+    runFiles: { pid: flags.pidFile, listeningUrl: flags.listeningUrlFile },
     log: {
       directory: flags.logDirectory,
       format: flags.logFormat,
