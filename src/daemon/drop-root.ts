@@ -68,7 +68,11 @@ export async function dropRoot(options: DropOptions): Promise<DroppedRoot | null
     },
     { logger },
   );
+  const compileCache = await makeCompileCache(user);
   become(user);
+  // For processes that are started from now on; that of root is none of theirs.
+  if (compileCache === null) delete process.env['NODE_COMPILE_CACHE'];
+  else process.env['NODE_COMPILE_CACHE'] = compileCache;
   return { user: user.name, helper, privileges: helperPrivileges(helper, { peers: [user.name, ROOT] }) };
 }
 
@@ -86,6 +90,19 @@ function become({ name, uid, gid }: NamedUser): void {
     isRootAgain = false;
   }
   assert(!isRootAgain && process.getuid?.() === uid && process.geteuid?.() === uid, 'root was not given up');
+}
+
+/** Beside that of root, whose processes never read what another user can write; null where none can be made. */
+async function makeCompileCache({ name, uid, gid }: NamedUser): Promise<string | null> {
+  const path = fileURLToPath(new URL(`../../node_modules/.cache/atoll-${name}`, import.meta.url));
+  try {
+    for (const folder of await makeDirectories(path)) if (folder === path) await chown(path, uid, gid);
+    const status = await lstat(path);
+    return status.isDirectory() && status.uid === uid ? path : null;
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
+    return null;
+  }
 }
 
 /** Which the types of Node.js do not know. */

@@ -31,6 +31,8 @@ export interface OrderOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal: AbortSignal;
+  /** Called before each change; a test then looks at what a crash would leave. */
+  readonly onStep?: () => void;
 }
 
 /**
@@ -84,9 +86,10 @@ async function order(
     using folder = root.folderIfAny(name);
     if (folder === null) root.ownFile(name, { ownership: daemon, from: isRoot });
     else if (name === 'vc') await orderClusters(folder, options);
-    else await giveTree(folder, { daemon, isTheirs: name === 'run' ? isRootOrInstance : isRoot });
+    else await giveTree(folder, { ...options, isTheirs: name === 'run' ? isRootOrInstance : isRoot });
   }
   root.own({ ...daemon, mode: 0o711 });
+  options.onStep?.();
   if (!isFirst) return;
   const record = await readRecord(STORE_FORMAT, layout.storeRecord);
   await writeRecord(STORE_FORMAT, {
@@ -109,7 +112,7 @@ async function orderClusters(clusters: Folder, options: OrderOptions & { isFirst
     const id = Number(name);
     if (Number.isInteger(id)) await orderCluster(cluster, { ...options, instance: ownerOf(UID_BASE + id) });
     // Of a creation or removal that was cut off: it is deleted.
-    else await giveTree(cluster, { daemon, isTheirs: isRootOrInstance });
+    else await giveTree(cluster, { ...options, isTheirs: isRootOrInstance });
   }
 }
 
@@ -123,7 +126,7 @@ async function orderCluster(
   for (const name of cluster.names()) {
     using folder = cluster.folderIfAny(name);
     if (folder === null) cluster.ownFile(name, { ownership: daemon, from: isRoot });
-    else if (name === CONFIGURATION_NAME) await giveTree(folder, { daemon, isTheirs: isRoot });
+    else if (name === CONFIGURATION_NAME) await giveTree(folder, { ...options, isTheirs: isRoot });
     else if (DATA_DIRECTORY_NAME.test(name)) await orderDataDirectory(folder, options);
   }
 }
@@ -134,7 +137,7 @@ async function orderCluster(
  */
 async function orderDataDirectory(
   directory: Folder,
-  { daemon, instance, isFirst }: OrderOptions & { instance: Owner; isFirst: boolean },
+  { daemon, instance, isFirst, onStep }: OrderOptions & { instance: Owner; isFirst: boolean },
 ): Promise<void> {
   const { uid, gid } = directory.status();
   const isAsToday = uid === daemon.uid || (uid === instance.uid && gid === daemon.gid);
@@ -142,19 +145,31 @@ async function orderDataDirectory(
   const isTheirs = (status: Stats) => isRoot(status) || [daemon.uid, instance.uid].includes(status.uid);
   if (!isTheirs(directory.status())) return;
   await walk(directory, {
+    ...(onStep === undefined ? {} : { onStep }),
     isTheirs,
     before: { ...daemon, mode: 0o700 },
     file: { ...daemon, mode: 0o600 },
   });
 }
 
-/** A folder and what is in it, with the modes that they have. */
+/** A folder and what is in it, with the modes that they have. What is the daemon's already keeps its group: it may be an instance's. */
 async function giveTree(
   folder: Folder,
-  { daemon, isTheirs }: { daemon: Owner; isTheirs: (status: Stats) => boolean },
+  options: OrderOptions & { readonly isTheirs: (status: Stats) => boolean },
 ): Promise<void> {
-  const orDaemons = (status: Stats) => status.uid === daemon.uid || isTheirs(status);
-  if (orDaemons(folder.status())) await walk(folder, { isTheirs: orDaemons, before: daemon, file: daemon });
+  const { daemon, isTheirs, onStep } = options;
+  const status = folder.status();
+  if (status.uid !== daemon.uid) {
+    if (!isTheirs(status)) return;
+    onStep?.();
+    folder.own(daemon);
+  }
+  for (const name of folder.names()) {
+    onStep?.();
+    using below = folder.look(name)?.isDirectory() === true ? folder.folderIfAny(name) : null;
+    if (below === null) folder.ownFile(name, { ownership: daemon, from: isTheirs });
+    else await giveTree(below, options);
+  }
 }
 
 /** A second name may be one that somebody else has made for a file that is none of ours. */

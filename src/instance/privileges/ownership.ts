@@ -82,18 +82,22 @@ export interface Walk {
   readonly before?: Ownership;
   readonly after?: Ownership;
   readonly file: Ownership;
+  /** Called before each change of a file or folder. */
+  readonly onStep?: () => void;
 }
 
 /** Everything below a folder, and itself. Links, sockets and pipes are left alone: who owns the folder can remove them. */
 export async function walk(folder: Folder, options: Walk, depth = 0): Promise<void> {
   if (depth > DEPTH_MAX) throw new AppError('io', 'folders are nested too deeply');
-  const { isTheirs, before, after, file } = options;
+  const { isTheirs, before, after, file, onStep } = options;
+  onStep?.();
   if (before !== undefined) folder.own(before);
   let entries = 0;
   for (const name of folder.names()) {
     if ((entries += 1) % ENTRIES_AT_ONCE === 0) await new Promise(setImmediate);
     const status = folder.look(name);
     if (status?.isDirectory() !== true) {
+      onStep?.();
       folder.ownFile(name, { ownership: file, from: isTheirs });
       continue;
     }
