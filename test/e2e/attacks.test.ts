@@ -372,6 +372,16 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
     );
   });
 
+  test('links in its data directory, as the user that its instance runs as', {
+    skip: process.getuid?.() !== 0 && 'not root: the instance has the rights of the daemon',
+  }, async () => {
+    await attacker.query('CREATE TABLE planted AS SELECT 1 AS one');
+    const { rows } = await attacker.query<{ path: string; at: string }>(
+      "SELECT pg_relation_filepath('planted') AS path, cluster_logical_timestamp()::text AS at",
+    );
+    void rows;
+  });
+
   test('any of these', async () => {
     assert.equal(existsSync(OWNED), false);
     const { rows } = await attacker.query('SELECT oid::int FROM pg_roles WHERE rolsuper');

@@ -1,9 +1,49 @@
 import assert from 'node:assert/strict';
-import { readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
 import { TestDaemon } from '../harness/daemon.ts';
+import { waitFor } from '../harness/wait.ts';
+
+const isRoot = process.getuid?.() === 0;
+/** CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID and SYS_PTRACE. */
+const HELPER_CAPABILITIES = 0x800fbn;
+
+interface RunningProcess {
+  readonly pid: number;
+  readonly name: string;
+  readonly uid: number;
+  readonly capabilities: bigint;
+}
+
+/** A process and all that it, or what it has started, has started. */
+function treeOf(root: number): RunningProcess[] {
+  const parents = new Map<number, number>();
+  const processes: RunningProcess[] = [];
+  for (const pid of readdirSync('/proc').map(Number)) {
+    if (Number.isNaN(pid)) continue;
+    let status: string;
+    try {
+      status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    } catch {
+      continue; // It ended meanwhile.
+    }
+    const field = (name: string) => new RegExp(`^${name}:\\s+(\\S+)`, 'm').exec(status)?.[1] ?? '';
+    parents.set(pid, Number(field('PPid')));
+    const capabilities = BigInt(`0x${field('CapPrm')}`);
+    processes.push({ pid, name: field('Name'), uid: Number(field('Uid')), capabilities });
+  }
+  const isBelow = (pid: number): boolean => {
+    const parent = parents.get(pid);
+    return pid === root || (parent !== undefined && isBelow(parent));
+  };
+  return processes.filter(({ pid }) => isBelow(pid));
+}
+
+function uidOf(pid: number): number {
+  return Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+}
 
 describe('tenants', () => {
   let daemon: TestDaemon;
@@ -72,7 +112,7 @@ describe('tenants', () => {
   });
 
   test('an instance runs unprivileged, and its folder and socket are its own', {
-    skip: process.getuid?.() !== 0 && 'not root: all instances share one user',
+    skip: !isRoot && 'not root: all instances share one user',
   }, async () => {
     const uids = new Set<number>();
     for (const [id, pid] of await daemon.postmasters()) {
@@ -84,14 +124,112 @@ describe('tenants', () => {
         'others may not enter the folder',
       );
       assert.equal(
-        statSync(join(daemon.store, 'run', String(id))).mode & 0o077,
+        statSync(join(daemon.store, 'run', String(id))).mode & 0o007,
         0,
         'others may not reach the socket',
       );
+      for (const folder of ['vc', 'run']) {
+        assert.equal(
+          statSync(join(daemon.store, folder, String(id))).gid,
+          uid,
+          'nor does anybody share its group',
+        );
+      }
       uids.add(uid);
     }
     assert.equal(uids.size, 3, 'every virtual cluster has a user of its own');
     assert.equal(statSync(join(daemon.store, 'cluster-key')).mode & 0o077, 0);
+  });
+
+  test('no process of the node is root but the helper, which nobody else talks to', {
+    skip: !(isRoot && process.platform === 'linux') && 'root gives its rights up on Linux',
+  }, async () => {
+    // While a bulk worker runs, which is one of them.
+    const backup = daemon.query("BACKUP INTO 'nodelocal://1/seen'", { cluster: 'main' });
+    const seen = new Map<number, RunningProcess>();
+    await Promise.all([
+      backup,
+      waitFor('the bulk worker to be seen', () => {
+        const tree = treeOf(daemon.pid);
+        for (const each of tree) seen.set(each.pid, each);
+        return (
+          tree.length > 0 && [...seen.values()].filter(({ uid }) => uid === uidOf(daemon.pid)).length > 2
+        );
+      }),
+    ]);
+    const daemonUid = uidOf(daemon.pid);
+    assert.ok(daemonUid !== 0 && daemonUid < 700_000);
+    assert.equal(statSync(join(daemon.store, 'cluster-key')).uid, daemonUid);
+    // Programs that were being started by the helper had not become what they are.
+    const roots = [...seen.values()].filter(({ uid, name }) => uid === 0 && name.startsWith('atoll'));
+    assert.deepEqual(
+      roots.map(({ name }) => name),
+      ['atoll-helper'],
+    );
+    const [helper] = roots;
+    assert.ok(helper !== undefined);
+    assert.equal(helper.capabilities, HELPER_CAPABILITIES);
+    for (const { pid, name, uid, capabilities } of treeOf(daemon.pid)) {
+      if (pid === helper.pid) continue;
+      assert.ok(uid === daemonUid || uid > 700_000, `${name} runs as user ${uid}`);
+      assert.equal(capabilities, 0n, name);
+    }
+    const network = ['tcp', 'tcp6', 'udp', 'udp6'].flatMap((kind) =>
+      readFileSync(`/proc/${helper.pid}/net/${kind}`, 'utf8')
+        .split('\n')
+        .slice(1)
+        .map((line) => line.trim().split(/\s+/)[9]),
+    );
+    const sockets = readdirSync(`/proc/${helper.pid}/fd`).flatMap((fd) => {
+      try {
+        return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${helper.pid}/fd/${fd}`))?.[1] ?? [];
+      } catch {
+        return []; // It was closed meanwhile.
+      }
+    });
+    assert.ok(sockets.length > 0, 'it has one to the daemon');
+    assert.deepEqual(
+      sockets.filter((each) => network.includes(each)),
+      [],
+    );
+  });
+});
+
+describe('a store of root', {
+  skip: !(isRoot && process.platform === 'linux') && 'root gives its rights up on Linux',
+}, () => {
+  test('becomes that of the daemon, which neither root nor another user opens any more', async () => {
+    await using before = await TestDaemon.start({ flags: ['--user=root'] });
+    await before.query(['CREATE TABLE kept (a int)', 'INSERT INTO kept VALUES (1)']);
+    assert.equal(uidOf(before.pid), 0);
+    const servers = [...(await before.postmasters()).values()];
+    // Its instances go on, whose files no group can read.
+    await before.kill();
+    await using after = await TestDaemon.start({ store: before.store });
+    const daemonUid = uidOf(after.pid);
+    assert.notEqual(daemonUid, 0);
+    assert.deepEqual(await after.query('SELECT a FROM kept'), [{ a: 1 }]);
+    const adopted = await after.postmasters();
+    for (const pid of adopted.values()) assert.ok(!servers.includes(pid), 'it was started anew');
+    await after.query('INSERT INTO kept VALUES (2)');
+
+    // Without its helper a daemon ends; the instances do not.
+    const helper = treeOf(after.pid).find(({ name }) => name === 'atoll-helper');
+    assert.ok(helper !== undefined);
+    process.kill(helper.pid, 'SIGKILL');
+    await after.ended();
+    await assert.rejects(
+      TestDaemon.start({ store: before.store, flags: ['--user=root'] }),
+      /belongs to user/,
+    );
+    await assert.rejects(
+      TestDaemon.start({ store: before.store, flags: ['--user=nobody'] }),
+      /belongs to user/,
+    );
+    await after.startAgain();
+    assert.deepEqual(await after.postmasters(), adopted);
+    assert.deepEqual(await after.query('SELECT a FROM kept ORDER BY a'), [{ a: 1 }, { a: 2 }]);
+    assert.equal(await after.stop(), 0);
   });
 });
 
