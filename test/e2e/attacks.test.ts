@@ -3,8 +3,9 @@
  * why it is shut; its headings are those of this file.
  */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { spawnSync } from 'node:child_process';
+import { existsSync, statSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -201,6 +202,11 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
 }; // biome-ignore format: a table
 
+function ownerOf(path: string): { readonly uid: number; readonly mode: number } {
+  const { uid, mode } = statSync(path);
+  return { uid, mode };
+}
+
 describe('an admin of a virtual cluster does not get out of it by', () => {
   let daemon: TestDaemon;
   let attacker: pg.Client;
@@ -375,11 +381,42 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
   test('links in its data directory, as the user that its instance runs as', {
     skip: process.getuid?.() !== 0 && 'not root: the instance has the rights of the daemon',
   }, async () => {
+    const [id, uid] = [3, 700_003];
     await attacker.query('CREATE TABLE planted AS SELECT 1 AS one');
-    const { rows } = await attacker.query<{ path: string; at: string }>(
-      "SELECT pg_relation_filepath('planted') AS path, cluster_logical_timestamp()::text AS at",
+    await attacker.query('CHECKPOINT');
+    const [path] = (await attacker.query("SELECT pg_relation_filepath('planted') AS path")).rows;
+    const at = (await attacker.query('SELECT clock_timestamp()::text AS at')).rows[0]?.at;
+    const [incarnation = ''] = (await readdir(join(daemon.store, 'vc', String(id)))).filter((name) =>
+      /^[0-9a-f-]{36}$/.test(name),
     );
-    void rows;
+    const data = join(daemon.store, 'vc', String(id), incarnation);
+    const file = join(data, String(path?.path));
+    const key = join(daemon.store, 'cluster-key');
+    const before = { bytes: await readFile(key), ...ownerOf(key) };
+    const asInstance = (...command: readonly [string, ...string[]]) => {
+      const [program, ...words] = command;
+      const { status, stderr } = spawnSync(program, words, { uid, gid: uid, cwd: data, encoding: 'utf8' });
+      return { status, stderr };
+    };
+    assert.notEqual(asInstance('cat', key).status, 0, 'its user cannot read what is not its own');
+    assert.notEqual(asInstance('touch', join(daemon.store, 'vc', String(id), 'conf', 'x')).status, 0);
+    assert.notEqual(asInstance('ls', join(daemon.store, 'run', 'sql')).status, 0);
+
+    // Read in its place, by a capture: refused.
+    await attacker.end();
+    assert.equal(asInstance('mv', file, `${file}.kept`).status, 0);
+    assert.equal(asInstance('ln', '-s', key, file).status, 0);
+    await assert.rejects(daemon.query("BACKUP INTO 'nodelocal://1/planted'", { cluster: 'main' }));
+    // Written through, by a rewind, which takes the directory over first.
+    await daemon.query('ALTER VIRTUAL CLUSTER main STOP SERVICE', { cluster: 'system' });
+    await daemon.query(
+      `ALTER VIRTUAL CLUSTER main RESET DATA TO VIRTUAL CLUSTER main AS OF SYSTEM TIME '${String(at)}'`,
+      { cluster: 'system' },
+    );
+    await daemon.query('ALTER VIRTUAL CLUSTER main START SERVICE SHARED', { cluster: 'system' });
+    attacker = await daemon.connect({ cluster: 'main' });
+    assert.deepEqual((await attacker.query('SELECT one FROM planted')).rows, [{ one: 1 }]);
+    assert.deepEqual({ bytes: await readFile(key), ...ownerOf(key) }, before);
   });
 
   test('any of these', async () => {
