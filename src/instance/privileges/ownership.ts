@@ -9,7 +9,7 @@ import type { Owner } from '../durable-files.ts';
 import { CONFIGURATION_FILES } from '../configuration.ts';
 import { SECRET_FILES } from '../following.ts';
 import { CONFIGURATION_NAME } from '../store-layout.ts';
-import { Folder, type Ownership } from './folder.ts';
+import type { Folder, Ownership } from './folder.ts';
 
 /** Of users that nobody else has: see users.ts. */
 export interface Parties {
