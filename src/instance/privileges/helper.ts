@@ -143,14 +143,16 @@ export class Helper {
   async #signal({ pid, startToken, signal }: RequestOf<'signal'>): Promise<void> {
     const uid = uidOfProcess(pid);
     if (uid === null || (startToken !== null && (await startTokenOf(pid)) !== startToken)) return;
-    const directory = workingDirectory(pid);
-    if (directory === null) return;
-    const isOurs =
-      this.#children.has(pid) || directory.startsWith(`${storeLayout(this.#spec.root).clusters}/`);
-    if (!isUidOfInstance(uid) || !isOurs) {
+    if (!isUidOfInstance(uid) || !(this.#children.has(pid) || this.#worksInStore(pid))) {
       throw new AppError('insufficient_privilege', `process ${pid} is no instance of this store`);
     }
     signalProcess(pid, signal);
+  }
+
+  #worksInStore(pid: number): boolean {
+    const directory = workingDirectory(pid);
+    // One that has ended meanwhile is nobody's.
+    return directory === null || directory.startsWith(`${storeLayout(this.#spec.root).clusters}/`);
   }
 
   async #take(place: Place): Promise<void> {
