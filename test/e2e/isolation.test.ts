@@ -18,27 +18,23 @@ interface RunningProcess {
 }
 
 /** A process and all that it, or what it has started, has started. */
-function treeOf(root: number): RunningProcess[] {
-  const parents = new Map<number, number>();
-  const processes: RunningProcess[] = [];
-  for (const pid of readdirSync('/proc').map(Number)) {
-    if (Number.isNaN(pid)) continue;
-    let status: string;
-    try {
-      status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    } catch {
-      continue; // It ended meanwhile.
-    }
+function treeOf(pid: number): RunningProcess[] {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
     const field = (name: string) => new RegExp(`^${name}:\\s+(\\S+)`, 'm').exec(status)?.[1] ?? '';
-    parents.set(pid, Number(field('PPid')));
-    const capabilities = BigInt(`0x${field('CapPrm')}`);
-    processes.push({ pid, name: field('Name'), uid: Number(field('Uid')), capabilities });
+    const children = readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+      readFileSync(`/proc/${pid}/task/${thread}/children`, 'utf8').split(' ').filter(Boolean).map(Number),
+    );
+    const own = {
+      pid,
+      name: field('Name'),
+      uid: Number(field('Uid')),
+      capabilities: BigInt(`0x${field('CapPrm')}`),
+    };
+    return [own, ...children.flatMap(treeOf)];
+  } catch {
+    return []; // It ended meanwhile.
   }
-  const isBelow = (pid: number): boolean => {
-    const parent = parents.get(pid);
-    return pid === root || (parent !== undefined && isBelow(parent));
-  };
-  return processes.filter(({ pid }) => isBelow(pid));
 }
 
 function uidOf(pid: number): number {
