@@ -26,7 +26,7 @@ export function startProcess({ script, heapMiBMax, systemCalls }: ProcessOptions
   return spawn(process.execPath, [...flags, fileURLToPath(script)], {
     env: {
       ...(systemCalls === undefined ? {} : { UV_THREADPOOL_SIZE: String(systemCalls) }),
-      NODE_COMPILE_CACHE: getCompileCacheDir() ?? COMPILE_CACHE,
+      NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? getCompileCacheDir() ?? COMPILE_CACHE,
       ...(fault === undefined ? {} : { [FAULT_POINT_VARIABLE]: fault }),
     },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
