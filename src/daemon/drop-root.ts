@@ -18,8 +18,8 @@ import {
 } from '../instance/index.ts';
 import type { DaemonConfig } from './config.ts';
 
-/** Whose rights a daemon has that was started as root, unless `--user` says otherwise: the first of them that there is. */
-const USERS_DEFAULT = ['atoll', 'daemon'];
+/** Whose rights a daemon has that was started as root, unless `--user` says otherwise: made for it, so that nobody else has them. */
+const USER_DEFAULT = 'atoll';
 /** `--user=root` keeps root's rights. */
 const ROOT = 'root';
 /** Names of files that logging makes. */
@@ -130,12 +130,10 @@ async function chooseUser({ config, logger }: DropOptions): Promise<NamedUser | 
       hint: 'install atoll where other users may read it, for example /opt/atoll',
     });
   }
-  const candidates = USERS_DEFAULT.map(lookUp).filter((user) => user !== null);
-  const storeUid = await ownerOf(join(config.store, 'STORE'));
-  const user = candidates.find(({ uid }) => uid === storeUid) ?? candidates[0];
-  if (user === undefined) {
+  const user = lookUp(USER_DEFAULT);
+  if (user === null) {
     logger.warning(
-      'the daemon keeps root\'s rights: there is no user "atoll"; make one (useradd --system atoll)',
+      `the daemon keeps root's rights: there is no user "${USER_DEFAULT}"; make one (useradd --system ${USER_DEFAULT})`,
     );
     return null;
   }
@@ -155,15 +153,6 @@ function lookUp(name: string): NamedUser | null {
     const [uid, gid] = [idOf('-u'), idOf('-g')];
     return uid > 0 && gid > 0 ? { name, uid, gid } : null;
   } catch {
-    return null;
-  }
-}
-
-async function ownerOf(path: string): Promise<number | null> {
-  try {
-    return (await lstat(path)).uid;
-  } catch (error) {
-    if (errnoOf(error) === undefined) throw error;
     return null;
   }
 }

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
 import { TestDaemon } from '../harness/daemon.ts';
+import { droppedFlags } from '../harness/dropped-user.ts';
 
 /** What nobody may ever see made. */
 const OWNED = '/tmp/atoll-owned';
@@ -208,7 +209,7 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
 
   before(async () => {
     await rm(OWNED, { force: true });
-    daemon = await TestDaemon.start();
+    daemon = await TestDaemon.start({ flags: droppedFlags() });
     await daemon.query(['CREATE VIRTUAL CLUSTER other', 'ALTER VIRTUAL CLUSTER other START SERVICE SHARED'], {
       cluster: 'system',
     });

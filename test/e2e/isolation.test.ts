@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
 import { TestDaemon } from '../harness/daemon.ts';
+import { droppedFlags, whyNotDropped } from '../harness/dropped-user.ts';
 import { waitFor } from '../harness/wait.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -44,7 +45,7 @@ function uidOf(pid: number): number {
 describe('tenants', () => {
   let daemon: TestDaemon;
   before(async () => {
-    daemon = await TestDaemon.start();
+    daemon = await TestDaemon.start({ flags: droppedFlags() });
     await daemon.query(['CREATE VIRTUAL CLUSTER other', 'ALTER VIRTUAL CLUSTER other START SERVICE SHARED'], {
       cluster: 'system',
     });
@@ -138,7 +139,7 @@ describe('tenants', () => {
   });
 
   test('no process of the node is root but the helper, which nobody else talks to', {
-    skip: !(isRoot && process.platform === 'linux') && 'root gives its rights up on Linux',
+    skip: whyNotDropped() ?? false,
   }, async () => {
     // What the daemon starts later cannot be root either: it is not.
     const tree = await waitFor('the vault and the servers to be seen', () => {
@@ -186,7 +187,7 @@ describe('tenants', () => {
 });
 
 describe('a store of root', {
-  skip: !(isRoot && process.platform === 'linux') && 'root gives its rights up on Linux',
+  skip: whyNotDropped() ?? false,
 }, () => {
   test('becomes that of the daemon, which neither root nor another user opens any more', async () => {
     await using before = await TestDaemon.start({ flags: ['--user=root'] });
@@ -195,7 +196,7 @@ describe('a store of root', {
     const servers = [...(await before.postmasters()).values()];
     // Its instances go on, whose files no group can read.
     await before.kill();
-    await using after = await TestDaemon.start({ store: before.store });
+    await using after = await TestDaemon.start({ store: before.store, flags: droppedFlags() });
     const daemonUid = uidOf(after.pid);
     assert.notEqual(daemonUid, 0);
     assert.deepEqual(await after.query('SELECT a FROM kept'), [{ a: 1 }]);

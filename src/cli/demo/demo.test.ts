@@ -34,7 +34,7 @@ async function demo(
     child.stderr.on('data', (chunk: Buffer) => (output += String(chunk)));
     const closed = once(child, 'close');
     // A daemon's command line is its title; it is known by the servers that it has started.
-    const pidOf = (site: string) => Number(serversIn(join(temporary, `atoll-demo-${site}-`))[0]?.parent);
+    const pidOf = (site: string) => Number(serversIn(join(temporary, `atoll-demo-${site}-`))[0]?.daemon);
     try {
       await whileRunning({ output: () => output, interrupt: () => child.kill('SIGINT'), pidOf });
     } catch (error) {
@@ -51,14 +51,21 @@ async function demo(
   }
 }
 
-/** The servers of Postgres whose command line names a folder that begins so. */
-function serversIn(folder: string): readonly { pid: string; parent: string }[] {
+/** The servers of Postgres whose command line names a folder that begins so, and the daemons that they serve. */
+function serversIn(folder: string): readonly { pid: string; daemon: string }[] {
   const text = execFileSync('ps', ['-ww', '-A', '-o', 'pid=,ppid=,args='], { encoding: 'utf8' });
-  const lines = text.split('\n').filter((line) => line.includes(`-D ${folder}`));
-  return lines.map((line) => {
-    const [pid = '', parent = ''] = line.trim().split(/\s+/);
-    return { pid, parent };
+  const processes = text.split('\n').map((line) => {
+    const [pid = '', parent = '', ...args] = line.trim().split(/\s+/);
+    return { pid, parent, args: args.join(' ') };
   });
+  const daemonOf = (parent: string) => {
+    // Where the daemon is not root, a helper of it that is has started them.
+    const starter = processes.find(({ pid }) => pid === parent);
+    return starter?.args === 'atoll-helper' ? starter.parent : parent;
+  };
+  return processes
+    .filter(({ args }) => args.includes(`-D ${folder}`))
+    .map(({ pid, parent }) => ({ pid, daemon: daemonOf(parent) }));
 }
 
 test('the demonstration shows a restore, a failover and a failback of every row, and leaves nothing behind', async () => {

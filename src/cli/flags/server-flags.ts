@@ -125,7 +125,7 @@ export const SERVER_FLAGS = {
   user: optionalFlag({
     name: 'user',
     placeholder: 'NAME',
-    defaultText: 'atoll, or daemon where there is no such user',
+    defaultText: 'atoll where there is such a user, else root',
     help: 'Whose rights the daemon has when it is started as root, which it then gives up; root keeps them.',
     parse: (text) => text,
   }),
