@@ -132,7 +132,7 @@ async function chooseUser({ config, logger }: DropOptions): Promise<NamedUser | 
   }
   const user = lookUp(USER_DEFAULT);
   if (user === null) {
-    logger.warning(
+    logger.info(
       `the daemon keeps root's rights: there is no user "${USER_DEFAULT}"; make one (useradd --system ${USER_DEFAULT})`,
     );
     return null;
