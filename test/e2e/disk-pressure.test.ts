@@ -109,7 +109,8 @@ describe('a disk that gets full', { skip }, () => {
         await readFile(join(store, 'logs', 'atoll.log'), 'utf8'),
       ),
     );
-    const own = await asNode(`SELECT slot_name FROM pg_replication_slots WHERE slot_name ~ '^atoll_'`);
+    // A capture that happens to be under way holds one of its own beside the vault's.
+    const own = await asNode(`SELECT slot_name FROM pg_replication_slots WHERE slot_name = 'atoll_vault'`);
     assert.equal(own.length, 1);
   });
 
