@@ -260,6 +260,28 @@ describe('a node that waits to be initialised', () => {
   });
 });
 
+test('goes on, and stops in order, when nobody reads what it prints any more', async () => {
+  const directory = temporaryDirectory();
+  const pidFile = join(directory, 'pid');
+  try {
+    const flags = [`--store=${join(directory, 'store')}`, `--pid-file=${pidFile}`, '--log-to-stderr=info'];
+    const child = spawn(ATOLL, ['start-single-node', '--insecure', ...ANY_PORTS, ...flags], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const ended = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
+    const [said] = (await once(child.stdout, 'data')) as [Buffer];
+    child.stdout.destroy();
+    child.stderr.destroy();
+    const [http] = /http:\S+/.exec(String(said)) ?? [];
+    assert.equal((await fetch(new URL('/health', http))).status, 200);
+    process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGTERM');
+    assert.deepEqual(await ended, [0, null]);
+    assert.match(readFileSync(join(directory, 'store', 'logs', 'atoll.log'), 'utf8'), / stopped\n$/);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
 test('a log that cannot be written to is refused, with the flag', async () => {
   const directory = temporaryDirectory();
   try {

@@ -32,6 +32,7 @@ export type RunFiles = Pick<HelperProcess, 'writeRunFile' | 'removePidFile'>;
 export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promise<void> {
   checkConfig(config);
   process.title = 'atoll';
+  outliveReaders();
   let onHangUp = (): void => undefined; // While the node comes up, what it reads is new anyway.
   using stop = listenForStop(config.certificates === undefined ? {} : { onHangUp: () => onHangUp() });
   const clock = systemClock();
@@ -76,6 +77,15 @@ export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promi
     dropped?.helper.end();
   }
   log.logger.info('stopped');
+}
+
+/** Whoever reads what it prints may be gone before it is: the log has it all. */
+function outliveReaders(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error) => {
+      if (errnoOf(error) !== 'EPIPE') throw error;
+    });
+  }
 }
 
 /** Without its helper a daemon could neither start nor stop an instance: the next one adopts them. */
