@@ -32,6 +32,8 @@ function lookOnce(look: (text: string) => unknown, text: string): void {
   try {
     look(text);
   } catch (error) {
+    // Which tells its parameter, as Postgres does, and no place.
+    if (isAppError(error, 'parameter_read_only')) return;
     assert.ok(isAppError(error, 'syntax', 'feature_not_supported'), String(error));
     assert.ok(error.position !== undefined && error.position <= text.length + 1);
   }
