@@ -129,10 +129,12 @@ describe('moving in from a plain PostgreSQL server', () => {
     assert.equal((await status('main'))['status'], 'replication paused');
     await site.system('ALTER VIRTUAL CLUSTER main RESUME REPLICATION');
     await whenCaughtUp('main');
-    await waitFor('a moment that can be gone back to', async () => {
-      const { retained_time: retained } = await status('past');
-      return retained instanceof Date;
-    });
+    for (const cluster of ['past', 'main']) {
+      await waitFor(`a moment of ${cluster} that can be gone back to`, async () => {
+        const { retained_time: retained } = await status(cluster);
+        return retained instanceof Date;
+      });
+    }
     const [row] = await there('SELECT clock_timestamp()::text AS now');
     moment = String(row?.['now']);
     await write('behind the moment');

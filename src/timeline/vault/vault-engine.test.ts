@@ -431,7 +431,7 @@ describe('a vault', () => {
       rmSync(join(rig.folder, index));
     }
     await rig.host.follow(rig.source());
-    assert.ok(
+    await waitFor('the damage to be told', () =>
       rig.logger.entries.some(({ severity, message }) => severity === 'error' && message.includes(path)),
     );
     await write(1);
