@@ -296,7 +296,9 @@ describe('times of commits', () => {
     rig.host = await openHost(rig.directory, rig.logger);
     await rig.host.follow(rig.source());
     await check();
-    assert.ok(readdirSync(rig.folder).some((name) => name.startsWith('time-index-')));
+    await waitFor('the index to be made again', () =>
+      readdirSync(rig.folder).some((name) => name.startsWith('time-index-')),
+    );
   });
 
   it('of an idle time are its end, and stay so when work goes on', async () => {
