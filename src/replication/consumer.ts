@@ -58,6 +58,11 @@ export interface ConsumerDependencies {
     context: ConsumerContext,
     options: { id: VirtualClusterId; cut: FailoverCut },
   ) => Promise<void>;
+  /** Where the follower's own timeline leads to a moment, once it holds all that the follower has. @throws InputError `time_outside_window` */
+  readonly pointAt: (
+    id: VirtualClusterId,
+    moment: { time: Timestamp; throughLsn: Lsn; signal: AbortSignal },
+  ) => Promise<FailoverCut['point']>;
   /** How far back a failover may go, in microseconds, where the stream does not say. */
   readonly windowUs: (id: VirtualClusterId) => bigint;
   /** The oldest moment that the timeline leads to; null when there is none yet. */
@@ -167,7 +172,10 @@ export class Consumer {
     const { following } = instance;
     if (following === null) throw new AppError('object_state', `virtual cluster ${id} follows nothing`);
     const known = this.#dependencies.streams.get(id)?.replicatedTime ?? null;
-    await instanceHost.setFollowing({ virtualClusterId: id, following: { ...following, phase: 'cut_off' } });
+    // Where to stop is fixed when a server starts.
+    const stopAt = instance.state.kind === 'stopped' ? null : following.stopAt;
+    const cutOff: Following = { ...following, phase: 'cut_off', stopAt };
+    await instanceHost.setFollowing({ virtualClusterId: id, following: cutOff });
     const deadlineMs = clock.monotonicMs() + CUT_MS_MAX;
     try {
       await instance.start({ signal });
@@ -340,7 +348,7 @@ export class Consumer {
   ): Promise<void> {
     const { streams } = this.#dependencies;
     const { virtualClusterId: id } = stream;
-    await this.#exclusivelyStarted(stream, context);
+    if (!(await this.#exclusivelyStarted(stream, context))) return;
     context.report({ fraction: 1, runningStatus: 'following' });
     const changing = new AbortController();
     const signal = AbortSignal.any([context.signal, changing.signal]);
@@ -397,14 +405,45 @@ export class Consumer {
     return begin > windowBegin ? begin : windowBegin;
   }
 
-  /** Under the lock of the virtual cluster: nobody may be cutting or stopping it meanwhile. */
-  async #exclusivelyStarted(stream: StreamRecord, context: ConsumerContext): Promise<void> {
+  /** Under the lock of the virtual cluster: nobody may be cutting or stopping it meanwhile. False when the state is another. */
+  async #exclusivelyStarted(stream: StreamRecord, context: ConsumerContext): Promise<boolean> {
     const { exclusively, streams } = this.#dependencies;
-    await exclusively(stream.virtualClusterId, async () => {
-      if (streams.get(stream.virtualClusterId)?.state !== stream.state) return;
+    return exclusively(stream.virtualClusterId, async () => {
+      if (streams.get(stream.virtualClusterId)?.state !== stream.state) return false;
+      if (await this.#isCutBehind(stream, context)) return false;
       await this.#start(stream, context);
       await this.#dependencies.tendReader(stream.virtualClusterId);
+      return true;
     });
+  }
+
+  /**
+   * A follower that has replayed past the moment at which it shall stop was never consistent there: Postgres would refuse to start. So it stands
+   * still before it is decided which way leads to the moment: by a stop, or back, as for moments that were over when they were asked for.
+   */
+  async #isCutBehind(
+    { virtualClusterId: id, state }: StreamRecord,
+    context: ConsumerContext,
+  ): Promise<boolean> {
+    if (state.kind !== 'pending_failover' || state.target.kind !== 'time') return false;
+    const { time } = state.target;
+    // It was decided before the stop was set.
+    if (this.#require(id).following?.stopAt === time) return false;
+    const { signal } = context;
+    faultPoint('failover.awaited');
+    if ((await this.cutHere(id, { signal })) <= time) return false;
+    const { followLog, pointAt, streams, newIncarnation } = this.#dependencies;
+    await followLog(id);
+    const { replayedLsn } = await sampleFollower(this.#require(id), { signal });
+    if (replayedLsn === null)
+      throw new AppError('internal', 'a follower that has come past a moment has replayed log');
+    const point = await pointAt(id, { time, throughLsn: replayedLsn, signal });
+    await streams.apply({
+      id,
+      event: { kind: 'cut', cut: { incarnation: newIncarnation(), time, point } },
+      signal,
+    });
+    return true;
   }
 
   /** True when replay stood still for want of places, and goes on now. */
@@ -685,7 +724,9 @@ function givingUp(drainId: string): StreamReport {
 function followingOf({ terms, sourceName, sourceUri, state }: StreamRecord): Following {
   const [life] = terms.lineage;
   if (life === undefined) throw new AppError('internal', 'a stream has no life to follow');
-  const stopAt = state.kind === 'pending_failover' && state.target.kind === 'time' ? state.target.time : null;
+  // The first image may end behind the moment: it must be consistent before that is known.
+  const isPending = state.kind === 'pending_failover' && isScanned(state);
+  const stopAt = isPending && state.target.kind === 'time' ? state.target.time : null;
   return {
     incarnation: life.incarnation,
     phase: 'following',

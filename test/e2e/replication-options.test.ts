@@ -371,7 +371,7 @@ describe('what a replication stream can be asked for', () => {
     await primary.system('ALTER VIRTUAL CLUSTER main SET REPLICATION READ VIRTUAL CLUSTER');
     assert.equal(await shown('main-readonly', primary), 'ready/shared');
     assert.equal((await read('SELECT count(*)::int AS n FROM diary', primary))[0]?.['n'], 5);
-    await primary.system(`ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '+15s'`);
+    await primary.system(`ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '+5s'`);
     await primary.whenIn('ready');
     assert.equal(await shown('main-readonly', primary), undefined);
     await primary.system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');

@@ -306,7 +306,7 @@ describe('replication of a virtual cluster into another physical cluster', () =>
     assert.match(String(row?.['failover_time']), /^\d{19}/);
     const pending = await whenIn(standby, 'replication pending failover');
     assert.equal(pending['failover_time'], row?.['failover_time']);
-    const [at] = await primary.query(`SELECT (clock_timestamp() + interval '15s')::text AS at`, {
+    const [at] = await primary.query(`SELECT (clock_timestamp() + interval '10s')::text AS at`, {
       cluster: 'main',
     });
     await onStandby(`ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO SYSTEM TIME '${String(at?.['at'])}'`);

@@ -3,6 +3,7 @@ import {
   AppError,
   type IncarnationId,
   InputError,
+  type Lsn,
   SYSTEM_VIRTUAL_CLUSTER_ID,
   type Timestamp,
   type VirtualClusterId,
@@ -31,7 +32,13 @@ import { newIncarnation } from '../virtual-clusters/new-incarnation.ts';
 import { dropReader, tendReader } from './reader.ts';
 import { keepReplaced } from '../virtual-clusters/replace-by-copy.ts';
 import { pointDependencies, secure, whileStopped } from '../jobs/timeline-jobs.ts';
-import { requireTimeline, resolveTarget, storeOfTimeline, windowUs } from '../timeline/timeline-point.ts';
+import {
+  requireReachable,
+  requireTimeline,
+  resolveTarget,
+  storeOfTimeline,
+  windowUs,
+} from '../timeline/timeline-point.ts';
 import { damagedBases } from '../timeline/verify-timelines.ts';
 import { requireRecord } from '../virtual-clusters/virtual-cluster-lookup.ts';
 
@@ -64,6 +71,7 @@ export function createConsumer(
       if (end !== null) await keepSalvage(core, { record: { id }, current: end, divergence: null });
     },
     goBack: (context, target) => goBack(coreOf(), context, target),
+    pointAt: (id, moment) => pointAt(coreOf(), id, moment),
     oldestTime: (id) => oldestTime(coreOf(), id),
     windowUs: (id) => windowUs(coreOf(), id),
     tendReader: (id) => tendReader(coreOf(), id),
@@ -184,6 +192,19 @@ async function prepare(
 function noteDisabled(core: Core, id: VirtualClusterId, names: readonly string[]): void {
   const listed = names.map((name) => `"${name}"`).join(', ');
   loggerOf(core, requireRecord(core, id)).warning(`failover: subscription ${listed} is disabled`);
+}
+
+async function pointAt(
+  core: Core,
+  id: VirtualClusterId,
+  { time, throughLsn, signal }: { time: Timestamp; throughLsn: Lsn; signal: AbortSignal },
+): Promise<NonNullable<FailoverCut['point']>> {
+  const record = requireRecord(core, id);
+  await core.options.timeline?.vault.whenDurable(id, throughLsn, { signal });
+  const point = await resolveTarget(core, { record, target: { kind: 'time', time }, signal });
+  await requireReachable(core, { record, point, signal });
+  const { incarnation, timelineId, lsn } = point;
+  return { incarnation, timelineId, lsn };
 }
 
 /** Since the oldest base of the life that is followed. */

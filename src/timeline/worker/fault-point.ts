@@ -91,7 +91,13 @@ export const SUSPEND_FAULT_POINTS = ['suspend.stopped', 'suspend.recorded', 'wak
 
 /** In the daemon, while a virtual cluster goes out of service for a planned failover, and while its standby takes over. */
 export const DRAIN_FAULT_POINTS = ['drain.recorded', 'drain.stopped', 'drain.drained'] as const;
-export const FAILOVER_FAULT_POINTS = ['failover.drain_asked', 'failover.cut', 'failover.promoted'] as const;
+export const FAILOVER_FAULT_POINTS = [
+  /** A moment to come is asked for, and nothing done for it yet. */
+  'failover.awaited',
+  'failover.drain_asked',
+  'failover.cut',
+  'failover.promoted',
+] as const;
 
 /** In the daemon, while its own data is taken back to where the source's history left it. */
 export const FAILBACK_FAULT_POINTS = [
