@@ -8,7 +8,7 @@ import {
   type BlobUpload,
   type SignalOptions,
 } from './blob-store.ts';
-import { chunksOf, throwIfAborted } from './read.ts';
+import { putWhole, throwIfAborted } from './read.ts';
 
 /** A store that lives as long as the process: for tests, and the model the other drivers are compared with. */
 export function memoryBlobStore(options: { readonly displayUri: string }): BlobStore {
@@ -23,14 +23,8 @@ class MemoryBlobStore implements BlobStore {
     this.displayUri = displayUri;
   }
 
-  async put(
-    key: BlobKey,
-    content: Uint8Array | AsyncIterable<Uint8Array>,
-    options: SignalOptions,
-  ): Promise<void> {
-    await using upload = await this.beginUpload(key, options);
-    for await (const chunk of chunksOf(content)) await upload.append(chunk);
-    await upload.commit();
+  put(key: BlobKey, content: Uint8Array | AsyncIterable<Uint8Array>, options: SignalOptions): Promise<void> {
+    return putWhole(this, key, { content, ...options });
   }
 
   async beginUpload(key: BlobKey, { signal }: SignalOptions): Promise<BlobUpload> {

@@ -13,7 +13,7 @@ import {
 } from './blob-store.ts';
 import { compareKeys } from './memory.ts';
 import { asBlobError, makeFolder, pathInside, syncFolder } from './nodelocal-path.ts';
-import { chunksOf, throwIfAborted } from './read.ts';
+import { putWhole, throwIfAborted } from './read.ts';
 
 const FILE_MODE = 0o600;
 /** A folder may be pruned between being made and being used; more often than this it is not bad luck. */
@@ -42,14 +42,8 @@ class NodelocalBlobStore implements BlobStore {
     this.#rng = options.rng;
   }
 
-  async put(
-    key: BlobKey,
-    content: Uint8Array | AsyncIterable<Uint8Array>,
-    options: SignalOptions,
-  ): Promise<void> {
-    await using upload = await this.beginUpload(key, options);
-    for await (const chunk of chunksOf(content)) await upload.append(chunk);
-    await upload.commit();
+  put(key: BlobKey, content: Uint8Array | AsyncIterable<Uint8Array>, options: SignalOptions): Promise<void> {
+    return putWhole(this, key, { content, ...options });
   }
 
   async beginUpload(key: BlobKey, { signal }: SignalOptions): Promise<BlobUpload> {

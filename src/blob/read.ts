@@ -1,6 +1,6 @@
 import { CancelledError, CorruptError } from '../base/index.ts';
 import type { BlobKey } from './blob-key.ts';
-import type { BlobRange, BlobStore } from './blob-store.ts';
+import type { BlobRange, BlobStore, SignalOptions } from './blob-store.ts';
 
 /**
  * Reads an object, or a range of it, into one array.
@@ -34,4 +34,15 @@ export function throwIfAborted(signal: AbortSignal): void {
 export async function* chunksOf(content: Uint8Array | AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   if (content instanceof Uint8Array) yield content;
   else yield* content;
+}
+
+/** `put` of a store whose uploads come to stand at their commit. */
+export async function putWhole(
+  store: BlobStore,
+  key: BlobKey,
+  { content, ...options }: SignalOptions & { readonly content: Uint8Array | AsyncIterable<Uint8Array> },
+): Promise<void> {
+  await using upload = await store.beginUpload(key, options);
+  for await (const chunk of chunksOf(content)) await upload.append(chunk);
+  await upload.commit();
 }

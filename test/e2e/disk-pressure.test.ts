@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import pg from 'pg';
 import { TestDaemon } from '../harness/daemon.ts';
-import { scratchDirectory } from '../harness/scratch.ts';
+import { mountSmall, NO_SMALL_DISK, unmountSmall } from '../harness/small-disk.ts';
 import { waitFor } from '../harness/wait.ts';
 
 const SYSTEM = { cluster: 'system', database: 'defaultdb' };
@@ -17,20 +17,8 @@ interface Refusal {
   readonly code: string;
 }
 
-/** Its own file system, which nobody else fills; null where it cannot be made. */
-async function mountSmall(megabytes: number): Promise<string | null> {
-  const directory = await scratchDirectory('atoll-disk-');
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', directory]);
-    return directory;
-  } catch {
-    await rm(directory, { recursive: true });
-    return null;
-  }
-}
-
 const mounted = await mountSmall(1800);
-const skip = mounted === null && 'NOT TESTED: a small file system cannot be mounted here (needs root)';
+const skip = mounted === null && NO_SMALL_DISK;
 
 describe('a disk that gets full', { skip }, () => {
   const directory = mounted ?? '';
@@ -89,8 +77,10 @@ describe('a disk that gets full', { skip }, () => {
     for (const pid of (await daemon?.postmasters().catch(() => undefined))?.values() ?? []) {
       process.kill(pid, 'SIGQUIT');
     }
-    execFileSync('umount', ['--lazy', directory]);
-    await rm(directory, { recursive: true, force: true });
+    await waitFor('nothing to be open on the small disk', async () => {
+      await unmountSmall(directory);
+      return true;
+    });
   });
 
   it('gives up slots of tenants that keep log, and no others', async () => {

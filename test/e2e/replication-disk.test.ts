@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { rm, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { scratchDirectory } from '../harness/scratch.ts';
 import { Site } from '../harness/sites.ts';
+import { mountSmall, NO_SMALL_DISK, unmountSmall } from '../harness/small-disk.ts';
 import { waitFor } from '../harness/wait.ts';
 
 const MIB = 1024 * 1024;
@@ -13,20 +13,8 @@ const SEGMENT_MIB = 16;
 const LEFT_MIB = 48;
 const LOG_MIB = 256;
 
-/** Its own file system, which nobody else fills; null where it cannot be made. */
-async function mountSmall(megabytes: number): Promise<string | null> {
-  const directory = await scratchDirectory('atoll-disk-');
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', directory]);
-    return directory;
-  } catch {
-    await rm(directory, { recursive: true });
-    return null;
-  }
-}
-
 const mounted = await mountSmall(1400);
-const skip = mounted === null && 'NOT TESTED: a small file system cannot be mounted here (needs root)';
+const skip = mounted === null && NO_SMALL_DISK;
 
 describe('a standby whose disk gets full', { skip }, () => {
   const directory = mounted ?? '';
@@ -47,11 +35,10 @@ describe('a standby whose disk gets full', { skip }, () => {
     await standby?.[Symbol.asyncDispose]();
     await primary?.[Symbol.asyncDispose]();
     if (mounted === null) return;
-    await waitFor('nothing to be open on the small disk', () => {
-      execFileSync('umount', [mounted]);
+    await waitFor('nothing to be open on the small disk', async () => {
+      await unmountSmall(mounted);
       return true;
     });
-    await rm(mounted, { recursive: true, force: true });
   });
 
   it('falls behind, disturbs nobody, and catches up when there is room', async () => {

@@ -2,7 +2,7 @@ import { AppError, CorruptError, isAppError, type Rng } from '../../base/index.t
 import { type BlobKey, parseBlobKey } from '../blob-key.ts';
 import type { BlobEntry, BlobRange, BlobStore, BlobUpload, SignalOptions } from '../blob-store.ts';
 import { compareKeys } from '../memory.ts';
-import { chunksOf, throwIfAborted } from '../read.ts';
+import { putWhole, throwIfAborted } from '../read.ts';
 import type { ListPage, ObjectService } from './object-service.ts';
 import { readInParallel } from './parallel-read.ts';
 import { PartWriter } from './part-writer.ts';
@@ -40,14 +40,8 @@ class ServiceBlobStore implements BlobStore {
     this.#patience = options.patience;
   }
 
-  async put(
-    key: BlobKey,
-    content: Uint8Array | AsyncIterable<Uint8Array>,
-    options: SignalOptions,
-  ): Promise<void> {
-    await using upload = await this.beginUpload(key, options);
-    for await (const chunk of chunksOf(content)) await upload.append(chunk);
-    await upload.commit();
+  put(key: BlobKey, content: Uint8Array | AsyncIterable<Uint8Array>, options: SignalOptions): Promise<void> {
+    return putWhole(this, key, { content, ...options });
   }
 
   async beginUpload(key: BlobKey, { signal }: SignalOptions): Promise<BlobUpload> {
