@@ -27,6 +27,7 @@ import {
 import { keepContinuousBackups } from './backup/continuous-backups.ts';
 import { keepTimelines } from './timeline/keep-timelines.ts';
 import { isSystem } from './privileges/privileges.ts';
+import { forgetUnborn } from './replication/replication.ts';
 import { carryOnStreams } from './replication/replication-consumer.ts';
 import { defaultTarget } from './virtual-clusters/routing.ts';
 import {
@@ -232,6 +233,7 @@ class LocalControl implements Control {
     this.#keeping ??= Promise.all([keepTimelines(core), keepContinuousBackups(core)]).then(() => undefined);
     this.#suspending ??= core.suspender.run();
     this.#guarding ??= core.diskGuard.run(core);
+    await forgetUnborn(core);
     await carryOnStreams(core);
     this.#scheduling ??= core.scheduler.run({ signal: core.signal });
   }

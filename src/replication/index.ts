@@ -1,5 +1,5 @@
 export { Consumer, type ConsumerContext, type ConsumerDependencies } from './consumer.ts';
-export { beginPlainStream, notDrainable, type PlainStream } from './plain-server.ts';
+export { inspectPlainServer, notDrainable, type PlainStream, reserveLog } from './plain-server.ts';
 export { readServerFacts, type ServerFacts } from './server-facts.ts';
 export { displaySourceUri, notSystem, parseSourceUri, type SourceAddress } from './source-address.ts';
 export { SourceConnection, type StreamSource } from './source-connection.ts';

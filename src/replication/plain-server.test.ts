@@ -9,7 +9,7 @@ import { BareEngine, ownerOfTests } from '../../test/harness/bare-engine.ts';
 import { TcpProxy } from '../../test/harness/tcp-proxy.ts';
 import { waitFor } from '../../test/harness/wait.ts';
 import { type AppError, type IncarnationId, isAppError } from '../base/index.ts';
-import { beginPlainStream, PlainServer, type PlainStream } from './plain-server.ts';
+import { inspectPlainServer, PlainServer, type PlainStream, reserveLog } from './plain-server.ts';
 import { readServerFacts, type ServerFacts } from './server-facts.ts';
 import { parseSourceUri } from './source-address.ts';
 
@@ -33,7 +33,9 @@ describe('a plain server as the source of a stream', () => {
 
   const ask = (sql: string, database = 'postgres') =>
     engine.use(database, async (client) => (await client.query<Record<string, unknown>>(sql)).rows);
-  const begin = (
+  const addressOf = ({ user = 'mover', port = network.port } = {}) =>
+    parseSourceUri(`postgresql://${user}@127.0.0.1:${port}?sslmode=disable`);
+  const inspect = (
     options: {
       user?: string;
       port?: number;
@@ -42,27 +44,29 @@ describe('a plain server as the source of a stream', () => {
       extensions?: string[];
     } = {},
   ) =>
-    beginPlainStream(
-      parseSourceUri(
-        `postgresql://${options.user ?? 'mover'}@127.0.0.1:${options.port ?? network.port}?sslmode=disable`,
-      ),
-      {
-        own: { ...(options.own ?? own), extensions: new Set(options.extensions ?? ['plpgsql']) },
-        probeLocale: () => Promise.resolve({ isPresent: options.locale ?? true, version: null }),
-        incarnation: INCARNATION,
-        release: '26.2',
-        signal: NEVER,
-      },
-    );
+    inspectPlainServer(addressOf(options), {
+      own: { ...(options.own ?? own), extensions: new Set(options.extensions ?? ['plpgsql']) },
+      probeLocale: () => Promise.resolve({ isPresent: options.locale ?? true, version: null }),
+      incarnation: INCARNATION,
+      release: '26.2',
+      signal: NEVER,
+    });
+  const begin = async () => {
+    const stream = await inspect();
+    assert.deepEqual(await slots(), [], 'nothing is kept before it is recorded');
+    await reserveLog(addressOf(), { terms: stream.terms, signal: NEVER });
+    return stream;
+  };
+  const slots = () => ask('SELECT slot_name FROM pg_replication_slots');
   const refused = async (expected: { code: AppError['code']; message: RegExp }, options = {}) => {
-    await assert.rejects(begin(options), (error: unknown) => {
+    await assert.rejects(inspect(options), (error: unknown) => {
       assert.ok(isAppError(error), String(error));
       assert.equal(error.code, expected.code, error.message);
       assert.match(error.message, expected.message);
       assert.ok(error.hint !== undefined, `${error.message}: no hint`);
       return true;
     });
-    assert.deepEqual(await ask('SELECT slot_name FROM pg_replication_slots'), []);
+    assert.deepEqual(await slots(), []);
   };
   const restart = async (settings: readonly string[] = []) => {
     for (const setting of settings) await ask(`ALTER SYSTEM SET ${setting}`);
@@ -74,11 +78,7 @@ describe('a plain server as the source of a stream', () => {
     await ask('SELECT pg_reload_conf()');
     for (;;) if ((await ask(`SHOW ${setting}`))[0]?.[setting] === value) return;
   };
-  const open = ({ terms }: PlainStream) =>
-    PlainServer.open(parseSourceUri(`postgresql://mover@127.0.0.1:${network.port}?sslmode=disable`), {
-      terms,
-      signal: NEVER,
-    });
+  const open = ({ terms }: PlainStream) => PlainServer.open(addressOf(), { terms, signal: NEVER });
 
   before(async () => {
     engine = await BareEngine.open({ superuser: 'boss' });
@@ -136,6 +136,13 @@ describe('a plain server as the source of a stream', () => {
     await restart(['wal_level = replica', 'max_wal_senders = 10']);
   });
 
+  it('is refused when its pages have no checksums', async () => {
+    await using bare = await BareEngine.open({ superuser: 'boss', initFlags: ['--no-data-checksums'] });
+    await using proxy = await TcpProxy.start(() => join(bare.directory, '.s.PGSQL.5432'));
+    await bare.start();
+    await refused({ code: 'object_state', message: /no data checksums/ }, { user: 'boss', port: proxy.port });
+  });
+
   it('is refused when it is of an older major version', { skip: !existsSync(OLD_ENGINE) }, async () => {
     const directory = await mkdtemp(join(tmpdir(), 'atoll-old-'));
     const data = join(directory, 'data');
@@ -149,7 +156,7 @@ describe('a plain server as the source of a stream', () => {
     await using proxy = await TcpProxy.start(() => join(directory, '.s.PGSQL.5432'));
     try {
       const error = await waitFor('the older server to answer', async () => {
-        const failure: unknown = await begin({ port: proxy.port }).catch((thrown: unknown) => thrown);
+        const failure: unknown = await inspect({ port: proxy.port }).catch((thrown: unknown) => thrown);
         return isAppError(failure, 'connection_failure') ? undefined : failure;
       });
       assert.ok(isAppError(error, 'feature_not_supported'), String(error));
@@ -175,6 +182,13 @@ describe('a plain server as the source of a stream', () => {
     );
     const { terms } = stream;
     assert.deepEqual([terms.timelineId, terms.slot, terms.history], [1, SLOT, '']);
+    // Whoever does not know whether it was done does it again.
+    await reserveLog(addressOf(), { terms, signal: NEVER });
+    const [kept] = await ask(
+      'SELECT slot_name, (restart_lsn - $$0/0$$::pg_lsn)::text AS bytes FROM pg_replication_slots',
+    );
+    assert.equal(kept?.['slot_name'], SLOT);
+    assert.ok(terms.reservedLsn <= BigInt(String(kept?.['bytes'])));
     {
       await using source = await open(stream);
       // An idle server's time goes on.
@@ -193,8 +207,35 @@ describe('a plain server as the source of a stream', () => {
       await using source = await open(again);
       await source.report('0', NOTHING_TOLD);
       await source.dropStream();
-      assert.deepEqual(await ask('SELECT slot_name FROM pg_replication_slots'), []);
+      assert.deepEqual(await slots(), []);
     }
+    {
+      const lost = await begin();
+      await using source = await open(lost);
+      await source.report('0', NOTHING_TOLD);
+      await reload('ALTER SYSTEM SET max_slot_wal_keep_size = 0', 'max_slot_wal_keep_size', '0');
+      await ask('SELECT pg_switch_wal()');
+      await ask('CREATE TABLE filler ()');
+      await ask('CHECKPOINT');
+      await assert.rejects(source.report('0', NOTHING_TOLD), (error) => {
+        assert.ok(isAppError(error, 'object_state'), String(error));
+        assert.match(error.message, /removed log that is needed here: slot atoll_\S+ is lost/);
+        assert.match(error.hint ?? '', /max_slot_wal_keep_size/);
+        return true;
+      });
+      await source.dropStream();
+      await reload('ALTER SYSTEM RESET max_slot_wal_keep_size', 'max_slot_wal_keep_size', '-1');
+    }
+    await restart(['max_replication_slots = 1']);
+    await ask(`SELECT pg_create_physical_replication_slot('of_another')`);
+    const { terms: noPlace } = await inspect();
+    await assert.rejects(reserveLog(addressOf(), { terms: noPlace, signal: NEVER }), (error) => {
+      assert.ok(isAppError(error, 'limit_exceeded'), String(error));
+      assert.match(error.hint ?? '', /max_replication_slots/);
+      return true;
+    });
+    await ask(`SELECT pg_drop_replication_slot('of_another')`);
+    await restart(['max_replication_slots = 10']);
     const last = await begin();
     await engine.stop('fast');
     await writeFile(join(engine.dataDirectory, 'standby.signal'), '');

@@ -22,6 +22,7 @@ import type { StreamAnswer, StreamReport, StreamTerms } from './stream-terms.ts'
 const OPTIONS =
   '-csearch_path=pg_catalog -cstatement_timeout=0 -cdefault_transaction_read_only=off -cdatestyle=ISO -ctimezone=UTC';
 const HINTS = {
+  '53400': 'at the source: ALTER SYSTEM SET max_replication_slots to more than there are, and restart it',
   '28000': 'pg_hba.conf of the source must let the role in, for the database and for "replication"',
   '28P01': 'check user and password of the connection string',
 };
@@ -48,20 +49,22 @@ export interface BeginOptions {
 }
 
 /**
- * Checks that the server can be followed, and lets it keep its log from now on.
+ * Checks that the server can be followed, and changes nothing there: `reserveLog` does, when it is recorded.
  * @throws InputError `object_state`, `feature_not_supported`, `insufficient_privilege`, `object_exists`; AppError `connection_failure`
  */
-export async function beginPlainStream(address: SourceAddress, options: BeginOptions): Promise<PlainStream> {
+export async function inspectPlainServer(
+  address: SourceAddress,
+  options: BeginOptions,
+): Promise<PlainStream> {
   const { signal, incarnation, own, release } = options;
   const open = (database: string) =>
     SourceClient.open(address, { options: startupOptions(address), database, hints: HINTS, signal });
   await using client = await open(address.database);
   const { systemIdentifier, warnings } = await inspectServer(client, { ...options, open });
   const { timelineId, history } = await readTimeline(address, { signal });
-  const slot = `atoll_${incarnation.replaceAll('-', '_')}`;
-  const [made] = await client.query(
-    'SELECT s.lsn::text AS lsn FROM pg_catalog.pg_create_physical_replication_slot($1, true) s',
-    [slot],
+  // Where a slot that is made now would begin, or a little behind.
+  const [checkpoint] = await client.query(
+    'SELECT redo_lsn::text AS lsn FROM pg_catalog.pg_control_checkpoint()',
   );
   const terms: StreamTerms = {
     version: 1,
@@ -75,11 +78,31 @@ export async function beginPlainStream(address: SourceAddress, options: BeginOpt
     timelineId,
     // Nothing is known of lives before.
     lineage: [{ incarnation, parentIncarnation: null, forkLsn: null }],
-    slot,
-    reservedLsn: parseLsn(required(made?.['lsn'], 'position of the slot')),
+    slot: `atoll_${incarnation.replaceAll('-', '_')}`,
+    reservedLsn: parseLsn(required(checkpoint?.['lsn'], 'position of the checkpoint')),
     history,
   };
   return { terms, warnings };
+}
+
+/**
+ * Lets the server keep its log from now on. The slot bears a name that was recorded before, so that whoever comes after a daemon that dies here finds
+ * it. May run twice. @throws AppError `connection_failure`; InputError `limit_exceeded`, and what else the other side refuses
+ */
+export async function reserveLog(
+  address: SourceAddress,
+  { terms, signal }: { terms: StreamTerms; signal: AbortSignal },
+): Promise<void> {
+  await using client = await SourceClient.open(address, {
+    options: startupOptions(address),
+    hints: HINTS,
+    signal,
+  });
+  await client.query(
+    `SELECT pg_catalog.pg_create_physical_replication_slot($1, true)
+      WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = $1)`,
+    [terms.slot],
+  );
 }
 
 /** What only a replication connection tells; that there can be one is found out here, too. */

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { chown, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe } from 'node:test';
 import type pg from 'pg';
-import { BareEngine } from '../harness/bare-engine.ts';
+import { BareEngine, ownerOfTests } from '../harness/bare-engine.ts';
+import { TestAuthority, writeCertificates } from '../harness/certificates.ts';
 import { findDamage } from '../harness/oracle.ts';
 import { Site } from '../harness/sites.ts';
 import { inSteps } from '../harness/steps.ts';
@@ -15,7 +16,16 @@ const PASSWORD = 'p4ssword-of-postgres';
 const HBA = `local all postgres trust
 local all all scram-sha-256
 local replication all scram-sha-256
+hostssl all,replication mover 127.0.0.0/8 scram-sha-256
 `;
+/** Of this machine alone, and of nobody else's server on it. */
+const ADDRESS = `127.${100 + (process.pid % 100)}.${Math.trunc(process.pid / 100) % 256}.${1 + (process.ppid % 250)}`;
+const ENCRYPTED = {
+  listen_addresses: ADDRESS,
+  ssl: 'on',
+  ssl_cert_file: '../server.crt',
+  ssl_key_file: '../server.key',
+};
 /** More than all statements together, and much less than the image. */
 const MID_SCAN_BYTES = 4 * 1024 * 1024;
 
@@ -37,8 +47,12 @@ describe('moving in from a plain PostgreSQL server', () => {
     (await site.daemon.query('SELECT note FROM orders ORDER BY id', { cluster, database: 'shop' })).map(
       (row) => row['note'],
     );
+  /** Encrypted, to a server whose certificate is verified. */
+  const encryptedUri = (authority = 'ca.crt') =>
+    `postgresql://mover:${SECRET}@${ADDRESS}:5432/postgres?sslmode=verify-full&sslrootcert=${join(source.directory, authority)}`;
   const uri = () => `postgresql://mover:${SECRET}@127.0.0.1:${network.port}/postgres?sslmode=disable`;
-  const create = (name: string) => `CREATE VIRTUAL CLUSTER ${name} FROM REPLICATION OF system ON '${uri()}'`;
+  const create = (name: string, from = uri()) =>
+    `CREATE VIRTUAL CLUSTER ${name} FROM REPLICATION OF system ON '${from}'`;
   const slots = async () =>
     (await there('SELECT slot_name FROM pg_replication_slots')).map((row) => row['slot_name']);
   const status = async (name: string) =>
@@ -66,7 +80,15 @@ describe('moving in from a plain PostgreSQL server', () => {
   };
 
   before(async () => {
-    source = await BareEngine.open({ superuser: 'postgres' });
+    source = await BareEngine.open({ superuser: 'postgres', settings: ENCRYPTED });
+    const authority = await TestAuthority.make();
+    await writeCertificates(source.directory, {
+      'ca.crt': authority.certificate,
+      'other-ca.crt': (await TestAuthority.make()).certificate,
+      server: await authority.node([ADDRESS]),
+    });
+    const { uid, gid } = ownerOfTests();
+    if (uid !== undefined && gid !== undefined) await chown(join(source.directory, 'server.key'), uid, gid);
     await writeFile(join(source.dataDirectory, 'pg_hba.conf'), HBA);
     await source.start();
     await there('CREATE DATABASE shop', 'postgres');
@@ -91,11 +113,26 @@ describe('moving in from a plain PostgreSQL server', () => {
       [`${create('main')} WITH READ VIRTUAL CLUSTER`, '0A000'],
       [create('main').replace(SECRET, 'wrong'), '28P01'],
       [create('main').replace('mover:', 'clerk:').replace(SECRET, 'x'), '42501'],
+      // Of another CA; and whoever does not encrypt is not let in this way.
+      [create('main', encryptedUri('other-ca.crt')), '08006'],
+      [create('main', encryptedUri().replace('verify-full', 'disable')), '28000'],
     ] as const) {
       const refusal = await site.refusal(sql);
       assert.equal(refusal.code, code, refusal.message);
     }
     assert.deepEqual(await slots(), []);
+    assert.equal((await site.system('SHOW VIRTUAL CLUSTERS')).length, 1);
+  });
+
+  step('keeps no log for what a daemon died in the middle of', async () => {
+    await site.restartToDieAt('stream.reserved');
+    await waitFor('the node to serve', () => site.system('SHOW VIRTUAL CLUSTERS'));
+    await assert.rejects(site.system(create('main')));
+    await site.daemon.ended();
+    assert.equal((await slots()).length, 1);
+    await site.afterDeath();
+    await waitFor('the slot to be dropped', async () => (await slots()).length === 0);
+    await waitFor('the node to serve', () => site.system('SHOW VIRTUAL CLUSTERS'));
     assert.equal((await site.system('SHOW VIRTUAL CLUSTERS')).length, 1);
   });
 
@@ -110,9 +147,16 @@ describe('moving in from a plain PostgreSQL server', () => {
     network.mode = 'pass';
     await site.daemon.startAgain();
     await whenIn('main', 'replicating');
-    await site.system(create('past'));
+    await site.system(create('past', encryptedUri()));
     await whenIn('past', 'replicating');
     assert.equal((await slots()).length, 2);
+    await waitFor('one follower of each kind, encrypted and not', async () => {
+      const followers = await there(
+        `SELECT count(*) FILTER (WHERE ssl)::int AS yes, count(*) FILTER (WHERE NOT ssl)::int AS no
+           FROM pg_stat_replication JOIN pg_stat_ssl USING (pid) WHERE state = 'streaming'`,
+      );
+      return followers[0]?.['yes'] === 1 && followers[0]['no'] === 1;
+    });
     await write('while it is followed');
     // Both ends, one after the other.
     await source.stop('immediate');

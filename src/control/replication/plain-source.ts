@@ -4,7 +4,7 @@ import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID } from '../../base/index.ts';
 import { CURRENT_RELEASE } from '../../catalog/index.ts';
 import type { InternalClient } from '../../instance/index.ts';
 import {
-  beginPlainStream,
+  inspectPlainServer,
   notSystem,
   readServerFacts,
   type SourceAddress,
@@ -21,8 +21,8 @@ const PLAIN_NAME = 'system';
 /** What Postgres says of a locale that the machine does not have. */
 const NO_SUCH_LOCALE = '22023';
 
-/** @throws InputError as `beginPlainStream`, and for what a plain server cannot do */
-export async function beginPlain(
+/** Changes nothing at the source. @throws InputError as `inspectPlainServer`, and for what a plain server cannot do */
+export async function inspectPlain(
   core: Core,
   options: { source: ReplicationSource; address: SourceAddress; context: ExecuteContext },
 ): Promise<StreamTerms> {
@@ -35,7 +35,7 @@ export async function beginPlain(
     async (client) => ({ ...(await readServerFacts(client)), extensions: await readExtensions(client) }),
     { signal },
   );
-  const { terms, warnings } = await beginPlainStream(address, {
+  const { terms, warnings } = await inspectPlainServer(address, {
     own,
     probeLocale: (locale) => system.withSystemClient((client) => probeLocale(client, locale), { signal }),
     incarnation: newIncarnation(core),

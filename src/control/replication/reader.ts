@@ -203,8 +203,9 @@ export async function dropReader(core: Core, id: VirtualClusterId): Promise<void
 async function sendReadersAway(core: Core, reader: VirtualClusterRecord): Promise<void> {
   core.gates.close(reader.id);
   core.settings.unload(reader.id);
-  const instance = core.services.instanceOf(reader);
-  if (instance.state.kind !== 'running') return;
+  // Of a virtual cluster that was never made there is nothing to be read.
+  const instance = core.options.instanceHost.get(reader.readerOf ?? reader.id);
+  if (instance?.state.kind !== 'running') return;
   await instance.withSystemClient(endSessions, { signal: core.signal });
 }
 

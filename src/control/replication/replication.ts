@@ -25,6 +25,7 @@ import {
   notDrainable,
   openSource,
   parseSourceUri,
+  reserveLog,
 } from '../../replication/index.ts';
 import type { AlterVirtualClusterAction, ReplicationSource, StreamOptions, Value } from '../../sql/index.ts';
 import { requireConnectionPrivilege } from '../connections/connection-access.ts';
@@ -34,9 +35,9 @@ import { hlcText } from './failover-time.ts';
 import { type TimelineTarget, faultPoint } from '../../timeline/index.ts';
 import { newIncarnation } from '../virtual-clusters/new-incarnation.ts';
 import { isSystem } from '../privileges/privileges.ts';
-import { beginPlain, refuseToGoBack, requirePlainOptions } from './plain-source.ts';
+import { inspectPlain, refuseToGoBack, requirePlainOptions } from './plain-source.ts';
 import { carryOn, endWork } from './replication-consumer.ts';
-import { addReader, closeReader, findReader, requireReaderName, tendReader } from './reader.ts';
+import { addReader, closeReader, dropReader, findReader, requireReaderName, tendReader } from './reader.ts';
 import { lineageOf, setExpirationWindow } from './replication-producer.ts';
 import { durationUs, streamLimitsOf } from './stream-options.ts';
 import { failoverTime } from '../timeline/system-time.ts';
@@ -85,7 +86,7 @@ export function checkStreamOptions(
   if (options.readVirtualCluster) requireReaderName(core, name);
 }
 
-/** Refuses what cannot be, before anything of the new virtual cluster is there; the producer keeps its log from then on. */
+/** Refuses what cannot be, before anything of the new virtual cluster is there; a producer keeps its log from then on. */
 export async function beginStream(
   core: Core,
   source: ReplicationSource,
@@ -94,7 +95,7 @@ export async function beginStream(
   const uri = await sourceUri(core, source.uri, context);
   const address = parseSourceUri(uri);
   if (address.kind === 'postgres') {
-    return { uri, terms: await beginPlain(core, { source, address, context }) };
+    return { uri, terms: await inspectPlain(core, { source, address, context }) };
   }
   const terms = await withProducer(uri, context, (connection) =>
     connection.createStream({ name: source.source, after: null }),
@@ -106,8 +107,25 @@ export async function beginStream(
   return { uri, terms };
 }
 
-/** The follower of a stream that was begun. When this fails nothing of it is left, here or there. */
+/** The follower of a stream that was begun, recorded by `add`. When this fails nothing of it is left, here or there. */
 export async function makeFollower(
+  core: Core,
+  options: {
+    add: () => Promise<VirtualClusterRecord>;
+    source: ReplicationSource;
+    stream: { readonly uri: string; readonly terms: StreamTerms };
+    context: ExecuteContext;
+  },
+): Promise<VirtualClusterRecord> {
+  const { add, stream } = options;
+  return orDrop(stream, core, async () => {
+    const record = await add();
+    await core.locks.run(record.id, () => fillFollower(core, { ...options, record }));
+    return record;
+  });
+}
+
+async function fillFollower(
   core: Core,
   options: {
     record: VirtualClusterRecord;
@@ -118,25 +136,50 @@ export async function makeFollower(
 ): Promise<void> {
   const { record, source, stream, context } = options;
   const { id, name } = record;
-  await orDrop(stream, core, async () => {
-    try {
-      await core.streams.add(newStream(record, { source, stream, divergence: null }), core);
-      if (source.options.readVirtualCluster) await addReader(core, record);
-      await core.options.instanceHost.create({
-        virtualClusterId: id,
-        name,
-        settings: core.services.instanceSettings(id),
-        signal: core.signal,
-      });
-      await core.catalog.apply({ id, event: { kind: 'directory_made' }, signal: core.signal });
-      await carryOn(core, id, context.session.user);
-    } catch (error) {
-      if (core.signal.aborted) throw error;
-      await core.streams.forget({ id, signal: core.signal });
-      await unmake(core, record);
-      throw error;
-    }
-  });
+  const { signal } = core;
+  try {
+    await core.streams.add(newStream(record, { source, stream, divergence: null }), core);
+    if (source.options.readVirtualCluster) await addReader(core, record);
+    faultPoint('stream.recorded');
+    await reserveIfPlain(stream, core);
+    faultPoint('stream.reserved');
+    await core.options.instanceHost.create({
+      virtualClusterId: id,
+      name,
+      settings: core.services.instanceSettings(id),
+      signal,
+    });
+    await core.catalog.apply({ id, event: { kind: 'directory_made' }, signal });
+    await carryOn(core, id, context.session.user);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    await dropReader(core, id);
+    await core.streams.forget({ id, signal });
+    await unmake(core, record);
+    throw error;
+  }
+}
+
+/** A producer has done it by itself; it gives up a consumer that it never hears of. A plain server would keep log for ever for one that it recorded nowhere. */
+async function reserveIfPlain(
+  { uri, terms }: { readonly uri: string; readonly terms: StreamTerms },
+  { signal }: { signal: AbortSignal },
+): Promise<void> {
+  const address = parseSourceUri(uri);
+  if (address.kind === 'postgres') await reserveLog(address, { terms, signal });
+}
+
+/** Of a CREATE that a daemon died in, before there was a directory: the source need keep nothing for it. */
+export async function forgetUnborn(core: Core): Promise<void> {
+  const { signal } = core;
+  for (const stream of core.streams.list()) {
+    const { virtualClusterId: id } = stream;
+    if (core.catalog.get(id) !== undefined) continue;
+    await core.consumer.farewell(stream, { signal, logger: core.options.logger });
+    await dropReader(core, id);
+    await core.streams.forget({ id, signal });
+    core.options.logger.info(`forgot the replication stream of virtual cluster ${id}, which was never made`);
+  }
 }
 
 /** @throws InputError `object_state`, and what each of them may be refused for */
@@ -701,13 +744,13 @@ async function withProducer<T>(
 }
 
 /** What the source was asked to keep is given back when nothing comes of it. */
-async function orDrop(
+async function orDrop<T>(
   { uri, terms }: { uri: string; terms: StreamTerms },
   core: Core,
-  use: () => Promise<void>,
-): Promise<void> {
+  use: () => Promise<T>,
+): Promise<T> {
   try {
-    await use();
+    return await use();
   } catch (error) {
     await dropStream({ sourceUri: uri, terms }, core).catch((late: unknown) =>
       core.options.logger.info(`the source was not told that the stream is over: ${toError(late).message}`),

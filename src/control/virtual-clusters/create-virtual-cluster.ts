@@ -46,18 +46,20 @@ export const createVirtualCluster: UseCase<CreateVirtualCluster> = {
     const { replication } = statement;
     if (replication !== undefined) checkStreamOptions(core, { name, options: replication.options });
     const stream = replication && (await beginStream(core, replication, context));
-    const record = await core.catalog.add({
-      name,
-      capabilities: model?.capabilities ?? DEFAULT_CAPABILITIES,
-      ...(model === undefined ? {} : { settingOverrides: model.settingOverrides }),
-      signal: core.signal,
-    });
-    if (replication !== undefined && stream !== undefined) {
-      await core.locks.run(record.id, () =>
-        makeFollower(core, { record, source: replication, stream, context }),
-      );
-    } else if (start !== undefined) await makeBranch(core, { record, start, context });
-    else await core.locks.run(record.id, () => makeVirtualCluster(core, { record, model, context }));
+    const add = () =>
+      core.catalog.add({
+        name,
+        capabilities: model?.capabilities ?? DEFAULT_CAPABILITIES,
+        ...(model === undefined ? {} : { settingOverrides: model.settingOverrides }),
+        signal: core.signal,
+      });
+    const record =
+      replication !== undefined && stream !== undefined
+        ? await makeFollower(core, { add, source: replication, stream, context })
+        : await add();
+    if (start !== undefined) await makeBranch(core, { record, start, context });
+    else if (stream === undefined)
+      await core.locks.run(record.id, () => makeVirtualCluster(core, { record, model, context }));
     loggerOf(core, record).info(`virtual cluster created by ${context.session.user}`);
     return done(TAG);
   },

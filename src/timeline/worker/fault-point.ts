@@ -99,6 +99,9 @@ export const FAILOVER_FAULT_POINTS = [
   'failover.promoted',
 ] as const;
 
+/** In the daemon, while a virtual cluster that follows another is made: recorded, and a plain source keeps its log for it. */
+export const STREAM_FAULT_POINTS = ['stream.recorded', 'stream.reserved'] as const;
+
 /** In the daemon, while its own data is taken back to where the source's history left it. */
 export const FAILBACK_FAULT_POINTS = [
   'failback.secured',
@@ -168,6 +171,7 @@ export type FaultPoint =
   | (typeof DRAIN_FAULT_POINTS)[number]
   | (typeof FAILOVER_FAULT_POINTS)[number]
   | (typeof FAILBACK_FAULT_POINTS)[number]
+  | (typeof STREAM_FAULT_POINTS)[number]
   | (typeof VAULT_FAULT_POINTS)[number]
   | (typeof BACKUP_FAULT_POINTS)[number]
   | (typeof CHECKPOINT_FAULT_POINTS)[number]
