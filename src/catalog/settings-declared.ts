@@ -196,6 +196,16 @@ const declared = {
     defaultValue: '14400',
     description: 'how many seconds back every moment of a virtual cluster can be gone to, given the room',
   },
+  'instance.cpu_weight': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    atNextStart: true,
+    type: int(1n, 10_000n),
+    defaultValue: '100',
+    description:
+      "share of the processor against other virtual clusters' when all want it; without control groups what is below 100 becomes niceness",
+  },
   'instance.max_connections': {
     ...systemOnly,
     ...active,
@@ -204,6 +214,16 @@ const declared = {
     type: int(20n, 10_000n),
     defaultValue: '200',
     description: 'sessions that a virtual cluster admits at the same time',
+  },
+  'instance.memory_limit': {
+    ...systemOnly,
+    ...active,
+    perVirtualCluster: true,
+    atNextStart: true,
+    type: { kind: 'byte_size', min: 0n, minUnlessZero: 256n * MIB, max: 1n << 50n },
+    defaultValue: '0 B',
+    description:
+      'memory that all sessions of a virtual cluster may take together, cached files included, at least 256 MiB; 0 for no limit; needs control groups',
   },
   'instance.niceness': {
     ...systemOnly,

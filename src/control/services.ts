@@ -9,6 +9,7 @@ import {
   postgresScheduleStore,
 } from '../catalog/index.ts';
 import {
+  CPU_WEIGHT_DEFAULT,
   type Instance,
   type InstanceHost,
   type InstanceSettings,
@@ -67,6 +68,7 @@ export class Services {
   /** Tunables as the settings have them now; they apply at the next start of the instance. */
   instanceSettings(virtualClusterId: VirtualClusterId): InstanceSettings {
     const { settings, isExempt } = this.#options;
+    const cpuWeight = Number(settings.integer(virtualClusterId, 'instance.cpu_weight'));
     return {
       maxConnections: Number(settings.integer(virtualClusterId, 'instance.max_connections')),
       sharedBuffersBytes: Number(settings.integer(virtualClusterId, 'instance.shared_buffers')),
@@ -74,6 +76,8 @@ export class Services {
       niceness: isExempt(virtualClusterId)
         ? 0
         : Number(settings.integer(virtualClusterId, 'instance.niceness')),
+      cpuWeight: isExempt(virtualClusterId) ? Math.max(CPU_WEIGHT_DEFAULT, cpuWeight) : cpuWeight,
+      memoryBytes: Number(settings.integer(virtualClusterId, 'instance.memory_limit')),
       extra: {
         temp_file_limit: kilobytes(settings.integer(virtualClusterId, 'instance.temp_file_limit')),
         max_slot_wal_keep_size: kilobytes(settings.integer(virtualClusterId, 'instance.slot_wal_limit')),

@@ -52,6 +52,8 @@ export interface DaemonConfig {
   readonly relayProcesses: number;
   /** Name of the user whose rights a daemon has that is started as root; undefined for the first of those we know. */
   readonly user: string | undefined;
+  /** Absolute path of the folder for control groups of virtual clusters; undefined for none. */
+  readonly controlGroups: string | undefined;
   readonly runFiles: RunFilesConfig;
   readonly log: LogConfig;
 }

@@ -48,7 +48,7 @@ describe('a node of its own', () => {
   const pidFile = join(tmpdir(), `atoll-daemon-test-${process.pid}.pid`);
 
   before(async () => {
-    daemon = await TestDaemon.start({ flags: [`--pid-file=${pidFile}`] });
+    daemon = await TestDaemon.start({ flags: [`--pid-file=${pidFile}`, '--cgroup-parent=/proc/nobody/has'] });
   });
   after(async () => {
     await daemon[Symbol.asyncDispose]();
@@ -97,6 +97,8 @@ describe('a node of its own', () => {
     });
     for (const line of text.trimEnd().split('\n')) assert.match(line, ENTRY);
     assert.match(text, /daemon\/node\.ts:\d+ ⋮ \[T1,system,n1\] \d+ {2}serving/);
+    // What it cannot have it says once, and goes on.
+    assert.equal(text.match(/^W.*virtual clusters have no control groups; niceness stands for/gm)?.length, 1);
   });
 
   test('tells the audit who asked for which change, and what came of it', async () => {

@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { assert, type Clock, errnoOf, InputError, type Logger } from '../base/index.ts';
 import {
+  type ControlGroupsSpec,
   HelperProcess,
   helperPrivileges,
   makeDirectories,
@@ -34,6 +35,7 @@ export interface DroppedRoot {
 
 export interface DropOptions {
   readonly config: DaemonConfig;
+  readonly controlGroups: ControlGroupsSpec | null;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal: AbortSignal;
@@ -64,6 +66,7 @@ export async function dropRoot(options: DropOptions): Promise<DroppedRoot | null
       daemon: { uid: user.uid, gid: user.gid },
       ownEngine: config.postgres18Directory ?? null,
       certificates: config.certificates?.directory ?? null,
+      controlGroups: options.controlGroups,
       runFiles: { pid: config.runFiles.pid ?? null, listening_url: config.runFiles.listeningUrl ?? null },
     },
     { logger },

@@ -19,6 +19,8 @@ import { openFrontDoor, type FrontDoor, type FrontDoorTls, type TlsMaterial } fr
 import { formatFamilies, type HttpAccess, HttpServer, WebSessions } from '../http/index.ts';
 import { readNodeCertificates, type NodeCertificates } from '../keys/index.ts';
 import {
+  type ControlGroupsSpec,
+  directPrivileges,
   makeDirectories,
   openInstanceHost,
   type OpenInstanceHost,
@@ -68,6 +70,8 @@ export interface NodeEnvironment {
   readonly stop: StopRequests;
   /** Null for a node that acts with the rights it was started with. */
   readonly dropped: DroppedRoot | null;
+  /** Of virtual clusters; null for none. */
+  readonly controlGroups: ControlGroupsSpec | null;
 }
 
 /**
@@ -114,7 +118,7 @@ export class Node implements AsyncDisposable {
       clock,
       rng,
       logger,
-      ...(dropped === null ? {} : { privileges: dropped.privileges }),
+      privileges: dropped?.privileges ?? directPrivileges({ controlGroups: environment.controlGroups }),
       signal: stop.orderly,
     });
     let vault: VaultHost | undefined;

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { ERRORS, errnoOf, InputError, isAppError, type Logger } from '../base/index.ts';
-import type { HelperProcess } from '../instance/index.ts';
+import { type ControlGroupsSpec, type HelperProcess, prepareControlGroups } from '../instance/index.ts';
 import { systemClock } from './clock.ts';
 import { checkConfig, type DaemonConfig, type LogConfig } from './config.ts';
 import { crashOnUnhandled, reportFatalErrorsTo } from './crash.ts';
@@ -45,7 +45,8 @@ export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promi
   using _crash = crashOnUnhandled(log.logger);
   let dropped: DroppedRoot | null = null;
   try {
-    dropped = await dropRoot({ config, clock, logger: log.logger, signal: stop.orderly });
+    const controlGroups = openControlGroups(config, log.logger);
+    dropped = await dropRoot({ config, controlGroups, clock, logger: log.logger, signal: stop.orderly });
     const files = dropped?.helper ?? null;
     if (files !== null) endWith(files, log.logger);
     const environment: NodeEnvironment = {
@@ -55,6 +56,7 @@ export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promi
       logger: log.logger,
       stop,
       dropped,
+      controlGroups,
     };
     await using node = await Node.open(environment, async (host) => {
       const directory = config.log.directory ?? join(host.storeDirectory, 'logs');
@@ -85,6 +87,21 @@ function outliveReaders(): void {
     stream.on('error', (error) => {
       if (errnoOf(error) !== 'EPIPE') throw error;
     });
+  }
+}
+
+/** Null where nothing is asked for, or nothing can be had: single processes have their limits all the same. */
+function openControlGroups({ controlGroups }: DaemonConfig, logger: Logger): ControlGroupsSpec | null {
+  if (controlGroups === undefined) return null;
+  try {
+    return prepareControlGroups(controlGroups);
+  } catch (error) {
+    if (!isAppError(error, 'usage')) throw error;
+    logger.warning(
+      'virtual clusters have no control groups; niceness stands for shares of the processor',
+      error,
+    );
+    return null;
   }
 }
 

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { errnoOf, InputError } from '../base/index.ts';
 import type { InstanceSettings } from './contract.ts';
+import { CPU_WEIGHT_DEFAULT } from './control-groups.ts';
 import { type Owner, updateFileDurably } from './durable-files.ts';
 import type { Privileges } from './privileges/contract.ts';
 import type { Engine } from './engine.ts';
@@ -19,6 +20,8 @@ export const DEFAULT_INSTANCE_SETTINGS: InstanceSettings = {
   sharedBuffersBytes: 64 * MIB,
   sessionMemoryBytes: 0,
   niceness: 0,
+  cpuWeight: CPU_WEIGHT_DEFAULT,
+  memoryBytes: 0,
   extra: {},
 };
 
@@ -37,6 +40,9 @@ const SHARED_BUFFERS_BYTES_MIN = 128 * 1024;
 const CONNECTIONS_MAX = 10_000;
 /** Less, and a session could not even begin. */
 export const SESSION_MEMORY_BYTES_MIN = 64 * MIB;
+/** Less than that and a server hardly gets up. */
+export const MEMORY_BYTES_MIN = 256 * MIB;
+const CPU_WEIGHT_MAX = 10_000;
 
 /** The same for every instance, whatever it is asked for. */
 const FIXED: Readonly<Record<string, string>> = {
@@ -139,6 +145,8 @@ const settingsSchema = z.strictObject({
   sharedBuffersBytes: z.int(),
   sessionMemoryBytes: z.int().default(0),
   niceness: z.int().default(0),
+  cpuWeight: z.int().default(CPU_WEIGHT_DEFAULT),
+  memoryBytes: z.int().default(0),
   extra: z.record(z.string(), z.string()),
 });
 
@@ -151,6 +159,7 @@ export const SETTINGS_FORMAT: RecordFormat<z.infer<typeof settingsSchema>> = {
 /** @throws InputError `parameter_invalid` */
 export function checkSettings(settings: InstanceSettings): void {
   const { maxConnections, sharedBuffersBytes, sessionMemoryBytes, niceness, extra } = settings;
+  const { cpuWeight, memoryBytes } = settings;
   if (!Number.isInteger(maxConnections) || maxConnections < 1 || maxConnections > CONNECTIONS_MAX) {
     throw new InputError('parameter_invalid', `max_connections must be 1 to ${CONNECTIONS_MAX}`);
   }
@@ -168,6 +177,12 @@ export function checkSettings(settings: InstanceSettings): void {
   }
   if (!Number.isInteger(niceness) || niceness < 0 || niceness > 19) {
     throw new InputError('parameter_invalid', 'niceness must be 0 to 19');
+  }
+  if (!Number.isInteger(cpuWeight) || cpuWeight < 1 || cpuWeight > CPU_WEIGHT_MAX) {
+    throw new InputError('parameter_invalid', `weight at the processor must be 1 to ${CPU_WEIGHT_MAX}`);
+  }
+  if (memoryBytes !== 0 && !(Number.isSafeInteger(memoryBytes) && memoryBytes >= MEMORY_BYTES_MIN)) {
+    throw new InputError('parameter_invalid', `memory must be 0 or at least ${MEMORY_BYTES_MIN} bytes`);
   }
   for (const [name, value] of Object.entries(extra)) {
     if (!/^[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)?$/.test(name)) {
@@ -230,6 +245,8 @@ export async function writeConfiguration(options: {
     sharedBuffersBytes: settings.sharedBuffersBytes,
     sessionMemoryBytes: settings.sessionMemoryBytes,
     niceness: settings.niceness,
+    cpuWeight: settings.cpuWeight,
+    memoryBytes: settings.memoryBytes,
     extra: { ...settings.extra },
   };
   await updateFileDurably({

@@ -29,6 +29,10 @@ export interface InstanceSettings {
   readonly sessionMemoryBytes: number;
   /** How far its processes stand back for others when the processor is busy, 0 to 19 as for `nice`. */
   readonly niceness: number;
+  /** Its share of the processor against others', all its processes together: 1 to 10000. */
+  readonly cpuWeight: number;
+  /** What all its processes and their files in memory may take together, at least `MEMORY_BYTES_MIN`; 0 for no limit. */
+  readonly memoryBytes: number;
   readonly extra: Readonly<Record<string, string>>;
 }
 

@@ -476,8 +476,10 @@ export class LocalInstance implements Instance {
       overrides: {},
       log: layout.log,
       user,
-      limits: limitsOf(this.#settings),
+      limits: limitsOf(this.#settings, this.identity),
     });
+    for (const limit of postmaster.unkept)
+      this.#logger.warning(`not kept for want of control groups: ${limit}`);
     try {
       await recordProcess(layout.directory, postmaster);
     } catch (error) {

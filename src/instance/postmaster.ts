@@ -1,15 +1,24 @@
 /** One run of a server process: started by us, or found running and adopted. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open } from 'node:fs/promises';
-import { AppError, type Clock } from '../base/index.ts';
+import type { Writable } from 'node:stream';
+import { AppError, type Clock, toError } from '../base/index.ts';
 import { configurationFiles } from './configuration.ts';
 import type { StopMode } from './contract.ts';
+import type { ControlGroups } from './control-groups.ts';
 import type { Owner } from './durable-files.ts';
 import { LOG_LINE_PREFIX } from './log-lines.ts';
 import { startTokenOf } from './os-process.ts';
 import type { Privileges } from './privileges/contract.ts';
-import { OOM_ENVIRONMENT, limited, type ProcessLimits } from './process-limits.ts';
+import {
+  held,
+  limited,
+  OOM_ENVIRONMENT,
+  type ProcessLimits,
+  RELEASE_FD,
+  withoutGroups,
+} from './process-limits.ts';
 import { cleanEnvironment } from './run-program.ts';
 import { untilCancelled } from './waiting.ts';
 
@@ -22,6 +31,8 @@ const LEFTOVER_POLL_MS = 10;
 export interface Postmaster {
   readonly pid: number;
   readonly startToken: string;
+  /** What was asked for and does not hold for this run, for want of control groups. */
+  readonly unkept: readonly string[];
   /** How it ended, once it has. @throws CancelledError */
   ended(options: { signal: AbortSignal }): Promise<string>;
   /** Harmless when it has ended. */
@@ -45,10 +56,13 @@ export interface PostmasterCommand {
  * Starts a server in a session of its own with its log going to a file, so that nothing of ours can block or end it.
  * @throws AppError `instance_failed` when it cannot be run at all
  */
-export async function spawnPostmaster(command: PostmasterCommand): Promise<Postmaster> {
+export async function spawnPostmaster(
+  command: PostmasterCommand,
+  groups: ControlGroups | null,
+): Promise<Postmaster> {
   const log = await open(command.log, 'a', 0o600);
   try {
-    return await spawnLoggingTo(log.fd, command);
+    return await spawnLoggingTo(log.fd, command, groups);
   } finally {
     await log.close();
   }
@@ -58,6 +72,7 @@ export async function spawnPostmaster(command: PostmasterCommand): Promise<Postm
 export async function spawnLoggingTo(
   logFd: number,
   command: Omit<PostmasterCommand, 'log'>,
+  groups: ControlGroups | null,
 ): Promise<Postmaster> {
   const files = configurationFiles(command.configuration);
   const overrides = {
@@ -71,12 +86,13 @@ export async function spawnLoggingTo(
   const parameters = Object.entries(overrides).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   try {
     const server = [command.postgres, '-D', command.dataDirectory, ...parameters];
-    const [program = '', ...words] = command.limits === undefined ? server : limited(server, command.limits);
-    const child = spawn(program, words, {
+    const { words, unkept, release } = underLimits(server, command, groups);
+    const [program = '', ...rest] = words;
+    const child = spawn(program, rest, {
       cwd: '/',
       env: { ...cleanEnvironment(), ...OOM_ENVIRONMENT },
       detached: true,
-      stdio: ['ignore', logFd, logFd],
+      stdio: ['ignore', logFd, logFd, ...(release === null ? [] : (['pipe'] as const))],
       ...(command.user === null ? {} : command.user),
     });
     const ending = Promise.withResolvers<string>();
@@ -86,6 +102,7 @@ export async function spawnLoggingTo(
     const pid = child.pid as number;
     return {
       pid,
+      unkept: release?.(child) ?? unkept,
       // A child that has ended already has no token, and needs none: its handle is never confused.
       startToken: (await startTokenOf(pid)) ?? 'ended',
       ended: ({ signal }) => untilCancelled(ending.promise, signal),
@@ -93,6 +110,48 @@ export async function spawnLoggingTo(
     };
   } catch (error) {
     throw new AppError('instance_failed', `cannot run ${command.postgres}`, { cause: error });
+  }
+}
+
+/**
+ * A command under its limits. With control groups it is held until `release` has put it into its group, so that nothing it starts is ever outside,
+ * whatever the rights of its user; release says what of the limits does not hold.
+ */
+function underLimits(
+  server: readonly string[],
+  { limits }: Pick<PostmasterCommand, 'limits'>,
+  groups: ControlGroups | null,
+): {
+  words: readonly string[];
+  unkept: readonly string[];
+  release: ((child: ChildProcess) => readonly string[]) | null;
+} {
+  if (limits === undefined) return { words: server, unkept: [], release: null };
+  if (groups === null) {
+    const { niceness, unkept } = withoutGroups(limits, null);
+    return { words: limited(server, { ...limits, niceness }), unkept, release: null };
+  }
+  const release = (child: ChildProcess): readonly string[] => {
+    const { niceness, unkept } = enterGroup(groups, { pid: child.pid as number, limits });
+    const line = child.stdio[RELEASE_FD] as Writable;
+    line.on('error', () => undefined); // It was killed meanwhile: its end tells.
+    line.end(`${niceness}\n`);
+    child.once('exit', () => groups.leave(limits.virtualClusterId));
+    return unkept;
+  };
+  return { words: held(limited(server, { ...limits, niceness: 0 })), unkept: [], release };
+}
+
+function enterGroup(
+  groups: ControlGroups,
+  { pid, limits }: { pid: number; limits: ProcessLimits },
+): ReturnType<typeof withoutGroups> {
+  try {
+    groups.enter(limits.virtualClusterId, { pid, share: limits });
+    return withoutGroups(limits, groups);
+  } catch (error) {
+    const { niceness, unkept } = withoutGroups(limits, null);
+    return { niceness, unkept: [`its control group (${toError(error).message})`, ...unkept] };
   }
 }
 
@@ -108,6 +167,8 @@ export function adoptPostmaster(options: {
   return {
     pid,
     startToken,
+    // What did not hold was said when it was started.
+    unkept: [],
     ended: async ({ signal }) => {
       while (await isAlive()) await clock.sleep(WATCH_MS, { signal });
       return 'ended by itself';

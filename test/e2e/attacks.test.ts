@@ -4,12 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
+import { makeGroupsFolder, removeGroupsFolder } from '../harness/control-groups.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 import { droppedFlags } from '../harness/dropped-user.ts';
 
@@ -206,10 +207,12 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 describe('an admin of a virtual cluster does not get out of it by', () => {
   let daemon: TestDaemon;
   let attacker: pg.Client;
+  const groups = makeGroupsFolder();
 
   before(async () => {
     await rm(OWNED, { force: true });
-    daemon = await TestDaemon.start({ flags: droppedFlags() });
+    const groupFlags = groups.path === null ? [] : [`--cgroup-parent=${groups.path}`];
+    daemon = await TestDaemon.start({ flags: [...droppedFlags(), ...groupFlags] });
     await daemon.query(['CREATE VIRTUAL CLUSTER other', 'ALTER VIRTUAL CLUSTER other START SERVICE SHARED'], {
       cluster: 'system',
     });
@@ -226,6 +229,7 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
   after(async () => {
     await attacker.end().catch(() => undefined);
     await daemon[Symbol.asyncDispose]();
+    if (groups.path !== null) removeGroupsFolder(groups.path);
   });
 
   const refused = async (client: pg.Client, sql: string, code: string): Promise<void> => {
@@ -346,6 +350,7 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
       `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.session_memory = '128MiB'`,
       `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.temp_file_limit = '8MiB'`,
       `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.niceness = 5`,
+      `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.cpu_weight = 80`,
       `ALTER VIRTUAL CLUSTER ${name} STOP SERVICE`,
       `ALTER VIRTUAL CLUSTER ${name} START SERVICE SHARED`,
     ];
@@ -372,6 +377,25 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
         [4, Math.min(19, base + 5)],
       ]),
     );
+  });
+
+  test('a share of the processor that is not its own', {
+    skip: groups.path === null && groups.why,
+  }, async () => {
+    assert.ok(groups.path !== null);
+    const share = (name: string) =>
+      ['cpu.weight', 'cpu.shares'].flatMap((file) => {
+        const path = join(groups.path ?? '', name, file);
+        return existsSync(path)
+          ? [Number(readFileSync(path, 'utf8')) / (file === 'cpu.shares' ? 10.24 : 1)]
+          : [];
+      });
+    // All that a server starts is where it is; `main` is exempt from being held back.
+    const groupOf = (pid: number) => readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+    assert.match(groupOf((await daemon.postmasters()).get(4) ?? 0), /\/vc-4$/m);
+    const { rows: own } = await attacker.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+    assert.match(groupOf(own[0]?.pid ?? 0), /\/vc-3$/m);
+    assert.deepEqual([share('vc-3').map(Math.round), share('vc-4').map(Math.round)], [[100], [80]]);
   });
 
   test('what belongs to others, as the user that its instance runs as', {

@@ -129,6 +129,12 @@ export const SERVER_FLAGS = {
     help: 'Whose rights the daemon has when it is started as root, which it then gives up; root keeps them.',
     parse: (text) => text,
   }),
+  controlGroups: optionalFlag({
+    name: 'cgroup-parent',
+    placeholder: 'DIR',
+    help: 'Folder below /sys/fs/cgroup that is left to the node: each virtual cluster gets a control group in it, which shares the processor and bounds memory. Linux only.',
+    parse: readPath,
+  }),
   logToStderr: valueFlag({
     name: 'log-to-stderr',
     placeholder: 'SEVERITY',
@@ -214,6 +220,7 @@ export function toDaemonConfig(
     implicitCredentialsDisabled: flags.implicitCredentialsDisabled,
     relayProcesses: flags.relayProcesses,
     user: flags.user,
+    controlGroups: flags.controlGroups,
     runFiles: { pid: flags.pidFile, listeningUrl: flags.listeningUrlFile },
     log: {
       directory: flags.logDirectory,

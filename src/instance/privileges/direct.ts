@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { AppError } from '../../base/index.ts';
+import { ControlGroups, type ControlGroupsSpec } from '../control-groups.ts';
 import { syncDirectory, writeFileDurably } from '../durable-files.ts';
 import { processesIn, signalProcess, startTokenOf, worksIn } from '../os-process.ts';
 import { spawnPostmaster } from '../postmaster.ts';
@@ -9,7 +10,12 @@ import { isRoot, ownerOf, UID_BASE } from '../users.ts';
 import type { Privileges } from './contract.ts';
 
 /** What this very process may: everything as root, and else everything too, for then instances have its user. */
-export function directPrivileges(): Privileges {
+export function directPrivileges({
+  controlGroups = null,
+}: {
+  readonly controlGroups?: ControlGroupsSpec | null;
+} = {}): Privileges {
+  const groups = controlGroups === null ? null : new ControlGroups(controlGroups);
   return {
     isSeparate: false,
     peers: () => [ownName()],
@@ -20,7 +26,7 @@ export function directPrivileges(): Privileges {
     async signal({ pid, startToken }, signal) {
       if (startToken === undefined || (await startTokenOf(pid)) === startToken) signalProcess(pid, signal);
     },
-    launch: spawnPostmaster,
+    launch: (command) => spawnPostmaster(command, groups),
     take: async () => undefined,
     async removeFiles(dataDirectory, names) {
       for (const name of names) await rm(join(dataDirectory, name), { force: true });

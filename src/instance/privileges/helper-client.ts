@@ -37,7 +37,11 @@ const SETPRIV = [
   `--bounding-set=-all,${CAPABILITIES.map((name) => `+${name}`).join(',')}`,
 ];
 
-const startedSchema = z.strictObject({ pid: z.int().positive(), startToken: z.string() });
+const startedSchema = z.strictObject({
+  pid: z.int().positive(),
+  startToken: z.string(),
+  unkept: z.array(z.string()),
+});
 const pidsSchema = z.array(z.int());
 
 interface Waiter {
@@ -147,7 +151,12 @@ export class HelperProcess {
         limits:
           limits === undefined
             ? null
-            : { addressSpaceBytes: limits.addressSpaceBytes ?? null, niceness: limits.niceness },
+            : {
+                addressSpaceBytes: limits.addressSpaceBytes ?? null,
+                niceness: limits.niceness,
+                cpuWeight: limits.cpuWeight,
+                memoryBytes: limits.memoryBytes ?? null,
+              },
       }).catch((cause: unknown) => {
         throw new AppError('instance_failed', `cannot run ${command.postgres}`, { cause });
       }),

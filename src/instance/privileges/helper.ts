@@ -14,6 +14,7 @@ import { openSync, readlinkSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { AppError, assertNever, errnoOf } from '../../base/index.ts';
 import { CERTIFICATE_FILES, type CertificateFile } from '../../keys/index.ts';
+import { ControlGroups } from '../control-groups.ts';
 import { processesIn, signalProcess, startTokenOf, worksIn } from '../os-process.ts';
 import { spawnLoggingTo } from '../postmaster.ts';
 import { CONFIGURATION_NAME, storeLayout } from '../store-layout.ts';
@@ -33,6 +34,7 @@ export interface HelperEvents {
 export class Helper {
   readonly #spec: HelperSpec;
   readonly #root: Folder;
+  readonly #groups: ControlGroups | null;
   readonly #events: HelperEvents;
   /** Servers that this process has launched and that run. */
   readonly #children = new Set<number>();
@@ -41,6 +43,7 @@ export class Helper {
     this.#spec = spec;
     this.#events = events;
     this.#root = Folder.open(spec.root);
+    this.#groups = spec.controlGroups === null ? null : new ControlGroups(spec.controlGroups);
   }
 
   async serve(request: Request): Promise<unknown> {
@@ -89,7 +92,7 @@ export class Helper {
     const postgres = engine === null ? this.#ownEngine() : join(engines, engine, 'bin', 'postgres');
     const logFd = this.#openLog(log, place);
     try {
-      const server = await spawnLoggingTo(logFd, {
+      const command = {
         postgres,
         dataDirectory: this.#pathOf(place),
         configuration: join(clusters, place.cluster, CONFIGURATION_NAME),
@@ -99,17 +102,20 @@ export class Helper {
           ? {}
           : {
               limits: {
-                niceness: limits.niceness,
+                ...limits,
                 addressSpaceBytes: limits.addressSpaceBytes ?? undefined,
+                memoryBytes: limits.memoryBytes ?? undefined,
+                virtualClusterId: idOf(place.cluster),
               },
             }),
-      });
+      };
+      const server = await spawnLoggingTo(logFd, command, this.#groups);
       this.#children.add(server.pid);
       void server.ended({ signal: new AbortController().signal }).then((how) => {
         this.#children.delete(server.pid);
         setImmediate(() => this.#events.ended(server.pid, how));
       });
-      return { pid: server.pid, startToken: server.startToken };
+      return { pid: server.pid, startToken: server.startToken, unkept: [...server.unkept] };
     } finally {
       closeSync(logFd);
     }

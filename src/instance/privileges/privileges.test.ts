@@ -119,6 +119,7 @@ describe('as root', { skip: process.getuid?.() !== 0 && 'only root can change ow
           daemon: DAEMON,
           ownEngine: null,
           certificates: null,
+          controlGroups: null,
           runFiles: { pid: null, listening_url: null },
         },
         { ended: () => undefined },

@@ -1,5 +1,6 @@
 /** What the daemon may ask its helper, and what comes back. No path, no program and no user travels: the helper computes them. */
 import { z } from 'zod';
+import { controlGroupsSpecSchema } from '../control-groups.ts';
 import { DATA_DIRECTORY_NAME } from '../store-layout.ts';
 import { NODE_FILES } from './contract.ts';
 
@@ -37,6 +38,8 @@ const requestSchema = z.discriminatedUnion('verb', [
       .strictObject({
         addressSpaceBytes: z.int().positive().nullable(),
         niceness: z.int().min(0).max(19),
+        cpuWeight: z.int().min(1).max(10_000),
+        memoryBytes: z.int().positive().nullable(),
       })
       .nullable(),
   }),
@@ -100,6 +103,7 @@ export const helperSpecSchema = z.strictObject({
   daemon: z.strictObject({ uid: z.int().positive(), gid: z.int().positive() }),
   ownEngine: z.string().nullable(),
   certificates: z.string().nullable(),
+  controlGroups: controlGroupsSpecSchema.nullable(),
   runFiles: z.strictObject({ pid: z.string().nullable(), listening_url: z.string().nullable() }),
 });
 export type HelperSpec = z.infer<typeof helperSpecSchema>;
