@@ -20,10 +20,24 @@ const LOADING_PARAMETERS = 'session_preload_libraries, local_preload_libraries, 
   .map((name) => `'${name}'`)
   .join(', ');
 
+/**
+ * Functions of the server that anybody makes along with aggregates and range types. The one of an aggregate does nothing but fail; constructors
+ * are told by what the range itself says of its types, for they trust their parameters to be of these.
+ */
+const MADE_BY_SERVER = `p.prolang = 12 AND (p.prosrc = 'aggregate_dummy' OR EXISTS (
+    SELECT FROM pg_catalog.pg_range r JOIN pg_catalog.pg_type t ON t.oid = r.rngtypid
+      WHERE (p.prosrc, p.prorettype, p.proargtypes::text) IN (
+        ('range_constructor2', r.rngtypid, pg_catalog.concat_ws(' ', r.rngsubtype, r.rngsubtype)),
+        ('range_constructor3', r.rngtypid, pg_catalog.concat_ws(' ', r.rngsubtype, r.rngsubtype, 25)),
+        ('multirange_constructor0', r.rngmultitypid, ''),
+        ('multirange_constructor1', r.rngmultitypid, r.rngtypid::text),
+        ('multirange_constructor2', r.rngmultitypid, t.typarray::text))))`;
+
 /** Only libraries that came with the engine lie in its folder, and only extensions that we allow define functions of theirs. */
 const FOREIGN_FUNCTIONS = `SELECT p.oid, p.oid::pg_catalog.regprocedure::text AS name
   FROM pg_catalog.pg_proc p
   WHERE p.prolang IN (${NATIVE_LANGUAGES}) AND p.oid >= ${FIRST_NORMAL_OID} AND p.probin IS DISTINCT FROM '${NO_LIBRARY}'
+    AND NOT (${MADE_BY_SERVER})
     AND NOT (
       EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
                 JOIN pg_catalog.pg_available_extensions a ON a.name = e.extname

@@ -52,7 +52,15 @@ describe('backups that bring more than data', () => {
 
   before(async () => {
     daemon = await TestDaemon.start();
-    await daemon.query('CREATE TABLE kept AS SELECT 1 AS a', { cluster: 'main' });
+    await daemon.query(
+      [
+        'CREATE TABLE kept AS SELECT 1 AS a',
+        // Anybody makes these, and code of the server with them.
+        'CREATE TYPE span AS RANGE (subtype = int8, multirange_type_name = spans)',
+        'CREATE AGGREGATE total(int) (sfunc = int4pl, stype = int, initcond = 0)',
+      ],
+      { cluster: 'main' },
+    );
     await asSuperuser('defaultdb', [
       'SET check_function_bodies = off',
       'CREATE ROLE "Evil One" SUPERUSER LOGIN',
@@ -64,6 +72,8 @@ describe('backups that bring more than data', () => {
       // The library lies where it came from.
       `UPDATE pg_proc SET prolang = 13, probin = '/tmp/evil.so', prosrc = 'run' WHERE proname = 'shell'`,
       `CREATE FUNCTION peek(text) RETURNS text LANGUAGE internal AS 'pg_read_file_all'`,
+      // Looks like the constructor of a range, and takes a number for an address.
+      `CREATE FUNCTION forged(int, text) RETURNS span LANGUAGE internal AS 'range_constructor2'`,
       'GRANT EXECUTE ON FUNCTION shell, peek TO PUBLIC',
       `CREATE FUNCTION greet() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'nobody gets in'; END $$`,
       'CREATE EVENT TRIGGER greeting ON login EXECUTE FUNCTION greet()',
@@ -90,13 +100,19 @@ describe('backups that bring more than data', () => {
       /^database defaultdb: login event trigger greeting was dropped$/,
       /^database defaultdb: function public\.shell\(text\), which is code/,
       /^database defaultdb: function public\.peek\(text\), which is code/,
+      /^database defaultdb: function public\.forged\(integer,text\), which is code/,
     ]) {
       assert.ok(
         heard.some((message) => expected.test(message)),
         `${String(expected)} in ${heard.join(' | ')}`,
       );
     }
-    assert.equal(heard.length, 7, 'nothing else, but that the server was replaced');
+    assert.equal(heard.length, 8, 'nothing else, but that the server was replaced');
+    assert.deepEqual(
+      await heir(`SELECT total(a), span(1, 2)::text AS two, span(1, 2, '[]')::text AS three, spans()::text AS none,
+          spans(span(1, 2))::text AS one, spans(span(1, 2), span(5, 6))::text AS several FROM kept`),
+      [{ total: 1, two: '[1,2)', three: '[1,2]', none: '{}', one: '{[1,2)}', several: '{[1,2),[5,6)}' }],
+    );
     assert.deepEqual(await heir('SELECT a FROM kept'), [{ a: 1 }]);
     assert.deepEqual(await heir('SELECT rolname FROM pg_roles WHERE rolsuper AND oid <> 10'), []);
     assert.deepEqual(await heir("SELECT evtname FROM pg_event_trigger WHERE evtevent = 'login'"), []);
