@@ -369,7 +369,7 @@ async function make(
     },
   );
   for (const what of result.skipped) {
-    context.logger.info(`RESTORE job ${context.job.id} left out ${what}: what it names is missing`);
+    context.logger.info(`RESTORE job ${context.job.id} left out ${what}`);
   }
   return { rows: result.rows, indexEntries: result.indexEntries, bytes: result.bytes };
 }

@@ -76,6 +76,21 @@ export async function readHomes(session: CopySession): Promise<Homes> {
   };
 }
 
+/** What keys and exclusions say of how their columns are compared: of that only their indexes know. By constraint. */
+export async function readComparisons(session: CopySession): Promise<readonly Dependency[]> {
+  const rows = await session.query(
+    `select k.oid, d.refclassid, d.refobjid from pg_constraint k
+        join pg_depend d on d.classid = ${CATALOG.relation} and d.objid = k.conindid
+      where k.contype in ('p', 'u', 'x') and d.refobjid >= ${FIRST_NORMAL_OID}
+        and d.refclassid in ('pg_opclass'::regclass, 'pg_collation'::regclass, ${CATALOG.routine})`,
+  );
+  return rows.map((row) => ({
+    from: keyOf(CATALOG.constraint, numberColumn(row, 'oid')),
+    to: keyOf(numberColumn(row, 'refclassid'), numberColumn(row, 'refobjid')),
+    kind: 'n',
+  }));
+}
+
 /** What an object is part of and made with: an array's element type, a row type's relation, a multirange's range. */
 export async function readWholes(session: CopySession): Promise<ReadonlyMap<ObjectKey, ObjectKey>> {
   const rows = await session.query(

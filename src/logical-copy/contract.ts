@@ -108,6 +108,8 @@ export interface CopySequence {
 export interface CopyDatabase {
   readonly name: string;
   readonly hasPublicSchema: boolean;
+  /** How many sessions it admits at a time; left out when that is not limited. */
+  readonly connectionLimit?: number | undefined;
   readonly encoding: string;
   readonly provider: string;
   readonly collate: string;

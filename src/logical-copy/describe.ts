@@ -5,6 +5,7 @@ import {
   type Dependency,
   keyOf,
   type ObjectKey,
+  readComparisons,
   readDependencies,
   readHomes,
   readNames,
@@ -70,7 +71,7 @@ async function readGraph(session: CopySession, dump: readonly SchemaEntry[]): Pr
   }
   const homes = await readHomes(session);
   const made = await readWholes(session);
-  const all = await readDependencies(session);
+  const all = [...(await readDependencies(session)), ...(await readComparisons(session))];
   const parts = new Map<ObjectKey, ObjectKey[]>();
   for (const [part, home] of [...homes.inline, ...made, ...(await readTypeConstraints(session))]) {
     if (!byKey.has(part)) parts.set(home, [...(parts.get(home) ?? []), part]);

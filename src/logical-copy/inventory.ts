@@ -111,14 +111,16 @@ export async function readLargeObjects(session: CopySession): Promise<readonly n
 export async function readDatabase(session: CopySession): Promise<CopyDatabase> {
   const row = await session.one(
     `select d.datname, pg_encoding_to_char(d.encoding) as encoding, d.datlocprovider::text as provider, d.datcollate, d.datctype,
-        d.datlocale, d.daticurules, shobj_description(d.oid, 'pg_database') as comment,
+        d.datlocale, d.daticurules, nullif(greatest(d.datconnlimit, -1), -1)::text as connection_limit, shobj_description(d.oid, 'pg_database') as comment,
         exists (select from pg_namespace where nspname = 'public') as has_public,
         coalesce((select to_jsonb(s.setconfig)::text from pg_db_role_setting s where s.setdatabase = d.oid and s.setrole = 0), '[]') as settings
       from pg_database d where d.datname = current_database()`,
   );
+  const limit = row['connection_limit'] ?? null;
   return {
     name: column(row, 'datname'),
     hasPublicSchema: column(row, 'has_public') === 't',
+    ...(limit === null ? {} : { connectionLimit: Number(limit) }),
     encoding: column(row, 'encoding'),
     provider: column(row, 'provider'),
     collate: column(row, 'datcollate'),

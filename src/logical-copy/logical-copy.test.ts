@@ -129,6 +129,70 @@ describe('a logical copy', () => {
     assert.equal(again.rowCount, 0, 'values stay when the default that made them goes');
   });
 
+  test('of a table brings the extension by which its key compares', async () => {
+    await makeDatabases('keyed', 'keyed elsewhere');
+    await engine.use('keyed', (client) =>
+      client.query(`create extension btree_gist; create table booked (room int, during tstzrange, primary key (room, during without overlaps));
+        insert into booked values (1, '[2024-01-01,2024-02-01)')`),
+    );
+    await using source = await openSource('keyed');
+    const copy = await source.describe({ kind: 'tables', patterns: [{ schema: 'public', name: 'booked' }] });
+    assert.equal((await restoreInto('keyed elsewhere', copy, source)).rows, 1n);
+    assert.deepEqual(await definitionsOf('keyed elsewhere'), await definitionsOf('keyed'));
+  });
+
+  test('of a database without an encoding has the same bytes, where there is none either', async () => {
+    await engine.use('postgres', async (client) => {
+      for (const name of ['bytes', 'bytes again']) {
+        await client.query(
+          `create database "${name}" template template0 encoding 'SQL_ASCII' locale_provider libc locale 'C' owner maker`,
+        );
+      }
+    });
+    await engine.use('bytes', async (client) => {
+      await client.query(`set client_encoding = 'SQL_ASCII'`);
+      await client.query(`create table binary_rows (a text); insert into binary_rows values (E'\\xff\\xfe'), ('plain');
+        create table text_rows (a text, kind regtype); insert into text_rows values (E'\\xe4', 'int4')`);
+    });
+    const bytes = `select encode(convert_to(a, 'SQL_ASCII'), 'hex') as bytes from binary_rows
+      union all select encode(convert_to(a, 'SQL_ASCII'), 'hex') from text_rows`;
+    await using source = await openSource('bytes');
+    const copy = await source.describe({ kind: 'database' });
+    assert.deepEqual(copy.tables.map(({ format }) => format).toSorted(), ['binary', 'text']);
+    await restoreInto('bytes again', copy, source);
+    assert.deepEqual(await digestOf('bytes again', bytes), await digestOf('bytes', bytes));
+    await makeDatabases('of an encoding');
+    await assert.rejects(restoreInto('of an encoding', copy, source), {
+      code: 'copy_failed',
+      message: /cannot copy rows into .* invalid byte sequence for encoding "UTF8": 0xff/,
+    });
+  });
+
+  test('leaves out publications that only a superuser can make, and says so', async () => {
+    await makeDatabases('published', 'not published');
+    await engine.use('published', (client) =>
+      client.query(`create table t (id int primary key); insert into t values (1); create publication "all for all tables" for all tables;
+        comment on publication "all for all tables" is 'all'; create publication part for table t, tables in schema public; create publication one for table t`),
+    );
+    await using source = await openSource('published');
+    const restored = await restoreInto('not published', await source.describe({ kind: 'database' }), source);
+    assert.deepEqual(
+      [
+        restored.rows,
+        restored.skipped.map((what) => /^publication .*: only a superuser can make it$/.test(what)),
+      ],
+      [1n, [true, true]],
+    );
+    const left = await digestOf(
+      'not published',
+      `select p.pubname, r.prrelid::regclass::text as "table", puballtables from pg_publication p left join pg_publication_rel r on r.prpubid = p.oid order by 1`,
+    );
+    assert.deepEqual(left, [
+      { pubname: 'one', table: 't', puballtables: false },
+      { pubname: 'part', table: 't', puballtables: false },
+    ]);
+  });
+
   test('meets types of the same name: equal ones are used, others refused', async () => {
     await using source = await openSource('origin');
     const copy = await source.describe({ kind: 'tables', patterns: [{ schema: 'app', name: 'typed' }] });

@@ -75,6 +75,7 @@ const DISPENSABLE = new Set([
   'STATISTICS',
   'TRIGGER',
 ]);
+const PUBLICATION_OF_ALL = /^CREATE PUBLICATION (?:"(?:[^"]|"")*"|\S+) FOR ALL TABLES/;
 /** As what `pg_identify_object` names routines. */
 const ROUTINES = new Set(['function', 'procedure', 'aggregate']);
 const TABLES = new Set(['table', 'foreign table', 'view', 'materialized view']);
@@ -114,6 +115,7 @@ class Planner {
   }
 
   plan(): RestorePlan {
+    for (const entry of this.#copy.entries) this.#meetSuperusers(entry);
     for (const entry of this.#copy.entries) this.#meetPresent(entry);
     for (const entry of this.#copy.entries) this.#meetMissing(entry);
     const kept = this.#copy.entries.filter(
@@ -130,6 +132,16 @@ class Planner {
       schemas: [...new Set(schemas)].filter((schema) => !made.has(schema)),
       skipped: this.#skipped,
     };
+  }
+
+  /** What publishes tables that are yet to be made is made by superusers alone, and nobody's rows depend on it. */
+  #meetSuperusers(entry: CopyEntry): void {
+    const publishesAll = entry.type === 'PUBLICATION' && PUBLICATION_OF_ALL.test(entry.sql);
+    if (!publishesAll && entry.type !== 'PUBLICATION TABLES IN SCHEMA') return;
+    this.#dropped.add(entry.id);
+    this.#skipped.push(
+      `${entry.type.toLowerCase()} ${entry.object?.identity ?? ''}: only a superuser can make it`,
+    );
   }
 
   #meetPresent(entry: CopyEntry): void {
@@ -216,7 +228,9 @@ class Planner {
     if (DISPENSABLE.has(entry.type)) return this.#dropIf(isSkipped, entry, { what, option });
     if (!isSkipped || entry.type !== 'TABLE') throw missing(what, option);
     this.#stubs.set(presentKey(object), object);
-    this.#skipped.push(`what of table ${this.#nameOf(entry)} uses ${object.type} ${object.identity}`);
+    this.#skipped.push(
+      `what of table ${this.#nameOf(entry)} uses ${object.type} ${object.identity}, which is missing`,
+    );
   }
 
   #dropIf(isSkipped: boolean, entry: CopyEntry, { what, option }: { what: string; option: string }): void {
@@ -227,7 +241,7 @@ class Planner {
   #drop(entry: CopyEntry): void {
     this.#dropped.add(entry.id);
     this.#skipped.push(
-      `${entry.type.toLowerCase()} ${entry.object?.identity ?? `of ${this.#nameOf(entry)}`}`,
+      `${entry.type.toLowerCase()} ${entry.object?.identity ?? `of ${this.#nameOf(entry)}`}: what it names is missing`,
     );
   }
 

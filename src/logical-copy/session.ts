@@ -39,6 +39,9 @@ export const COPY_OPTIONS: Readonly<Record<string, string>> = {
   extra_float_digits: '3',
 };
 
+/** A database of no encoding may hold bytes that are no UTF-8: they pass as they are, and what is read of its catalogs is ASCII or UTF-8. */
+const BYTES_AS_THEY_ARE = `select set_config('client_encoding', 'SQL_ASCII', false) where getdatabaseencoding() = 'SQL_ASCII'`;
+
 /** What Postgres says, as ours; callers act on these. */
 const SQLSTATES: Readonly<Record<string, ErrorCode>> = {
   '3D000': 'database_not_found',
@@ -79,6 +82,7 @@ export class CopySession implements AsyncDisposable {
     const session = new CopySession(client, { database: endpoint.database, signal });
     try {
       await session.#unlessAborted(client.connect());
+      await session.#unlessAborted(client.query(BYTES_AS_THEY_ARE));
     } catch (error) {
       await client.end().catch(() => undefined);
       throw session.#translated(error, 'cannot log in');

@@ -114,6 +114,8 @@ export class CopyTarget implements AsyncDisposable {
         parameter,
       );
     }
+    if (database.connectionLimit !== undefined)
+      await this.#run(`alter database ${name} connection limit ${database.connectionLimit}`, this.#database);
     if (database.comment !== null) {
       await this.#run(`comment on database ${name} is ${literal(database.comment)}`, this.#database);
     }

@@ -29,6 +29,7 @@ describe('backups of databases and tables', () => {
       'GRANT SELECT ON shop.another_table TO somebody_else',
     ]);
     await sql([EVERYTHING], 'origin');
+    await sql(['ALTER DATABASE origin CONNECTION LIMIT 50']);
   });
   after(() => daemon[Symbol.asyncDispose]());
 
@@ -61,9 +62,9 @@ describe('backups of databases and tables', () => {
     assert.equal(restored?.['rows'], backup['rows']);
     assert.deepEqual(await sql(FINGERPRINT_OF_ROWS, 'again'), await sql(FINGERPRINT_OF_ROWS, 'origin'));
     const [owner] = await sql(
-      `SELECT pg_get_userbyid(datdba) AS owner FROM pg_database WHERE datname = 'again'`,
+      `SELECT pg_get_userbyid(datdba) AS owner, datconnlimit FROM pg_database WHERE datname = 'again'`,
     );
-    assert.equal(owner?.['owner'], 'root');
+    assert.deepEqual(owner, { owner: 'root', datconnlimit: 50 });
     assert.deepEqual(await leftOvers(), []);
     await assert.rejects(sql(`RESTORE DATABASE origin FROM LATEST IN 'nodelocal://1/database'`), {
       code: '42710',
@@ -260,6 +261,7 @@ describe('backups of databases and tables', () => {
 
   test('refuse what contradicts itself', async () => {
     const from = `FROM LATEST IN 'nodelocal://1/database'`;
+    await sql(['CREATE DATABASE shut', 'ALTER DATABASE shut ALLOW_CONNECTIONS false']);
     const refusals: readonly (readonly [string, string, RegExp])[] = [
       [
         `RESTORE DATABASE origin ${from} WITH into_db = 'x'`,
@@ -300,6 +302,11 @@ describe('backups of databases and tables', () => {
         `BACKUP DATABASE system INTO 'nodelocal://1/nothing'`,
         '22023',
         /belongs to the virtual cluster itself/,
+      ],
+      [
+        `BACKUP DATABASE shut INTO 'nodelocal://1/nothing'`,
+        '55000',
+        /^database "shut" is not currently accepting connections$/,
       ],
     ];
     for (const [statement, code, message] of refusals) {

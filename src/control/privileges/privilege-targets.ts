@@ -57,12 +57,18 @@ async function resolvePattern(
 }
 
 async function isDatabaseName(asker: Asker, name: string): Promise<boolean> {
-  const rows = await asker.instance.withSystemClient(
+  return (await findDatabase(asker, name))?.allowsConnections ?? false;
+}
+
+async function findDatabase(asker: Asker, name: string): Promise<{ allowsConnections: boolean } | null> {
+  const [row] = await asker.instance.withSystemClient(
     (client) =>
-      client.query('select from pg_catalog.pg_database where datname = $1 and datallowconn', [name]),
+      client.query('select datallowconn::text as allows from pg_catalog.pg_database where datname = $1', [
+        name,
+      ]),
     asker,
   );
-  return rows.length > 0;
+  return row === undefined ? null : { allowsConnections: row['allows'] === 'true' };
 }
 
 async function hasSchema(asker: Asker, options: { database: string; schema: string }): Promise<boolean> {
@@ -87,10 +93,14 @@ export async function mayConnect(asker: Asker, database: string): Promise<boolea
   return rows.length > 0;
 }
 
-/** @throws InputError `database_not_found` */
+/** @throws InputError `database_not_found`, `object_state` for one that nobody can look into */
 export async function requireDatabases(asker: Asker, names: readonly string[]): Promise<void> {
   for (const name of names) {
-    if (await isDatabaseName(asker, name)) continue;
-    throw new InputError('database_not_found', `database "${name}" does not exist`);
+    const found = await findDatabase(asker, name);
+    if (found === null) throw new InputError('database_not_found', `database "${name}" does not exist`);
+    if (found.allowsConnections) continue;
+    throw new InputError('object_state', `database "${name}" is not currently accepting connections`, {
+      hint: `its owner can ALTER DATABASE ${name} ALLOW_CONNECTIONS true; a backup of the whole virtual cluster holds it anyway`,
+    });
   }
 }

@@ -172,6 +172,7 @@ const copySchema = z.strictObject({
   database: z.strictObject({
     name: z.string(),
     hasPublicSchema: z.boolean(),
+    connectionLimit: count.optional(),
     encoding: z.string(),
     provider: z.string(),
     collate: z.string(),
