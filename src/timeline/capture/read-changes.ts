@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type Clock, isAppError, type Lsn } from '../../base/index.ts';
 import { FORK } from '../../pg/index.ts';
 import { ChangedSetBuilder, relationInDirectory } from '../changed-set/changed-set.ts';
-import type { LogSource } from '../changed-set/log-changes.ts';
+import type { AddLogChanges, LogSource } from '../changed-set/log-changes.ts';
 import { readChangedSet } from '../changed-set/read-changed-set.ts';
 import { walDirectory } from '../changed-set/wal-directory.ts';
 import type { CaptureSource } from '../contract.ts';
@@ -50,6 +50,8 @@ export async function changesAlong(options: {
   readonly segmentBytes: number;
   /** Log in the directory itself is believed to be that of the stretches. */
   readonly hasOwnLog?: boolean;
+  /** Reads the log of a stretch in place of this thread. */
+  readonly addLogChangesOf?: (stretch: LogStretch) => AddLogChanges | undefined;
   readonly signal: AbortSignal;
 }): Promise<Changes> {
   const { source, stretches, fromLsn, segmentBytes, signal } = options;
@@ -70,6 +72,7 @@ export async function changesAlong(options: {
         segmentBytes,
         engineMajor,
         systemIdentifier,
+        addLogChanges: options.addLogChangesOf?.(stretch),
         signal,
       });
       all.merge(set);
@@ -114,10 +117,23 @@ function logOf(
   const { source, timeline, incarnations, hasOwnLog = true } = options;
   const record = incarnations.find((each) => each.incarnation === incarnation);
   const own = walDirectory(join(source.dataDirectory, 'pg_wal'));
+  const kept =
+    record === undefined || timeline === undefined ? null : vaultLog(timeline, { record, timelineId });
   return {
     async segment(segment, { signal }) {
       const local = hasOwnLog ? await own.segment(segment, { signal }) : null;
-      if (local !== null || record === undefined || timeline === undefined) return local;
+      return local ?? (await kept?.segment(segment, { signal })) ?? null;
+    },
+  };
+}
+
+/** What the vault has of an incarnation's log on a timeline. */
+export function vaultLog(
+  timeline: TimelineStoreLocation,
+  { record, timelineId }: { readonly record: IncarnationRecord; readonly timelineId: number },
+): LogSource {
+  return {
+    async segment(segment, { signal }) {
       if (segment.timelineId !== timelineId) return null;
       const fromLsn = (segment.segmentNo * BigInt(segment.segmentBytes)) as Lsn;
       const throughLsn = (fromLsn + BigInt(segment.segmentBytes)) as Lsn;

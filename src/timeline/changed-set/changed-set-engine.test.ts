@@ -21,6 +21,8 @@ import {
   WalSummaryReader,
 } from '../../pg/index.ts';
 import { type ChangedSet, ChangedSetBuilder } from './changed-set.ts';
+import { addLogChanges } from './log-changes.ts';
+import { partsOfSpan } from './plan.ts';
 import { type ChangedSetEnd, type ChangedSetRequest, readChangedSet } from './read-changed-set.ts';
 import { summaryVisitor } from './sources.ts';
 import { walDirectory } from './wal-directory.ts';
@@ -177,6 +179,28 @@ describe('summaries of the log', () => {
       );
       assertSameText(set, readSummaryFile(file ?? ''));
     }
+  });
+
+  it('say what parts of the log say that are read apart', async () => {
+    const end: ChangedSetEnd = { kind: 'lsn', lsn: summaryNames().at(-1)?.endLsn ?? startLsn };
+    const whole = await readChangedSet(request(end, { summariesDirectory: null }));
+    let parts = 0;
+    const apart = await readChangedSet(
+      request(end, {
+        summariesDirectory: null,
+        async addLogChanges(set, options) {
+          for (const span of partsOfSpan(options.span, { parts: 3, segmentBytes: options.segmentBytes })) {
+            const part = new ChangedSetBuilder();
+            await addLogChanges(part, { ...options, span });
+            set.addParts(structuredClone(part.toParts()));
+            parts += 1;
+          }
+          return options.span.toLsn;
+        },
+      }),
+    );
+    assert.ok(parts > 1, `${parts} parts`);
+    assertSameText(apart.set, whole.set);
   });
 
   it('may be missing, damaged or in part: the log makes up for them', async () => {

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { Lsn } from '../../base/index.ts';
 import { FORK, type RelationLocator } from '../../pg/index.ts';
 import { ChangedSetBuilder, relationInDirectory } from './changed-set.ts';
-import { planChanges } from './plan.ts';
+import { partsOfSpan, planChanges } from './plan.ts';
 
 /** What is done to a set. */
 type Step =
@@ -175,6 +175,32 @@ describe('the plan for a stretch of the log', () => {
         assert.equal(new Set(summaries).size, summaries.length);
       }),
       { numRuns: 500 },
+    );
+  });
+});
+
+describe('parts of a stretch of the log', () => {
+  const segmentBytes = 1024 * 1024;
+
+  it('are the stretch, cut where segments begin', () => {
+    const positions = fc.bigInt(0n, 40n * BigInt(segmentBytes));
+    fc.assert(
+      fc.property(positions, positions, fc.integer({ min: 1, max: 9 }), (one, other, partsMax) => {
+        fc.pre(one !== other);
+        const [fromLsn, toLsn] = (one < other ? [one, other] : [other, one]) as [Lsn, Lsn];
+        const parts = [...partsOfSpan({ timelineId: 7, fromLsn, toLsn }, { parts: partsMax, segmentBytes })];
+        assert.ok(parts.length >= 1 && parts.length <= partsMax);
+        assert.deepEqual(
+          parts.map((part) => part.fromLsn),
+          [fromLsn, ...parts.slice(0, -1).map((part) => part.toLsn)],
+        );
+        assert.equal(parts.at(-1)?.toLsn, toLsn);
+        for (const { fromLsn: begin, toLsn: end, timelineId } of parts) {
+          assert.ok(begin < end);
+          assert.equal(timelineId, 7);
+          if (begin !== fromLsn) assert.equal(begin % BigInt(segmentBytes), 0n);
+        }
+      }),
     );
   });
 });

@@ -28,6 +28,18 @@ export interface ForkChanges {
   changedBlocks(range: { readonly beginBlock: number; readonly endBlock: number }): Uint32Array;
 }
 
+/** A changed set as it travels between threads, by database. */
+export type ChangedSetParts = readonly (DatabaseLocator & {
+  readonly isWhole: boolean;
+  readonly forks: readonly (ForkParts & { readonly key: number })[];
+})[];
+
+interface ForkParts {
+  readonly limitBlock: number | null;
+  /** Bitmaps by the number of their chunk. */
+  readonly chunks: ReadonlyMap<number, Uint32Array>;
+}
+
 /** What a capture or a rewind asks. */
 export interface ChangedSet {
   /** All files of the database were made or removed without a word of each. */
@@ -77,15 +89,27 @@ export class ChangedSetBuilder implements ChangedSet {
 
   /** Adds all that `other` holds. */
   merge(other: ChangedSetBuilder): void {
-    for (const [tablespaceOid, databases] of other.#databases) {
-      for (const [databaseOid, changes] of databases) {
-        const own = this.#databaseOf({ tablespaceOid, databaseOid });
-        own.isWhole ||= changes.isWhole;
-        for (const [key, fork] of changes.forks) {
-          const mine = own.forks.get(key);
-          if (mine === undefined) own.forks.set(key, fork.copy());
-          else mine.merge(fork);
-        }
+    this.addParts(other.toParts());
+  }
+
+  toParts(): ChangedSetParts {
+    return Array.from(this.#databases).flatMap(([tablespaceOid, databases]) =>
+      Array.from(databases, ([databaseOid, { isWhole, forks }]) => ({
+        tablespaceOid,
+        databaseOid,
+        isWhole,
+        forks: Array.from(forks, ([key, fork]) => ({ key, ...fork.toParts() })),
+      })),
+    );
+  }
+
+  /** Adds what `toParts` of another set gave. */
+  addParts(parts: ChangedSetParts): void {
+    for (const { isWhole, forks, ...database } of parts) {
+      const own = this.#databaseOf(database);
+      own.isWhole ||= isWhole;
+      for (const { key, ...fork } of forks) {
+        getOrMake(own.forks, key, () => new MarkedFork()).add(fork);
       }
     }
     this.#last = null;
@@ -219,19 +243,17 @@ class MarkedFork implements ForkChanges {
     this.#forgetFrom(limitBlock);
   }
 
-  merge(other: MarkedFork): void {
-    if (other.#limitBlock !== null) this.lowerLimit(other.#limitBlock);
-    for (const [chunkNo, theirs] of other.#chunks) {
+  toParts(): ForkParts {
+    return { limitBlock: this.#limitBlock, chunks: this.#chunks };
+  }
+
+  add({ limitBlock, chunks }: ForkParts): void {
+    if (limitBlock !== null) this.lowerLimit(limitBlock);
+    for (const [chunkNo, theirs] of chunks) {
       const words = this.#wordsFor(chunkNo, theirs.length);
       for (const [index, word] of theirs.entries()) words[index] = (words[index] ?? 0) | word;
     }
     if (this.#limitBlock !== null) this.#forgetFrom(this.#limitBlock);
-  }
-
-  copy(): MarkedFork {
-    const copy = new MarkedFork();
-    copy.merge(this);
-    return copy;
   }
 
   /** What the limit implies needs no room. */

@@ -31,6 +31,8 @@ export interface LogFacts {
   readonly systemIdentifier: bigint;
 }
 
+export type AddLogChanges = typeof addLogChanges;
+
 /**
  * Adds what the records that begin in the span changed, and gives the position that was reached: at least `span.toLsn`.
  * With `endsAnywhere`, the log may end before that, as recovery would find.

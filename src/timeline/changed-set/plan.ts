@@ -1,6 +1,6 @@
 /** Which summaries tell what changed in a stretch of the log, and what only the log itself tells. */
 import type { Lsn } from '../../base/index.ts';
-import type { WalSummaryName } from '../../pg/index.ts';
+import { type WalSummaryName, walSegmentNoOf, walSegmentStart } from '../../pg/index.ts';
 
 /** A stretch of the log of one timeline. */
 export interface LogSpan {
@@ -42,4 +42,23 @@ export function planChanges(available: readonly WalSummaryName[], span: LogSpan)
     }
   }
   return { summaries, holes };
+}
+
+/**
+ * Cuts a span into at most so many parts, about equally long, each but the first from where a segment begins. A record that begins in one part and
+ * ends in the next belongs to both, so that what the parts changed is together what the span did.
+ */
+export function* partsOfSpan(
+  { timelineId, fromLsn, toLsn }: LogSpan,
+  { parts, segmentBytes }: { readonly parts: number; readonly segmentBytes: number },
+): Iterable<LogSpan> {
+  const first = walSegmentNoOf({ lsn: fromLsn, segmentBytes });
+  const segments = walSegmentNoOf({ lsn: (toLsn - 1n) as Lsn, segmentBytes }) - first + 1n;
+  const count = segments < BigInt(parts) ? segments : BigInt(parts);
+  for (let part = 0n, from = fromLsn; part < count; part++) {
+    const segmentNo = first + (segments * (part + 1n)) / count;
+    const to = part + 1n === count ? toLsn : walSegmentStart({ segmentNo, segmentBytes });
+    yield { timelineId, fromLsn: from, toLsn: to };
+    from = to;
+  }
 }

@@ -12,7 +12,7 @@ import {
   WalSummaryReader,
 } from '../../pg/index.ts';
 import { ChangedSetBuilder } from './changed-set.ts';
-import { addLogChanges, type LogFacts, unknownChanges } from './log-changes.ts';
+import { addLogChanges, type AddLogChanges, type LogFacts, unknownChanges } from './log-changes.ts';
 import { type LogSpan, planChanges } from './plan.ts';
 import { summaryVisitor } from './sources.ts';
 
@@ -25,6 +25,8 @@ export interface ChangedSetRequest extends LogFacts {
   /** Changes from here on: where replay from the base begins. */
   readonly startLsn: Lsn;
   readonly end: ChangedSetEnd;
+  /** In place of `addLogChanges`, where more than one thread can read. */
+  readonly addLogChanges?: AddLogChanges | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -51,7 +53,7 @@ export interface ReadChangedSet {
  * @throws AppError `changes_unknown` when neither summaries nor log cover all of it
  */
 export async function readChangedSet(request: ChangedSetRequest): Promise<ReadChangedSet> {
-  const { history, startLsn, end, segmentBytes } = request;
+  const { history, startLsn, end, segmentBytes, addLogChanges: add = addLogChanges } = request;
   const toLsn = end.kind === 'lsn' ? end.lsn : LSN_MAX;
   const set = new ChangedSetBuilder();
   const available = await listSummaries(request.summariesDirectory);
@@ -65,7 +67,7 @@ export async function readChangedSet(request: ChangedSetRequest): Promise<ReadCh
     for (const hole of holes) {
       if (firstRecordLsnFrom({ lsn: hole.fromLsn, segmentBytes }) >= hole.toLsn) continue;
       const isTail = hole.toLsn === LSN_MAX;
-      endLsn = await addLogChanges(set, { ...request, span: hole, endsAnywhere: isTail });
+      endLsn = await add(set, { ...request, span: hole, endsAnywhere: isTail });
       readFromLog.push(isTail ? { ...hole, toLsn: endLsn } : hole);
       if (isTail && end.kind === 'end_of_log' && endLsn < end.atLeastLsn) {
         throw unknownChanges({ span: { ...hole, toLsn: end.atLeastLsn }, reachedLsn: endLsn });

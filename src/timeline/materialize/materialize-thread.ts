@@ -2,6 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import { workerData } from 'node:worker_threads';
 import { PageBuffer } from '../../pg/index.ts';
+import { vaultLog } from '../capture/read-changes.ts';
+import { ChangedSetBuilder, type ChangedSetParts } from '../changed-set/changed-set.ts';
+import { addLogChanges } from '../changed-set/log-changes.ts';
 import { openCollection } from '../collection/open.ts';
 import { FRAME_PAGES_MAX } from '../format/frame.ts';
 import { readWalObject } from '../objects/wal-reader.ts';
@@ -10,7 +13,12 @@ import { rest } from '../worker/limiter.ts';
 import { serveTasks } from '../worker/thread-server.ts';
 import { TargetFiles } from './target-files.ts';
 import { readVaultSegment } from './read-vault-segment.ts';
-import type { MaterializeResultOfTask, MaterializeTask, MaterializeThreadData } from './tasks.ts';
+import type {
+  ChangesTask,
+  MaterializeResultOfTask,
+  MaterializeTask,
+  MaterializeThreadData,
+} from './tasks.ts';
 import { writeRange, type WriteTools } from './write-range.ts';
 
 /** A log segment is filled up with zeroes in pieces of this size. */
@@ -35,6 +43,7 @@ const tools: WriteTools = {
 
 serveTasks<MaterializeTask, MaterializeResultOfTask>(async (task) => {
   frameBegunMs = performance.now();
+  if (task.kind === 'changes') return { result: { writtenBytes: 0, changes: await readChanges(task) } };
   if (task.kind === 'range') return { result: { writtenBytes: await writeRange(task, tools) } };
   using files = new TargetFiles({ directory: data.targetDirectory });
   const { path } = task;
@@ -55,3 +64,11 @@ serveTasks<MaterializeTask, MaterializeResultOfTask>(async (task) => {
   }
   return { result: { writtenBytes: files.writtenBytes } };
 });
+
+async function readChanges(task: ChangesTask): Promise<ChangedSetParts> {
+  const { timeline, record, span } = task;
+  const log = vaultLog(timeline, { record, timelineId: span.timelineId });
+  const set = new ChangedSetBuilder();
+  await addLogChanges(set, { ...task, log, endsAnywhere: false, signal });
+  return set.toParts();
+}

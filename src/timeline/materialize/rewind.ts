@@ -21,6 +21,7 @@ import { basesCollection } from '../store/bases.ts';
 import { isOnTheWay, type LogStretch, stretchesTo } from '../store/lineage.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { forEachConcurrently } from '../worker/thread-pool.ts';
+import { addChangesInThreads } from './changes-in-threads.ts';
 import { FileFinisher } from './file-finisher.ts';
 import {
   type MaterializePool,
@@ -54,7 +55,7 @@ export async function runRewind(request: RewindRequest, tools: MaterializeTools)
   await using pool = startThreads({ collection, targetDirectory }, tools);
   const base = await requireSharedBase(request, tools);
   const manifest = await openImage({ subdirectory: base.subdirectory, key }, { store, signal: tools.signal });
-  const changes = await readChanges(request, { base, manifest, signal: tools.signal });
+  const changes = await readChanges(request, { base, manifest, pool, signal: tools.signal });
   const log = await VaultLog.plan({
     store: location,
     targetDirectory,
@@ -101,7 +102,12 @@ function wayFrom(base: BaseSummary, stretches: readonly LogStretch[]): readonly 
 /** What the present life has changed since the base was begun, in all of its ancestors. @throws AppError `changes_unknown` */
 async function readChanges(
   { store, current, incarnations, targetDirectory }: RewindRequest,
-  { base, manifest, signal }: { base: BaseSummary; manifest: Manifest; signal: AbortSignal },
+  {
+    base,
+    manifest,
+    pool,
+    signal,
+  }: { base: BaseSummary; manifest: Manifest; pool: MaterializePool; signal: AbortSignal },
 ): Promise<PageChanges> {
   const changes = await changesAlong({
     source: { dataDirectory: targetDirectory, incarnation: current.incarnation },
@@ -112,6 +118,10 @@ async function readChanges(
     segmentBytes: manifest.header.engine.walSegmentBytes,
     // An earlier attempt may have put the log of another life there.
     hasOwnLog: false,
+    addLogChangesOf({ incarnation }) {
+      const record = incarnations.find((each) => each.incarnation === incarnation);
+      return record && addChangesInThreads(pool, { timeline: store, record });
+    },
     signal,
   });
   if (changes.kind === 'known') return changes.pages;

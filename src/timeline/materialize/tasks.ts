@@ -2,9 +2,13 @@
 import type { KeyObject } from 'node:crypto';
 import type { Lsn } from '../../base/index.ts';
 import type { BlobKey } from '../../blob/index.ts';
+import type { ChangedSetParts } from '../changed-set/changed-set.ts';
+import type { LogFacts } from '../changed-set/log-changes.ts';
+import type { LogSpan } from '../changed-set/plan.ts';
 import type { CollectionLocation } from '../contract.ts';
 import type { WalObjectHeader } from '../format/wal-object.ts';
 import type { ExpectedWal } from '../objects/wal-reader.ts';
+import type { IncarnationRecord, TimelineStoreLocation } from '../store-contract.ts';
 import type { RestCell } from '../worker/limiter.ts';
 
 /** What a thread knows from its start. */
@@ -43,7 +47,8 @@ export type MaterializeTask =
   | RangeTask
   /** Writes a log object as the segment file of this path. */
   | { readonly kind: 'wal'; readonly wal: ExpectedWal; readonly path: string }
-  | VaultTask;
+  | VaultTask
+  | ChangesTask;
 
 /** Writes a segment of the vault as the file of this path. */
 export interface VaultTask {
@@ -56,6 +61,17 @@ export interface VaultTask {
   readonly isCheck?: boolean;
 }
 
+/** Finds out what a stretch of the vault's log changed. */
+export interface ChangesTask extends Omit<LogFacts, 'log'> {
+  readonly kind: 'changes';
+  readonly timeline: TimelineStoreLocation;
+  /** Whose log it is. */
+  readonly record: IncarnationRecord;
+  readonly span: LogSpan;
+}
+
 export interface MaterializeResultOfTask {
   readonly writtenBytes: number;
+  /** Of a task that asked for them. */
+  readonly changes?: ChangedSetParts;
 }
