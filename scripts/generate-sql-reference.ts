@@ -34,7 +34,7 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
     ],
   },
   {
-    title: 'Cluster settings',
+    title: 'Cluster settings, zones and regions',
     kinds: [
       'set_cluster_setting',
       'reset_cluster_setting',
@@ -42,6 +42,9 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
       'show_cluster_settings',
       'configure_zone',
       'show_zone_configuration',
+      'show_zone_configurations',
+      'alter_database_regions',
+      'show_regions',
     ],
   },
   {

@@ -1,5 +1,6 @@
 export * from './capabilities.ts';
 export * from './database.ts';
+export * from './database-regions.ts';
 export * from './external-connection-store.ts';
 export * from './job-id.ts';
 export * from './job-record.ts';
@@ -19,3 +20,4 @@ export type { Suspension, VirtualClusterRecord } from './virtual-cluster-rows.ts
 export * from './virtual-cluster-state.ts';
 export * from './timeline-check-store.ts';
 export * from './timeline-verify-store.ts';
+export * from './zone-store.ts';

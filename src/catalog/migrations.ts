@@ -229,6 +229,20 @@ const MIGRATIONS: Readonly<Record<MigrationSet, readonly Migration[]>> = {
           fraction_completed, error, coordinator_id, attempt, schedule_id, scheduled_for) on public.jobs to ${AUTHORITY_ROLES.observer}`,
       ],
     },
+    {
+      version: 9,
+      name: 'zones',
+      sql: [
+        // Of range default: both numbers 0. Of a database: the second is 0.
+        `create table public.zones (
+          database_oid oid not null,
+          relation_oid oid not null,
+          variables jsonb not null,
+          primary key (database_oid, relation_oid)
+        )`,
+        `grant select on public.zones to ${AUTHORITY_ROLES.observer}`,
+      ],
+    },
   ],
   control_plane: [
     {

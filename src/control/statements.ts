@@ -22,7 +22,6 @@ import {
 } from './connections/external-connections.ts';
 import { alterFileUpload, createFileUpload, dropFile, showFile, showFiles } from './files.ts';
 import { showCreateSchedule, showSchedule, showSchedules } from './schedules/show-schedules.ts';
-import { configureZone, showZoneConfiguration } from './timeline/configure-zone.ts';
 import type { Core } from './core.ts';
 import { createVirtualCluster } from './virtual-clusters/create-virtual-cluster.ts';
 import { dropVirtualCluster } from './virtual-clusters/drop-virtual-cluster.ts';
@@ -36,6 +35,8 @@ import { alterDefaultPrivileges, grantOnObject, revokeOnObject } from './privile
 import { alterRole, createRole, showRoles } from './privileges/roles.ts';
 import { showGrants } from './privileges/show-grants.ts';
 import { grantSystem, revokeSystem, showSystemGrants } from './privileges/system-privileges.ts';
+import { configureZone, showZoneConfiguration, showZoneConfigurations } from './regions/configure-zone.ts';
+import { alterDatabaseRegions, showRegions } from './regions/database-regions.ts';
 import { resetClusterSetting, setClusterSetting } from './settings/set-cluster-setting.ts';
 import { showBackup, showBackups } from './backup/show-backups.ts';
 import { showClusterSetting, showClusterSettings } from './settings/show-cluster-settings.ts';
@@ -64,9 +65,12 @@ const USE_CASES: UseCases = {
   show_timeline_checks: showTimelineChecks,
   show_timeline_retention: showTimelineRetention,
   show_zone_configuration: showZoneConfiguration,
+  show_zone_configurations: showZoneConfigurations,
+  show_regions: showRegions,
   show_salvage: showSalvage,
   show_fingerprints: showFingerprints,
   configure_zone: configureZone,
+  alter_database_regions: alterDatabaseRegions,
   set_cluster_setting: setClusterSetting,
   reset_cluster_setting: resetClusterSetting,
   show_cluster_setting: showClusterSetting,

@@ -17,6 +17,7 @@ export {
   type RestorableSystemTable,
 } from './part/restore-system-tables.ts';
 export * from './restore-objects.ts';
+export * from './restored-regions.ts';
 export { type ObjectsDependencies, selectionOf } from './backup-objects.ts';
 export * from './crontab.ts';
 export * from './schedule-state.ts';

@@ -12,7 +12,14 @@ import {
   parseIncarnationId,
   parseLsn,
 } from '../base/index.ts';
-import { type JobRecord, type JsonObject, insertJob } from '../catalog/index.ts';
+import {
+  type JobRecord,
+  type JsonObject,
+  insertJob,
+  readDatabaseRegions,
+  type SqlClient,
+  writeDatabaseRegions,
+} from '../catalog/index.ts';
 import type { Instance, InstanceHost } from '../instance/index.ts';
 import type { BulkWorker, ClusterKey, CollectionLocation, MaterializeResult } from '../timeline/index.ts';
 import { type BackupTotals, recordTotals, totalsOf } from './backup-totals.ts';
@@ -33,6 +40,7 @@ import {
   restoreObjects,
   type RestoreObjectsDependencies,
 } from './restore-objects.ts';
+import { readRegionTerms, type RegionTerms, regionTermsPayload, requireRegions } from './restored-regions.ts';
 
 export const RESTORE_JOB = 'RESTORE';
 
@@ -47,6 +55,7 @@ export interface RestorePayload {
   readonly schemaOnly: boolean;
   /** Of the data directory to be made. */
   readonly incarnation: IncarnationId;
+  readonly regions: RegionTerms;
 }
 
 export interface RestoreJobDependencies {
@@ -77,8 +86,8 @@ export interface RestoreJobDependencies {
 const MATERIALIZED_FRACTION = 0.8;
 const PROVED_FRACTION = 0.95;
 
-export function restorePayload({ asOf, ...payload }: RestorePayload): JsonObject {
-  return { ...payload, asOf: asOf === null ? null : String(asOf) };
+export function restorePayload({ asOf, regions, ...payload }: RestorePayload): JsonObject {
+  return { ...payload, ...regionTermsPayload(regions), asOf: asOf === null ? null : String(asOf) };
 }
 
 export function restoreJobType(dependencies: RestoreJobDependencies): JobType {
@@ -199,6 +208,7 @@ async function prove(
     incarnation,
     recovery: { lsn: summary.targetLsn, timelineId: summary.timelineId, logEndLsn: summary.logEndLsn },
     prepare: async (client) => {
+      await settleRegions(client, readRegionTerms(job.payload));
       const findings = await prepareRestored(client, { incarnation, now: clock.now(), jobs: 'forget' });
       for (const finding of findings) logger.warning(`RESTORE job ${job.id}: ${finding}`);
       const isInPlaceOfIt = summary.virtualClusterId === virtualClusterId || isGone(summary.virtualClusterId);
@@ -215,6 +225,14 @@ async function prove(
     signal,
   });
   await context.save({ removed });
+}
+
+/** The settings came with everything: the regions that databases are given are those that they have. @throws InputError `object_state` */
+async function settleRegions(client: SqlClient, terms: RegionTerms): Promise<void> {
+  for (const [database, regions] of await readDatabaseRegions(client)) {
+    requireRegions(regions, terms);
+    if (terms.policy === 'remove') await writeDatabaseRegions(client, { database, regions: [] });
+  }
 }
 
 /** What was changed of the data before it served, a sentence each. */

@@ -4,11 +4,12 @@
  * that it did: so a later attempt knows how far an earlier one came.
  */
 import { InputError, type Rng, required, type VirtualClusterId } from '../base/index.ts';
-import type { JsonObject } from '../catalog/index.ts';
+import { type JsonObject, writeDatabaseRegions } from '../catalog/index.ts';
 import type { Instance, InternalClient } from '../instance/index.ts';
 import {
   createDatabaseSql,
   type CopyDatabase,
+  regionsOf,
   SKIP_NOTHING,
   type SkipMissing,
 } from '../logical-copy/index.ts';
@@ -23,6 +24,13 @@ import { type BackupTotals, readTotals, recordTotals } from './backup-totals.ts'
 import { recordedRole, recordRole } from './copy-role.ts';
 import type { JobContext } from './job-type.ts';
 import { textField } from './payload.ts';
+import {
+  readRegionTerms,
+  type RegionTerms,
+  regionTermsPayload,
+  requireRegions,
+  restoredRegions,
+} from './restored-regions.ts';
 
 export interface CopiedPattern {
   readonly schema: string | null;
@@ -53,6 +61,7 @@ export interface RestoreObjectsPayload {
   readonly schemaOnly: boolean;
   readonly verifyTableData: boolean;
   readonly skip: SkipMissing;
+  readonly regions: RegionTerms;
 }
 
 export interface RestoreObjectsDependencies {
@@ -76,7 +85,13 @@ export interface Origins {
 }
 
 export function restoreObjectsPayload(payload: RestoreObjectsPayload): JsonObject {
-  return { ...payload, objects: JSON.stringify(payload.objects), skip: { ...payload.skip } };
+  const { regions, ...rest } = payload;
+  return {
+    ...rest,
+    ...regionTermsPayload(regions),
+    objects: JSON.stringify(payload.objects),
+    skip: { ...payload.skip },
+  };
 }
 
 export function isObjectsRestore({ payload }: { readonly payload: JsonObject }): boolean {
@@ -200,6 +215,7 @@ async function restoreDatabases(
     await dropHidden(instance, { names: names.filter((name) => !isMade(name)), signal });
     await removeRole(context, instance);
     requireFree(present, names);
+    for (const { like } of names) requireRegions(regionsOf(like?.settings ?? []), parts.payload.regions);
     if (!names.every(isMade)) {
       await parts.origins.withOrigins(async (originOf) => {
         for (const [index, name] of names.entries()) {
@@ -210,7 +226,9 @@ async function restoreDatabases(
         }
       });
     }
-    await instance.withSystemClient((client) => reveal(client, names), { signal });
+    await instance.withSystemClient((client) => reveal(client, { names, regions: parts.payload.regions }), {
+      signal,
+    });
   }
   const sum = (count: (one: Made) => bigint) => made.values().reduce((total, one) => total + count(one), 0n);
   const recorded = recordTotals({
@@ -285,9 +303,16 @@ async function makeHidden(
 }
 
 /** From now on they are there, all at once. */
-async function reveal(client: InternalClient, names: readonly Hidden[]): Promise<void> {
+async function reveal(
+  client: InternalClient,
+  { names, regions }: { readonly names: readonly Hidden[]; readonly regions: RegionTerms },
+): Promise<void> {
   await client.query('BEGIN');
-  for (const { hidden, to } of names) {
+  for (const { hidden, to, like } of names) {
+    await writeDatabaseRegions(client, {
+      database: hidden,
+      regions: restoredRegions(regionsOf(like?.settings ?? []), regions),
+    });
     await client.query(`ALTER DATABASE ${quoted(hidden)} RENAME TO ${quoted(to)}`);
     await client.query(`GRANT CONNECT, TEMPORARY ON DATABASE ${quoted(to)} TO PUBLIC`);
   }
@@ -391,6 +416,7 @@ function readPayload(payload: JsonObject): RestoreObjectsPayload {
       ...SKIP_NOTHING,
       ...(typeof skip === 'object' && skip !== null ? (skip as Partial<SkipMissing>) : {}),
     },
+    regions: readRegionTerms(payload),
   };
 }
 

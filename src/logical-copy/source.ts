@@ -1,8 +1,16 @@
 /** Takes a logical copy out of a running database: everything as of one snapshot. */
 import type { Clock, Rng, Timestamp } from '../base/index.ts';
-import type { CopyDescription, CopyEndpoint, CopyRows, CopySelection, CopyTable } from './contract.ts';
+import type {
+  CopyDatabase,
+  CopyDescription,
+  CopyEndpoint,
+  CopyRows,
+  CopySelection,
+  CopyTable,
+} from './contract.ts';
 import { describeDatabase } from './describe.ts';
 import { dumpSchema } from './dump-schema.ts';
+import { readDatabase } from './inventory.ts';
 import { narrow } from './narrow.ts';
 import { readRights } from './rights.ts';
 import { column, CopySession, quoted } from './session.ts';
@@ -120,6 +128,11 @@ export class CopySource implements AsyncDisposable, CopyRows {
       snapshot: this.snapshot,
     });
     return narrow(await describeDatabase(this.#session, entries), selection);
+  }
+
+  /** What there is to say of the database itself. */
+  database(): Promise<CopyDatabase> {
+    return readDatabase(this.#session);
   }
 
   /** Nobody has made a schema, a type or a relation in the database: there is nothing that could be listed. */

@@ -9,6 +9,7 @@ import type {
 } from './contract.ts';
 import { joinCopyFiles } from './copy-files.ts';
 import { markSql } from './exclusion.ts';
+import { REGIONS_SETTING } from './regions.ts';
 import { planRestore, type Present, presentKey, type RestorePlan, type SkipMissing } from './plan-restore.ts';
 import { readFingerprints } from './fingerprints.ts';
 import { column, CopySession, numberColumn, quoted } from './session.ts';
@@ -107,6 +108,8 @@ export class CopyTarget implements AsyncDisposable {
     if (!database.hasPublicSchema) await this.#run('drop schema if exists public', 'public');
     for (const setting of database.settings) {
       const [parameter = '', value = ''] = splitSetting(setting);
+      // Only a superuser can set these; whoever made the database does.
+      if (parameter === REGIONS_SETTING) continue;
       // What is a list is kept as one, as Postgres writes it.
       const isList = parameter.toLowerCase() === 'search_path';
       await this.#run(
@@ -351,7 +354,8 @@ async function readPresent(session: CopySession): Promise<Present> {
           union all select 'pg_operator'::regclass, oid from pg_operator where oid >= 16384
           union all select 'pg_opclass'::regclass, oid from pg_opclass where oid >= 16384
           union all select 'pg_language'::regclass, oid from pg_language where oid >= 16384
-          union all select 'pg_foreign_server'::regclass, oid from pg_foreign_server) o,
+          union all select 'pg_foreign_server'::regclass, oid from pg_foreign_server
+          union all select 'pg_authid'::regclass, oid from pg_roles) o,
         pg_identify_object(o.class, o.oid, 0) i where i.identity is not null`,
   );
   const fingerprints = await readFingerprints(session);

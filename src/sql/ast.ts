@@ -97,6 +97,18 @@ export interface StreamOptions {
   readonly expirationWindow: Value | undefined;
 }
 
+/** What a zone is of. */
+export type ZoneTarget =
+  | { readonly kind: 'range'; readonly name: string }
+  | { readonly kind: 'database'; readonly name: string }
+  /** Never `*`. */
+  | { readonly kind: 'table'; readonly table: TablePattern };
+
+export type RegionAction =
+  | { readonly kind: 'set_primary'; readonly region: string }
+  | { readonly kind: 'add'; readonly ifNotExists: boolean; readonly region: string }
+  | { readonly kind: 'drop'; readonly ifExists: boolean; readonly region: string };
+
 /** What a zone is configured with; `discard` takes all of it back. */
 export type ZoneVariables =
   | 'discard'
@@ -185,15 +197,26 @@ export type Statement =
   | { readonly kind: 'show_timeline'; readonly name: string }
   | { readonly kind: 'show_timeline_checks'; readonly name: string }
   | { readonly kind: 'show_timeline_retention'; readonly name: string }
-  | { readonly kind: 'show_zone_configuration'; readonly range: string }
+  | { readonly kind: 'show_zone_configuration'; readonly target: ZoneTarget }
+  | { readonly kind: 'show_zone_configurations' }
+  | {
+      readonly kind: 'show_regions';
+      readonly from:
+        | { readonly kind: 'all' }
+        | { readonly kind: 'cluster' }
+        | { readonly kind: 'all_databases' }
+        /** `undefined`: the session's. */
+        | { readonly kind: 'database'; readonly name: string | undefined };
+    }
   /** What failbacks have cut off and is still kept. */
   | { readonly kind: 'show_salvage'; readonly name: string }
   | { readonly kind: 'show_fingerprints'; readonly name: string; readonly asOf: Value | undefined }
   | { readonly kind: 'show_virtual_cluster_name' }
   | { readonly kind: 'set_cluster_setting'; readonly name: string; readonly value: Value | 'default' }
   | { readonly kind: 'reset_cluster_setting'; readonly name: string }
-  /** ALTER RANGE: today of range `default`, which stands for the whole virtual cluster. */
-  | { readonly kind: 'configure_zone'; readonly range: string; readonly variables: ZoneVariables }
+  /** ALTER RANGE, DATABASE or TABLE. Range `default` stands for the whole virtual cluster. */
+  | { readonly kind: 'configure_zone'; readonly target: ZoneTarget; readonly variables: ZoneVariables }
+  | { readonly kind: 'alter_database_regions'; readonly database: string; readonly action: RegionAction }
   /** CREATE TABLE or ALTER TABLE with storage parameter `exclude_data_from_backup`. */
   | {
       readonly kind: 'exclude_table_data';

@@ -112,8 +112,18 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
   },
   show_zone_configuration: {
     name: 'SHOW ZONE CONFIGURATION',
-    synopsis: ['SHOW ZONE CONFIGURATION FOR RANGE default'],
-    summary: 'how far back the virtual cluster can be taken, as ALTER RANGE ... CONFIGURE ZONE sets it',
+    synopsis: ['SHOW ZONE CONFIGURATION { FOR | FROM } { RANGE default | DATABASE name | TABLE name }'],
+    summary: 'what stands for a virtual cluster, a database or a table as ALTER ... CONFIGURE ZONE sets it',
+  },
+  show_zone_configurations: {
+    name: 'SHOW ZONE CONFIGURATIONS',
+    synopsis: ['SHOW [ ALL ] ZONE CONFIGURATIONS'],
+    summary: 'all zones of the virtual cluster that are configured',
+  },
+  show_regions: {
+    name: 'SHOW REGIONS',
+    synopsis: ['SHOW REGIONS [ FROM { CLUSTER | DATABASE [ name ] | ALL DATABASES } ]'],
+    summary: 'regions of the nodes, and of databases',
   },
   show_timeline_checks: {
     name: 'SHOW TIMELINE CHECKS',
@@ -137,12 +147,25 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     summary: 'take a cluster setting back to its default',
   },
   configure_zone: {
-    name: 'ALTER RANGE',
+    name: 'ALTER ... CONFIGURE ZONE',
     synopsis: [
-      'ALTER RANGE default CONFIGURE ZONE USING gc.ttlseconds { = | TO } { seconds | DEFAULT }',
-      'ALTER RANGE default CONFIGURE ZONE DISCARD',
+      'ALTER target CONFIGURE ZONE USING variable { = | TO } { value | DEFAULT } [, ...]',
+      'ALTER target CONFIGURE ZONE DISCARD',
+      '  target: RANGE default | DATABASE name | TABLE name',
+      '  variable: gc.ttlseconds | num_replicas | num_voters | range_min_bytes | range_max_bytes | constraints',
+      '    | voter_constraints | lease_preferences | global_reads',
     ],
-    summary: 'how far back every moment of the virtual cluster can be gone to',
+    summary:
+      'gc.ttlseconds of RANGE default: how far back every moment of the virtual cluster can be gone to; all else is kept for clusters of several nodes',
+  },
+  alter_database_regions: {
+    name: 'ALTER DATABASE ... REGION',
+    synopsis: [
+      'ALTER DATABASE name [ SET ] PRIMARY REGION [ = ] region',
+      'ALTER DATABASE name ADD REGION [ IF NOT EXISTS ] region',
+      'ALTER DATABASE name DROP REGION [ IF EXISTS ] region',
+    ],
+    summary: 'the regions of a database, out of those that the nodes are in',
   },
   show_cluster_setting: {
     name: 'SHOW CLUSTER SETTING',

@@ -15,6 +15,7 @@ export {
 } from './options.ts';
 export { parseStatement } from './parser.ts';
 export { type PrintOptions, printStatement } from './printer.ts';
+export { printZoneTarget } from './print-zones.ts';
 export { changesPrivileges, withoutStrings } from './privilege-change.ts';
 export { withoutExclusion } from './parse-table-exclusion.ts';
 export { quoteName, quoteString } from './quote.ts';

@@ -1,4 +1,4 @@
-import type { Statement, Value, ZoneVariables } from './ast.ts';
+import type { Statement, Value } from './ast.ts';
 import { parseValue } from './parse-value.ts';
 import { rule, type Rule } from './rule.ts';
 import type { TokenStream } from './token-stream.ts';
@@ -14,18 +14,6 @@ export const SETTING_RULES: readonly Rule[] = [
   })),
   ...['set', 'set session', 'set local', 'reset'].map((words) =>
     rule(`${words} virtual_cluster_name`, 'show_virtual_cluster_name', refuseSetName),
-  ),
-  rule('alter range', 'configure_zone', (stream) => {
-    const range = stream.anyName();
-    stream.expectWords('configure', 'zone');
-    return { kind: 'configure_zone', range, variables: parseZoneVariables(stream) };
-  }),
-  // FROM is the older spelling.
-  ...['for', 'from'].map((word) =>
-    rule(`show zone configuration ${word} range`, 'show_zone_configuration', (stream) => ({
-      kind: 'show_zone_configuration',
-      range: stream.anyName(),
-    })),
   ),
   rule('show cluster setting', 'show_cluster_setting', (stream) => ({
     kind: 'show_cluster_setting',
@@ -44,15 +32,6 @@ function refuseSetName(stream: TokenStream): never {
 
 function showSettings(stream: TokenStream, visibility: 'public' | 'all'): Statement {
   return { kind: 'show_cluster_settings', visibility, forVirtualCluster: parseForVirtualCluster(stream) };
-}
-
-/** `USING name = value, ...`, or `DISCARD`. @throws InputError `syntax` */
-function parseZoneVariables(stream: TokenStream): ZoneVariables {
-  if (stream.acceptWords('discard')) return 'discard';
-  stream.expectWords('using');
-  const variables = [parseSettingAssignment(stream)];
-  while (stream.acceptSymbol(',')) variables.push(parseSettingAssignment(stream));
-  return variables;
 }
 
 /** `name = value`, `name TO value`, `name = DEFAULT`. @throws InputError `syntax` */

@@ -264,8 +264,45 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
     { kind: 'show_timeline_retention', name: 'dest-system' },
   ],
   ['show timeline retention for tenant main', { kind: 'show_timeline_retention', name: 'main' }],
-  ['SHOW ZONE CONFIGURATION FOR RANGE default', { kind: 'show_zone_configuration', range: 'default' }],
-  ['show zone configuration from range "x"', { kind: 'show_zone_configuration', range: 'x' }],
+  [
+    'SHOW ZONE CONFIGURATION FOR RANGE default',
+    { kind: 'show_zone_configuration', target: { kind: 'range', name: 'default' } },
+  ],
+  [
+    'show zone configuration from range "x"',
+    { kind: 'show_zone_configuration', target: { kind: 'range', name: 'x' } },
+  ],
+  [
+    'SHOW ZONE CONFIGURATION FROM DATABASE d',
+    { kind: 'show_zone_configuration', target: { kind: 'database', name: 'd' } },
+  ],
+  [
+    'SHOW ZONE CONFIGURATION FROM TABLE d.s."T"',
+    {
+      kind: 'show_zone_configuration',
+      target: { kind: 'table', table: { qualifiers: ['d', 's'], name: 'T' } },
+    },
+  ],
+  ['SHOW ALL ZONE CONFIGURATIONS', { kind: 'show_zone_configurations' }],
+  ['SHOW ZONE CONFIGURATIONS', { kind: 'show_zone_configurations' }],
+  ['SHOW REGIONS', { kind: 'show_regions', from: { kind: 'all' } }],
+  ['SHOW REGIONS FROM CLUSTER', { kind: 'show_regions', from: { kind: 'cluster' } }],
+  ['SHOW REGIONS FROM ALL DATABASES', { kind: 'show_regions', from: { kind: 'all_databases' } }],
+  ['SHOW REGIONS FROM DATABASE', { kind: 'show_regions', from: { kind: 'database', name: undefined } }],
+  ['SHOW REGIONS FROM DATABASE d', { kind: 'show_regions', from: { kind: 'database', name: 'd' } }],
+  ...(
+    [
+      ['PRIMARY REGION "us-east1"', { kind: 'set_primary', region: 'us-east1' }],
+      ['SET PRIMARY REGION = us-east1', { kind: 'set_primary', region: 'us-east1' }],
+      ["ADD REGION 'eu'", { kind: 'add', ifNotExists: false, region: 'eu' }],
+      ['ADD REGION IF NOT EXISTS eu', { kind: 'add', ifNotExists: true, region: 'eu' }],
+      ['DROP REGION eu', { kind: 'drop', ifExists: false, region: 'eu' }],
+      ['DROP REGION IF EXISTS eu', { kind: 'drop', ifExists: true, region: 'eu' }],
+    ] as const
+  ).map(
+    ([text, action]) =>
+      [`ALTER DATABASE d ${text}`, { kind: 'alter_database_regions', database: 'd', action }] as const,
+  ),
   ['SHOW virtual_cluster_name', { kind: 'show_virtual_cluster_name' }],
   ['table System . jobs;', { kind: 'show_system_table', table: 'jobs' }],
   [
@@ -338,7 +375,7 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
     'alter range default configure zone using gc.ttlseconds = 3600, b to default',
     {
       kind: 'configure_zone',
-      range: 'default',
+      target: { kind: 'range', name: 'default' },
       variables: [
         { name: 'gc.ttlseconds', value: { kind: 'number', text: '3600' } },
         { name: 'b', value: 'default' },
@@ -347,7 +384,19 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
   ],
   [
     'ALTER RANGE "default" CONFIGURE ZONE DISCARD',
-    { kind: 'configure_zone', range: 'default', variables: 'discard' },
+    { kind: 'configure_zone', target: { kind: 'range', name: 'default' }, variables: 'discard' },
+  ],
+  [
+    'ALTER DATABASE d CONFIGURE ZONE DISCARD',
+    { kind: 'configure_zone', target: { kind: 'database', name: 'd' }, variables: 'discard' },
+  ],
+  [
+    'ALTER TABLE s.t CONFIGURE ZONE USING num_replicas = 5',
+    {
+      kind: 'configure_zone',
+      target: { kind: 'table', table: { qualifiers: ['s'], name: 't' } },
+      variables: [{ name: 'num_replicas', value: { kind: 'number', text: '5' } }],
+    },
   ],
   ['RESET CLUSTER SETTING "a".B', { kind: 'reset_cluster_setting', name: 'a.b' }],
   [
@@ -790,6 +839,11 @@ const FOREIGN = [
   'ALTER TABLE a ADD exclude_data_from_backup bool',
   'CREATE TABLE a WITH (exclude_data',
   'ALTER DATABASE a',
+  'ALTER DATABASE a SET search_path = b',
+  'ALTER DATABASE region SET configure = zone',
+  'ALTER DATABASE a RENAME TO region',
+  'ALTER TABLE a ADD COLUMN configure text',
+  'ALTER TABLE configure.zone RENAME TO region',
   'DROP TABLE tenant',
   'EXPLAIN BACKUP INTO x',
   'BACKUPS',
@@ -901,6 +955,8 @@ describe('parseStatement', () => {
     assert.deepEqual([...kinds].sort(), Object.keys(statementHelp).sort());
     const heads = RULES.map(({ words }) => `${words.join(' ')} `);
     for (const [index, head] of heads.entries()) {
+      // One that may decline leaves the rest to the next.
+      if (RULES[index]?.claims !== undefined) continue;
       assert.deepEqual(
         heads.slice(index + 1).filter((later) => later.startsWith(head)),
         [],

@@ -11,6 +11,7 @@ import { SETTING_RULES } from './parse-settings.ts';
 import { SYSTEM_TABLE_RULES } from './parse-system-table.ts';
 import { TABLE_EXCLUSION_RULES } from './parse-table-exclusion.ts';
 import { VIRTUAL_CLUSTER_RULES } from './parse-virtual-cluster.ts';
+import { ZONE_RULES } from './parse-zones.ts';
 import type { Rule } from './rule.ts';
 import { TokenStream } from './token-stream.ts';
 
@@ -18,6 +19,7 @@ import { TokenStream } from './token-stream.ts';
 export const RULES: readonly Rule[] = [
   ...VIRTUAL_CLUSTER_RULES,
   ...SETTING_RULES,
+  ...ZONE_RULES,
   ...BACKUP_RULES,
   ...JOB_RULES,
   ...SCHEDULE_RULES,

@@ -22,7 +22,7 @@ export function printTargets(targets: RestoreTargets): string | undefined {
   }
 }
 
-function printPattern(pattern: TablePattern): string {
+export function printPattern(pattern: TablePattern): string {
   const last = pattern.name === undefined ? '*' : quoteName(pattern.name);
   return [...pattern.qualifiers.map(quoteName), last].join('.');
 }
@@ -57,4 +57,18 @@ export function printValue(value: Value): string {
     case 'placeholder':
       return `$${value.number}`;
   }
+}
+
+export function printAssignment(assignment: {
+  readonly name: string;
+  readonly value: Value | 'default';
+}): string {
+  const value = assignment.value === 'default' ? 'DEFAULT' : printValue(assignment.value);
+  return `${printSettingName(assignment.name)} = ${value}`;
+}
+
+/** Dots part a setting's name; a name that would not survive being taken apart is quoted as a whole. */
+export function printSettingName(name: string): string {
+  const parts = name.split('.');
+  return parts.includes('') ? quoteName(name) : parts.map(quoteName).join('.');
 }

@@ -11,9 +11,18 @@ import { printTableExclusion } from './parse-table-exclusion.ts';
 import { printConnectionStatement } from './print-connections.ts';
 import { printFileStatement } from './print-files.ts';
 import { printJobStatement } from './print-jobs.ts';
-import { printOptions, printTargets, printTexts, printValue, words } from './print-parts.ts';
+import {
+  printAssignment,
+  printOptions,
+  printSettingName,
+  printTargets,
+  printTexts,
+  printValue,
+  words,
+} from './print-parts.ts';
 import { printPrivilegeStatement } from './print-privileges.ts';
 import { printScheduleStatement } from './print-schedules.ts';
+import { printZoneStatement } from './print-zones.ts';
 import { quoteName } from './quote.ts';
 import { redactStatement } from './redact.ts';
 
@@ -72,8 +81,12 @@ function print(statement: Statement): string {
       return `SHOW SALVAGE FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
     case 'show_timeline_retention':
       return `SHOW TIMELINE RETENTION FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
+    case 'configure_zone':
     case 'show_zone_configuration':
-      return `SHOW ZONE CONFIGURATION FOR RANGE ${printRange(statement.range)}`;
+    case 'show_zone_configurations':
+    case 'alter_database_regions':
+    case 'show_regions':
+      return printZoneStatement(statement);
     case 'show_timeline_checks':
       return `SHOW TIMELINE CHECKS FOR VIRTUAL CLUSTER ${quoteName(statement.name)}`;
     case 'show_virtual_cluster_name':
@@ -86,8 +99,6 @@ function print(statement: Statement): string {
       return `SET CLUSTER SETTING ${printAssignment(statement)}`;
     case 'reset_cluster_setting':
       return `RESET CLUSTER SETTING ${printSettingName(statement.name)}`;
-    case 'configure_zone':
-      return printZone(statement);
     case 'show_cluster_setting':
       return words('SHOW CLUSTER SETTING', printSettingName(statement.name), printFor(statement));
     case 'show_cluster_settings':
@@ -257,26 +268,6 @@ function printCapabilities(list: CapabilityList): string {
     value === undefined ? quoteName(name) : `${quoteName(name)} = ${printValue(value)}`,
   );
   return `CAPABILITY ${capabilities.join(', ')}`;
-}
-
-function printZone({ range, variables }: Extract<Statement, { kind: 'configure_zone' }>): string {
-  const how = variables === 'discard' ? 'DISCARD' : `USING ${variables.map(printAssignment).join(', ')}`;
-  return `ALTER RANGE ${printRange(range)} CONFIGURE ZONE ${how}`;
-}
-
-function printRange(range: string): string {
-  return range === 'default' ? range : quoteName(range);
-}
-
-function printAssignment(assignment: { readonly name: string; readonly value: Value | 'default' }): string {
-  const value = assignment.value === 'default' ? 'DEFAULT' : printValue(assignment.value);
-  return `${printSettingName(assignment.name)} = ${value}`;
-}
-
-/** Dots part a setting's name; a name that would not survive being taken apart is quoted as a whole. */
-function printSettingName(name: string): string {
-  const parts = name.split('.');
-  return parts.includes('') ? quoteName(name) : parts.map(quoteName).join('.');
 }
 
 function printFor(statement: { readonly forVirtualCluster: string | undefined }): string | undefined {

@@ -15,6 +15,7 @@ import {
   type StatementKind,
   SYSTEM_TABLES,
   type Value,
+  type ZoneTarget,
 } from './ast.ts';
 import { readToken } from './lexer.ts';
 import { quoteName } from './quote.ts';
@@ -76,6 +77,17 @@ const textValue = fc.oneof(string, placeholder);
 const scalar = fc.oneof(string, placeholder, number);
 const uris = fc.array(textValue, { minLength: 1, maxLength: 3 });
 
+const zoneTarget: fc.Arbitrary<ZoneTarget> = fc.oneof(
+  record({
+    kind: fc.constant('range' as const),
+    name: fc.oneof(fc.constant('default'), nameArbitrary),
+  }),
+  record({ kind: fc.constant('database' as const), name: nameArbitrary }),
+  record({
+    kind: fc.constant('table' as const),
+    table: record({ qualifiers: fc.array(nameArbitrary, { maxLength: 2 }), name: nameArbitrary }),
+  }),
+);
 const settingName = fc.oneof(
   fc.constantFrom('version', 'bulkio.backup.file_size', 'a.default.table', '.', 'a..b'),
   fc.array(nameArbitrary, { minLength: 1, maxLength: 4 }).map((parts) => parts.join('.')),
@@ -296,7 +308,28 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
   show_timeline_retention: record({ kind: kind('show_timeline_retention'), name: nameArbitrary }),
   show_zone_configuration: record({
     kind: kind('show_zone_configuration'),
-    range: fc.oneof(fc.constant('default'), nameArbitrary),
+    target: zoneTarget,
+  }),
+  show_zone_configurations: record({ kind: kind('show_zone_configurations') }),
+  show_regions: record({
+    kind: kind('show_regions'),
+    from: fc.oneof(
+      fc.constantFrom(
+        { kind: 'all' as const },
+        { kind: 'cluster' as const },
+        { kind: 'all_databases' as const },
+      ),
+      record({ kind: fc.constant('database' as const), name: optionalName }),
+    ),
+  }),
+  alter_database_regions: record({
+    kind: kind('alter_database_regions'),
+    database: nameArbitrary,
+    action: fc.oneof(
+      record({ kind: fc.constant('set_primary' as const), region: nameArbitrary }),
+      record({ kind: fc.constant('add' as const), ifNotExists: fc.boolean(), region: nameArbitrary }),
+      record({ kind: fc.constant('drop' as const), ifExists: fc.boolean(), region: nameArbitrary }),
+    ),
   }),
   show_fingerprints: record({
     kind: kind('show_fingerprints'),
@@ -313,7 +346,7 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
   reset_cluster_setting: record({ kind: kind('reset_cluster_setting'), name: settingName }),
   configure_zone: record({
     kind: kind('configure_zone'),
-    range: fc.oneof(fc.constant('default'), nameArbitrary),
+    target: zoneTarget,
     variables: fc.oneof(
       fc.constant('discard' as const),
       fc.array(record({ name: settingName, value: settingValue }), { minLength: 1, maxLength: 3 }),

@@ -175,6 +175,9 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'show_timeline_checks':
     case 'show_timeline_retention':
     case 'show_zone_configuration':
+    case 'show_zone_configurations':
+    case 'alter_database_regions':
+    case 'show_regions':
     case 'show_salvage':
     case 'show_virtual_cluster_name':
     case 'reset_cluster_setting':

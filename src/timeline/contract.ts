@@ -174,6 +174,8 @@ export interface BackupObject {
   readonly definition?: string | undefined;
   readonly owner?: string | undefined;
   readonly privileges?: string | undefined;
+  /** Of a database that has any, the primary one first. */
+  readonly regions?: readonly string[] | undefined;
 }
 
 export interface BackupResult {

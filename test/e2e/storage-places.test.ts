@@ -75,6 +75,46 @@ describe('a collection in several places', () => {
     await rename(place('increments'), place('gone'));
   });
 
+  test('brings the regions of its databases, where nodes are in them', async () => {
+    const regions = async (cluster: string, database = 'placed') =>
+      (await daemon.query(`SHOW REGIONS FROM DATABASE ${database}`, { cluster })).map(({ region }) => region);
+    await main(['CREATE DATABASE placed', 'CREATE DATABASE elsewhere']);
+    await daemon.query('CREATE TABLE there AS SELECT 1 AS a', { cluster: 'main', database: 'placed' });
+    await main('ALTER DATABASE placed PRIMARY REGION eu');
+    await main('ALTER TABLE kept CONFIGURE ZONE USING num_replicas = 7');
+    await main("BACKUP INTO 'nodelocal://1/regions'");
+    await main("BACKUP DATABASE placed INTO 'nodelocal://1/region'");
+    for (const [collection, option, expected] of [
+      ['regions', '', ['eu']],
+      ['region', ', remove_regions', []],
+    ] as const) {
+      const from = `FROM LATEST IN 'nodelocal://1/${collection}'`;
+      const [listed] = await main(
+        `SELECT regions FROM [SHOW BACKUP ${from}] WHERE object_type = 'database' AND object_name = 'placed'`,
+      );
+      assert.equal(listed?.['regions'], 'ALTER DATABASE "placed" SET PRIMARY REGION "eu";');
+      await main(`RESTORE DATABASE placed ${from} WITH new_db_name = 'again'${option}`);
+      assert.deepEqual(await regions('main', 'again'), expected);
+      await main('DROP DATABASE again');
+      // Whose rows are to be in a region does not go where regions are unknown.
+      await assert.rejects(main(`RESTORE TABLE placed.there ${from} WITH into_db = 'elsewhere'`), {
+        code: '55000',
+        message: /multi-region database "placed" into non-multi-region database "elsewhere"/,
+      });
+    }
+    // Of a database or a table nothing is brought of zones; of everything all is.
+    await createCluster(daemon, 'copy');
+    await daemon.query("RESTORE FROM LATEST IN 'nodelocal://1/regions'", { cluster: 'copy' });
+    assert.deepEqual(await regions('copy'), ['eu']);
+    const zones = await daemon.query('SHOW ZONE CONFIGURATIONS', { cluster: 'copy' });
+    assert.deepEqual(
+      zones.map(({ target }) => target),
+      ['RANGE default', 'TABLE defaultdb.public.kept'],
+    );
+    await dropCluster(daemon, 'copy');
+    await main('ALTER DATABASE placed DROP REGION eu');
+  });
+
   test('is written by nodes of a locality only, when told so', async () => {
     const into = "BACKUP INTO 'nodelocal://1/local' WITH EXECUTION LOCALITY";
     await main(`${into} = 'region=eu'`);
@@ -128,5 +168,35 @@ describe('a collection in several places', () => {
     await main("BACKUP INTO 'nodelocal://1/small-files'");
     await main('RESET CLUSTER SETTING bulkio.backup.file_size');
     assert.ok((await packs('small-files')) > (await packs('slow')));
+  });
+
+  // The last: from here on the node is elsewhere.
+  test('brings no regions that no node is in, unless told so', async () => {
+    await daemon.stop();
+    await using moved = await TestDaemon.start({ store: daemon.store, flags: ['--locality', 'region=us'] });
+    await moved.query("SET CLUSTER SETTING sql.defaults.primary_region = 'us'", { cluster: 'main' });
+    const restore = (options: string) =>
+      moved.query(`RESTORE DATABASE placed FROM LATEST IN 'nodelocal://1/region' WITH ${options}`, {
+        cluster: 'main',
+      });
+    const mismatch = { code: '55000', message: /missing regions detected: eu/ };
+    await assert.rejects(restore("new_db_name = 'no'"), mismatch);
+    await restore("new_db_name = 'kept_so', skip_localities_check");
+    await restore("new_db_name = 'at_home', remove_regions");
+    assert.deepEqual(
+      await moved.query(
+        "SELECT database_name, regions FROM [SHOW REGIONS FROM ALL DATABASES] WHERE database_name <> 'placed' ORDER BY 1",
+        { cluster: 'main' },
+      ),
+      [
+        { database_name: 'at_home', regions: '{us}' },
+        { database_name: 'kept_so', regions: '{eu}' },
+      ],
+    );
+    await createCluster(moved, 'copy');
+    const whole = "RESTORE FROM LATEST IN 'nodelocal://1/regions'";
+    await assert.rejects(moved.query(whole, { cluster: 'copy' }), mismatch);
+    await moved.query(`${whole} WITH remove_regions`, { cluster: 'copy' });
+    assert.deepEqual(await moved.query('SHOW REGIONS FROM ALL DATABASES', { cluster: 'copy' }), []);
   });
 });

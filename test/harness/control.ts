@@ -86,6 +86,8 @@ export interface TestControlOptions {
   readonly bulkWorker: BulkWorker;
   readonly collectionReader: CollectionReader;
   readonly clock?: Clock;
+  /** Of the node; none when left out. */
+  readonly locality?: readonly { readonly key: string; readonly value: string }[];
   /** Where calls of the host are cut, as by the death of the daemon. */
   readonly cuts?: HostCuts;
 }
@@ -215,7 +217,7 @@ export class TestControl implements AsyncDisposable {
       externalDirectory: this.externalDirectory,
       userfileDirectory: join(this.directory, 'userfile'),
       implicitCredentialsDisabled: false,
-      locality: [],
+      locality: this.#options.locality ?? [],
     });
     await this.#control.start({ signal: NEVER });
   }

@@ -48,8 +48,8 @@ function withDefinitions(
 ): readonly BackupObject[] {
   const byName = new Map(found.map((object) => [nameOf(object), object]));
   return objects.map((object) => {
-    const { definition, owner, privileges } = byName.get(nameOf(object)) ?? {};
-    return { ...object, definition, owner, privileges };
+    const { definition, owner, privileges, regions } = byName.get(nameOf(object)) ?? {};
+    return { ...object, definition, owner, privileges, regions: regions ?? object.regions };
   });
 }
 

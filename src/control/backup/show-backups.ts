@@ -1,4 +1,5 @@
 /** SHOW BACKUPS IN 'collection', and SHOW BACKUP [SCHEMAS | FILES | RANGES] [FROM] LATEST | 'path' IN 'collection' [WITH check_files, ...] */
+import { regionStatements } from '../../logical-copy/index.ts';
 import type { Statement } from '../../sql/index.ts';
 import type { BackupObject, BackupSummary } from '../../timeline/index.ts';
 import { KEY_OPTIONS, readBackupKeys } from './backup-keys.ts';
@@ -177,7 +178,7 @@ function objectCells(
     // A database's rows are those of its tables, which are listed; one that could not be entered has none listed.
     countCell(object.kind === 'database' ? null : object.rows),
     boolCell(summary.selection === null),
-    null,
+    object.kind === 'database' ? regionStatements(object.name, object.regions ?? []) : null,
     ...(variant === 'schemas' ? [object.definition ?? null] : []),
     ...added('check_files', () => [countCell(fileBytes(object, summary))]),
     ...added('privileges', () => [object.privileges ?? null, object.owner ?? null]),

@@ -1,6 +1,16 @@
 /** RESTORE DATABASE a, b | TABLE t, ... FROM LATEST | 'path' IN 'collection' [WITH new_db_name, into_db, schema_only, skip_missing_...] */
 import { InputError, type Timestamp } from '../../base/index.ts';
-import { imagePayload, RESTORE_JOB, type RestoredObjects, restoreObjectsPayload } from '../../jobs/index.ts';
+import { readDatabaseRegions } from '../../catalog/index.ts';
+import {
+  imagePayload,
+  type RegionTerms,
+  requireRegions,
+  requireTableRegions,
+  RESTORE_JOB,
+  type RestoredObjects,
+  restoreObjectsPayload,
+} from '../../jobs/index.ts';
+import { regionsOf } from '../../logical-copy/index.ts';
 import { type Option, type Statement, type TablePattern } from '../../sql/index.ts';
 import type { BackedUpDatabase, BackupSummary, CollectionLocation } from '../../timeline/index.ts';
 import { KEY_OPTIONS } from '../backup/backup-keys.ts';
@@ -12,6 +22,7 @@ import { requireRestorePrivilege } from '../privileges/object-decisions.ts';
 import { requireNoTables } from '../backup/present-tables.ts';
 import type { Asker } from '../privileges/privileges.ts';
 import { requireDatabases } from '../privileges/privilege-targets.ts';
+import { regionTermsOf } from '../regions/cluster-regions.ts';
 import { dryRunObjects } from './restore-dry-run.ts';
 import { recordedUri } from '../backup/storage-location.ts';
 import { askerOf } from '../use-case.ts';
@@ -36,6 +47,7 @@ export const OBJECT_OPTIONS: readonly string[] = [
   'skip_missing_views',
   'skip_missing_udfs',
   'skip_localities_check',
+  'remove_regions',
 ];
 
 /** Options that do not go together. @throws InputError `parameter_invalid` */
@@ -91,9 +103,10 @@ export async function restoreObjects(
   const { statement, collection, summary, asOf } = options;
   const { session } = context;
   const { isImage } = summary;
+  const regions = regionTermsOf(core, statement.options, context);
   const objects = isImage
     ? await objectsOfImage(core, options, context)
-    : await objectsOf(core, options, context);
+    : await objectsOf(core, { ...options, regions }, context);
   const isOn = (name: string) => isFlagOn(statement.options, name);
   if (isOn('dry_run')) {
     await requireComplete(core, { ...options, signal: context.signal });
@@ -119,6 +132,7 @@ export async function restoreObjects(
             views: isOn('skip_missing_views'),
             functions: isOn('skip_missing_udfs'),
           },
+          regions,
         }),
         ...(isImage ? imagePayload({ ...place, asOf }) : {}),
       },
@@ -138,7 +152,13 @@ async function objectsOf(
     statement,
     collection,
     summary,
-  }: { statement: Restore; collection: CollectionLocation; summary: BackupSummary },
+    regions,
+  }: {
+    statement: Restore;
+    collection: CollectionLocation;
+    summary: BackupSummary;
+    regions: RegionTerms;
+  },
   context: ExecuteContext,
 ): Promise<RestoredObjects> {
   const { key } = core.options.cluster;
@@ -157,6 +177,7 @@ async function objectsOf(
       to: renamed ?? from,
       like: requireWhole(held, from, summary),
     }));
+    for (const { like } of databases) requireRegions(regionsOf(like.settings), regions);
     await requireNoDatabase(
       core,
       databases.map(({ to }) => to),
@@ -171,6 +192,15 @@ async function objectsOf(
   // Names in the backup decide where they go, so only now can it be asked.
   const asker = askerOf(core, context);
   await requireRestorePrivilege(asker, { targets, intoDatabase: into });
+  const origin = held.find(({ database }) => database.name === from);
+  const here = await asker.instance.withSystemClient(readDatabaseRegions, asker);
+  requireTableRegions(
+    {
+      from: { name: from, regions: regionsOf(origin?.database.settings ?? []) },
+      into: { name: into, regions: here.get(into) ?? [] },
+    },
+    regions,
+  );
   const tables = summary.objects.flatMap(({ kind, database, schema, name }) => {
     const isNamed = resolved.some(
       (pattern) =>

@@ -1,7 +1,7 @@
 /** RESTORE FROM LATEST | 'path' IN 'collection' [AS OF SYSTEM TIME time] [WITH detached, dry_run, ...] */
 import { InputError, SYSTEM_VIRTUAL_CLUSTER_ID, type Timestamp } from '../../base/index.ts';
 import { CURRENT_RELEASE, RELEASES, type VirtualClusterRecord } from '../../catalog/index.ts';
-import { RESTORE_JOB, restorePayload } from '../../jobs/index.ts';
+import { requireRegions, RESTORE_JOB, restorePayload } from '../../jobs/index.ts';
 import { type Option, type Statement, type Value, printStatement, redactUri } from '../../sql/index.ts';
 import { type BackupSummary, type CollectionLocation, CONTINUOUS_CHAIN } from '../../timeline/index.ts';
 import { type BackupKeys, KEY_OPTIONS, readBackupKeys } from '../backup/backup-keys.ts';
@@ -17,6 +17,7 @@ import { requireEmpty } from '../virtual-clusters/emptiness.ts';
 import { newIncarnation } from '../virtual-clusters/new-incarnation.ts';
 import { requireRestorePrivilege } from '../privileges/object-decisions.ts';
 import { isSystem } from '../privileges/privileges.ts';
+import { regionTermsOf } from '../regions/cluster-regions.ts';
 import { OBJECT_OPTIONS, requireObjectOptions, restoreObjects } from './restore-objects.ts';
 import { DRY_RUN, dryRun } from './restore-dry-run.ts';
 import { restoreSystemTables, systemTablesOf } from './restore-system-tables.ts';
@@ -48,6 +49,9 @@ export const restore: UseCase<Restore> = {
     if (summary.selection !== null || statement.targets.kind !== 'virtual_cluster') {
       return restoreParts(core, { statement, collection, full, moment }, context);
     }
+    // The names that the backup lists are those of its base; what there is at its end the job sees before anything is replaced.
+    const regions = regionTermsOf(core, statement.options, context);
+    for (const object of summary.objects) requireRegions(object.regions ?? [], regions);
     if (isFlagOn(statement.options, 'dry_run')) {
       await requireTarget(core, context);
       await requireComplete(core, { collection, full, signal });
@@ -68,6 +72,7 @@ export const restore: UseCase<Restore> = {
             isContinuous,
             schemaOnly: isFlagOn(statement.options, 'schema_only'),
             incarnation: newIncarnation(core),
+            regions,
           }),
           targetVirtualClusterId: record.id,
         },
@@ -147,16 +152,14 @@ async function restoreParts(
   return restoreObjects(core, parts, context);
 }
 
-/**
- * What leaves objects out that others need says nothing where everything is restored, and no two regions differ on a cluster of one: both
- * are taken and change nothing.
- */
+/** What leaves objects out that others need says nothing where everything is restored: it is taken and changes nothing. */
 const KNOWN_OPTIONS = [
   ...KEY_OPTIONS,
   'detached',
   'dry_run',
   'execution_locality',
   'incremental_location',
+  'remove_regions',
   'schema_only',
   'skip_localities_check',
   'skip_missing_foreign_keys',

@@ -1,5 +1,6 @@
 /** What there is of a part at its moment, as the catalogs of the recovered copy tell: rows of SHOW BACKUP. */
 import { required } from '../../base/index.ts';
+import { readDatabaseRegions } from '../../catalog/index.ts';
 import type { InternalClient, Row } from '../../instance/index.ts';
 import type { BackupObject, RelationPattern } from '../../timeline/index.ts';
 import type { PartTarget } from './part-target.ts';
@@ -21,7 +22,11 @@ export async function listObjects(
         ...new Map(found.map((table) => [JSON.stringify([table.schema, table.name]), table])).values(),
       ];
       const schemas = [...new Set(tables.flatMap(({ schema }) => schema ?? []))];
-      return [databaseRow(database), ...schemas.map((name) => schemaRow(database, name)), ...tables];
+      return [
+        await databaseRow(client, database),
+        ...schemas.map((name) => schemaRow(database, name)),
+        ...tables,
+      ];
     });
   }
   const objects: BackupObject[] = [];
@@ -43,7 +48,7 @@ async function listDatabase(client: InternalClient, database: string): Promise<r
   );
   const tables = await listTables(client, { database, pattern: { schema: null, name: null } });
   return [
-    databaseRow(database),
+    await databaseRow(client, database),
     ...schemas.map((row) => schemaRow(database, text(row, 'name'))),
     ...types.map(
       (row): BackupObject => ({
@@ -81,8 +86,17 @@ async function listTables(
   }));
 }
 
-function databaseRow(name: string): BackupObject {
-  return { database: null, schema: null, name, kind: 'database', sizeBytes: null, rows: null };
+async function databaseRow(client: InternalClient, name: string): Promise<BackupObject> {
+  const regions = (await readDatabaseRegions(client)).get(name);
+  return {
+    database: null,
+    schema: null,
+    name,
+    kind: 'database',
+    sizeBytes: null,
+    rows: null,
+    ...(regions === undefined ? {} : { regions }),
+  };
 }
 
 function schemaRow(database: string, name: string): BackupObject {

@@ -3,7 +3,7 @@
  * cluster's own. An attempt that follows another recovers a copy anew, unless the other had made everything.
  */
 import { AppError, type Timestamp, type VirtualClusterId } from '../../base/index.ts';
-import type { JobRecord, JsonObject } from '../../catalog/index.ts';
+import { type JobRecord, type JsonObject, readDatabaseRegions } from '../../catalog/index.ts';
 import type { Instance, InstanceHost, InternalClient } from '../../instance/index.ts';
 import type { BulkWorker, ClusterKey, CollectionLocation } from '../../timeline/index.ts';
 import { recordTotals } from '../backup-totals.ts';
@@ -24,6 +24,7 @@ import {
   type RestorableSystemTable,
   restoreSystemTables,
 } from './restore-system-tables.ts';
+import { readRegionTerms, requireTableRegions } from '../restored-regions.ts';
 import { restoreUsers } from './restore-users.ts';
 import type { ServedPart } from './with-part.ts';
 
@@ -93,7 +94,10 @@ export async function restoreObjectsOfImage(
       withOrigins: (use) =>
         withPart(context, dependencies, {
           target,
-          use: (part) => use((database) => originOf(part, database)),
+          async use(part) {
+            await requireRegionsOf(context, dependencies, { ...objects, system: part.system });
+            return use((database) => originOf(part, database));
+          },
         }),
     });
   }
@@ -107,6 +111,24 @@ export async function restoreObjectsOfImage(
       });
     },
   });
+}
+
+/** What regions the tables come from is known when the copy serves. @throws InputError `object_state` */
+async function requireRegionsOf(
+  { job, domain, signal }: JobContext,
+  { instanceHost }: PartJobDependencies,
+  { from, into, system }: { from: string; into: string; system: InternalClient },
+): Promise<void> {
+  const target = requireInstance(instanceHost, domain.virtualClusterId);
+  const there = await readDatabaseRegions(system);
+  const here = await target.withSystemClient(readDatabaseRegions, { signal });
+  requireTableRegions(
+    {
+      from: { name: from, regions: there.get(from) ?? [] },
+      into: { name: into, regions: here.get(into) ?? [] },
+    },
+    readRegionTerms(job.payload),
+  );
 }
 
 /** The same job, with what is known of its databases by now, in the rest of its progress. */

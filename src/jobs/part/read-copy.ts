@@ -40,7 +40,10 @@ export async function readDatabaseNames(system: InternalClient): Promise<readonl
 export async function readDefinition(system: InternalClient, name: string): Promise<CopyDatabase> {
   const [row] = await system.query(
     `SELECT pg_catalog.pg_encoding_to_char(encoding) AS encoding, datlocprovider::text AS provider, datcollate AS collate,
-        datctype AS ctype, datlocale AS locale, daticurules AS rules FROM pg_catalog.pg_database WHERE datname = $1`,
+        datctype AS ctype, datlocale AS locale, daticurules AS rules,
+        coalesce((SELECT pg_catalog.to_jsonb(s.setconfig)::text FROM pg_catalog.pg_db_role_setting s
+          WHERE s.setdatabase = d.oid AND s.setrole = 0), '[]') AS settings
+      FROM pg_catalog.pg_database d WHERE datname = $1`,
     [name],
   );
   const text = (column: string) => required(row?.[column], `${column} of database ${name}`);
@@ -53,7 +56,7 @@ export async function readDefinition(system: InternalClient, name: string): Prom
     locale: row?.['locale'] ?? null,
     icuRules: row?.['rules'] ?? null,
     hasPublicSchema: true,
-    settings: [],
+    settings: JSON.parse(text('settings')) as string[], // Made by the query.
     comment: null,
   };
 }

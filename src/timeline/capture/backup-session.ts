@@ -3,6 +3,7 @@ import { AppError, type Clock, type Lsn, parseLsn, type Timestamp } from '../../
 import type { CaptureSource } from '../contract.ts';
 import type { ManifestHeader } from '../format/manifest.ts';
 import { faultPoint } from '../worker/fault-point.ts';
+import { regionsOf } from '../../logical-copy/index.ts';
 import type { DatabaseEntry } from './relations.ts';
 import { column, Session } from './session.ts';
 
@@ -168,8 +169,10 @@ export class BackupSession implements AsyncDisposable {
     const rows = await this.#session.query(
       // In data of a plain server nobody reads definitions before it is one of ours.
       `SELECT oid::text, datname, coalesce(datallowconn AND has_database_privilege(
-                (SELECT r.oid FROM pg_roles r WHERE r.rolname = 'atoll_reader'), oid, 'CONNECT'), false)::text AS readable
-         FROM pg_database
+                (SELECT r.oid FROM pg_roles r WHERE r.rolname = 'atoll_reader'), oid, 'CONNECT'), false)::text AS readable,
+              coalesce((SELECT to_jsonb(s.setconfig)::text FROM pg_db_role_setting s
+                WHERE s.setdatabase = d.oid AND s.setrole = 0), '[]') AS settings
+         FROM pg_database d
         WHERE datname NOT IN ('template0', 'template1', 'system')
         ORDER BY datname`,
     );
@@ -177,6 +180,7 @@ export class BackupSession implements AsyncDisposable {
       oid: Number(row.oid),
       name: column(row, 'datname'),
       isReadable: row.readable === 'true',
+      regions: regionsOf(JSON.parse(column(row, 'settings')) as string[]), // Made by the query.
     }));
   }
 

@@ -46,6 +46,8 @@ export interface DatabaseEntry {
   readonly oid: number;
   readonly name: string;
   readonly isReadable: boolean;
+  /** The primary one first. */
+  readonly regions: readonly string[];
 }
 
 interface ReadOptions {
@@ -162,8 +164,17 @@ function tablesOf(database: string, relations: readonly Relation[]): ManifestObj
 }
 
 /** @param rows in all its tables; null when nobody could look */
-function databaseObject({ oid, name }: DatabaseEntry, rows: bigint | null): ManifestObject {
-  return { database: null, schema: null, name, kind: 'database', sizeBytes: null, rows, oid };
+function databaseObject({ oid, name, regions }: DatabaseEntry, rows: bigint | null): ManifestObject {
+  return {
+    database: null,
+    schema: null,
+    name,
+    kind: 'database',
+    sizeBytes: null,
+    rows,
+    oid,
+    ...(regions.length === 0 ? {} : { regions: [...regions] }),
+  };
 }
 
 function schemaObject(database: string, row: SqlRow): ManifestObject {

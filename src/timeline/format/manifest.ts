@@ -102,6 +102,8 @@ export const objectsSchema = z.array(
     /** Whose it was, and what of it others were granted, as statements. In logical backups. */
     owner: z.string().optional(),
     privileges: z.string().optional(),
+    /** Of a database that has any, the primary one first. */
+    regions: z.array(z.string()).readonly().optional(),
   }),
 );
 

@@ -14,10 +14,10 @@ export async function describeDatabases(
   for (const name of databases) {
     await using source = await CopySource.open({ socketDirectory, database: name, role }, tools);
     // A dump takes half a second of CPU, and most virtual clusters have databases that nobody has made anything in.
-    const { entries } = (await source.isBare())
-      ? { entries: [] }
+    const { database, entries } = (await source.isBare())
+      ? { database: await source.database(), entries: [] }
       : await source.describe({ kind: 'database' });
-    objects.push(...(await describeObjects(source, { database: { name }, entries, tables: [] })));
+    objects.push(...(await describeObjects(source, { database, entries, tables: [] })));
   }
   return objects;
 }

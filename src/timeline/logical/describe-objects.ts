@@ -1,5 +1,5 @@
 /** Rows of SHOW BACKUP for what a logical backup holds. */
-import type { CopyEntry, CopySource } from '../../logical-copy/index.ts';
+import { type CopyEntry, type CopySource, regionsOf } from '../../logical-copy/index.ts';
 import type { ManifestCopy, ManifestObject } from '../format/manifest.ts';
 
 const KINDS: Readonly<Record<string, ManifestObject['kind']>> = {
@@ -15,7 +15,7 @@ const KINDS: Readonly<Record<string, ManifestObject['kind']>> = {
 
 /** What there is to say of a copy: sizes and rows of the tables that it took. */
 export interface DescribedCopy {
-  readonly database: Pick<ManifestCopy['database'], 'name'>;
+  readonly database: { readonly name: string; readonly settings: readonly string[] };
   readonly entries: readonly DescribedEntry[];
   readonly tables: readonly Pick<ManifestCopy['tables'][number], 'entry' | 'oid' | 'bytes' | 'ranges'>[];
   readonly excluded?: ManifestCopy['excluded'];
@@ -34,6 +34,7 @@ export async function describeObjects(
   const schemas = new Set(
     copy.entries.flatMap(({ object }) => (isShown(object, 'schema') ? [object.name] : [])),
   );
+  const regions = regionsOf(copy.database.settings);
   const first: ManifestObject[] = [
     {
       database: null,
@@ -42,6 +43,7 @@ export async function describeObjects(
       kind: 'database',
       ...none,
       ...rightsOf(rights, `database ${database}`),
+      ...(regions.length === 0 ? {} : { regions: [...regions] }),
     },
   ];
   const usesPublic = copy.entries.some(
