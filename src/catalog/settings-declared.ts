@@ -392,6 +392,14 @@ const declared = {
     defaultValue: '5s',
     description: 'the least time between two flushes of replicated changes',
   },
+  'physical_replication.consumer.pause_limit': {
+    ...systemOnly,
+    ...active,
+    type: POSITIVE_DURATION,
+    defaultValue: '24h0m0s',
+    description:
+      'how long replication may be paused before its stream is given up, and its source keeps log for it no longer',
+  },
   'physical_replication.consumer.retry_window': {
     ...systemOnly,
     ...active,
@@ -585,10 +593,10 @@ const declared = {
   },
   'sql.defaults.primary_region': {
     ...application,
-    ...stored,
+    ...active,
     type: TEXT,
     defaultValue: '',
-    description: 'primary region of databases that are made or restored without one',
+    description: 'primary region that RESTORE DATABASE gives to databases that come without one',
   },
   'sql.defaults.statement_timeout': {
     ...sessionTimeout,
