@@ -2,6 +2,7 @@ import { chownSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { makeGroupsFolder, removeGroupsFolder } from '../test/harness/control-groups.ts';
 import { TestDaemon } from '../test/harness/daemon.ts';
 import { type Latencies, type Load, latencies, mostTransactions } from './pgbench.ts';
 import { run, serverUser } from './processes.ts';
@@ -16,14 +17,42 @@ const QUIET_SHARE = 0.1;
 /** The noisy one wants every core several times over. */
 const NOISY_CLIENTS = 8 * availableParallelism();
 
-/** What the operator has done about the noisy one. */
-const MEASURES = {
-  'nothing set': [],
-  'instance.niceness = 19': ['instance.niceness = 19'],
-} as const satisfies Record<string, readonly string[]>;
+/** What runs in all groups together weighs as much as two processes outside: the daemon and the clients are there. */
+const GROUP_SHARES = 2048;
+
+interface Measure {
+  readonly name: string;
+  /** Of the noisy one. */
+  readonly settings: readonly string[];
+}
 
 /** What a virtual cluster feels of another one that takes all it can get, on the same node. */
 export async function benchNeighbours(): Promise<Figure[]> {
+  const figures = await compare(
+    [
+      { name: 'nothing set', settings: [] },
+      { name: 'instance.niceness = 19', settings: ['instance.niceness = 19'] },
+    ],
+    [],
+  );
+  const groups = makeGroupsFolder('cpu', { shares: GROUP_SHARES });
+  if (groups.path === null) {
+    console.log(groups.why);
+    return figures;
+  }
+  try {
+    const measures = [
+      { name: 'control groups, nothing set', settings: [] },
+      { name: 'control groups, instance.cpu_weight = 10', settings: ['instance.cpu_weight = 10'] },
+    ];
+    return [...figures, ...(await compare(measures, [`--cgroup-parent=${groups.path}`]))];
+  } finally {
+    removeGroupsFolder(groups.path);
+  }
+}
+
+/** What the operator has done about the noisy one, on one daemon, in this order. */
+async function compare(measures: readonly Measure[], flags: readonly string[]): Promise<Figure[]> {
   const suite = `Neighbours (pgbench -S -s ${SCALE}; the noisy one with ${NOISY_CLIENTS} clients, the quiet one at a tenth of its maximum)`;
   const folder = await mkdtemp(join(tmpdir(), 'atoll-bench-'));
   const user = serverUser();
@@ -33,7 +62,7 @@ export async function benchNeighbours(): Promise<Figure[]> {
     figures.push(figure);
     console.log(figure.what, figure.value);
   };
-  await using daemon = await TestDaemon.start();
+  await using daemon = await TestDaemon.start({ flags });
   try {
     // Not `main`, which has the capability exempt_from_rate_limiting.
     for (const name of ['quiet', 'noisy']) {
@@ -52,7 +81,7 @@ export async function benchNeighbours(): Promise<Figure[]> {
     const quiet = loadOf('quiet', QUIET_CLIENTS);
     const noisy = loadOf('noisy', NOISY_CLIENTS);
     const perSecond = (await mostTransactions(quiet)) * QUIET_SHARE;
-    for (const [name, settings] of Object.entries(MEASURES)) {
+    for (const { name, settings } of measures) {
       await restrict(daemon, settings);
       const alone: Latencies[] = [];
       const beside: Latencies[] = [];

@@ -50,6 +50,7 @@ import type { NodeReport } from './node-report.ts';
 import { OperatorSocket, type Initialization } from './operator-socket.ts';
 import { RelayGroup } from './relay/relay-group.ts';
 import type { StopRequests } from './signals.ts';
+import { statementFamilies } from './statement-metrics.ts';
 
 /** The number of the only node there is so far. */
 export const NODE_ID = 1;
@@ -358,15 +359,16 @@ export class Node implements AsyncDisposable {
   async #collectMetrics() {
     const frontDoor = this.#frontDoor;
     const relays = (await this.#relays?.figures()) ?? [];
-    const ids = this.#control.health().virtualClusters.map((status) => status.id);
+    const { virtualClusters } = this.#control.health();
+    const ids = virtualClusters.map((status) => status.id);
+    const doors = frontDoor === undefined ? [] : [frontDoor, ...relays];
     const ofNode =
-      frontDoor === undefined
+      doors.length === 0
         ? []
-        : nodeMetrics({
-            doors: [frontDoor, ...relays],
-            instanceHost: this.#host,
-            virtualClusterIds: new Set(ids),
-          });
+        : [
+            ...nodeMetrics({ doors, instanceHost: this.#host, virtualClusterIds: new Set(ids) }),
+            ...statementFamilies({ doors, virtualClusters }),
+          ];
     const ofVirtualClusters = await this.#control.metricsSnapshot({ signal: this.#environment.stop.orderly });
     return [...ofVirtualClusters, ...ofNode];
   }

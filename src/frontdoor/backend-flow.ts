@@ -1,5 +1,6 @@
 import { BACKEND, MESSAGE_HEADER_BYTES, protocolViolation, type ReadyStatus } from '../pg/index.ts';
 import type { ReplyLedger } from './reply-ledger.ts';
+import { COMPLETION_BYTES, type StatementMeter } from './statement-figures.ts';
 
 /** Changes or drops some of a backend's messages, while one of our own exchanges with it is under way. */
 export interface BackendFilter {
@@ -13,6 +14,8 @@ const IDLE = 0x49;
 
 export interface BackendFlowOptions {
   readonly ledger: ReplyLedger;
+  /** Counts what the client is answered. */
+  readonly meter: StatementMeter;
   /** To the client. The bytes are valid during the call. */
   readonly forward: (bytes: Buffer) => void;
 }
@@ -23,6 +26,7 @@ export interface BackendFlowOptions {
  */
 export class BackendFlow {
   readonly #ledger: ReplyLedger;
+  readonly #meter: StatementMeter;
   readonly #forward: (bytes: Buffer) => void;
   #bodyLeft = 0;
   #kept: Buffer[] = [];
@@ -34,8 +38,9 @@ export class BackendFlow {
   /** Set while an exchange of ours is under way. */
   filter: BackendFilter | undefined;
 
-  constructor({ ledger, forward }: BackendFlowOptions) {
+  constructor({ ledger, meter, forward }: BackendFlowOptions) {
     this.#ledger = ledger;
+    this.#meter = meter;
     this.#forward = forward;
   }
 
@@ -85,6 +90,7 @@ export class BackendFlow {
     this.#kept = [];
     this.#keptBytes = 0;
     this.filter = undefined;
+    this.#meter.forget();
   }
 
   #keep(bytes: Buffer): void {
@@ -113,13 +119,20 @@ export class BackendFlow {
         this.#neededBytes = end - at;
         break;
       }
+      if (type === BACKEND.commandComplete && end > length && length - at < COMPLETION_BYTES) {
+        this.#neededBytes = Math.min(COMPLETION_BYTES, end - at);
+        break;
+      }
       if (type !== BACKEND.dataRow || isShown) {
+        const before = this.#status;
         if (type === BACKEND.readyForQuery) {
           this.#status = bytes[at + MESSAGE_HEADER_BYTES] as number;
           if (this.#status === IDLE && !isShown) this.#idleCount += 1;
         }
         this.#lastType = type;
         ledger.seen(type);
+        if (!isShown) this.#measure(type, { bytes, at, end, before });
+        else if (type === BACKEND.readyForQuery) this.#meter.forget();
         if (isShown) {
           if (at > begin) this.#forward(bytes.subarray(begin, at));
           const mapped = filter.map(type, bytes.subarray(at, end));
@@ -136,5 +149,16 @@ export class BackendFlow {
     }
     if (at > begin) this.#forward(begin === 0 && at === length ? bytes : bytes.subarray(begin, at));
     if (at < length) this.#keep(bytes.subarray(at));
+  }
+
+  #measure(
+    type: number,
+    { bytes, at, end, before }: { bytes: Buffer; at: number; end: number; before: number },
+  ): void {
+    if (type === BACKEND.commandComplete) this.#meter.completed(bytes, { at, end });
+    else if (type === BACKEND.errorResponse) this.#meter.failed();
+    else if (type === BACKEND.readyForQuery) {
+      this.#meter.ready({ before, status: this.#status, owesMore: this.#ledger.owesReady });
+    }
   }
 }

@@ -5,6 +5,8 @@ import { BACKEND, encodeReadyForQuery, FRONTEND } from '../pg/index.ts';
 import { BackendFlow } from './backend-flow.ts';
 import { FrontendFlow, INSPECTED_BYTES_MAX } from './frontend-flow.ts';
 import { ReplyLedger } from './reply-ledger.ts';
+import { StatementMeter, zeroFigures } from './statement-figures.ts';
+import { ManualClock } from '../../test/harness/manual-clock.ts';
 
 function message(type: number, body: Uint8Array): Buffer {
   const head = Buffer.alloc(5);
@@ -151,6 +153,7 @@ test("a backend's stream passes whole, and the filter sees each message once, ho
       const seen: Buffer[] = [];
       const flow = new BackendFlow({
         ledger: new ReplyLedger(),
+        meter: new StatementMeter(zeroFigures(), { clock: new ManualClock() }),
         forward: (bytes) => forwarded.push(Buffer.from(bytes)),
       });
       const hidden = BACKEND.readyForQuery;

@@ -1,7 +1,14 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { createServer, type ListenOptions as ServerListenOptions, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { AppError, type Clock, errnoOf, type Logger, type Rng } from '../base/index.ts';
+import {
+  AppError,
+  type Clock,
+  errnoOf,
+  type Logger,
+  type Rng,
+  type VirtualClusterId,
+} from '../base/index.ts';
 import { type AdmissionLimits, LoginThrottle, networkOf } from '../control/index.ts';
 import type { CancelKey } from '../pg/index.ts';
 import { LastAnswers } from './answer-time.ts';
@@ -12,6 +19,7 @@ import { Deadlines } from './deadlines.ts';
 import { errorResponse } from './errors.ts';
 import { Lobby } from './lobby.ts';
 import type { SessionService } from './service.ts';
+import type { StatementFigures } from './statement-figures.ts';
 import { type PrincipalMap, ServerTls, type TlsMaterial } from './tls.ts';
 import { type Authentication, type Encryption, Session, type SessionEnvironment } from './session.ts';
 
@@ -133,6 +141,7 @@ export class FrontDoor {
       mockKey: options.mockKey ?? rng.bytes(32),
       pool: options.isPlain === true ? undefined : new LanePool(),
       counters: zeroCounters(),
+      statements: new Map(),
     };
   }
 
@@ -162,6 +171,11 @@ export class FrontDoor {
 
   get counters(): Readonly<FrontDoorCounters> {
     return this.#environment.counters;
+  }
+
+  /** What clients of each virtual cluster have done here. */
+  get statements(): ReadonlyMap<VirtualClusterId, StatementFigures> {
+    return this.#environment.statements;
   }
 
   /** Shows itself to new connections by another certificate; those that are open go on. @throws AppError `parameter_invalid` */

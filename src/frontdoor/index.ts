@@ -9,4 +9,10 @@ export {
 } from './front-door.ts';
 export type { FrontDoorTls } from './front-door.ts';
 export type { SessionService } from './service.ts';
+export {
+  LATENCY_BOUNDS_MS,
+  type LatencyFigures,
+  type StatementFigures,
+  sumFigures,
+} from './statement-figures.ts';
 export type { PrincipalMap, TlsMaterial } from './tls.ts';

@@ -9,6 +9,7 @@ import { errorResponse } from './errors.ts';
 import { FrontendFlow } from './frontend-flow.ts';
 import type { Interpreter } from './interpreter.ts';
 import { ReplyLedger } from './reply-ledger.ts';
+import type { StatementMeter } from './statement-figures.ts';
 import type { Upstream } from './upstream.ts';
 
 /** How long a client may take to read the last words said to it. */
@@ -34,6 +35,7 @@ export interface RelayOptions {
   /** How the virtual cluster is called in messages. */
   readonly virtualClusterName: string;
   readonly counters: FrontDoorCounters;
+  readonly meter: StatementMeter;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -95,7 +97,8 @@ export class Relay {
     this.#backendSocketPath = socketPath;
     this.#backendKey = upstream.cancelKey;
     const ledger = this.#ledger;
-    this.#backendFlow = new BackendFlow({ ledger, forward: (bytes) => this.#writeToClient(bytes) });
+    const forward = (bytes: Buffer): void => this.#writeToClient(bytes);
+    this.#backendFlow = new BackendFlow({ ledger, meter: options.meter, forward });
     this.#backendFlow.status = upstream.status;
     this.#frontend = new FrontendFlow({
       ledger,
@@ -344,6 +347,7 @@ export class Relay {
   }
 
   #writeToBackend(bytes: Buffer): void {
+    if (this.#ledger.owesReady) this.#options.meter.asked();
     if (this.#backend.write(bytes)) return;
     this.#isBackendFull = true;
     this.#steerClient();

@@ -31,6 +31,11 @@ export class ReplyLedger {
     return this.#endsPending === 0 && (this.#hasFailed || this.#extendedSeen >= this.#extendedSent);
   }
 
+  /** A ReadyForQuery is still to come. */
+  get owesReady(): boolean {
+    return this.#endsPending > 0;
+  }
+
   /** When settled: a message failed, and the backend discards what it gets until the next Sync. */
   get isSkipping(): boolean {
     return this.#hasFailed && this.#endsPending === 0;

@@ -9,6 +9,7 @@ import {
   type Rng,
   SYSTEM_VIRTUAL_CLUSTER_ID,
   toError,
+  type VirtualClusterId,
 } from '../base/index.ts';
 import type { AdmissionLimits, LoginThrottle, Route, SessionIdentity } from '../control/index.ts';
 import {
@@ -35,6 +36,7 @@ import { ReplicationGuard } from './replication-guard.ts';
 import type { SessionService } from './service.ts';
 import { readSessionRequest, servedAs, type SessionRequest } from './startup.ts';
 import { allowsUser, peerOf, type PrincipalMap, type ServerTls, type TlsPeer } from './tls.ts';
+import { type StatementFigures, StatementMeter, zeroFigures } from './statement-figures.ts';
 import { logIn } from './upstream.ts';
 
 /** Longest answer to an authentication request. */
@@ -87,6 +89,8 @@ export interface SessionEnvironment {
   readonly mockKey: Uint8Array;
   readonly pool: LanePool | undefined;
   readonly counters: FrontDoorCounters;
+  /** By virtual cluster; those that nobody of here has been in are missing. */
+  readonly statements: Map<VirtualClusterId, StatementFigures>;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly logger: Logger;
@@ -467,7 +471,8 @@ export class Session implements Expiring {
     const { upstream } = backend;
     const logger = this.#environment.logger.for({ virtualClusterId, virtualClusterName });
     const client = this.#client;
-    const relay = new Relay({ client, backend, virtualClusterName, counters, clock, logger });
+    const meter = new StatementMeter(this.#figuresFor(request, route), { clock });
+    const relay = new Relay({ client, backend, virtualClusterName, counters, meter, clock, logger });
     const session: SessionIdentity = {
       virtualClusterId,
       virtualClusterName,
@@ -495,6 +500,14 @@ export class Session implements Expiring {
     } finally {
       unregister();
     }
+  }
+
+  /** Sessions of replication send no statements that anybody would count. */
+  #figuresFor({ isReplication }: SessionRequest, { virtualClusterId }: Route): StatementFigures {
+    const { statements } = this.#environment;
+    const figures = statements.get(virtualClusterId) ?? zeroFigures();
+    if (!isReplication) statements.set(virtualClusterId, figures);
+    return figures;
   }
 
   /** Finds the virtual cluster again, by its name, and logs in as before. @throws AppError */

@@ -3,14 +3,17 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 /** One series of a family at one moment. */
 export interface MetricSample {
   readonly labels: Readonly<Record<string, string>>;
+  /** Of a histogram, the sum of all observations. */
   readonly value: number;
+  /** Of a histogram: how many were not above each bound, the last of which is infinite. */
+  readonly buckets?: readonly { readonly bound: number; readonly count: number }[];
 }
 
 /** A named figure with all its series, as control and daemon report it. Names have underscores, as exported. */
 export interface MetricFamily {
   readonly name: string;
   readonly help: string;
-  readonly type: 'counter' | 'gauge';
+  readonly type: 'counter' | 'gauge' | 'histogram';
   readonly samples: readonly MetricSample[];
 }
 
@@ -56,7 +59,7 @@ export function nodeFamilies(families: readonly MetricFamily[]): readonly Metric
 /** The text form that Prometheus reads. */
 export async function formatFamilies(families: readonly MetricFamily[]): Promise<string> {
   const registry = new Registry();
-  for (const { name, help, type, samples } of families) {
+  for (const { name, help, type, samples } of families.filter((family) => family.type !== 'histogram')) {
     const labelNames = [...new Set(samples.flatMap((sample) => Object.keys(sample.labels)))];
     const options = { name, help, labelNames, registers: [registry] };
     if (type === 'counter') {
@@ -67,7 +70,27 @@ export async function formatFamilies(families: readonly MetricFamily[]): Promise
       for (const { labels, value } of samples) gauge.set(labels, value);
     }
   }
-  return registry.metrics();
+  const histograms = families.filter(({ type }) => type === 'histogram').map(formatHistogram);
+  return [await registry.metrics(), ...histograms].join('');
+}
+
+/** By hand, for the client library fills histograms by observing alone. */
+function formatHistogram({ name, help, samples }: MetricFamily): string {
+  const lines = samples.flatMap(({ labels, value, buckets = [] }) => {
+    const own = Object.entries(labels).map(([label, text]) => `${label}=${JSON.stringify(text)}`);
+    const line = (suffix: string, figure: number, more: readonly string[] = []) => {
+      const all = [...own, ...more].join(',');
+      return `${name}${suffix}${all === '' ? '' : `{${all}}`} ${figure}`;
+    };
+    return [
+      ...buckets.map(({ bound, count }) =>
+        line('_bucket', count, [`le="${bound === Infinity ? '+Inf' : bound}"`]),
+      ),
+      line('_sum', value),
+      line('_count', buckets.at(-1)?.count ?? 0),
+    ];
+  });
+  return ['', `# HELP ${name} ${help}`, `# TYPE ${name} histogram`, ...lines, ''].join('\n');
 }
 
 /** How often the event loop's delay is sampled; more often costs an idle node CPU. */

@@ -60,7 +60,8 @@ test('a folder of version 2 hands on what it has, once, and groups get weight an
 test('this process makes way for groups below the one that it is in', () => {
   withFolder({ ...VERSION_2, 'cgroup.procs': `1\n${process.pid}\n` }, (path) => {
     prepareControlGroups(path);
-    assert.equal(readFileSync(join(path, 'node', 'cgroup.procs'), 'utf8'), String(process.pid));
+    const read = (name: string) => readFileSync(join(path, 'node', name), 'utf8');
+    assert.deepEqual([read('cgroup.procs'), read('cpu.weight')], [String(process.pid), '1000']);
   });
 });
 

@@ -34,6 +34,8 @@ const PROCESSES = 'cgroup.procs';
 const ENABLED = 'cgroup.subtree_control';
 /** Where processes of the node itself go: a folder that hands controllers on may have none. */
 const NODE_GROUP = 'node';
+/** Relays serve everybody: they come first, and take no more than what clients send and receive costs. */
+const NODE_WEIGHT = 1000;
 const CLUSTER_GROUP = /^vc-[1-9]\d*$/;
 /** The file of version 1 by which we know that a folder has the controller. */
 const FILES_OF_VERSION_1: Readonly<Record<Controller, string>> = {
@@ -75,8 +77,8 @@ function unusable(parent: string, why: string, cause?: unknown): InputError {
 function enableControllers(parent: string): Controller[] {
   const there = wordsIn(join(parent, 'cgroup.controllers'));
   const controllers = CONTROLLERS.filter((name) => there.has(name));
+  const own = join(parent, NODE_GROUP);
   if (wordsIn(join(parent, PROCESSES)).has(String(process.pid))) {
-    const own = join(parent, NODE_GROUP);
     makeGroup(own);
     writeFileSync(join(own, PROCESSES), String(process.pid));
   }
@@ -85,6 +87,8 @@ function enableControllers(parent: string): Controller[] {
   if (missing.length > 0) {
     writeFileSync(join(parent, ENABLED), missing.map((name) => `+${name}`).join(' '));
   }
+  if (existsSync(own) && controllers.includes('cpu'))
+    writeFileSync(join(own, 'cpu.weight'), String(NODE_WEIGHT));
   return controllers;
 }
 

@@ -43,6 +43,11 @@ const EXPECTED_SERIES = [
   'sql_txns_open',
   'sql_conns',
   'sql_statements_active',
+  'sql_txn_begin_count',
+  'sql_txn_abort_count',
+  ...['select', 'insert', 'update', 'delete', 'query', 'failure'].map((name) => `sql_${name}_count`),
+  'sql_txn_latency',
+  'sql_service_latency',
   ...JOB_TYPES.flatMap((type) => JOB_FIGURES.map((figure) => `jobs_${type}_${figure}`)),
   'jobs_running_non_idle',
   ...['started', 'succeeded', 'failed', 'last_completed_time'].map((name) => `schedules_BACKUP_${name}`),
@@ -63,12 +68,7 @@ const EXPECTED_SERIES = [
 ];
 /** Of them, what has no counterpart: PostgreSQL counts transactions and rows, and receives log as it comes. docs/reference/http.md says so. */
 const MISSING_SERIES = [
-  ...['begin', 'begin_started', 'commit_started', 'rollback_started', 'abort'].map(
-    (name) => `sql_txn_${name}_count`,
-  ),
-  ...['select', 'insert', 'update', 'delete', 'query', 'failure'].map((name) => `sql_${name}_count`),
-  'sql_txn_latency',
-  'sql_service_latency',
+  ...['begin_started', 'commit_started', 'rollback_started'].map((name) => `sql_txn_${name}_count`),
   ...[
     'events_ingested',
     'flushes',
@@ -151,6 +151,38 @@ describe('what operators watch', () => {
     }
   });
 
+  test('what clients of one virtual cluster do is counted there and nowhere else', async () => {
+    const read = async () => {
+      const text = await (await fetch(`http://${http}/_status/vars?cluster=system`)).text();
+      return (name: string, tenant: string) =>
+        Number(new RegExp(`^${name}\\{tenant="${tenant}"\\} (\\d+)$`, 'm').exec(text)?.[1]);
+    };
+    const names = ['select', 'insert', 'update', 'delete', 'query', 'failure', 'txn_begin', 'txn_abort'].map(
+      (name) => `sql_${name}_count`,
+    );
+    const all = [...names, 'sql_service_latency_count', 'sql_txn_latency_count', 'sql_txn_commit_count'];
+    const before = await read();
+    await daemon.query(['CREATE TABLE counted (a int)', 'INSERT INTO counted VALUES (1), (2)', 'SELECT 1']);
+    const client = await daemon.connect();
+    await client.query({ text: 'UPDATE counted SET a = $1', values: [3] });
+    await client.query('BEGIN; DELETE FROM counted');
+    await assert.rejects(client.query('SELECT 1/0'), { code: '22012' });
+    await client.query('ROLLBACK');
+    await client.end();
+    const after = await read();
+    const grown = (tenant: string) => all.map((name) => after(name, tenant) - before(name, tenant));
+    // Statements: one each, and CREATE, BEGIN, DELETE, ROLLBACK. Answers: seven; transactions: five.
+    assert.deepEqual(grown('main').slice(0, 10), [1, 1, 1, 1, 8, 1, 1, 1, 7, 5]);
+    assert.deepEqual(grown('system').slice(0, 8), [0, 0, 0, 0, 0, 0, 0, 0]);
+    // Those of the server come when it has gathered them.
+    const committed = await waitFor('commits to be told', async () => {
+      const later = await read();
+      const more = later('sql_txn_commit_count', 'main') - before('sql_txn_commit_count', 'main');
+      return more > 0 && more;
+    });
+    assert.ok(committed >= 1);
+  });
+
   test('series are as many as virtual clusters, and go with them', async () => {
     await daemon.query(
       ['CREATE VIRTUAL CLUSTER passing', 'ALTER VIRTUAL CLUSTER passing START SERVICE SHARED'],
@@ -165,7 +197,10 @@ describe('what operators watch', () => {
     const all = await series();
     assert.equal(new Set(all).size, all.length);
     for (const line of all)
-      assert.match(line, /^[a-zA-Z_]+(?:\{(?:tenant="(?:system|main|passing)"|state="\w+")\})?$/);
+      assert.match(
+        line,
+        /^[a-zA-Z_]+(?:\{(?:tenant="(?:system|main|passing)"(?:,le="(?:\d+|\+Inf)")?|state="\w+")\})?$/,
+      );
     const of = (lines: readonly string[], name: string) =>
       lines.filter((line) => line.includes(`tenant="${name}"`)).length;
     assert.ok(of(all, 'passing') > 0 && of(all, 'passing') <= of(all, 'main'));
@@ -181,6 +216,10 @@ describe('what operators watch', () => {
   }, async () => {
     const checked = await runProgram('promtool', ['check', 'rules', ALERTS]);
     assert.equal(checked.status, 0, checked.stderr);
+    const text = await (await fetch(`http://${http}/_status/vars?cluster=system`)).text();
+    const linted = await runProgram('promtool', ['check', 'metrics'], { input: text });
+    // 3: it can be read, and names are not as Prometheus would have them; ours are those of the documents.
+    assert.ok(linted.status === 0 || linted.status === 3, linted.stderr);
     const directory = await scratchDirectory('atoll-prometheus-');
     const port = await freePort();
     await writeFile(

@@ -19,13 +19,14 @@ const SHARES_OF_ALL = 65_536;
 /** A fresh folder for groups with a controller; null, with the reason, where this machine gives none. */
 export function makeGroupsFolder(
   controller: keyof typeof PLACES = 'cpu',
+  { shares = SHARES_OF_ALL }: { readonly shares?: number } = {},
 ): { path: string } | { path: null; why: string } {
   for (const { root, file } of PLACES[controller]) {
     const path = join(root, `atoll-test-${randomBytes(6).toString('hex')}`);
     try {
       mkdirSync(path);
       if (existsSync(join(path, file))) {
-        if (file === 'cpu.shares') writeFileSync(join(path, file), String(SHARES_OF_ALL));
+        if (file === 'cpu.shares') writeFileSync(join(path, file), String(shares));
         return { path };
       }
       rmdirSync(path);

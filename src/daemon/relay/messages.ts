@@ -2,9 +2,22 @@
  * What the daemon and a relay process say to each other, over the channel that Node.js gives a parent and its child. Both
  * ends are this program in this version, so nothing here is durable.
  */
-import { AppError, ERRORS, toError, type ErrorCode, type LogScope, type Severity } from '../../base/index.ts';
+import {
+  AppError,
+  ERRORS,
+  toError,
+  type ErrorCode,
+  type LogScope,
+  type Severity,
+  type VirtualClusterId,
+} from '../../base/index.ts';
 import type { ExecuteContext, FrontDoorService, Notice, SessionIdentity } from '../../control/index.ts';
-import type { FrontDoorCounters, FrontDoorTls, TlsMaterial } from '../../frontdoor/index.ts';
+import type {
+  FrontDoorCounters,
+  FrontDoorTls,
+  StatementFigures,
+  TlsMaterial,
+} from '../../frontdoor/index.ts';
 import type { CancelKey } from '../../pg/index.ts';
 import type { Statement } from '../../sql/index.ts';
 
@@ -41,6 +54,7 @@ export interface RelayListen {
 export interface RelayFigures {
   readonly counters: FrontDoorCounters;
   readonly sessions: number;
+  readonly statements: ReadonlyMap<VirtualClusterId, StatementFigures>;
 }
 
 export type ToRelay =

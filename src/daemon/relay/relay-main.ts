@@ -65,7 +65,11 @@ async function take(message: ToRelay): Promise<void> {
       send({
         kind: 'figures',
         id: message.id,
-        figures: { counters: { ...frontDoor.counters }, sessions: frontDoor.sessions },
+        figures: {
+          counters: { ...frontDoor.counters },
+          sessions: frontDoor.sessions,
+          statements: frontDoor.statements,
+        },
       });
       break;
     case 'close':
