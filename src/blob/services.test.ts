@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
+import { PassThroughClient } from 'google-auth-library';
+import { GcsServer } from '../../test/harness/gcs-server.ts';
 import { startAzurite, type StorageServer } from '../../test/harness/azurite.ts';
 import { type Fault, FaultyProxy } from '../../test/harness/faulty-proxy.ts';
 import { skipWithout } from '../../test/harness/programs.ts';
@@ -12,7 +14,11 @@ import { parseBlobKey } from './blob-key.ts';
 import type { BlobStore } from './blob-store.ts';
 import { describeBlobStore } from './conformance.ts';
 import { readBlob } from './read.ts';
+import { openGs } from './gs/gs-service.ts';
+import { parseGsUri } from './gs/gs-uri.ts';
 import { testPatience } from './service/testing.ts';
+import type { Patience } from './service/patience.ts';
+import { serviceBlobStore } from './service/service-blob-store.ts';
 import { parseServiceUri, serviceDisplayUri, serviceStore } from './service-location.ts';
 
 const { signal } = new AbortController();
@@ -24,17 +30,26 @@ const FAULTS: readonly Fault[] = [
   'status_500',
   'status_503_after',
   'cut_body',
+  'short_body',
+  'slow_body',
+  'other_range',
+  'no_range',
 ];
 /** So few that what is waited for under `hang` still comes in time. */
 const AT_ONCE = { concurrency: 3 };
 
-function open(uri: string, patience = testPatience): BlobStore {
+function openByUri(uri: string, patience = testPatience): BlobStore {
   const location = parseServiceUri(uri);
   assert.ok(location !== undefined);
   return serviceStore(location, { displayUri: serviceDisplayUri(location), patience, azurePartsAtOnce: 2 });
 }
 
-function describeService(name: string, start: () => Promise<StorageServer>): void {
+type Open = (uri: string, patience?: Patience) => BlobStore;
+
+function describeService(
+  name: string,
+  { start, open = openByUri }: { readonly start: () => Promise<StorageServer>; readonly open?: Open },
+): void {
   let server: StorageServer;
   before(async () => {
     server = await start();
@@ -95,12 +110,95 @@ function describeService(name: string, start: () => Promise<StorageServer>): voi
     });
   }
 
+  it('stores nothing but what was sent, whatever happens to it on its way', async () => {
+    const content = randomBytes(9 * MIB + 1);
+    for (const fault of ['damaged_request', 'wrong_etag'] as const) {
+      await using proxy = await FaultyProxy.start(server.endpoint);
+      const uri = server.newUri();
+      const store = open(spoiled(uri, proxy), { ...testPatience, operationMs: 5000 });
+      const failed = new Set<string>();
+      proxy.plan = ({ method, path, bodyBytes }) => {
+        if (bodyBytes < 900 || failed.has(`${method} ${path}`)) return undefined;
+        failed.add(`${method} ${path}`);
+        return fault;
+      };
+      for (const bytes of [content.subarray(0, 1000), content]) {
+        const key = parseBlobKey(`of-${bytes.length}`);
+        const [{ status }] = await Promise.allSettled([store.put(key, pieces(bytes), { signal })]);
+        if (status === 'rejected') assert.equal(await open(uri).size(key, { signal }), null);
+        else assert.ok(bytes.equals(await readBlob(open(uri), key, { bytesMax: 32 * MIB, signal })));
+      }
+      assert.ok(proxy.faults >= 2);
+    }
+  });
+
+  it('gives up in the midst of a part: when its time is over, and at once when it is told to', async () => {
+    await using proxy = await FaultyProxy.start(server.endpoint);
+    const uri = server.newUri();
+    const content = randomBytes(17 * MIB);
+    const isPart = (bytes: number) => bytes > MIB;
+    proxy.plan = ({ bodyBytes }) => (isPart(bodyBytes) ? 'status_500' : undefined);
+    const impatient = open(spoiled(uri, proxy), { ...testPatience, operationMs: 300 });
+    await assert.rejects(impatient.put(parseBlobKey('late'), pieces(content), { signal }), (error) =>
+      isAppError(error, 'blob_unavailable'),
+    );
+    proxy.plan = ({ bodyBytes }) => (isPart(bodyBytes) ? 'hang' : undefined);
+    const before = proxy.faults;
+    const stop = new AbortController();
+    const sent = open(spoiled(uri, proxy)).put(parseBlobKey('stopped'), pieces(content), {
+      signal: stop.signal,
+    });
+    const ended = assert.rejects(sent, (error) => isAppError(error, 'cancelled'));
+    await waitFor('a part to be under way', () => proxy.faults > before);
+    stop.abort();
+    await ended;
+    // The same for what is read.
+    await open(uri).put(parseBlobKey('there'), pieces(content), { signal });
+    proxy.plan = ({ method, path }) => (method === 'GET' && path.includes('there') ? 'hang' : undefined);
+    const begun = proxy.faults;
+    const stopReading = new AbortController();
+    const range = { offset: MIB, length: 9 * MIB };
+    const reading = readBlob(open(spoiled(uri, proxy)), parseBlobKey('there'), {
+      bytesMax: 32 * MIB,
+      range,
+      signal: stopReading.signal,
+    });
+    const endedReading = assert.rejects(reading, (error) => isAppError(error, 'cancelled'));
+    await waitFor('a range to be asked for', () => proxy.faults > begun);
+    stopReading.abort();
+    await endedReading;
+    const left = await Array.fromAsync(open(uri).list('', { deep: true, signal }));
+    assert.deepEqual(
+      left.map(({ key }) => key),
+      ['there'],
+    );
+  });
+
+  it('never takes a part of a range for the whole of it', async () => {
+    await using proxy = await FaultyProxy.start(server.endpoint);
+    const uri = server.newUri();
+    const key = parseBlobKey('cut');
+    const content = randomBytes(9 * MIB);
+    await open(uri).put(key, pieces(content), { signal });
+    for (const fault of ['cut_body', 'short_body', 'other_range', 'no_range'] as const) {
+      proxy.plan = ({ method, path }) => (method === 'GET' && path.includes('cut') ? fault : undefined);
+      const store = open(spoiled(uri, proxy), { ...testPatience, operationMs: 300 });
+      const read = readBlob(store, key, {
+        bytesMax: 32 * MIB,
+        range: { offset: 1, length: 8 * MIB },
+        signal,
+      });
+      await assert.rejects(read, (error) => isAppError(error, 'blob_unavailable'), fault);
+    }
+  });
+
   it('tells a name that somebody else took meanwhile from its own', async () => {
     await using proxy = await FaultyProxy.start(server.endpoint);
     const uri = server.newUri();
     const key = parseBlobKey('contended');
     let isTaken = false;
-    proxy.plan = ({ method }) => (method === 'PUT' && !isTaken ? 'cut_before' : undefined);
+    proxy.plan = ({ method }) =>
+      method !== 'GET' && method !== 'HEAD' && !isTaken ? 'cut_before' : undefined;
     const mine = open(spoiled(uri, proxy)).put(key, Buffer.from('mine'), { signal });
     await waitFor('it to be in doubt', () => proxy.faults > 0);
     await open(uri).put(key, Buffer.from('theirs'), { signal });
@@ -126,12 +224,30 @@ function describeService(name: string, start: () => Promise<StorageServer>): voi
 }
 
 // Side by side: most of the time goes by in waiting, for answers that never come and for servers to start.
-describe('services', { concurrency: 2 }, () => {
-  describe('Azure', AT_ONCE, () => describeService('azure', startAzurite));
+describe('services', { concurrency: 3 }, () => {
+  describe('Azure', AT_ONCE, () => describeService('azure', { start: startAzurite }));
   describe('S3', { ...AT_ONCE, skip: skipWithout('radosgw') }, () =>
-    describeService('s3', startRadosGateway),
+    describeService('s3', { start: startRadosGateway }),
   );
+  describe('Google', AT_ONCE, () => describeService('gs', { start: startGoogle, open: openGoogle }));
 });
+
+async function startGoogle(): Promise<StorageServer> {
+  const server = await GcsServer.start();
+  let folders = 0;
+  const newUri = () =>
+    `gs://bucket/folder-${folders++}?AUTH=implicit&GS_ENDPOINT=${encodeURIComponent(server.endpoint)}`;
+  return { endpoint: server.endpoint, newUri, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
+}
+
+/** The server asks for no rights, so the library that gets them is passed by. */
+function openGoogle(uri: string, patience = testPatience): BlobStore {
+  const location = parseGsUri(uri);
+  const { folder } = location;
+  const displayUri = serviceDisplayUri(location);
+  const open = () => openGs(location, { displayUri, authClient: new PassThroughClient() });
+  return serviceBlobStore({ displayUri, folder, patience, open });
+}
 
 async function* pieces(content: Buffer): AsyncIterable<Uint8Array> {
   for (let at = 0; at < content.length; at += 700_001) yield content.subarray(at, at + 700_001);

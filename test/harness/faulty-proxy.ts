@@ -1,4 +1,5 @@
 import { createServer, type IncomingMessage, request as ask, type ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** What becomes of a request. */
 export type Fault =
@@ -12,8 +13,23 @@ export type Fault =
   | 'status_503_after'
   /** Half of the answer's body, then the connection breaks. */
   | 'cut_body'
+  /** Half of the answer's body, as if that were all of it. */
+  | 'short_body'
+  /** The answer's body comes in many pieces, with time between them. */
+  | 'slow_body'
+  /** The answer says that it begins a byte later than it does. */
+  | 'other_range'
+  /** The answer says that what it holds is the object from its beginning on. */
+  | 'no_range'
+  /** The answer tells another `ETag` than the service's. */
+  | 'wrong_etag'
+  /** A byte of what is sent changes on its way. */
+  | 'damaged_request'
   /** No answer ever comes. */
   | 'hang';
+
+const SLOW_PIECES = 8;
+const SLOW_PIECE_MS = 5;
 
 /** Stands between a driver and its service, and spoils what it is told to. The `Host` header stays: it is signed. */
 export class FaultyProxy implements AsyncDisposable {
@@ -59,18 +75,19 @@ export class FaultyProxy implements AsyncDisposable {
     if (fault === 'hang') return;
     if (fault === 'cut_before') return void response.destroy();
     if (fault === 'status_500') return void response.writeHead(500).end();
-    const answer = await this.#forward(request, body).catch(() => null);
+    const sent = fault === 'damaged_request' ? damaged(body) : body;
+    const answer = await this.#forward(request, sent).catch(() => null);
     if (answer === null || fault === 'cut_after') return void response.destroy();
     if (fault === 'status_503_after') return void response.writeHead(503).end();
-    response.writeHead(answer.status, answer.headers);
-    if (fault !== 'cut_body') return void response.end(answer.body);
-    response.write(answer.body.subarray(0, answer.body.length / 2), () => response.destroy());
+    const spoiled = spoil(answer, fault);
+    response.writeHead(spoiled.status, spoiled.headers);
+    const half = answer.body.subarray(0, answer.body.length / 2);
+    if (fault === 'cut_body') return void response.write(half, () => response.destroy());
+    if (fault === 'slow_body') await trickle(answer.body, response);
+    else response.end(spoiled.body);
   }
 
-  #forward(
-    { method, url, rawHeaders }: IncomingMessage,
-    body: Buffer,
-  ): Promise<{ status: number; headers: string[]; body: Buffer }> {
+  #forward({ method, url, rawHeaders }: IncomingMessage, body: Buffer): Promise<Answer> {
     const { hostname, port } = this.#target;
     return new Promise((resolve, reject) => {
       const onward = ask({ hostname, port, method, path: url, headers: rawHeaders as never }, (answer) => {
@@ -83,6 +100,65 @@ export class FaultyProxy implements AsyncDisposable {
       onward.end(body);
     });
   }
+}
+
+interface Answer {
+  readonly status: number;
+  /** Names and values, in turn. */
+  readonly headers: readonly string[];
+  readonly body: Buffer;
+}
+
+function damaged(body: Buffer): Buffer {
+  const copy = Buffer.from(body);
+  const middle = Math.trunc(copy.length / 2);
+  copy[middle] = (copy[middle] ?? 0) ^ 0x10;
+  return copy;
+}
+
+/** The answer with what the fault changes of its headers and its length. */
+function spoil(
+  answer: Answer,
+  fault: Fault | undefined,
+): { status: number; headers: string[]; body: Buffer } {
+  const { status, body } = answer;
+  const pairs = answer.headers.flatMap((name, index) =>
+    index % 2 === 0 ? [[name, answer.headers[index + 1] ?? ''] as const] : [],
+  );
+  const changed = (name: string, change: (value: string) => string | null) =>
+    pairs.flatMap(([each, value]) => {
+      const told = each.toLowerCase() === name ? change(value) : value;
+      return told === null ? [] : [each, told];
+    });
+  const later = (value: string) => value.replace(/^bytes (\d+)/, (_, begin) => `bytes ${Number(begin) + 1}`);
+  switch (fault) {
+    case 'short_body': {
+      const half = body.subarray(0, body.length / 2);
+      const isToHead = body.length === 0;
+      return {
+        status,
+        headers: changed('content-length', (value) => (isToHead ? value : String(half.length))),
+        body: half,
+      };
+    }
+    case 'other_range':
+      return { status, headers: changed('content-range', later), body };
+    case 'no_range':
+      return { status: status === 206 ? 200 : status, headers: changed('content-range', () => null), body };
+    case 'wrong_etag':
+      return { status, headers: changed('etag', () => '"0123456789abcdef0123456789abcdef"'), body };
+    default:
+      return { status, headers: [...answer.headers], body };
+  }
+}
+
+async function trickle(body: Buffer, response: ServerResponse): Promise<void> {
+  const bytes = Math.max(1, Math.ceil(body.length / SLOW_PIECES));
+  for (let at = 0; at < body.length; at += bytes) {
+    response.write(body.subarray(at, at + bytes));
+    await sleep(SLOW_PIECE_MS);
+  }
+  response.end();
 }
 
 async function bodyOf(message: IncomingMessage): Promise<Buffer> {

@@ -12,6 +12,12 @@ interface StoredFile {
   readonly metadata: Record<string, string>;
 }
 
+/** What an upload by one request, or the beginning of one by parts, says of its object. */
+interface NewFile {
+  readonly metadata?: Record<string, string>;
+  readonly md5Hash?: string;
+}
+
 interface Session {
   readonly name: string;
   readonly metadata: Record<string, string>;
@@ -48,7 +54,7 @@ export class GcsServer implements AsyncDisposable {
     return server;
   }
 
-  /** Where sessions are said to be, when something stands before the server. */
+  /** Where sessions are said to be, when TLS stands before the server; else where it was asked. */
   advertised: string | null = null;
 
   get endpoint(): string {
@@ -96,13 +102,15 @@ export class GcsServer implements AsyncDisposable {
     const mustBeNew = url.searchParams.get('ifGenerationMatch') === '0';
     const name = url.searchParams.get('name') ?? '';
     if (url.searchParams.get('uploadType') === 'resumable') {
-      const { metadata = {} } = JSON.parse(body.toString() || '{}') as { metadata?: Record<string, string> };
+      const { metadata = {} } = JSON.parse(body.toString() || '{}') as NewFile;
       const id = randomUUID();
       this.#sessions.set(id, { name, metadata, mustBeNew, content: Buffer.alloc(0) });
-      const location = `${this.advertised ?? this.endpoint}/upload/storage/v1/b/${BUCKET}/o?uploadType=resumable&upload_id=${id}`;
+      const here = this.advertised ?? `http://${request.headers.host ?? ''}`;
+      const location = `${here}/upload/storage/v1/b/${BUCKET}/o?uploadType=resumable&upload_id=${id}`;
       return { status: 200, headers: { location } };
     }
-    const { metadata, content } = parseMultipart(request, body);
+    const { metadata, md5Hash, content } = parseMultipart(request, body);
+    if (md5Hash !== undefined && md5Hash !== md5Of(content)) return failure(400, 'invalid');
     return this.#store({ name, metadata, mustBeNew, content });
   }
 
@@ -163,7 +171,10 @@ export class GcsServer implements AsyncDisposable {
     const [begin, end] = [Number(range?.[1] ?? 0), Number(range?.[2] ?? file.content.length - 1) + 1];
     if (begin >= file.content.length && file.content.length > 0)
       return failure(416, 'requestedRangeNotSatisfiable');
-    return { status: range === null ? 200 : 206, body: file.content.subarray(begin, end) };
+    const body = file.content.subarray(begin, end);
+    if (range === null) return { status: 200, body };
+    const contentRange = `bytes ${begin}-${begin + body.length - 1}/${file.content.length}`;
+    return { status: 206, headers: { 'content-range': contentRange }, body };
   }
 }
 
@@ -172,12 +183,18 @@ export function failure(status: number, reason: string): Answered {
 }
 
 function describe(name: string, { content, metadata }: StoredFile) {
-  const md5Hash = createHash('md5').update(content).digest('base64');
-  return { name, size: String(content.length), metadata, md5Hash, generation: '1' };
+  return { name, size: String(content.length), metadata, md5Hash: md5Of(content), generation: '1' };
+}
+
+function md5Of(content: Buffer): string {
+  return createHash('md5').update(content).digest('base64');
 }
 
 /** `multipart/related`: metadata as JSON, then the content. */
-function parseMultipart(request: IncomingMessage, body: Buffer): Pick<StoredFile, 'content' | 'metadata'> {
+function parseMultipart(
+  request: IncomingMessage,
+  body: Buffer,
+): StoredFile & { readonly md5Hash: string | undefined } {
   const boundary = /boundary="?([^";]+)/.exec(request.headers['content-type'] ?? '')?.[1] ?? '';
   const marker = Buffer.from(`--${boundary}`);
   const parts: Buffer[] = [];
@@ -189,6 +206,6 @@ function parseMultipart(request: IncomingMessage, body: Buffer): Pick<StoredFile
     at = next;
   }
   const [json = Buffer.from('{}'), content = Buffer.alloc(0)] = parts;
-  const { metadata = {} } = JSON.parse(json.toString()) as { metadata?: Record<string, string> };
-  return { metadata, content: Buffer.from(content) };
+  const { metadata = {}, md5Hash } = JSON.parse(json.toString()) as NewFile;
+  return { metadata, md5Hash, content: Buffer.from(content) };
 }

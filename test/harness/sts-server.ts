@@ -2,6 +2,7 @@
  * A small server that speaks the two protocols of AWS that taking on roles needs: AssumeRole of the Security Token Service, and of S3 the
  * requests that tell who asks. Source: AWS STS API reference, Amazon S3 API reference.
  */
+import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 
 /** Who may take on a role: by access key of whoever asks. */
@@ -24,6 +25,10 @@ export class AwsServer implements AsyncDisposable {
   failure: { readonly of: 'sts' | 's3'; readonly status: number; readonly word: string } | null = null;
   uploads: Upload[] = [];
   readonly roles: TrustedRole[] = [];
+  /** With what word writes without `Content-MD5` are refused, as to a bucket with object lock; null where they are taken. */
+  demandsDigest: string | null = null;
+  /** What was written, and whether a digest came with it. The SHA-256 that is signed is checked. */
+  readonly written: { readonly bytes: number; readonly hasDigest: boolean }[] = [];
   /** Access keys that asked S3, and what was assumed, in order. */
   readonly asked: string[] = [];
   readonly assumed: string[] = [];
@@ -62,7 +67,8 @@ export class AwsServer implements AsyncDisposable {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const pieces: Buffer[] = [];
     for await (const piece of request) pieces.push(piece as Buffer);
-    const form = new URLSearchParams(Buffer.concat(pieces).toString());
+    const body = Buffer.concat(pieces);
+    const form = new URLSearchParams(body.toString());
     const url = new URL(request.url ?? '/', 'http://server');
     const accessKey = /Credential=([^/]+)\//.exec(request.headers.authorization ?? '')?.[1] ?? '';
     const isSts = form.get('Action') === 'AssumeRole';
@@ -82,7 +88,23 @@ export class AwsServer implements AsyncDisposable {
       this.uploads = this.uploads.filter((upload) => upload.id !== id);
       return answer(response, 204, '');
     }
+    if (request.method === 'PUT') return this.#put(request, body, response);
     answer(response, 404, '');
+  }
+
+  #put({ headers }: IncomingMessage, body: Buffer, response: ServerResponse): void {
+    const hasDigest = headers['content-md5'] !== undefined;
+    if (!hasDigest && this.demandsDigest !== null) {
+      return answer(response, 400, errorText(this.demandsDigest, false));
+    }
+    if (hasDigest && headers['content-md5'] !== createHash('md5').update(body).digest('base64')) {
+      return answer(response, 400, errorText('BadDigest', false));
+    }
+    if (headers['x-amz-content-sha256'] !== createHash('sha256').update(body).digest('hex')) {
+      return answer(response, 400, errorText('XAmzContentSHA256Mismatch', false));
+    }
+    this.written.push({ bytes: body.length, hasDigest });
+    answer(response, 200, '');
   }
 
   /** Keys of roles come with their token, the first ones with none. */

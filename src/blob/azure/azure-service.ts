@@ -8,13 +8,16 @@ import {
 } from '@azure/storage-blob';
 import { AppError, isAppError } from '../../base/index.ts';
 import type { SignalOptions } from '../blob-store.ts';
-import type {
-  ListPage,
-  ListRequest,
-  NewObject,
-  ObjectService,
-  PartUpload,
-  StoredObject,
+import { collectBody } from '../service/collect-body.ts';
+import {
+  type ListPage,
+  type ListRequest,
+  type NewObject,
+  NOTHING_READ,
+  type ObjectService,
+  type PartUpload,
+  type ReadAnswer,
+  type StoredObject,
 } from '../service/object-service.ts';
 import { faultWithoutAnswer, type ServiceFault, serviceError } from '../service/service-error.ts';
 import type { AzureTls } from './azure-credentials.ts';
@@ -69,7 +72,12 @@ class AzureService implements ObjectService {
 
   async putOnce(object: NewObject & { readonly bytes: Uint8Array }, options: SignalOptions): Promise<void> {
     const { name, bytes, token } = object;
-    const request = { ...UNUSED, metadata: { [TOKEN_METADATA]: token }, abortSignal: options.signal };
+    const request = {
+      ...UNUSED,
+      metadata: { [TOKEN_METADATA]: token },
+      transactionalContentMD5: createHash('md5').update(bytes).digest(),
+      abortSignal: options.signal,
+    };
     await this.#asked(name, () =>
       this.#container
         .getBlockBlobClient(name)
@@ -109,20 +117,22 @@ class AzureService implements ObjectService {
   async read(
     { name, range }: Parameters<ObjectService['read']>[0],
     { signal }: SignalOptions,
-  ): Promise<Uint8Array> {
+  ): Promise<ReadAnswer> {
     try {
       return await this.#asked(name, async () => {
         const blob = this.#container.getBlockBlobClient(name);
-        const { readableStreamBody: body } = await blob.download(range.offset, range.length, {
-          abortSignal: signal,
-          maxRetryRequests: 0,
-        });
-        const chunks: Uint8Array[] = [];
-        for await (const chunk of body ?? []) chunks.push(Buffer.from(chunk));
-        return Buffer.concat(chunks);
+        const { readableStreamBody: body, contentRange = null } = await blob.download(
+          range.offset,
+          range.length,
+          {
+            abortSignal: signal,
+            maxRetryRequests: 0,
+          },
+        );
+        return { chunks: await collectBody(body, { name, bytesMax: range.length }), contentRange };
       });
     } catch (error) {
-      if (error instanceof RangeBehindEnd) return new Uint8Array(0);
+      if (error instanceof RangeBehindEnd) return NOTHING_READ;
       throw error;
     }
   }
@@ -181,6 +191,7 @@ class AzureService implements ObjectService {
     try {
       return await request();
     } catch (error) {
+      if (error instanceof AppError) throw error;
       const fault = faultOf(error);
       if (fault.status === 412 || fault.word === 'BlobAlreadyExists') throw this.#exists(name);
       if (fault.status === 416) throw new RangeBehindEnd();

@@ -5,7 +5,6 @@ import { failure, GcsServer } from '../../../test/harness/gcs-server.ts';
 import { isAppError } from '../../base/index.ts';
 import { parseBlobKey } from '../blob-key.ts';
 import type { BlobStore } from '../blob-store.ts';
-import { describeBlobStore } from '../conformance.ts';
 import { readBlob } from '../read.ts';
 import { serviceBlobStore } from '../service/service-blob-store.ts';
 import { testPatience } from '../service/testing.ts';
@@ -35,8 +34,6 @@ describe('Google Cloud Storage', () => {
       open: () => openGs(location, { displayUri, authClient: server.authClient }),
     });
   }
-
-  describeBlobStore('gs', async () => open());
 
   it('looks for rights of the node again when there were none, and tells of it without the words of a library', async () => {
     let opens = 0;

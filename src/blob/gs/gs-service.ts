@@ -8,13 +8,15 @@ import type { AuthClient } from 'google-auth-library';
 import { z } from 'zod';
 import { AppError, isAppError } from '../../base/index.ts';
 import type { SignalOptions } from '../blob-store.ts';
-import type {
-  ListPage,
-  ListRequest,
-  NewObject,
-  ObjectService,
-  PartUpload,
-  StoredObject,
+import {
+  type ListPage,
+  type ListRequest,
+  type NewObject,
+  NOTHING_READ,
+  type ObjectService,
+  type PartUpload,
+  type ReadAnswer,
+  type StoredObject,
 } from '../service/object-service.ts';
 import { faultWithoutAnswer, type ServiceFault, serviceError } from '../service/service-error.ts';
 import { type Fetch, fetchBy } from './fetch-by-agent.ts';
@@ -134,23 +136,24 @@ class GsService implements ObjectService {
       sessionUri,
       fetch: this.#fetch,
       refused: (fault) => this.#failure(fault, name),
+      remove: (each) => this.remove(name, each),
     });
   }
 
   async read(
     { name, range }: Parameters<ObjectService['read']>[0],
     options: SignalOptions,
-  ): Promise<Uint8Array> {
+  ): Promise<ReadAnswer> {
     try {
-      const { bytes } = await this.#asked(name, options, {
+      const { bytes, headers } = await this.#asked(name, options, {
         method: 'GET',
         path: this.#pathOf(name),
         parameters: { alt: 'media' },
         headers: { range: `bytes=${range.offset}-${range.offset + range.length - 1}` },
       });
-      return bytes;
+      return { chunks: [bytes], contentRange: headers.get('content-range') };
     } catch (error) {
-      if (error instanceof RangeBehindEnd) return new Uint8Array(0);
+      if (error instanceof RangeBehindEnd) return NOTHING_READ;
       throw error;
     }
   }
@@ -158,7 +161,7 @@ class GsService implements ObjectService {
   async describe(name: string, options: SignalOptions): Promise<StoredObject | null> {
     try {
       const { bytes } = await this.#asked(name, options, { method: 'GET', path: this.#pathOf(name) });
-      const { size, metadata } = objectSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+      const { size, metadata } = this.#told(objectSchema, { name, bytes });
       return { sizeBytes: size, token: metadata[TOKEN_METADATA] ?? null };
     } catch (error) {
       if (isAppError(error, 'blob_not_found')) return null;
@@ -174,7 +177,7 @@ class GsService implements ObjectService {
       ...(pageToken === null ? {} : { pageToken }),
     };
     const { bytes } = await this.#asked(prefix, options, { method: 'GET', path: this.#objects, parameters });
-    const page = listSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+    const page = this.#told(listSchema, { name: prefix, bytes });
     return {
       objects: page.items.map(({ name, size }) => ({ name, sizeBytes: size })),
       folders: page.prefixes,
@@ -228,6 +231,15 @@ class GsService implements ObjectService {
     const bytes = new Uint8Array(answer.data ?? new ArrayBuffer(0));
     if (answer.status < 300) return { status: answer.status, headers: answer.headers, bytes };
     throw this.#failure({ status: answer.status, word: reasonOf(bytes) }, name);
+  }
+
+  /** What an answer says. One that cannot be read was damaged on its way: it is asked for again. */
+  #told<T>(schema: z.ZodType<T>, { name, bytes }: { readonly name: string; readonly bytes: Uint8Array }): T {
+    try {
+      return schema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+    } catch {
+      throw this.#failure({ word: 'UnreadableAnswer', status: null }, name);
+    }
   }
 
   #failure(fault: ServiceFault, name: string): AppError {

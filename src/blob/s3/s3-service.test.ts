@@ -24,6 +24,8 @@ describe('S3', () => {
     server.failure = null;
     server.asked.length = 0;
     server.assumed.length = 0;
+    server.demandsDigest = null;
+    server.written.length = 0;
   });
   after(() => server[Symbol.asyncDispose]());
 
@@ -94,6 +96,33 @@ describe('S3', () => {
       });
     });
   }
+
+  it('signs what it writes, and sends an MD5 only where one is demanded', async () => {
+    const content = Buffer.from('content');
+    await open().put(KEY, content, { signal });
+    assert.deepEqual(server.written, [{ bytes: content.length, hasDigest: false }]);
+    for (const word of ['InvalidRequest', 'MissingContentMD5']) {
+      server.written.length = 0;
+      server.asked.length = 0;
+      server.demandsDigest = word;
+      const store = open();
+      for (const name of ['one', 'two']) await store.put(parseBlobKey(name), content, { signal });
+      assert.deepEqual(
+        server.written.map(({ hasDigest }) => hasDigest),
+        [true, true],
+      );
+      assert.equal(server.asked.length, 3, 'it is asked for once');
+    }
+    server.demandsDigest = 'InvalidArgument';
+    await assert.rejects(open().put(KEY, content, { signal }), (error) =>
+      isAppError(error, 'storage_unusable'),
+    );
+    server.demandsDigest = 'InvalidRequest';
+    const skipping = open({ AWS_SKIP_CHECKSUM: 'true' });
+    await assert.rejects(skipping.put(KEY, content, { signal }), (error) =>
+      isAppError(error, 'storage_unusable'),
+    );
+  });
 
   it('frees all uploads that were given up, however many', async () => {
     const digits = (index: number) => String(index).padStart(5, '0');

@@ -1,5 +1,6 @@
 /** S3 and what speaks its protocol. Source of the facts: Amazon S3 API Reference. */
 import { createHash } from 'node:crypto';
+import type { Readable } from 'node:stream';
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
@@ -18,13 +19,16 @@ import {
 } from '@aws-sdk/client-s3';
 import { AppError, isAppError } from '../../base/index.ts';
 import type { SignalOptions } from '../blob-store.ts';
-import type {
-  ListPage,
-  ListRequest,
-  NewObject,
-  ObjectService,
-  PartUpload,
-  StoredObject,
+import { collectBody } from '../service/collect-body.ts';
+import {
+  type ListPage,
+  type ListRequest,
+  type NewObject,
+  NOTHING_READ,
+  type ObjectService,
+  type PartUpload,
+  type ReadAnswer,
+  type StoredObject,
 } from '../service/object-service.ts';
 import { faultWithoutAnswer, type ServiceFault, serviceError } from '../service/service-error.ts';
 import { s3Credentials } from './s3-credentials.ts';
@@ -41,6 +45,8 @@ const CONNECT_MS_MAX = 10_000;
 /** Without traffic for so long a connection is given up. */
 const IDLE_MS_MAX = 60_000;
 const DEFAULT_REGION = 'us-east-1';
+/** Words for a write without `Content-MD5` where there has to be one: buckets with object lock, of Amazon and of MinIO. */
+const DIGEST_DEMANDED = ['InvalidRequest', 'MissingContentMD5'];
 
 export interface S3Options {
   readonly displayUri: string;
@@ -59,6 +65,7 @@ class S3Service implements ObjectService {
   readonly partsMax = PARTS_MAX;
   readonly #location: S3Location;
   readonly #client: S3Client;
+  #sendsDigests = false;
 
   constructor(location: S3Location, { displayUri, authorities }: S3Options) {
     this.displayUri = displayUri;
@@ -68,9 +75,11 @@ class S3Service implements ObjectService {
 
   async putOnce(object: NewObject & { readonly bytes: Uint8Array }, options: SignalOptions): Promise<void> {
     const { name, bytes } = object;
-    const request = { ...this.#newObject(object), Body: bytes, ...this.#integrity(bytes) };
+    const request = { ...this.#newObject(object), Body: bytes };
     await this.#writing(name, options, async (condition) => {
-      await this.#client.send(new PutObjectCommand({ ...request, ...condition }), abortedBy(options));
+      await this.#checked(bytes, (digest) =>
+        this.#client.send(new PutObjectCommand({ ...request, ...condition, ...digest }), abortedBy(options)),
+      );
     });
   }
 
@@ -83,9 +92,11 @@ class S3Service implements ObjectService {
     const etags = new Map<number, string | undefined>();
     return {
       putPart: async ({ index, bytes }, each) => {
-        const part = { ...upload, PartNumber: index + 1, Body: bytes, ...this.#integrity(bytes) };
+        const part = { ...upload, PartNumber: index + 1, Body: bytes };
         const { ETag } = await this.#asked(name, () =>
-          this.#client.send(new UploadPartCommand(part), abortedBy(each)),
+          this.#checked(bytes, (digest) =>
+            this.#client.send(new UploadPartCommand({ ...part, ...digest }), abortedBy(each)),
+          ),
         );
         etags.set(index, ETag);
       },
@@ -111,16 +122,21 @@ class S3Service implements ObjectService {
   async read(
     { name, range }: Parameters<ObjectService['read']>[0],
     options: SignalOptions,
-  ): Promise<Uint8Array> {
+  ): Promise<ReadAnswer> {
     const Range = `bytes=${range.offset}-${range.offset + range.length - 1}`;
     const request = { Bucket: this.#location.bucket, Key: name, Range };
     try {
       return await this.#asked(name, async () => {
-        const { Body } = await this.#client.send(new GetObjectCommand(request), abortedBy(options));
-        return (await Body?.transformToByteArray()) ?? new Uint8Array(0);
+        const command = new GetObjectCommand(request);
+        const { Body, ContentRange = null } = await this.#client.send(command, abortedBy(options));
+        const body = Body as Readable | undefined; // As the library gives it in Node.
+        return {
+          chunks: await collectBody(body, { name, bytesMax: range.length }),
+          contentRange: ContentRange,
+        };
       });
     } catch (error) {
-      if (error instanceof RangeBehindEnd) return new Uint8Array(0);
+      if (error instanceof RangeBehindEnd) return NOTHING_READ;
       throw error;
     }
   }
@@ -208,10 +224,26 @@ class S3Service implements ObjectService {
     };
   }
 
-  /** MD5 is the one checksum that every service knows, and that buckets with object lock demand. */
-  #integrity(bytes: Uint8Array): { readonly ContentMD5?: string } {
-    if (this.#location.skipsChecksum) return {};
-    return { ContentMD5: createHash('md5').update(bytes).digest('base64') };
+  /**
+   * Sends content. The SHA-256 of it is signed with the request, so the service checks what arrives; an MD5 as well would
+   * cost more than twice as much again. Where one is demanded all the same, it is sent from then on.
+   */
+  async #checked<T>(
+    bytes: Uint8Array,
+    send: (digest: { readonly ContentMD5?: string }) => Promise<T>,
+  ): Promise<T> {
+    const digest = () => ({ ContentMD5: createHash('md5').update(bytes).digest('base64') });
+    if (this.#location.skipsChecksum) return send({});
+    if (this.#sendsDigests) return send(digest());
+    try {
+      return await send({});
+    } catch (error) {
+      const { word, status } = faultOf(error);
+      if (status !== 400 || !DIGEST_DEMANDED.includes(word)) throw error;
+    }
+    const sent = await send(digest());
+    this.#sendsDigests = true;
+    return sent;
   }
 
   /** A write that must not replace anything. A service without conditional writes is asked first, and written to plainly. */
@@ -238,6 +270,7 @@ class S3Service implements ObjectService {
     try {
       return await request();
     } catch (error) {
+      if (error instanceof AppError) throw error;
       const fault = faultOf(error);
       if (fault.status === 412) throw this.#exists(name);
       if (fault.status === 416) throw new RangeBehindEnd();

@@ -25,13 +25,14 @@ export interface ObjectService {
   beginParts(object: NewObject, options: SignalOptions): Promise<PartUpload>;
 
   /**
-   * Bytes of a range, fewer when the object ends before it does, none when it begins behind the end.
+   * What the service answers when it is asked for a range: fewer bytes when the object ends before it does, none when it
+   * begins behind the end. Whether they are the right ones is for the caller to say.
    * @throws AppError `blob_not_found`
    */
   read(
     request: { readonly name: string; readonly range: BlobRange },
     options: SignalOptions,
-  ): Promise<Uint8Array>;
+  ): Promise<ReadAnswer>;
 
   /** What is stored under the name, or null. */
   describe(name: string, options: SignalOptions): Promise<StoredObject | null>;
@@ -53,6 +54,16 @@ export interface NewObject {
   /** Random, stored beside the object: tells after a lost answer whether what is there now is what we sent. */
   readonly token: string;
 }
+
+/** Bytes as they came from the network, which are not put together: every copy of a long read costs. */
+export interface ReadAnswer {
+  readonly chunks: readonly Uint8Array[];
+  /** The answer's `Content-Range`; null when it has none, which says that the bytes are those from the beginning on. */
+  readonly contentRange: string | null;
+}
+
+/** There is nothing in the range. */
+export const NOTHING_READ: ReadAnswer = { chunks: [], contentRange: null };
 
 export interface StoredObject {
   readonly sizeBytes: number;

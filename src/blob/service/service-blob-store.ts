@@ -120,11 +120,18 @@ class ServiceBlobStore implements BlobStore {
   }
 
   /** All of a range. A body that was cut on its way is asked for again; an object that is too short is damaged. */
-  async #fetch(key: BlobKey, range: BlobRange, options: SignalOptions): Promise<Uint8Array> {
+  async #fetch(key: BlobKey, range: BlobRange, options: SignalOptions): Promise<readonly Uint8Array[]> {
     const name = this.#nameOf(key);
     return this.#patiently(options, async (service, each) => {
-      const bytes = await service.read({ name, range }, each);
-      if (bytes.length === range.length) return bytes;
+      const { chunks, contentRange } = await service.read({ name, range }, each);
+      const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+      if (length === range.length) {
+        if (beginOf(contentRange) === range.offset) return chunks;
+        throw new AppError(
+          'blob_unavailable',
+          `a read of ${key} in ${this.displayUri} gave another part of it`,
+        );
+      }
       const end = range.offset + range.length;
       const size = (await service.describe(name, each))?.sizeBytes ?? 0;
       if (size < end) {
@@ -146,6 +153,11 @@ class ServiceBlobStore implements BlobStore {
       yield sizeBytes === null ? { kind: 'folder', key } : { kind: 'blob', key, sizeBytes };
     }
   }
+}
+
+/** Where the bytes of an answer begin in their object. */
+function beginOf(contentRange: string | null): number {
+  return contentRange === null ? 0 : Number(/^bytes (\d+)-/.exec(contentRange)?.[1]);
 }
 
 function keyOf(text: string): BlobKey | null {

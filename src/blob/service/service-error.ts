@@ -28,6 +28,10 @@ const TRANSIENT = [
   'OperationTimedOut',
   'ConditionalRequestConflict',
   'OperationAborted',
+  // What arrived is not what was sent.
+  'BadDigest',
+  'XAmzContentSHA256Mismatch',
+  'Md5Mismatch',
 ];
 
 /**
@@ -51,8 +55,15 @@ export function serviceError(fault: ServiceFault, what: string): AppError {
   if (QUOTA_USED_UP.includes(word) || status === 507) {
     return new AppError('disk_full', `${what}: the storage is full`, { detail });
   }
+  // An answer that cannot be read although all went well was damaged on its way.
+  const isUnreadable = status !== null && status < 300;
   const isTransient =
-    status === null || status >= 500 || status === 408 || status === 429 || TRANSIENT.includes(word);
+    status === null ||
+    isUnreadable ||
+    status >= 500 ||
+    status === 408 ||
+    status === 429 ||
+    TRANSIENT.includes(word);
   if (isTransient && status !== 501) {
     const hint = WITHOUT_RIGHTS.includes(word)
       ? "give credentials in the URI (AUTH=specified), or set up the node's own"
