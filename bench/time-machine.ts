@@ -7,12 +7,15 @@ import { TestDaemon } from '../test/harness/daemon.ts';
 import { TimelineRig } from '../test/harness/timeline-rig.ts';
 import { waitFor } from '../test/harness/wait.ts';
 import type { IncarnationId, Lsn } from '../src/base/index.ts';
+import { systemClock } from '../src/daemon/index.ts';
+import { summariseLog } from '../src/instance/index.ts';
 import { startPeer } from './backup.ts';
 import { run, serverUser, timed } from './processes.ts';
 import { type Figure, mebibytes, median, seconds } from './report.ts';
 
 const SCALE = Number(process.env['ATOLL_BENCH_SCALE'] ?? 70);
 const ROUNDS = 3;
+const clock = systemClock();
 const ROOT = { user: 'root', database: 'defaultdb' };
 /** Rows of one part in ten of all pages, which lie one after the other as the rows of a busy customer may. */
 const CHURN = (round: number) =>
@@ -51,7 +54,8 @@ async function benchTravel(): Promise<Figure[]> {
       await withTenant(instance, ROOT, (client) => client.query('CREATE TABLE IF NOT EXISTS mark ()'));
       const lsn = await rig.position(instance);
       await withTenant(instance, ROOT, (client) => client.query(CHURN(round)));
-      await withTenant(instance, ROOT, (client) => client.query('CHECKPOINT'));
+      // As STOP SERVICE does while it still serves.
+      record('summarise', await timed(() => summariseLog(instance, { clock, signal: NEVER })));
       await instance.stop({ mode: 'orderly', signal: NEVER });
       await rig.receive(instance);
       const last = await rig.rig.store.host.lastRecordLsn(instance.identity.virtualClusterId);
@@ -107,6 +111,11 @@ async function benchTravel(): Promise<Figure[]> {
         what: `rewind in place, one page in ten changed: files, ${mebibytes(put)} put back`,
         value: `${seconds(ms('rewind'))}: ${(ms('materialize') / ms('rewind')).toFixed(1)} × as fast as the files of a materialize`,
         goal: '≥ 5 ×',
+      },
+      {
+        suite,
+        what: 'what STOP SERVICE does before it: checkpoint, and summaries of the log',
+        value: seconds(ms('summarise')),
       },
       {
         suite,

@@ -11,6 +11,7 @@ export { directPrivileges } from './privileges/direct.ts';
 export { HelperProcess, helperPrivileges } from './privileges/helper-client.ts';
 export { orderStore } from './privileges/order-store.ts';
 export type { RunFile } from './privileges/requests.ts';
+export { summariseLog } from './summarise-log.ts';
 export { makePlainDirectory } from './plain-directory.ts';
 export { makeDirectories } from './make-directories.ts';
 export {

@@ -1,5 +1,5 @@
 /** ALTER VIRTUAL CLUSTER name … */
-import { AppError, InputError, assertNever, parseVirtualClusterName } from '../../base/index.ts';
+import { AppError, InputError, assertNever, parseVirtualClusterName, toError } from '../../base/index.ts';
 import {
   ALL_CAPABILITIES,
   type Capability,
@@ -13,6 +13,7 @@ import {
   parseSettingInput,
   serviceModeOf,
 } from '../../catalog/index.ts';
+import { summariseLog } from '../../instance/index.ts';
 import type { AlterVirtualClusterAction, CapabilityList, Statement, Value } from '../../sql/index.ts';
 import { checkTimeline } from '../timeline/check-timeline.ts';
 import type { ExecuteContext } from '../contract.ts';
@@ -21,13 +22,10 @@ import { applyDrain, requireNotDrained, serveAgain } from '../replication/drain.
 import { resetContinuousBackup, setContinuousBackup } from '../backup/continuous-backups.ts';
 import { isSystem } from '../privileges/privileges.ts';
 import { applySettingChange, noticesOfChange } from '../settings/setting-change.ts';
-import {
-  FAILOVER_COLUMNS,
-  type ReplicationAction,
-  alterReplication,
-  isReplicationAction,
-  requireNoStream,
-} from '../replication/replication.ts';
+import { FAILOVER_COLUMNS } from '../replication/failover.ts';
+import { alterReplication } from '../replication/replication.ts';
+import { type ReplicationAction, isReplicationAction } from '../replication/replication-action.ts';
+import { requireNoStream } from '../replication/require-stream.ts';
 import {
   findReader,
   requireNoReader,
@@ -53,6 +51,8 @@ type AlterVirtualCluster = Extract<Statement, { kind: 'alter_virtual_cluster' }>
 
 const TAG = 'ALTER VIRTUAL CLUSTER';
 const SUSPEND_AFTER: SettingType = { kind: 'duration', minUs: 0n, maxUs: 365n * 86_400_000_000n };
+/** Without summaries a stop is none the worse. */
+const SUMMARY_MS_MAX = 5_000;
 const SUSPEND_AFTER_US_MIN = 1_000_000n;
 
 export const alterVirtualCluster: UseCase<AlterVirtualCluster> = {
@@ -235,8 +235,23 @@ async function startService(core: Core, record: VirtualClusterRecord): Promise<v
 async function stopService(core: Core, record: VirtualClusterRecord): Promise<void> {
   const { signal } = core;
   await rememberWindow(core, record.id);
+  await summariseForRewind(core, record);
   const stopped = await core.catalog.apply({ id: record.id, event: { kind: 'service_stopped' }, signal });
   await core.services.close(stopped, { signal });
+}
+
+/** While a RESET DATA or a failback finds out what has changed nobody can use the virtual cluster; now they still can. */
+async function summariseForRewind(core: Core, record: VirtualClusterRecord): Promise<void> {
+  const { clock, instanceHost } = core.options;
+  const instance = instanceHost.get(record.id);
+  if (instance?.state.kind !== 'running' || instance.isReadOnly) return;
+  const signal = AbortSignal.any([core.signal, AbortSignal.timeout(SUMMARY_MS_MAX)]);
+  try {
+    await summariseLog(instance, { clock, signal });
+  } catch (error) {
+    if (core.signal.aborted) throw error;
+    loggerOf(core, record).info(`stops before its log is summarised: ${toError(error).message}`);
+  }
 }
 
 async function rename(core: Core, record: VirtualClusterRecord, to: string): Promise<string> {
