@@ -69,6 +69,23 @@ const ROWS: readonly { readonly title: string; readonly panels: readonly Panel[]
         unit: 'Bps',
         queries: perTenant(`rate(physical_replication_logical_bytes${CHOSEN}[1m])`),
       },
+      {
+        title: 'From a commit until it is durable on the standby: 99th percentile',
+        unit: 's',
+        queries: perTenant(
+          `histogram_quantile(0.99, sum by (tenant, le) (rate(physical_replication_commit_latency_bucket${CHOSEN}[5m]))) / 1e9`,
+        ),
+      },
+      {
+        title: 'Log kept at the primary for its standbys',
+        unit: 'bytes',
+        queries: perTenant(`physical_replication_producer_held_bytes${CHOSEN}`),
+      },
+      {
+        title: 'State of streams',
+        unit: 'short',
+        queries: [{ expr: `physical_replication_status${CHOSEN}`, legend: '{{tenant}} {{state}}' }],
+      },
     ],
   },
   {

@@ -27,7 +27,7 @@ import {
 import { keepContinuousBackups } from './backup/continuous-backups.ts';
 import { keepTimelines } from './timeline/keep-timelines.ts';
 import { isSystem } from './privileges/privileges.ts';
-import { forgetUnborn } from './replication/replication.ts';
+import { forgetUnborn } from './replication/begin-stream.ts';
 import { carryOnStreams } from './replication/replication-consumer.ts';
 import { defaultTarget } from './virtual-clusters/routing.ts';
 import {

@@ -35,8 +35,14 @@ export interface ControlHealth {
 export interface MetricFamily {
   readonly name: string;
   readonly help: string;
-  readonly type: 'counter' | 'gauge';
-  readonly samples: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[];
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly samples: readonly {
+    readonly labels: Readonly<Record<string, string>>;
+    /** Of a histogram, the sum of all observations. */
+    readonly value: number;
+    /** Of a histogram: how many were not above each bound, the last of which is infinite. */
+    readonly buckets?: readonly { readonly bound: number; readonly count: number }[];
+  }[];
 }
 
 /** How many virtual clusters are asked at the same time; how long an instance may take to answer a probe. */

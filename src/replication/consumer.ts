@@ -6,7 +6,6 @@ import {
   AppError,
   CancelledError,
   type Clock,
-  errnoOf,
   type IncarnationId,
   isAppError,
   type Logger,
@@ -19,15 +18,15 @@ import type { Following, Instance, InstanceHost, InternalClient } from '../insta
 import { faultPoint, type ReceiveWorker } from '../timeline/index.ts';
 import { type FollowerSample, sampleFollower } from './follower-sample.ts';
 import { StreamMeter } from './stream-figures.ts';
+import { Conversation, replaced } from './conversation.ts';
 import { openSource } from './open-source.ts';
 import { slotLeft } from './plain-server.ts';
 import { parseSourceUri, type SourceAddress } from './source-address.ts';
-import type { StreamSource } from './source-connection.ts';
-import { drainWish } from './source-drain.ts';
 import type { StreamCatalog } from './stream-catalog.ts';
 import type { Divergence, StreamRecord } from './stream-record.ts';
 import { type FailoverCut, isScanned } from './stream-state.ts';
-import type { DrainAnswer, StreamAnswer, StreamReport } from './stream-terms.ts';
+import type { StreamAnswer, StreamReport } from './stream-terms.ts';
+import { GIVEN_UP_HINT, isPassing, Troubles } from './troubles.ts';
 
 export interface ConsumerDependencies {
   readonly streams: StreamCatalog;
@@ -85,8 +84,6 @@ export interface ConsumerContext {
 const SAMPLE_MS = 500;
 /** While clients of a source that went out of service wait for the failover. */
 const DRAIN_SAMPLE_MS = 50;
-const GIVEN_UP_HINT = 'RESUME REPLICATION tries again; COMPLETE REPLICATION fails over to what there is';
-const RETRY_MS = { first: 250, max: 10_000 } as const;
 /** What a source may take to hear that it need keep nothing more. */
 const FAREWELL_MS_MAX = 5_000;
 const CUT_MS_MAX = 30_000;
@@ -154,6 +151,7 @@ export class Consumer {
     troubles.note();
     const isFailingOver = streams.get(id)?.state.kind === 'failing_over';
     if (isFailingOver || (isPassing(error) && troubles.sinceMs < patienceMs(id))) {
+      this.meter.noteRestart(id);
       context.logger.warning(`the replication stream met trouble, will try again: ${message}`, error);
       await clock.sleep(troubles.retryMs, { signal: context.signal });
       return;
@@ -559,12 +557,29 @@ export class Consumer {
       });
     } else {
       await instanceHost.get(id)?.stop({ mode: 'orderly', signal });
-      await this.#dependencies.goBack(context, { id, cut });
+      await this.#goBack(context, { id, cut });
     }
     faultPoint('failover.promoted');
     await streams.apply({ id, event: { kind: 'promoted' }, signal });
     context.logger.info('the virtual cluster is one of its own');
     await this.farewell(stream, { signal, logger: context.logger });
+  }
+
+  async #goBack(context: ConsumerContext, target: { id: VirtualClusterId; cut: FailoverCut }): Promise<void> {
+    const { id } = target;
+    this.meter.noteWayBack(id, 0);
+    try {
+      const watched: ConsumerContext = {
+        ...context,
+        report: (progress) => {
+          this.meter.noteWayBack(id, progress.fraction);
+          context.report(progress);
+        },
+      };
+      await this.#dependencies.goBack(watched, target);
+    } finally {
+      this.meter.noteWayBack(id, 1);
+    }
   }
 
   /**
@@ -634,87 +649,6 @@ export class Consumer {
   }
 }
 
-/** Reports to the producer, and keeps account of how long nothing has come from it. */
-class Conversation implements AsyncDisposable {
-  readonly #stream: StreamRecord;
-  readonly #clock: Clock;
-  readonly #logger: Logger;
-  #connection: StreamSource | null = null;
-  #retryMs: number = RETRY_MS.first;
-  #nextAttemptMs = 0;
-  #goodMs: number;
-  #receivedLsn: Lsn | null = null;
-  #drain: DrainAnswer | null = null;
-  #reason = 'it sends nothing';
-
-  constructor(stream: StreamRecord, { clock, logger }: { clock: Clock; logger: Logger }) {
-    this.#stream = stream;
-    this.#clock = clock;
-    this.#logger = logger;
-    this.#goodMs = clock.monotonicMs();
-  }
-
-  /** For so long neither log has come nor an answer. */
-  get silenceMs(): number {
-    return this.#clock.monotonicMs() - this.#goodMs;
-  }
-
-  givenUp(): AppError {
-    const isDraining = this.#stream.state.kind === 'draining';
-    const told = isDraining
-      ? '; it may have gone out of service, which START SERVICE SHARED WITH FORCE undoes there'
-      : '';
-    return new GivenUpError(
-      'connection_failure',
-      `the source could not be reached for too long: ${this.#reason}${told}`,
-      { hint: GIVEN_UP_HINT },
-    );
-  }
-
-  /** Null when nothing was answered. @throws AppError when the producer says that the stream is over, or of other data */
-  async tell(
-    report: { replicatedTime: Timestamp | null; replicatedLsn: Lsn | null },
-    { sample, signal }: { sample: FollowerSample; signal: AbortSignal },
-  ): Promise<StreamAnswer | null> {
-    const nowMs = this.#clock.monotonicMs();
-    // A follower whose server says that it streams may still have lost its source: what counts is what comes.
-    if (sample.receivedLsn !== this.#receivedLsn) this.#goodMs = nowMs;
-    this.#receivedLsn = sample.receivedLsn;
-    if (nowMs < this.#nextAttemptMs) return null;
-    const { terms, state, limits } = this.#stream;
-    try {
-      this.#connection ??= await openSource(this.#stream, { signal });
-      const drain = drainWish(state, this.#drain);
-      const { expirationWindowUs } = limits;
-      const answer = await this.#connection.report(terms.streamId, { ...report, expirationWindowUs, drain });
-      this.#goodMs = this.#clock.monotonicMs();
-      this.#retryMs = RETRY_MS.first;
-      this.#drain = answer.drain ?? null;
-      if (answer.incarnation !== terms.lineage[0]?.incarnation) throw replaced();
-      return answer;
-    } catch (error) {
-      if (signal.aborted) throw error;
-      await this.#close();
-      if (!(error instanceof AppError) || error.row.retry === 'never') throw error;
-      this.#reason = error.message;
-      this.#logger.warning(`${error.message}; will try again`);
-      this.#nextAttemptMs = this.#clock.monotonicMs() + this.#retryMs;
-      this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MS.max);
-      return null;
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#close();
-  }
-
-  async #close(): Promise<void> {
-    const connection = this.#connection;
-    this.#connection = null;
-    await connection?.[Symbol.asyncDispose]();
-  }
-}
-
 /** A report that says nothing but that the source shall serve again. */
 function givingUp(drainId: string): StreamReport {
   return { replicatedTime: null, replicatedLsn: null, drain: { id: drainId, isWanted: false } };
@@ -735,53 +669,6 @@ function followingOf({ terms, sourceName, sourceUri, state }: StreamRecord): Fol
     source: followedBy(parseSourceUri(sourceUri), sourceName),
     stopAt,
   };
-}
-
-/** How long something has not gone well, and how long to wait before it is tried again. */
-class Troubles {
-  readonly #clock: Clock;
-  #beginMs: number | null = null;
-  #retryMs: number = RETRY_MS.first;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  get sinceMs(): number {
-    return this.#beginMs === null ? 0 : this.#clock.monotonicMs() - this.#beginMs;
-  }
-
-  get retryMs(): number {
-    return this.#retryMs;
-  }
-
-  note(): void {
-    this.#retryMs = this.#beginMs === null ? RETRY_MS.first : Math.min(this.#retryMs * 2, RETRY_MS.max);
-    this.#beginMs ??= this.#clock.monotonicMs();
-  }
-
-  forget(): void {
-    this.#beginMs = null;
-  }
-}
-
-/** What was waited for long enough. */
-class GivenUpError extends AppError {}
-
-/** Connections that are lost, and servers that end or begin; ours say so by their codes, Postgres and the system by theirs. */
-function isPassing(error: unknown): boolean {
-  if (error instanceof AppError) return error.row.retry !== 'never' && !(error instanceof GivenUpError);
-  return /^(?:57P0|08|53300|E[A-Z]{3,})/.test(errnoOf(error) ?? '');
-}
-
-function replaced(): AppError {
-  return new AppError(
-    'object_state',
-    "the source's data was replaced by another: it cannot be followed any more",
-    {
-      hint: 'drop the virtual cluster and make it again, or fail over to what there is',
-    },
-  );
 }
 
 function laterOf(left: Timestamp | null, right: Timestamp | null): Timestamp | null {

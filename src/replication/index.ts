@@ -5,6 +5,7 @@ export { displaySourceUri, notSystem, parseSourceUri, type SourceAddress } from 
 export { SourceConnection, type StreamSource } from './source-connection.ts';
 export { openSource } from './open-source.ts';
 export { commonHistory } from './common-history.ts';
+export { requireCompatible } from './compatible.ts';
 export { type FollowerSample, sampleFollower } from './follower-sample.ts';
 export * from './source-drain.ts';
 export type { StreamFigures } from './stream-figures.ts';

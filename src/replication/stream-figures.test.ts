@@ -34,6 +34,22 @@ describe('figures of streams', () => {
     assert.equal(meter.get(ID).behindBytes, 0);
   });
 
+  it('tell what is left of the way back, and how often the work was begun again', () => {
+    const meter = new StreamMeter();
+    for (const [done, left] of [
+      [0, 1],
+      [0.25, 0.75],
+      [1, 0],
+      [1.5, 0],
+    ] as const) {
+      meter.noteWayBack(ID, done);
+      assert.equal(meter.get(ID).wayBackLeft, left);
+    }
+    meter.noteRestart(ID);
+    meter.noteRestart(ID);
+    assert.equal(meter.get(ID).restartCount, 2);
+  });
+
   it('of a stream that is forgotten begin at nothing', () => {
     const meter = new StreamMeter();
     meter.noteResolved(ID);

@@ -10,9 +10,20 @@ export interface StreamFigures {
   readonly behindBytes: number;
   /** How many times the replicated time went on. */
   readonly resolvedCount: number;
+  /** How many times the work was begun again after trouble. */
+  readonly restartCount: number;
+  /** Of the way back to a failover time that has passed, what is left: 0 to 1; 0 also when none is under way. */
+  readonly wayBackLeft: number;
 }
 
-const NOTHING: StreamFigures = { scannedBytes: 0, scanBytesLeft: 0, behindBytes: 0, resolvedCount: 0 };
+const NOTHING: StreamFigures = {
+  scannedBytes: 0,
+  scanBytesLeft: 0,
+  behindBytes: 0,
+  resolvedCount: 0,
+  restartCount: 0,
+  wayBackLeft: 0,
+};
 
 export class StreamMeter {
   readonly #figures = new Map<VirtualClusterId, StreamFigures>();
@@ -55,6 +66,15 @@ export class StreamMeter {
 
   noteResolved(id: VirtualClusterId): void {
     this.#change(id, { resolvedCount: this.get(id).resolvedCount + 1 });
+  }
+
+  noteRestart(id: VirtualClusterId): void {
+    this.#change(id, { restartCount: this.get(id).restartCount + 1 });
+  }
+
+  /** `fraction` is done. */
+  noteWayBack(id: VirtualClusterId, fraction: number): void {
+    this.#change(id, { wayBackLeft: Math.min(1, Math.max(0, 1 - fraction)) });
   }
 
   forget(id: VirtualClusterId): void {

@@ -14,6 +14,7 @@ export { missingCatalogs, missingDatabase, provePart } from './part/prove-part.t
 export {
   BACKUP_FAULT_POINTS,
   FAULT_POINT_VARIABLE,
+  JOB_FAULT_POINTS,
   MATERIALIZE_FAULT_POINTS,
   PUBLISH_FAULT_POINTS,
   RESET_FAULT_POINTS,
@@ -31,6 +32,7 @@ export { createVerifyWorker } from './worker/verify-worker.ts';
 export type * from './verify/contract.ts';
 export { createReceiveWorker } from './worker/receive-worker.ts';
 export { createPointWorker } from './worker/point-worker.ts';
+export { INTAKE_BOUNDS_NANOS, NO_INTAKE, type VaultIntake } from './vault/intake-figures.ts';
 export { openVaultHost } from './vault/vault-host.ts';
 export { newestBaseFor, newestSharedBase } from './store/lineage.ts';
 export { putPin, readPins, removePin } from './retention/pins.ts';

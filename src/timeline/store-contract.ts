@@ -14,6 +14,7 @@ import type {
 } from './contract.ts';
 import type { ManifestSelection } from './format/manifest.ts';
 import type { ImageCoverage, ImagePart } from './part/contract.ts';
+import type { VaultIntake } from './vault/intake-figures.ts';
 
 /** A folder of this machine that only the daemon and its workers write to. */
 export interface TimelineStoreLocation {
@@ -78,6 +79,7 @@ export interface VaultStatus {
   readonly receivedBytes: bigint;
   /** Times that are ambiguous because the clock was set back. */
   readonly clockStepsBack: number;
+  readonly intake: VaultIntake;
 }
 
 export interface VaultSource extends CaptureSource {

@@ -167,6 +167,16 @@ describe('what a replication stream can be asked for', () => {
     await waitFor('the replicated time to go on', async () => {
       return ((await figure('resolved_events_ingested')) ?? 0) > 2;
     });
+    await waitFor('what arrives to be measured', async () => {
+      const names = ['events_ingested', 'flushes', 'flush_hist_nanos_count', 'commit_latency_count'];
+      const figures = await Promise.all(names.map((name) => figure(name)));
+      return figures.every((value) => value !== undefined && value > 0);
+    });
+    assert.notEqual(await figure('admit_latency_count'), undefined);
+    assert.equal(await figure('failover_progress'), 0);
+    assert.equal(await figure('status'), 1);
+    assert.ok(((await figure('producer_held_bytes', primary)) ?? -1) >= 0);
+    assert.equal(await figure('status', primary), undefined);
     // Said again, it is so already.
     await standby.system(again);
   });

@@ -1,5 +1,7 @@
-/** Figures of the streams of which this physical cluster is the consumer. */
+/** Figures of replication streams, at the consumer and at the producer. All have one series for each stream, or virtual cluster, that there is. */
+import type { HistogramFigures } from '../../base/index.ts';
 import type { StreamFigures } from '../../replication/index.ts';
+import { INTAKE_BOUNDS_NANOS, NO_INTAKE, type VaultIntake } from '../../timeline/index.ts';
 import type { Core } from '../core.ts';
 import type { MetricFamily } from '../status.ts';
 
@@ -32,6 +34,15 @@ export function replicationFamilies(core: Core): readonly MetricFamily[] {
       labels: { tenant: name },
       value: value(core.consumer.meter.get(virtualClusterId)),
     }));
+  const intake = (value: (figures: VaultIntake) => number) =>
+    streams.map(({ name, virtualClusterId }) => ({
+      labels: { tenant: name },
+      value: value(core.options.timeline?.vault.status(virtualClusterId)?.intake ?? NO_INTAKE),
+    }));
+  const histogram = (value: (figures: VaultIntake) => HistogramFigures) =>
+    streams.map(({ name, virtualClusterId }) =>
+      sampleOf(name, value(core.options.timeline?.vault.status(virtualClusterId)?.intake ?? NO_INTAKE)),
+    );
   const running = streams.filter(({ state }) => RUNNING.has(state.kind)).length;
   return [
     {
@@ -71,10 +82,84 @@ export function replicationFamilies(core: Core): readonly MetricFamily[] {
       samples: figure(({ resolvedCount }) => resolvedCount),
     },
     {
+      name: 'physical_replication_events_ingested',
+      help: 'Transactions of the source whose end has arrived since reception began',
+      type: 'counter',
+      samples: intake(({ commits }) => commits),
+    },
+    {
+      name: 'physical_replication_flushes',
+      help: 'How many times received log was made durable since reception began',
+      type: 'counter',
+      samples: intake(({ flush }) => countOf(flush)),
+    },
+    {
+      name: 'physical_replication_flush_hist_nanos',
+      help: 'What it took to make received log durable, in nanoseconds',
+      type: 'histogram',
+      samples: histogram(({ flush }) => flush),
+    },
+    {
+      name: 'physical_replication_admit_latency',
+      help: 'From a commit at the source to its arrival here, in nanoseconds, by the clocks of both',
+      type: 'histogram',
+      samples: histogram(({ admitLatency }) => admitLatency),
+    },
+    {
+      name: 'physical_replication_commit_latency',
+      help: 'From a commit at the source until it was durable here, in nanoseconds, by the clocks of both',
+      type: 'histogram',
+      samples: histogram(({ commitLatency }) => commitLatency),
+    },
+    {
+      name: 'physical_replication_distsql_replan_count',
+      help: 'How many times the work of a stream was begun again after trouble since the daemon started',
+      type: 'counter',
+      samples: figure(({ restartCount }) => restartCount),
+    },
+    {
+      name: 'physical_replication_failover_progress',
+      help: 'Hundredths of the way back to a failover time that are left; 0 when none is under way',
+      type: 'gauge',
+      samples: figure(({ wayBackLeft }) => Math.ceil(wayBackLeft * 100)),
+    },
+    {
+      name: 'physical_replication_status',
+      help: 'What a stream is doing, as the label state: always 1',
+      type: 'gauge',
+      samples: streams.map(({ name, state }) => ({ labels: { tenant: name, state: state.kind }, value: 1 })),
+    },
+    {
+      name: 'physical_replication_producer_held_bytes',
+      help: 'Log that the source keeps for the one of its followers that is furthest behind',
+      type: 'gauge',
+      samples: heldBytes(core),
+    },
+    {
       name: 'physical_replication_running',
       help: 'Streams that run',
       type: 'gauge',
       samples: [{ labels: {}, value: running }],
     },
   ];
+}
+
+function heldBytes(core: Core): MetricFamily['samples'] {
+  return [...core.producers.heldBytes()].flatMap(([id, bytes]) => {
+    const name = core.catalog.get(id)?.name;
+    return name === undefined ? [] : [{ labels: { tenant: name }, value: bytes }];
+  });
+}
+
+function countOf({ counts }: HistogramFigures): number {
+  return counts.reduce((all, count) => all + count, 0);
+}
+
+function sampleOf(tenant: string, figures: HistogramFigures): MetricFamily['samples'][number] {
+  let count = 0;
+  const buckets = figures.counts.map((observed, at) => {
+    count += observed;
+    return { bound: INTAKE_BOUNDS_NANOS[at] ?? Infinity, count };
+  });
+  return { labels: { tenant }, value: figures.sum, buckets };
 }

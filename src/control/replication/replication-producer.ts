@@ -3,6 +3,7 @@ import {
   AppError,
   InputError,
   KeyedMutex,
+  errnoOf,
   isAppError,
   type JobId,
   type Lsn,
@@ -58,6 +59,7 @@ const STREAM = columnsOf({ stream: 'jsonb' });
 const BEAT_MS = 1000;
 /** Made by a promotion; see `instance/follow.ts`. */
 const FORK_SLOT = 'atoll_fork';
+const OBJECT_IN_USE = '55006';
 
 /** What is known in memory of the streams that run. */
 export class Producers {
@@ -67,6 +69,7 @@ export class Producers {
   readonly drains = new KeyedMutex<VirtualClusterId>();
   readonly windows = new ExpirationWindows();
   readonly #heard = new Map<JobId, number>();
+  readonly #held = new Map<JobId, { readonly id: VirtualClusterId; readonly bytes: number }>();
   readonly #running = new Map<JobId, { readonly end: () => void; readonly wake: () => void }>();
 
   noteHeard(jobId: JobId, atMs: number): void {
@@ -75,6 +78,18 @@ export class Producers {
 
   heardMs(jobId: JobId): number | undefined {
     return this.#heard.get(jobId);
+  }
+
+  /** How much log a stream holds at its source. */
+  noteHeld(jobId: JobId, held: { id: VirtualClusterId; bytes: number }): void {
+    this.#held.set(jobId, held);
+  }
+
+  /** Of each source, what its stream that is furthest behind holds: the log is there once. */
+  heldBytes(): ReadonlyMap<VirtualClusterId, number> {
+    const most = new Map<VirtualClusterId, number>();
+    for (const { id, bytes } of this.#held.values()) most.set(id, Math.max(bytes, most.get(id) ?? 0));
+    return most;
   }
 
   isRunning(jobId: JobId): boolean {
@@ -88,6 +103,7 @@ export class Producers {
       [Symbol.dispose]: () => {
         this.#running.delete(jobId);
         this.#heard.delete(jobId);
+        this.#held.delete(jobId);
       },
     };
   }
@@ -305,8 +321,10 @@ async function beat(
   const { instance, job, idleLsn, signal } = options;
   return instance.withSystemClient(
     async (client) => {
-      await core.producers.slots.run(job.id, () => ensureSlot(client, job));
+      const heldLsn = await core.producers.slots.run(job.id, () => ensureSlot(client, job));
       const lsn = await insertLsn(client);
+      const bytes = Number(lsn - heldLsn);
+      core.producers.noteHeld(job.id, { id: instance.identity.virtualClusterId, bytes });
       if (lsn !== idleLsn) return lsn;
       await client.query('select pg_catalog.pg_current_xact_id()');
       return insertLsn(client);
@@ -324,12 +342,18 @@ async function insertLsn(client: InternalClient): Promise<Lsn> {
 async function ensureSlot(client: InternalClient, job: JobRecord): Promise<Lsn> {
   const name = slotOf(job.id);
   const slots = await client.query(
-    'select slot_name, restart_lsn::text as lsn from pg_catalog.pg_replication_slots where slot_name = any ($1::text[])',
+    `select slot_name, restart_lsn::text as lsn,
+        (not active and pg_catalog.now() - inactive_since >
+          nullif(pg_catalog.current_setting('idle_replication_slot_timeout')::interval, '0') / 2)::text as is_resting
+       from pg_catalog.pg_replication_slots where slot_name = any ($1::text[])`,
     [`{${name},${FORK_SLOT}}`],
   );
   const own = slots.find((row) => row['slot_name'] === name);
   if (own !== undefined) {
-    if (own['lsn'] != null) return parseLsn(own['lsn']);
+    if (own['lsn'] != null) {
+      if (own['is_resting'] === 'true') await wakeSlot(client, { name, lsn: own['lsn'] });
+      return parseLsn(own['lsn']);
+    }
     throw new InputError('object_state', 'the consumer fell too far behind: log that it needs was removed', {
       hint: 'max_slot_wal_keep_size limits what is kept; the standby has to begin anew',
     });
@@ -349,6 +373,19 @@ async function ensureSlot(client: InternalClient, job: JobRecord): Promise<Lsn> 
   );
   if (made === undefined) throw new AppError('internal', 'a slot was not made');
   return ensureSlot(client, job);
+}
+
+/** The expiration window says for how long a slot is kept that nobody follows, not Postgres's own limit: what is moved to where it is counts as used. */
+async function wakeSlot(client: InternalClient, { name, lsn }: { name: string; lsn: string }): Promise<void> {
+  try {
+    await client.query('select pg_catalog.pg_replication_slot_advance($1, $2::pg_catalog.pg_lsn)', [
+      name,
+      lsn,
+    ]);
+  } catch (error) {
+    // Somebody has just begun to follow it.
+    if (errnoOf(error) !== OBJECT_IN_USE) throw error;
+  }
 }
 
 async function dropSlot(core: Core, job: JobRecord): Promise<void> {

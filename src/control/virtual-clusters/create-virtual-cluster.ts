@@ -11,7 +11,7 @@ import type { Statement } from '../../sql/index.ts';
 import { findBranchStart, makeBranch } from './branch.ts';
 import type { ExecuteContext } from '../contract.ts';
 import { type Core, loggerOf } from '../core.ts';
-import { beginStream, checkStreamOptions, makeFollower } from '../replication/replication.ts';
+import { beginStream, checkStreamOptions, makeFollower } from '../replication/begin-stream.ts';
 import { unmake } from './unmake.ts';
 import { type UseCase, done } from '../use-case.ts';
 import { lookupVirtualCluster, requireManager } from './virtual-cluster-lookup.ts';

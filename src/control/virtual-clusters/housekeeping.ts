@@ -3,6 +3,7 @@ import { type Timestamp, isAppError, toError } from '../../base/index.ts';
 import { type VirtualClusterRecord, postgresJobStore, serviceModeOf } from '../../catalog/index.ts';
 import { type Core, loggerOf } from '../core.ts';
 import { isKeptForFollowers } from '../replication/drain.ts';
+import { endLongPause } from '../replication/pause-limit.ts';
 import { removeNow } from './drop-virtual-cluster.ts';
 import { isSystem } from '../privileges/privileges.ts';
 import { keepReader } from '../replication/reader.ts';
@@ -62,6 +63,7 @@ async function keep(core: Core, id: VirtualClusterRecord['id']): Promise<void> {
   const isShared = serviceModeOf(state) === 'shared';
   const isAsleep = asleepOf(record) !== undefined;
   if (isShared && !isAsleep && !core.gates.isOpen(id)) await core.services.open(record, { signal });
+  await endLongPause(core, record);
   const isFollower = core.streams.active(id) !== undefined;
   const isKept = isFollower || isKeptForFollowers(core, id);
   if (!isShared && !isKept && instance.state.kind !== 'stopped')

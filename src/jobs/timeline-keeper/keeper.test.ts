@@ -10,12 +10,13 @@ import {
   type VirtualClusterId,
 } from '../../base/index.ts';
 import { clusterKeyOf } from '../../keys/index.ts';
-import type {
-  BaseSummary,
-  CaptureBaseRequest,
-  RetentionRequest,
-  VaultState,
-  VaultStatus,
+import {
+  type BaseSummary,
+  type CaptureBaseRequest,
+  NO_INTAKE,
+  type RetentionRequest,
+  type VaultState,
+  type VaultStatus,
 } from '../../timeline/index.ts';
 import {
   KEEPER_CALL_MS,
@@ -231,6 +232,7 @@ class KeeperRig {
       storedBytes: 0n,
       receivedBytes: 0n,
       clockStepsBack: 0,
+      intake: NO_INTAKE,
     };
   }
 

@@ -24,6 +24,7 @@ import { parseWalSegmentName, walSegmentNoOf } from '../../pg/index.ts';
 import { readPins } from '../retention/pins.ts';
 import { walDirectory } from '../store/layout.ts';
 import { writeRecord } from '../vault/incarnation-file.ts';
+import { NO_INTAKE } from '../vault/intake-figures.ts';
 import { CONTINUOUS_FAULT_POINTS, FAULT_POINT_VARIABLE } from '../worker/fault-point.ts';
 import { openContinuousHost } from './continuous-host.ts';
 import type { ContinuousHost, ContinuousStatus, ContinuousTarget } from './contract.ts';
@@ -64,6 +65,7 @@ describe('publishing a timeline', () => {
       storedBytes: 0n,
       receivedBytes: 0n,
       clockStepsBack: 0,
+      intake: NO_INTAKE,
     };
   }
 

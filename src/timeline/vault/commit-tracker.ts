@@ -28,6 +28,7 @@ export class CommitTracker {
   #isStepped = false;
   #idle: { lsn: Lsn; time: Timestamp; timelineId: number } | null = null;
   #entries: TimeIndexEntry[] = [];
+  #commits = 0;
 
   /** Goes on behind the last entry there is. */
   constructor(options: {
@@ -44,6 +45,11 @@ export class CommitTracker {
     return this.#maxTime;
   }
 
+  /** That were not passed over. */
+  get commits(): number {
+    return this.#commits;
+  }
+
   /** The moment up to which nothing more was committed, when that is later than all commits. */
   get idleThrough(): Timestamp | null {
     return this.#idle?.time ?? null;
@@ -55,6 +61,7 @@ export class CommitTracker {
     if (ownTime === null) return;
     const { lsn, timelineId } = record;
     if (this.#last !== null && lsn <= this.#last.lsn && ownTime <= this.#last.time) return;
+    this.#commits += 1;
     this.#settleIdle();
     const maxTime = this.#maxTime;
     if (maxTime !== null && ownTime <= maxTime - CLOCK_STEP_US_MIN) {

@@ -214,6 +214,16 @@ export class ReceivedLog implements AsyncDisposable {
     return this.#durableTime;
   }
 
+  /** Of the newest commit that was written. */
+  get writtenTime(): Timestamp | null {
+    return this.#writtenTime;
+  }
+
+  /** Transactions whose end was taken since the log was opened. */
+  get commits(): number {
+    return this.#tracker.commits;
+  }
+
   get gaps(): readonly LogGap[] {
     return this.#gaps;
   }

@@ -27,6 +27,7 @@ import type { VaultSource, VaultState, VaultStatus } from '../store-contract.ts'
 import { walDirectory } from '../store/layout.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { makeFolderDurably, writeDurably } from './files.ts';
+import { Intake } from './intake.ts';
 import { ReceivedLog, type ReceivedLogOptions } from './received-log.ts';
 import { ReplicationConnection, ReplicationError, type StreamEvent } from './replication-connection.ts';
 import type { SegmentCloser } from './segment-closer.ts';
@@ -95,6 +96,7 @@ export class Receiver {
   #log: ReceivedLog | null = null;
   #stream: Stream | null = null;
   #receivedBytes = 0n;
+  readonly #intake: Intake;
   #storedBytes = 0n;
   #isInRecovery = false;
   /** What a task beside the stream failed with; the stream ends with it. */
@@ -111,6 +113,7 @@ export class Receiver {
 
   constructor(options: ReceiverOptions) {
     this.#options = options;
+    this.#intake = new Intake(options.clock);
     this.#running = this.#run();
   }
 
@@ -142,6 +145,7 @@ export class Receiver {
       storedBytes: this.#storedBytes,
       receivedBytes: this.#receivedBytes,
       clockStepsBack: log?.clockSteps ?? 0,
+      intake: this.#intake.figures,
     };
   }
 
@@ -259,7 +263,7 @@ export class Receiver {
   async #takeLog(stream: Stream, { lsn, bytes }: Extract<StreamEvent, { kind: 'log' }>): Promise<void> {
     const { log } = stream;
     this.#answer = null;
-    await log.append(lsn, bytes);
+    await this.#intake.arriving(log, () => log.append(lsn, bytes));
     this.#receivedBytes += BigInt(bytes.length);
     this.#storedBytes += BigInt(bytes.length);
     if (this.#storedBytes >= this.#options.source.bytesMax) await this.#requireRoom();
@@ -316,7 +320,7 @@ export class Receiver {
   }
 
   async #sync(stream: Stream): Promise<void> {
-    await stream.log.sync();
+    await this.#intake.flushing(stream.log, () => stream.log.sync());
     this.#acknowledge(stream, { isReplyWanted: false });
     this.#options.onChange();
   }
