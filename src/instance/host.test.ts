@@ -164,6 +164,9 @@ test('sessions of ours are deaf to what a tenant configures', async () => {
     await tenant.query('ALTER DATABASE defaultdb SET search_path = public');
     await tenant.query("ALTER DATABASE defaultdb SET statement_timeout = '1ms'");
     await tenant.query("ALTER DATABASE defaultdb SET datestyle = 'german'");
+    // A superuser's session is in a tenant's database to change something, and to be sure of it.
+    await tenant.query('ALTER DATABASE defaultdb SET default_transaction_read_only = on');
+    await tenant.query('ALTER DATABASE defaultdb SET synchronous_commit = off');
   });
   const shown =
     "SELECT current_user, current_setting('search_path') AS path, current_setting('statement_timeout') AS t, '2024-04-18'::date AS d";

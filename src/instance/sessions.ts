@@ -34,6 +34,9 @@ const OPTIONS_OF_ALL: Readonly<Record<string, string>> = {
   bytea_output: 'hex',
   extra_float_digits: '1',
   default_transaction_isolation: 'read\\ committed',
+  default_transaction_read_only: 'off',
+  default_transaction_deferrable: 'off',
+  synchronous_commit: 'on',
 };
 
 /** Only a superuser may set these. */

@@ -15,6 +15,7 @@ export const CATALOG = {
   policy: 3256,
   statistics: 3381,
   extension: 3079,
+  role: 1260,
 } as const;
 
 /** Objects below were made by initdb. */
@@ -87,6 +88,18 @@ export async function readComparisons(session: CopySession): Promise<readonly De
   return rows.map((row) => ({
     from: keyOf(CATALOG.constraint, numberColumn(row, 'oid')),
     to: keyOf(numberColumn(row, 'refclassid'), numberColumn(row, 'refobjid')),
+    kind: 'n',
+  }));
+}
+
+/** Whom policies are for: these must be there when the policies are made. */
+export async function readPolicyRoles(session: CopySession): Promise<readonly Dependency[]> {
+  const rows = await session.query(
+    'select p.oid, r.oid as role from pg_policy p join pg_roles r on r.oid = any (p.polroles)',
+  );
+  return rows.map((row) => ({
+    from: keyOf(CATALOG.policy, numberColumn(row, 'oid')),
+    to: keyOf(CATALOG.role, numberColumn(row, 'role')),
     kind: 'n',
   }));
 }

@@ -9,6 +9,7 @@ import {
   readDependencies,
   readHomes,
   readNames,
+  readPolicyRoles,
   readWholes,
 } from './catalog.ts';
 import type { CopyDescription, CopyEntry, SchemaEntry } from './contract.ts';
@@ -71,7 +72,11 @@ async function readGraph(session: CopySession, dump: readonly SchemaEntry[]): Pr
   }
   const homes = await readHomes(session);
   const made = await readWholes(session);
-  const all = [...(await readDependencies(session)), ...(await readComparisons(session))];
+  const all = [
+    ...(await readDependencies(session)),
+    ...(await readComparisons(session)),
+    ...(await readPolicyRoles(session)),
+  ];
   const parts = new Map<ObjectKey, ObjectKey[]>();
   for (const [part, home] of [...homes.inline, ...made, ...(await readTypeConstraints(session))]) {
     if (!byKey.has(part)) parts.set(home, [...(parts.get(home) ?? []), part]);

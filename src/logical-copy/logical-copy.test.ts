@@ -168,6 +168,24 @@ describe('a logical copy', () => {
     });
   });
 
+  test('whose policies are for a role that is not there is refused before any row is copied', async () => {
+    await makeDatabases('policies', 'policies again');
+    await engine.use('policies', (client) =>
+      client.query(`create role "Role of a policy"; create table t (id int); alter table t enable row level security;
+        create policy first on t to "Role of a policy", public using (true); create policy p on t to "Role of a policy" using (true)`),
+    );
+    await using source = await openSource('policies');
+    const copy = await source.describe({ kind: 'tables', patterns: [{ schema: 'public', name: 't' }] });
+    await engine.use('postgres', (client) => client.query(`alter role "Role of a policy" rename to other`));
+    await assert.rejects(restoreInto('policies again', copy, source), {
+      code: 'object_missing',
+      message: 'cannot restore "public.t" without role "Role of a policy", which policies of it are for',
+    });
+    await engine.use('postgres', (client) => client.query(`alter role other rename to "Role of a policy"`));
+    await restoreInto('policies again', copy, source);
+    assert.deepEqual(await definitionsOf('policies again'), await definitionsOf('policies'));
+  });
+
   test('leaves out publications that only a superuser can make, and says so', async () => {
     await makeDatabases('published', 'not published');
     await engine.use('published', (client) =>

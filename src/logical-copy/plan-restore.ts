@@ -205,11 +205,19 @@ class Planner {
       const what = `cannot restore sequence "${this.#nameOf(entry)}" without referenced owner table "${object.identity}"`;
       return this.#dropIf(this.#skip.sequenceOwners, entry, { what, option: 'skip_missing_sequence_owners' });
     }
-    if (object.type === 'sequence') {
+    if (object.type === 'role') {
+      throw new InputError(
+        'object_missing',
+        `cannot restore "${this.#nameOf(entry)}" without role ${object.identity}, which policies of it are for`,
+        { hint: 'make the role first: it needs no LOGIN' },
+      );
+    }
+    const canBeWithout = entry.type === 'TABLE' || DISPENSABLE.has(entry.type);
+    if (object.type === 'sequence' && canBeWithout) {
       const what = `cannot restore table "${this.#nameOf(entry)}" without referenced sequence "${object.identity}"`;
       return this.#stubIf(this.#skip.sequences, entry, { object, what, option: 'skip_missing_sequences' });
     }
-    if (ROUTINES.has(object.type)) {
+    if (ROUTINES.has(object.type) && canBeWithout) {
       const what = `cannot restore table "${this.#nameOf(entry)}" without referenced function "${object.identity}"`;
       return this.#stubIf(this.#skip.functions, entry, { object, what, option: 'skip_missing_udfs' });
     }
@@ -226,7 +234,7 @@ class Planner {
     { object, what, option }: { object: ObjectName; what: string; option: string },
   ): void {
     if (DISPENSABLE.has(entry.type)) return this.#dropIf(isSkipped, entry, { what, option });
-    if (!isSkipped || entry.type !== 'TABLE') throw missing(what, option);
+    if (!isSkipped) throw missing(what, option);
     this.#stubs.set(presentKey(object), object);
     this.#skipped.push(
       `what of table ${this.#nameOf(entry)} uses ${object.type} ${object.identity}, which is missing`,

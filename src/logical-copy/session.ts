@@ -31,6 +31,7 @@ export const COPY_OPTIONS: Readonly<Record<string, string>> = {
   default_transaction_isolation: 'read committed',
   default_transaction_read_only: 'off',
   default_transaction_deferrable: 'off',
+  synchronous_commit: 'on',
   client_encoding: 'UTF8',
   datestyle: 'ISO',
   intervalstyle: 'postgres',
