@@ -30,6 +30,7 @@ class ProcessContinuousHost implements ContinuousHost {
     this.#process = new KeptProcess<ToPublishing, FromPublishing>({
       script: new URL('./publishing-main.ts', import.meta.url),
       heapMiBMax: HEAP_MIB_MAX,
+      isApart: true,
       restartMs: RESTART_MS,
       closeMsMax: CLOSE_MS_MAX,
       clock,

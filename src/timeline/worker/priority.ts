@@ -1,12 +1,22 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
+import { errnoOf } from '../../base/index.ts';
+import { workerClock } from './worker-environment.ts';
 
 /** Niceness of bulk work: any session's process goes first. */
 export const BULK_NICENESS = 10;
+/** Niceness of a bulk process as a whole, where the kernel shares the processor between sessions of processes first. */
+export const BULK_SESSION_NICENESS = 19;
+
+/** The kernel takes one such change each tenth of a second, of all users together but root. */
+const AGAIN_MS = 100;
+const ATTEMPTS_MAX = 50;
 
 /**
  * Lowers the priority of this process for good. On Linux niceness belongs to threads, so those that run already are
- * lowered one by one; later ones inherit it.
+ * lowered one by one; later ones inherit it. Where the kernel groups processes by session ("autogroup"), niceness counts within the
+ * group only, and the group has a niceness of its own: that of a process which leads its session is set, too, as soon as the kernel
+ * takes it. See docs/decisions/0016-making-way.md.
  */
 export function lowerPriority(): void {
   setPriority(BULK_NICENESS);
@@ -17,5 +27,19 @@ export function lowerPriority(): void {
     } catch {
       // The thread ended meanwhile.
     }
+  }
+  void lowerSession();
+}
+
+/** Never rejects: a process without it works as well, at the cost of others. */
+async function lowerSession(): Promise<void> {
+  for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    try {
+      writeFileSync('/proc/self/autogroup', String(BULK_SESSION_NICENESS));
+      return;
+    } catch (error) {
+      if (errnoOf(error) !== 'EAGAIN') return; // This kernel has no such groups.
+    }
+    await workerClock.sleep(AGAIN_MS, { signal: new AbortController().signal });
   }
 }

@@ -16,10 +16,20 @@ export interface ProcessOptions {
   readonly heapMiBMax?: number;
   /** System calls that may wait for the disk at once; as Node has it when left out. */
   readonly systemCalls?: number;
+  /**
+   * Leads a session of its own, so that its priority can be lowered as a whole: see priority.ts. Signals of a terminal do not reach it. Off by
+   * default.
+   */
+  readonly isApart?: boolean;
 }
 
 /** Nothing of our environment comes with it: that may hold other programs' settings, and secrets. */
-export function startProcess({ script, heapMiBMax, systemCalls }: ProcessOptions): ChildProcess {
+export function startProcess({
+  script,
+  heapMiBMax,
+  systemCalls,
+  isApart = false,
+}: ProcessOptions): ChildProcess {
   const fault = process.env[FAULT_POINT_VARIABLE];
   const heap = heapMiBMax === undefined ? [] : [`--max-old-space-size=${heapMiBMax}`];
   const flags = ['--disable-warning=ExperimentalWarning', ...heap];
@@ -29,6 +39,7 @@ export function startProcess({ script, heapMiBMax, systemCalls }: ProcessOptions
       NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? getCompileCacheDir() ?? COMPILE_CACHE,
       ...(fault === undefined ? {} : { [FAULT_POINT_VARIABLE]: fault }),
     },
+    detached: isApart,
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     serialization: 'advanced',
   });

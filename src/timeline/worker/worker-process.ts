@@ -34,7 +34,7 @@ export class WorkerProcess {
   #onMessage: (message: FromWorker) => void = () => undefined;
 
   constructor() {
-    const child = startProcess({ script: SCRIPT, systemCalls: SYSTEM_CALLS });
+    const child = startProcess({ script: SCRIPT, systemCalls: SYSTEM_CALLS, isApart: true });
     this.#child = child;
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#errors = (this.#errors + text).slice(0, STDERR_BYTES_MAX);

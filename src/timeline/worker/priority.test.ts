@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
+import { describe, it } from 'node:test';
+import { waitFor } from '../../../test/harness/wait.ts';
+import { BULK_NICENESS, BULK_SESSION_NICENESS } from './priority.ts';
+import { WorkerProcess } from './worker-process.ts';
+
+/** Of what `stat` says of a process, after its name in brackets: state, parent, group, session. */
+const sessionOf = (pid: number) =>
+  Number(
+    readFileSync(`/proc/${pid}/stat`, 'latin1')
+      .replace(/^.*\) /s, '')
+      .split(' ')[3],
+  );
+
+describe('a bulk worker', { skip: process.platform !== 'linux' }, () => {
+  it('is of low priority in all its threads, and as a session of its own', async () => {
+    const worker = new WorkerProcess();
+    const { pid } = worker;
+    assert.ok(pid !== undefined);
+    try {
+      assert.equal(sessionOf(pid), pid);
+      await waitFor('all threads to be lowered', () =>
+        readdirSync(`/proc/${pid}/task`).every((thread) => getPriority(Number(thread)) === BULK_NICENESS),
+      );
+      const group = `/proc/${pid}/autogroup`;
+      // Without such groups niceness counts against everybody.
+      if (!existsSync(group) || readFileSync(group, 'latin1') === '') return;
+      await waitFor('its session to be lowered', () =>
+        readFileSync(group, 'latin1').trim().endsWith(` nice ${BULK_SESSION_NICENESS}`),
+      );
+    } finally {
+      worker.end();
+      await waitFor('the worker to end', () => !existsSync(`/proc/${pid}`));
+    }
+  });
+});
