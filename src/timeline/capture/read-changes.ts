@@ -78,7 +78,8 @@ export async function changesAlong(options: {
       all.merge(set);
     }
   } catch (error) {
-    if (!isAppError(error, 'changes_unknown')) throw error;
+    // Log that is missing or damaged in the vault does not tell either, and whoever asks has another way that may not need it.
+    if (!isAppError(error, 'changes_unknown', 'data_corrupt')) throw error;
     return { kind: 'unknown', reason: error.message };
   }
   return { kind: 'known', pages: pagesOf(all) };
