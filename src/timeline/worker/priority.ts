@@ -6,7 +6,7 @@ import { workerClock } from './worker-environment.ts';
 /** Niceness of bulk work: any session's process goes first. */
 export const BULK_NICENESS = 10;
 /** Niceness of a bulk process as a whole, where the kernel shares the processor between sessions of processes first. */
-export const BULK_SESSION_NICENESS = 19;
+export const BULK_SESSION_NICENESS = 5;
 
 /** The kernel takes one such change each tenth of a second, of all users together but root. */
 const AGAIN_MS = 100;
