@@ -62,6 +62,11 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     "COPY scratch FROM PROGRAM 'id'": '42501',
     "ALTER SYSTEM SET archive_command = 'id'": '0A000',
     'ALTER SYSTEM RESET ALL': '0A000',
+    "ALTER SYSTEM SET ssl_passphrase_command = 'id'": '0A000',
+    "ALTER ROLE root SET archive_command = 'id'": '55P02',
+    "ALTER DATABASE defaultdb SET ssl_passphrase_command = 'id'": '55P02',
+    "SET archive_cleanup_command = 'id'": '55P02',
+    "SET recovery_end_command = 'id'": '55P02',
     "SET archive_command = 'id'": '55P02',
     "SET restore_command = 'id'": '55P02',
     "SET ssl_passphrase_command = 'id'": '55P02',
@@ -75,6 +80,17 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'SELECT pg_ls_waldir()': '42501',
     'SELECT pg_ls_logdir()': '42501',
     'SELECT pg_ls_tmpdir()': '42501',
+    'SELECT pg_ls_archive_statusdir()': '42501',
+    'SELECT pg_ls_logicalsnapdir()': '42501',
+    'SELECT pg_ls_logicalmapdir()': '42501',
+    'SELECT pg_ls_summariesdir()': '42501',
+    "SELECT pg_ls_replslotdir('atoll_vault')": '42501',
+    'SELECT * FROM pg_config': '42501',
+    'SELECT pg_import_system_collations(0)': '42501',
+    'SHOW config_file': '42501',
+    'SHOW hba_file': '42501',
+    "SELECT current_setting('data_directory')": '42501',
+    "CREATE COLLATION evil (PROVIDER = libc, LOCALE = '../../../../tmp/evil')": '22023',
     'SELECT pg_current_logfile()': '42501',
     'SELECT pg_hba_file_rules()': '42501',
     'SELECT pg_ident_file_mappings()': '42501',
@@ -105,6 +121,10 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     "SET extension_control_path = '/tmp'": '42501',
     "SET shared_preload_libraries = 'evil'": '55P02',
     "SET jit_provider = 'evil'": '55P02',
+    "ALTER DATABASE defaultdb SET session_preload_libraries = '/tmp/evil'": '42501',
+    "ALTER DATABASE defaultdb SET dynamic_library_path = '/tmp'": '42501',
+    "SELECT set_config('session_preload_libraries', '/tmp/evil', false)": '42501',
+    'CREATE TRANSFORM FOR int LANGUAGE sql (FROM SQL WITH FUNCTION int4pl(int, int))': '42501',
     "SELECT pg_create_logical_replication_slot('s', '/tmp/evil')": '42501',
     'CREATE TYPE evil': '42501',
     'CREATE ACCESS METHOD evil TYPE INDEX HANDLER bthandler': '42501',
@@ -125,6 +145,9 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     // A trap with the name of what the script makes: replaced or called by it, it would be the superuser's.
     'CREATE FUNCTION hstore_in(cstring) RETURNS int LANGUAGE sql AS $$SELECT 1$$': '42P13',
     'CREATE EXTENSION lo SCHEMA trap': '42723',
+    "ALTER EXTENSION plpgsql UPDATE TO '../../evil'": '42501',
+    'ALTER EXTENSION plpgsql SET SCHEMA trap': '42501',
+    'ALTER EXTENSION plpgsql UPDATE': '42501',
     'ALTER EXTENSION plpgsql ADD TABLE scratch': '42501',
     'ALTER EXTENSION plpgsql DROP EVENT TRIGGER pg_atoll_grant_defaults': '42501',
     'DROP EXTENSION plpgsql CASCADE': '42501',
@@ -139,6 +162,10 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'ALTER ROLE ALL SET search_path = evil': '42501',
     'ALTER DATABASE system SET search_path = evil': '42501',
     'ALTER ROLE atoll IN DATABASE system SET search_path = evil': '42501',
+    'ALTER ROLE atoll IN DATABASE defaultdb SET search_path = evil': '42501',
+    'ALTER ROLE atoll_reader IN DATABASE defaultdb SET role = root': '42501',
+    'ALTER DATABASE defaultdb SET session_replication_role = replica': '42501',
+    'ALTER DATABASE defaultdb SET event_triggers = off': '42501',
   },
   "Atoll's own tables and functions": {
     'CREATE DATABASE stolen TEMPLATE system': '42501',
@@ -151,6 +178,13 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'CREATE TABLE pg_atoll.evil (a int)': '42501',
     'CREATE TABLE pg_catalog.evil (a int)': '42501',
     'DROP SCHEMA pg_atoll CASCADE': '42501',
+    'ALTER SCHEMA pg_atoll RENAME TO mine': '42501',
+    'ALTER SCHEMA pg_atoll OWNER TO root': '42501',
+    'CREATE FUNCTION pg_atoll.evil() RETURNS int LANGUAGE sql RETURN 1': '42501',
+    'ALTER TABLE pg_atoll.database_privileges SET SCHEMA trap': '42501',
+    'ALTER FUNCTION pg_atoll.may_pass_on RESET ALL': '42501',
+    'REASSIGN OWNED BY atoll_reader TO root': '42501',
+    "INSERT INTO pg_atoll.database_privileges SELECT oid, 'BACKUP', 10, true FROM pg_database": '42501',
     'ALTER FUNCTION pg_atoll.change_backup OWNER TO root': '42501',
     "CREATE OR REPLACE FUNCTION pg_atoll.may_pass_on(role name, wanted text) RETURNS boolean LANGUAGE sql AS 'SELECT true'": '42501',
     'ALTER TABLE pg_atoll.database_privileges DISABLE TRIGGER ALL': '42501',
@@ -169,6 +203,9 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     [`DO $$BEGIN EXECUTE 'CREATE SUBSCRIPTION evil CONNECTION ''${NETWORK}'' PUBLICATION p'; END$$`]: '42501',
     'CREATE PUBLICATION evil FOR ALL TABLES': '42501',
     'CREATE PUBLICATION evil FOR TABLES IN SCHEMA public': '42501',
+    [`CREATE SUBSCRIPTION evil CONNECTION '${NETWORK} passfile=/tmp/p' PUBLICATION p`]: '42501',
+    [`CREATE SUBSCRIPTION evil CONNECTION '${NETWORK} service=evil' PUBLICATION p`]: '42501',
+    "CREATE SUBSCRIPTION evil CONNECTION 'host=/run/atoll hostaddr=127.0.0.1 user=u password=p' PUBLICATION p": '42501',
     'CREATE SERVER evil FOREIGN DATA WRAPPER evil': '42704',
     "SELECT dblink_connect('x')": '42883',
   },
@@ -200,6 +237,11 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'SET zero_damaged_pages = on': '42501',
     'SET ignore_checksum_failure = on': '42501',
     "SET wal_consistency_checking = 'all'": '42501',
+    'ALTER ROLE root SET temp_file_limit = -1': '42501',
+    'ALTER DATABASE defaultdb SET temp_file_limit = -1': '42501',
+    "SELECT set_config('allow_system_table_mods', 'on', false)": '42501',
+    'SELECT binary_upgrade_set_next_pg_authid_oid(10)': '55P02',
+    "SELECT pg_nextoid('pg_class', 'oid', 'pg_class_oid_index')": '42501',
     'GRANT SET ON PARAMETER log_statement TO root': '42501',
   },
 }; // biome-ignore format: a table
@@ -227,9 +269,12 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
     }
   });
   after(async () => {
-    await attacker.end().catch(() => undefined);
-    await daemon[Symbol.asyncDispose]();
-    if (groups.path !== null) removeGroupsFolder(groups.path);
+    try {
+      await attacker.end().catch(() => undefined);
+      await daemon[Symbol.asyncDispose]();
+    } finally {
+      if (groups.path !== null) removeGroupsFolder(groups.path);
+    }
   });
 
   const refused = async (client: pg.Client, sql: string, code: string): Promise<void> => {
@@ -263,6 +308,80 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
         });
     }
     await attacker.query(`DROP SCHEMA ${schema} CASCADE`);
+  });
+
+  test("names of its own in the way of the node's sessions", async () => {
+    // Whoever resolves a name here, or lets an index or a default compute, leaves its own name behind.
+    await attacker.query(`
+      CREATE SCHEMA shadows;
+      CREATE TABLE shadows.seen (who name);
+      GRANT USAGE ON SCHEMA shadows TO PUBLIC;
+      GRANT INSERT ON shadows.seen TO PUBLIC;
+      CREATE FUNCTION shadows.note() RETURNS boolean LANGUAGE sql AS
+        'INSERT INTO shadows.seen VALUES (current_user) RETURNING true';
+      CREATE FUNCTION shadows.same(oid, oid) RETURNS boolean LANGUAGE plpgsql AS
+        'BEGIN PERFORM shadows.note(); RETURN $1 OPERATOR(pg_catalog.=) $2; END';
+      CREATE FUNCTION shadows.same(name, name) RETURNS boolean LANGUAGE plpgsql AS
+        'BEGIN PERFORM shadows.note(); RETURN $1 OPERATOR(pg_catalog.=) $2; END';
+      CREATE FUNCTION shadows.same(text, text) RETURNS boolean LANGUAGE plpgsql AS
+        'BEGIN PERFORM shadows.note(); RETURN $1 OPERATOR(pg_catalog.=) $2; END';
+      CREATE OPERATOR shadows.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = shadows.same);
+      CREATE OPERATOR shadows.= (LEFTARG = name, RIGHTARG = name, FUNCTION = shadows.same);
+      CREATE OPERATOR shadows.= (LEFTARG = text, RIGHTARG = text, FUNCTION = shadows.same);
+      CREATE FUNCTION shadows.quote_ident(text) RETURNS text LANGUAGE plpgsql AS
+        'BEGIN PERFORM shadows.note(); RETURN pg_catalog.quote_ident($1); END';
+      CREATE FUNCTION shadows.pg_has_role(name, oid, text) RETURNS boolean LANGUAGE plpgsql AS
+        'BEGIN PERFORM shadows.note(); RETURN true; END';
+      CREATE FUNCTION shadows.pg_get_expr(pg_node_tree, oid) RETURNS text LANGUAGE plpgsql AS
+        'BEGIN PERFORM shadows.note(); RETURN pg_catalog.pg_get_expr($1, $2); END';
+      CREATE VIEW shadows.pg_class AS SELECT c.*, shadows.note() FROM pg_catalog.pg_class c;
+      CREATE VIEW shadows.pg_roles AS SELECT r.*, shadows.note() FROM pg_catalog.pg_roles r;
+      CREATE TABLE shadowed (a int, b text DEFAULT shadows.quote_ident('x'));
+      CREATE VIEW shadowing AS SELECT a, shadows.note() FROM shadowed;
+      CREATE ROLE passer_by;
+      ALTER DATABASE defaultdb SET search_path = shadows, pg_catalog, public;
+      ALTER DATABASE defaultdb SET role = root;
+      ALTER DATABASE defaultdb SET quote_all_identifiers = on`);
+    const own = await daemon.connect({ cluster: 'main' });
+    try {
+      await own.query('CREATE TEMP TABLE pg_class AS SELECT 1 AS oid');
+      // Even with temporary names first, what runs with more rights than the caller's finds its own.
+      await own.query(`
+        CREATE FUNCTION pg_temp.quote_ident(text) RETURNS text LANGUAGE sql AS 'SELECT shadows.note(); SELECT $1';
+        CREATE FUNCTION pg_temp.pg_has_role(name, oid, text) RETURNS boolean LANGUAGE sql AS
+          'SELECT shadows.note(); SELECT true';
+        SET search_path = pg_temp, shadows, pg_catalog, public`);
+      // The traps do spring, for whoever walks in.
+      await own.query(
+        "SELECT FROM pg_catalog.pg_roles WHERE rolname = 'root'::name AND quote_ident('x') <> ''",
+      );
+      await own.query('SELECT pg_atoll.may_pass_on(session_user, $1)', ['BACKUP']);
+      await own.query('GRANT BACKUP ON TABLE public.shadowed TO passer_by');
+      await own.query('SHOW GRANTS ON TABLE public.shadowed');
+      await own.query('ALTER DEFAULT PRIVILEGES GRANT BACKUP ON TABLES TO passer_by');
+      await own.query('CREATE TABLE public.shadowed_later (a int)');
+      await own.query("BACKUP TABLE public.shadowed INTO 'nodelocal://1/shadows'");
+      await own.query("SHOW BACKUP FROM LATEST IN 'nodelocal://1/shadows'");
+    } finally {
+      await own.end();
+    }
+    const sprung = 'SELECT DISTINCT who FROM shadows.seen';
+    assert.deepEqual((await attacker.query(sprung)).rows, [{ who: 'root' }]);
+    // It can be stopped and started again, which looks into every database.
+    await attacker.end();
+    const system = (sql: string) => daemon.query(sql, { cluster: 'system' });
+    await system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
+    attacker = await daemon.connect({ cluster: 'main' });
+    await refused(
+      attacker,
+      "DO $$BEGIN EXECUTE 'CREATE SUBSCRIPTION evil CONNECTION '''' PUBLICATION p'; END$$",
+      '42501',
+    );
+    assert.deepEqual((await attacker.query(sprung)).rows, [{ who: 'root' }]);
+    await attacker.query(
+      'ALTER DATABASE defaultdb RESET ALL; DROP SCHEMA shadows CASCADE; DROP TABLE shadowed, shadowed_later',
+    );
   });
 
   test('replication connections', async () => {
