@@ -110,7 +110,8 @@ export function decompress(
   try {
     return zstdDecompressSync(stored, {
       maxOutputLength: Math.max(bytes, 1),
-      chunkSize: Math.max(bytes, 64),
+      // One more than there is: a piece that is full to the brim has zlib allocate another of the same size.
+      chunkSize: Math.max(bytes + 1, 64),
     });
   } catch (error) {
     throw new CorruptError(`${name} is damaged: it cannot be expanded`, { cause: error });

@@ -360,7 +360,8 @@ function logOfManifest(
         const { path, header: expected } = walTarget(object, header);
         const { bytes, sha256 } = object;
         const source = { key: parseBlobKey(object.path), bytes, sha256, header: expected };
-        written += (await pool.run({ kind: 'wal', wal: source, path })).writtenBytes;
+        const { writtenBytes } = await pool.run({ kind: 'wal', wal: source, path });
+        written += writtenBytes; // Read when the others' are in it.
         finisher.addOther(path);
       });
       if (header.timelineId > FIRST_TIMELINE) await writeHistory(header, { targetDirectory, finisher });

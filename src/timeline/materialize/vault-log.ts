@@ -76,7 +76,8 @@ export class VaultLog implements LogToWrite {
     const { pool, finisher } = options;
     let written = 0;
     const copy = async (task: VaultTask) => {
-      written += (await pool.run(task)).writtenBytes;
+      const { writtenBytes } = await pool.run(task);
+      written += writtenBytes; // Read when the others' are in it.
       finisher.addOther(task.path);
     };
     await forEachConcurrently(this.#planned, { concurrency: pool.size }, copy);
