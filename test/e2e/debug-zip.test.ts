@@ -4,15 +4,26 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { unzipSync } from 'fflate';
+import type pg from 'pg';
 import { ATOLL, TestDaemon } from '../harness/daemon.ts';
 import { runProgram } from '../harness/programs.ts';
 import { scratchDirectory } from '../harness/scratch.ts';
 
-const SECRETS = ['hush-password', 'hush-key', 'hush-row', 'hush-query'];
+const SECRETS = [
+  'hush-password',
+  'hush-key',
+  'hush-row',
+  'hush-query',
+  'hush-license',
+  'hush-passphrase',
+  'hush-activity',
+];
 
 describe('atoll debug zip', () => {
   let daemon: TestDaemon;
   let directory: string;
+  /** A session that stays, with what it did last. */
+  let idle: pg.Client;
   before(async () => {
     directory = await scratchDirectory('atoll-debug-');
     daemon = await TestDaemon.start();
@@ -26,10 +37,14 @@ describe('atoll debug zip', () => {
       client.query("CREATE EXTERNAL CONNECTION c AS 's3://b?AUTH=specified&AWS_SECRET_ACCESS_KEY=hush-key'"),
     );
     await assert.rejects(client.query("ALTER ROLE nobody PASSWORD 'hush-password'"));
-    await client.query("BACKUP INTO 'nodelocal://1/debug'");
+    await client.query("BACKUP INTO 'nodelocal://1/debug' WITH encryption_passphrase = 'hush-passphrase'");
     await client.end();
+    await daemon.query("SET CLUSTER SETTING enterprise.license = 'hush-license'", { cluster: 'system' });
+    idle = await daemon.connect();
+    await idle.query("SELECT 'hush-activity'; ALTER ROLE clerk PASSWORD 'hush-password'");
   });
   after(async () => {
+    await idle.end().catch(() => undefined);
     await daemon[Symbol.asyncDispose]();
     await rm(directory, { recursive: true });
   });
