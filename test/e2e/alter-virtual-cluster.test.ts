@@ -8,6 +8,8 @@ import { waitFor } from '../harness/wait.ts';
 
 const OPERATOR = { cluster: 'system', database: 'defaultdb', user: 'operator' };
 const CLERK = { cluster: 'main', user: 'clerk' };
+/** With it an image is larger than any log that is asked for in vain: rows that are too short to be compressed. */
+const FILLER = `CREATE TABLE filler AS SELECT i, repeat('x', 1900) AS what FROM generate_series(1, 16000) i`;
 const SEGMENT_BYTES = 16 * 1024 * 1024;
 /** Of statements and their answers. */
 const TALK_BYTES_MAX = 1024 * 1024;
@@ -54,6 +56,8 @@ describe('ALTER VIRTUAL CLUSTER, from the first failover to the failback', () =>
     await original.main(
       'CREATE TABLE diary (id serial PRIMARY KEY, what text)',
       `INSERT INTO diary (what) VALUES ('before the stream')`,
+      FILLER,
+      'ALTER TABLE diary CONFIGURE ZONE USING num_replicas = 7',
       `CREATE SCHEDULE nightly FOR BACKUP INTO 'nodelocal://1/nightly' RECURRING '@yearly' FULL BACKUP ALWAYS`,
       `CREATE SUBSCRIPTION feed CONNECTION 'host=127.0.0.1 port=1 dbname=d user=u password=p' PUBLICATION p
          WITH (connect = false, slot_name = 'feed')`,
@@ -129,6 +133,8 @@ describe('ALTER VIRTUAL CLUSTER, from the first failover to the failback', () =>
     const rows = await promoted.daemon.query('SELECT what, mood FROM diary', CLERK);
     assert.deepEqual(rows, [{ what: 'before the stream', mood: null }]);
     await assert.rejects(promoted.daemon.query('DELETE FROM diary', CLERK), { code: '42501' });
+    const [zone] = await promoted.main('SHOW ZONE CONFIGURATION FROM TABLE diary');
+    assert.match(JSON.stringify(zone), /num_replicas = 7/);
     assert.deepEqual(await schedules(promoted), [{ schedule_status: 'PAUSED' }]);
     assert.deepEqual(await schedules(original), [{ schedule_status: 'ACTIVE' }]);
     await promoted.main(`RESUME SCHEDULES SELECT id FROM [SHOW SCHEDULES] WHERE label = 'nightly'`);
@@ -182,16 +188,13 @@ describe('ALTER VIRTUAL CLUSTER, from the first failover to the failback', () =>
       rows.map((row) => row['what']),
       ['before the stream', 'at the new primary'],
     );
-    // Log is asked for from the beginning of a segment on.
-    const log = (await position(promoted)) - fork + SEGMENT_BYTES;
+    // Log is asked for from the beginning of a segment on, for the old timeline and for the new one.
+    const log = (await position(promoted)) - fork;
+    const moved = network.receivedBytes;
     assert.ok(
-      network.receivedBytes < log + TALK_BYTES_MAX,
-      `${network.receivedBytes} bytes for ${log} of log`,
+      moved < log + 2 * SEGMENT_BYTES + TALK_BYTES_MAX,
+      `${moved} bytes have moved for ${log} of log`,
     );
-    const [image] = await promoted.asNode(
-      'SELECT sum(pg_database_size(oid))::text AS bytes FROM pg_database',
-    );
-    assert.ok(network.receivedBytes < Number(image?.['bytes']) / 2 + log, 'no image was sent');
   });
 
   step('completes it at a moment to come, serves, and stops', async () => {
@@ -231,14 +234,9 @@ describe('ALTER VIRTUAL CLUSTER, from the first failover to the failback', () =>
     await operate(promoted, 'ALTER VIRTUAL CLUSTER moved COMPLETE REPLICATION TO LATEST');
     await waitFor('it to be one of its own', async () => (await shown(promoted, 'moved')) === 'ready/none');
     await operate(promoted, 'ALTER VIRTUAL CLUSTER moved START SERVICE SHARED');
-    const read = (site: Site, cluster: string) => site.daemon.query('SELECT what FROM ledger', { cluster });
-    assert.deepEqual(await read(promoted, 'moved'), [{ what: 'not virtualized' }]);
+    const rows = await promoted.daemon.query('SELECT what FROM ledger', { cluster: 'moved' });
+    assert.deepEqual(rows, [{ what: 'not virtualized' }]);
     const back = `ALTER VIRTUAL CLUSTER system START REPLICATION OF moved ON '${promoted.uri()}'`;
     await refused(original, back, '55000');
-    await operate(original, `CREATE VIRTUAL CLUSTER moved FROM REPLICATION OF moved ON '${promoted.uri()}'`);
-    await operate(original, 'ALTER VIRTUAL CLUSTER moved COMPLETE REPLICATION TO LATEST');
-    await waitFor('a copy of it', async () => (await shown(original, 'moved')) === 'ready/none');
-    await operate(original, 'ALTER VIRTUAL CLUSTER moved START SERVICE SHARED');
-    assert.deepEqual(await read(original, 'moved'), [{ what: 'not virtualized' }]);
   });
 });

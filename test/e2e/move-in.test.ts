@@ -196,6 +196,31 @@ describe('moving in from a plain PostgreSQL server', () => {
     assert.equal((await status('main'))['status'], 'replicating');
   });
 
+  step('is given up when it is paused for too long, and the server keeps nothing for it', async () => {
+    await site.system(
+      `SET CLUSTER SETTING physical_replication.consumer.pause_limit = '1s'`,
+      'ALTER VIRTUAL CLUSTER past PAUSE REPLICATION',
+    );
+    await whenIn('past', 'replication error');
+    await site.system('RESET CLUSTER SETTING physical_replication.consumer.pause_limit');
+    await waitFor('the slot to be dropped', async () => (await slots()).length === 1);
+    const job = () =>
+      site.system(
+        `SELECT status, error FROM [SHOW JOBS] WHERE description LIKE '%INTO VIRTUAL CLUSTER past %' ORDER BY job_id DESC LIMIT 1`,
+      );
+    await waitFor('its job to have failed for that reason', async () => {
+      const [row] = await job();
+      return row?.['status'] === 'failed' && /paused for longer/.test(String(row['error']));
+    });
+    await site.system('ALTER VIRTUAL CLUSTER past RESUME REPLICATION');
+    await waitFor('that to be in vain', async () => {
+      const [row] = await job();
+      return row?.['status'] === 'failed' && /was dropped/.test(String(row['error']));
+    });
+    assert.equal((await status('past'))['status'], 'replication error');
+    assert.equal((await status('main'))['status'], 'replicating');
+  });
+
   step('goes back to a moment before', async () => {
     await site.system(`ALTER VIRTUAL CLUSTER past COMPLETE REPLICATION TO SYSTEM TIME '${moment}'`);
     await serve('past');

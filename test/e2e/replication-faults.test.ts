@@ -87,6 +87,17 @@ describe('faults of replication streams', () => {
     // Of the operator's 10 GB, so that it need not be filled.
     const settingsFile = join(primary.daemon.store, 'vc/3/conf/postgresql.conf');
     const settings = await readFile(settingsFile, 'utf8');
+    // The expiration window says for how long log is kept, not this: half of it has gone by, and the slot counts as used.
+    const rest = async () => {
+      const [slot] = await primary.asNode(
+        `SELECT inactive_since::text AS since FROM pg_replication_slots WHERE slot_name LIKE 'atoll_stream_%' AND NOT active`,
+      );
+      return slot?.['since'];
+    };
+    const since = await waitFor('nobody to follow', rest);
+    await writeFile(settingsFile, `${settings}\nidle_replication_slot_timeout = '6s'\n`);
+    await primary.asNode('SELECT pg_reload_conf()');
+    await waitFor('the slot to be used', async () => ((await rest()) ?? since) !== since);
     const limits = `max_slot_wal_keep_size = '32MB'\nmin_wal_size = '32MB'\nmax_wal_size = '64MB'\n`;
     await writeFile(settingsFile, `${settings}\n${limits}`);
     await primary.asNode('SELECT pg_reload_conf()');

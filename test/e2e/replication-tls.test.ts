@@ -86,6 +86,8 @@ describe('replication over TLS', () => {
       [uri({ sslmode: 'require', sslrootcert: file('other-ca.crt') }), '08006'],
       [uri({ sslmode: 'verify-full', ...root }, { host: '127.0.0.1' }), '08006'],
       [uri({ sslmode: 'require' }).replace(`:${primary.port}`, `:${standby.port}`), '08006'],
+      [uri({ sslmode: 'require' }, { user: 'replicator:wrong' }), '28P01'],
+      [uri({ sslmode: 'require' }, { user: `nobody:${PASSWORD}` }), '28P01'],
       [uri({ sslmode: 'verify-full' }), '22023'],
       [uri({ sslmode: 'verify-full', sslrootcert: file('none.crt') }), '22023'],
       [uri({ sslmode: 'verify-full', ...root, sslcert: file('client.root.crt') }), '22023'],

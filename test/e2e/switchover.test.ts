@@ -9,6 +9,12 @@ import { waitFor } from '../harness/wait.ts';
 const DRAIN = 'ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST WITH DRAIN';
 const START = 'ALTER VIRTUAL CLUSTER main START SERVICE SHARED';
 
+/** With it an image is larger than any log that is asked for in vain: rows that are too short to be compressed. */
+const FILLER = `CREATE TABLE filler AS SELECT i, repeat('x', 1900) AS what FROM generate_series(1, 16000) i`;
+const SEGMENT_BYTES = 16 * 1024 * 1024;
+/** Of statements and their answers. */
+const TALK_BYTES_MAX = 1024 * 1024;
+
 /** Where the daemons of the old and of the new primary are cut off, in one planned failover each. */
 const CUTS = [
   { old: 'drain.recorded', new: 'failover.drain_asked' },
@@ -21,6 +27,8 @@ describe('a planned failover', () => {
   let standby: Site;
   /** Between the standby and its primary. */
   let network: TcpProxy;
+  /** Between the two when they have changed places for the first time. */
+  let watched: TcpProxy | undefined;
 
   const step = inSteps();
 
@@ -37,8 +45,8 @@ describe('a planned failover', () => {
     await client.end();
   };
   /** What was the primary follows what was its standby. */
-  const turnAround = async () => {
-    await primary.system(`ALTER VIRTUAL CLUSTER main START REPLICATION OF main ON '${standby.uri()}'`);
+  const turnAround = async (port?: number) => {
+    await primary.system(`ALTER VIRTUAL CLUSTER main START REPLICATION OF main ON '${standby.uri(port)}'`);
     await primary.whenIn('replicating');
     [primary, standby] = [standby, primary];
     await primary.whenProtected();
@@ -49,7 +57,7 @@ describe('a planned failover', () => {
     primary = await Site.start();
     standby = await Site.start({ flags: ['--virtualized-empty'] });
     network = await TcpProxy.start(() => primary.daemon.port);
-    await primary.main('CREATE TABLE diary (what text)');
+    await primary.main('CREATE TABLE diary (what text)', FILLER);
     await primary.whenProtected();
     await standby.system(
       `CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${primary.uri(network.port)}'`,
@@ -61,6 +69,7 @@ describe('a planned failover', () => {
     await standby?.[Symbol.asyncDispose]();
     await primary?.[Symbol.asyncDispose]();
     await network?.[Symbol.asyncDispose]();
+    await watched?.[Symbol.asyncDispose]();
   });
 
   step('is refused, and changes nothing, without a primary that answers or a stream that runs', async () => {
@@ -124,8 +133,22 @@ describe('a planned failover', () => {
   });
 
   step('leaves nothing to go back before: the old primary follows from its end', async () => {
-    await turnAround();
+    const { daemon } = standby;
+    watched = await TcpProxy.start(() => daemon.port);
+    await turnAround(watched.port);
     assert.deepEqual(await standby.system('SHOW SALVAGE FOR VIRTUAL CLUSTER main'), []);
+    // Nothing but log has moved, which is asked for from the beginning of a segment on, for the old timeline and for the new one.
+    const [sizes] = await primary.asNode(
+      `SELECT (pg_current_wal_insert_lsn() - restart_lsn)::text AS log FROM pg_replication_slots WHERE slot_name = 'atoll_fork'`,
+    );
+    const moved = watched.receivedBytes;
+    const log = Number(sizes?.['log']);
+    assert.ok(
+      moved < log + 2 * SEGMENT_BYTES + TALK_BYTES_MAX,
+      `${moved} bytes have moved for ${log} of log`,
+    );
+    // What only made it large.
+    await primary.main('DROP TABLE filler');
     const rows = await standby.asNode('SELECT pg_is_in_recovery() AS follows');
     assert.deepEqual(rows, [{ follows: true }]);
   });
