@@ -74,6 +74,8 @@ export type TransactionStatus = 'idle' | 'in_transaction' | 'failed';
 export interface ExecuteContext {
   readonly session: SessionIdentity;
   readonly transaction: TransactionStatus;
+  /** Number of the open transaction, for statements that `joinsTransaction`: what they begin is begun when it has committed. */
+  readonly transactionId?: string;
   /** The statement's own text, for job descriptions. */
   readonly text: string;
   /** Values of `$1`... in text form. */

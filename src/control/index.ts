@@ -7,6 +7,7 @@ export {
   THROTTLE_LIMITS,
   type ThrottleLimits,
 } from './privileges/login-throttle.ts';
+export { joinsTransaction } from './jobs/bulk-statement.ts';
 export * from './row-source-text.ts';
 export type { ControlOptions } from './core.ts';
 export {

@@ -15,7 +15,13 @@ import {
   type InstanceSettings,
   SESSION_MEMORY_BYTES_MIN,
 } from '../instance/index.ts';
-import type { JobDomain, JobRunner, ScheduleDomain, Scheduler } from '../jobs/index.ts';
+import {
+  type JobDomain,
+  type JobRunner,
+  readTransactionOutcome,
+  type ScheduleDomain,
+  type Scheduler,
+} from '../jobs/index.ts';
 import { timelineStoreLocation, type VaultHost, type VaultSource } from '../timeline/index.ts';
 import { requireEmpty } from './virtual-clusters/emptiness.ts';
 import { healRoles } from './privileges/heal-roles.ts';
@@ -246,6 +252,7 @@ export class Services {
       },
       incarnation: instance.identity.incarnation,
       store: postgresJobStore(instance),
+      outcomeOf: (transactionId, wait) => readTransactionOutcome(instance, transactionId, wait),
       pausePoints: () => parsePausePoints(settings.text(record.id, 'jobs.debug.pausepoints')),
       retryDelays: () => ({
         initialDelayUs: settings.integer(record.id, 'jobs.registry.retry.initial_delay'),

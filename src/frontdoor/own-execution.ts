@@ -1,11 +1,12 @@
 import { AppError, assert, CancelledError, isAppError, type Logger } from '../base/index.ts';
-import type { Cell, SessionIdentity, StatementResult } from '../control/index.ts';
+import { type Cell, joinsTransaction, type SessionIdentity, type StatementResult } from '../control/index.ts';
 import { BACKEND, decodeErrorFields } from '../pg/index.ts';
 import type { Statement } from '../sql/index.ts';
 import type { FrontDoorCounters } from './counters.ts';
 import { BackendError, noticeResponse } from './errors.ts';
 import { type Backend, BackendLostError, type Relay } from './relay.ts';
 import type { SessionService } from './service.ts';
+import { transactionIdOf } from './transaction-id.ts';
 
 export interface OwnExecutionOptions {
   readonly relay: Relay;
@@ -50,6 +51,8 @@ export class OwnExecution {
     assert(this.#running === undefined, 'one statement of ours at a time');
     const { transaction } = relay;
     if (transaction === 'failed') throw transactionFailed();
+    const joins = transaction === 'in_transaction' && joinsTransaction(statement);
+    const transactionId = joins ? await transactionIdOf(relay) : undefined;
     const running = new AbortController();
     let interruption: Buffer | undefined;
     // A backend that is stopped says so; the client shall hear the statement's own outcome instead.
@@ -67,6 +70,7 @@ export class OwnExecution {
       return await service.execute(statement, {
         session,
         transaction,
+        ...(transactionId === undefined ? {} : { transactionId }),
         text,
         parameters,
         onNotice: (notice) => relay.reply(noticeResponse(notice)),

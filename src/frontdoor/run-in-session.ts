@@ -49,8 +49,15 @@ export async function runInSession(
  */
 export async function hasTable(relay: Relay, name: string): Promise<boolean> {
   if (relay.transaction === 'failed') return false;
-  const sql = `select where pg_catalog.to_regclass('${name}') is not null`;
-  let isThere = false;
+  return (await askInSession(relay, `select where pg_catalog.to_regclass('${name}') is not null`)).length > 0;
+}
+
+/**
+ * Runs a query of ours in the session's backend, of which the client sees nothing. Gives the DataRow messages, in text form.
+ * @throws BackendLostError; BackendError when the backend had an error to tell instead
+ */
+export async function askInSession(relay: Relay, sql: string): Promise<readonly Buffer[]> {
+  const rows: Buffer[] = [];
   let told: Buffer | undefined;
   await relay.exchange({
     messages: relay.ledger.hasOpenSegment ? pipelined(sql) : [encodeQuery(sql)],
@@ -65,12 +72,12 @@ export async function hasTable(relay: Relay, name: string): Promise<boolean> {
       BACKEND.readyForQuery,
     ],
     heard: (type, message) => {
-      if (type === BACKEND.dataRow) isThere = true;
+      if (type === BACKEND.dataRow) rows.push(Buffer.from(message));
       if (type === BACKEND.errorResponse) told = Buffer.from(message);
     },
   });
   if (told !== undefined) throw new BackendError(told);
-  return isThere;
+  return rows;
 }
 
 function pipelined(sql: string): readonly Buffer[] {

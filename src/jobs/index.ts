@@ -33,3 +33,4 @@ export { type KeptTimeline, TimelineKeeper, type TimelineKeeperOptions } from '.
 export type { BasePolicy } from './timeline-keeper/policy.ts';
 export { DiskGuard, type DiskGuardOptions, type GuardedCluster } from './disk-guard/disk-guard.ts';
 export { type DiskRoom, PRESSURE_LEVELS } from './disk-guard/pressure.ts';
+export { readTransactionOutcome, transactionPayload } from './transaction.ts';

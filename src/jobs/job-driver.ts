@@ -16,7 +16,11 @@ import { PausePointError, recordError, withDiskFullNamed } from './job-error.ts'
 import type { JobContext, JobDomain, JobType } from './job-type.ts';
 import { ProgressWriter } from './progress-writer.ts';
 import { type RetryPolicy, failureOf } from './retry.ts';
+import { awaitedTransaction, COMMITTED } from './transaction.ts';
 
+/** Between two questions whether a transaction has committed: doubled each time up to the maximum. */
+const COMMIT_PROBE_MS = 20;
+const COMMIT_PROBE_MS_MAX = 1000;
 /** How often the clean-up after a job is tried. */
 const REVERT_ATTEMPTS_MAX = 5;
 /**
@@ -98,9 +102,11 @@ export class JobDriver {
   async #advance(state: JobState): Promise<void> {
     switch (state.kind) {
       case 'pending':
+        if (!(await this.#untilCommitted())) return;
         return this.#apply({ from: state.kind, event: { kind: 'begun' } });
       case 'running':
-        return this.#work();
+        // Whoever resumes a job that was paused too soon has not committed its transaction.
+        return (await this.#untilCommitted()) ? this.#work() : undefined;
       case 'retry-running':
       case 'retry-reverting':
         if (await this.#waitUntil(state.retryAt)) {
@@ -320,6 +326,37 @@ export class JobDriver {
     } finally {
       written.abort();
       await timer;
+    }
+  }
+
+  /** Waits for the transaction that has asked for the job. False when it was rolled back, or somebody asked something of the job meanwhile. */
+  async #untilCommitted(): Promise<boolean> {
+    const transaction = awaitedTransaction(this.#record);
+    if (transaction === null) return true;
+    const { clock, detached, domain } = this.#options;
+    const signal = AbortSignal.any([this.#newInterrupt().signal, detached]);
+    try {
+      for (let delayMs = COMMIT_PROBE_MS; ; delayMs = Math.min(2 * delayMs, COMMIT_PROBE_MS_MAX)) {
+        const outcome = await domain.outcomeOf(transaction, { signal }).catch((error: unknown) => {
+          if (!signal.aborted) this.#noteStall(error);
+          return 'in progress' as const;
+        });
+        if (outcome === 'committed') {
+          await this.#changes.run(() =>
+            this.#persist({ progress: { ...this.#record.progress, ...COMMITTED } }),
+          );
+          return true;
+        }
+        if (outcome !== 'in progress') {
+          const change = { runningStatus: 'the transaction that asked for it was rolled back' };
+          await this.#apply({ from: this.#record.state.kind, event: { kind: 'cancel_asked' }, change });
+          return false;
+        }
+        await clock.sleep(delayMs, { signal });
+      }
+    } catch (error) {
+      if (signal.aborted) return false;
+      throw error;
     }
   }
 

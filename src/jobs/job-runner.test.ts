@@ -11,6 +11,7 @@ import {
 import { JobIdSource, type JobRecord, type JsonObject, isTerminal } from '../catalog/index.ts';
 import { JobRunner } from './job-runner.ts';
 import type { JobContext, JobDomain, JobType } from './job-type.ts';
+import { type TransactionOutcome, transactionPayload } from './transaction.ts';
 import { ManualClock } from '../../test/harness/manual-clock.ts';
 import { MemoryJobStore } from '../../test/harness/memory-job-store.ts';
 
@@ -71,6 +72,7 @@ function setUp(type: JobType, shared: { store?: MemoryJobStore; clock?: ManualCl
     virtualClusterName: 'main' as VirtualClusterName,
     incarnation: INCARNATION,
     store,
+    outcomeOf: () => Promise.resolve('committed'),
     pausePoints: () => new Set(),
     retryDelays: () => ({ initialDelayUs: 30_000_000n, maxDelayUs: 3_600_000_000n }),
   };
@@ -113,6 +115,89 @@ describe('the job runner', () => {
       ],
     );
     await runner.shutdown();
+  });
+
+  describe('of a job that a transaction has asked for', () => {
+    /** What is told of transaction 700; `run` is counted. */
+    function setUpAwaiting(shared: Parameters<typeof setUp>[1] = {}) {
+      const told: { outcome: TransactionOutcome; runs: number } = { outcome: 'in progress', runs: 0 };
+      const test = setUp(
+        scripted({
+          run: () => {
+            told.runs += 1;
+            return Promise.resolve({});
+          },
+        }),
+        shared,
+      );
+      const domain: JobDomain = {
+        ...test.domain,
+        outcomeOf: (transactionId) => {
+          assert.equal(transactionId, '700');
+          return Promise.resolve(told.outcome);
+        },
+      };
+      const payload = transactionPayload('700');
+      const ask = () =>
+        test.runner.create(VC, { type: 'TEST', description: 'a test', user: 'root', payload }, wait);
+      /** Long enough for it to be asked about again. */
+      const later = async () => {
+        await settle();
+        test.clock.advance(1_000_000);
+        await settle();
+      };
+      return { ...test, domain, told, ask, later };
+    }
+
+    it('begins it when that has committed, and not before, whoever resumes it and however often the daemon restarts', async () => {
+      const first = setUpAwaiting();
+      await first.runner.attach(first.domain, wait);
+      const job = await first.ask();
+      await first.later();
+      const reference = { virtualClusterId: VC, jobId: job.id };
+      await first.runner.control(reference, 'pause', wait);
+      await first.until(job, isKind('paused'));
+      await first.runner.control(reference, 'resume', wait);
+      await first.later();
+      assert.equal(first.told.runs, 0);
+      await first.runner.shutdown();
+
+      const second = setUpAwaiting(first);
+      await second.runner.attach(second.domain, wait);
+      await second.later();
+      assert.equal(second.told.runs, 0);
+      second.told.outcome = 'committed';
+      await second.later();
+      assert.equal((await second.until(job, isOver)).state.kind, 'succeeded');
+      assert.equal(second.told.runs, 1);
+      await second.runner.shutdown();
+    });
+
+    for (const outcome of ['aborted', null] as const) {
+      it(`ends it without a run when that is ${outcome ?? 'forgotten'}`, async () => {
+        const { runner, domain, told, ask, later, until } = setUpAwaiting();
+        await runner.attach(domain, wait);
+        const job = await ask();
+        told.outcome = outcome;
+        await later();
+        assert.equal((await until(job, isOver)).state.kind, 'canceled');
+        assert.equal(told.runs, 0);
+        await runner.shutdown();
+      });
+    }
+
+    it('can be cancelled before that has ended', async () => {
+      const { runner, domain, told, ask, later, until } = setUpAwaiting();
+      await runner.attach(domain, wait);
+      const job = await ask();
+      await later();
+      await runner.control({ virtualClusterId: VC, jobId: job.id }, 'cancel', wait);
+      await until(job, isKind('canceled'));
+      told.outcome = 'committed';
+      await later();
+      assert.equal(told.runs, 0);
+      await runner.shutdown();
+    });
   });
 
   it('retries transient errors with growing delays, then fails with the newest error', async () => {

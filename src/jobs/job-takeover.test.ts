@@ -118,6 +118,7 @@ describe('a job left behind', () => {
           virtualClusterName: 'main' as VirtualClusterName,
           incarnation: INCARNATION,
           store,
+          outcomeOf: () => Promise.resolve('committed'),
           pausePoints: () => new Set(),
           retryDelays: () => ({ initialDelayUs: 1n, maxDelayUs: 1n }),
         },

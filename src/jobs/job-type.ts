@@ -1,6 +1,7 @@
 /** What a kind of job has to bring, and what it is given to run. */
 import type { IncarnationId, Logger, VirtualClusterId, VirtualClusterName } from '../base/index.ts';
 import type { JobRecord, JobStore, JsonObject, PausePoint } from '../catalog/index.ts';
+import type { TransactionOutcome } from './transaction.ts';
 
 /** The virtual cluster that keeps a job's record: while it serves, its jobs run. */
 export interface JobDomain {
@@ -8,9 +9,11 @@ export interface JobDomain {
   readonly virtualClusterName: VirtualClusterName;
   readonly incarnation: IncarnationId;
   readonly store: JobStore;
-  /** Read anew for every failure. */
+  /** What became of a transaction of this virtual cluster, by its 64-bit number. */
+  readonly outcomeOf: (transactionId: string, wait: { signal: AbortSignal }) => Promise<TransactionOutcome>;
   /** Where jobs are to pause. Read anew each time. */
   readonly pausePoints: () => ReadonlySet<PausePoint>;
+  /** Read anew for every failure. */
   readonly retryDelays: () => { readonly initialDelayUs: bigint; readonly maxDelayUs: bigint };
 }
 

@@ -1,7 +1,7 @@
 /** BACKUP INTO [LATEST | 'path' IN] 'collection' [AS OF SYSTEM TIME moment] [WITH detached, revision_history, verify] */
 import { InputError } from '../../base/index.ts';
 import { isFrozen } from '../../blob/index.ts';
-import { BACKUP_JOB, backupPayload } from '../../jobs/index.ts';
+import { BACKUP_JOB, backupPayload, transactionPayload } from '../../jobs/index.ts';
 import { type Statement, printStatement, redactUri } from '../../sql/index.ts';
 import type { CollectionLocation } from '../../timeline/index.ts';
 import { type BackupKeys, KEY_OPTIONS, readBackupKeys } from './backup-keys.ts';
@@ -57,16 +57,19 @@ export const backup: UseCase<Backup> = {
           type: BACKUP_JOB,
           description: describe(statement, place.full),
           user: session.user,
-          payload: backupPayload({
-            collectionUri: recordedUri(place.collection),
-            subdirectory: place.subdirectory,
-            onto,
-            ontoLsn,
-            moment,
-            hasRevisionHistory: isFlagOn(statement.options, 'revision_history'),
-            isProved: isFlagOn(statement.options, 'verify'),
-            selection,
-          }),
+          payload: {
+            ...transactionPayload(context.transactionId),
+            ...backupPayload({
+              collectionUri: recordedUri(place.collection),
+              subdirectory: place.subdirectory,
+              onto,
+              ontoLsn,
+              moment,
+              hasRevisionHistory: isFlagOn(statement.options, 'revision_history'),
+              isProved: isFlagOn(statement.options, 'verify'),
+              selection,
+            }),
+          },
           ...(context.run === undefined ? {} : { schedule: context.run }),
         },
         { signal: core.signal },

@@ -2,7 +2,7 @@
 import { AppError, InputError } from '../../base/index.ts';
 import { type JobRecord, errorOf, isTerminal } from '../../catalog/index.ts';
 import { type JobReference, readError, readRemoved, readTotals } from '../../jobs/index.ts';
-import type { Option } from '../../sql/index.ts';
+import type { Option, RestoreTargets, Statement } from '../../sql/index.ts';
 import type { Column, ExecuteContext, Notice, StatementResult } from '../contract.ts';
 import type { Core } from '../core.ts';
 import { columnsOf, rowsResult, timestampCell } from '../use-case.ts';
@@ -26,20 +26,32 @@ export function bulkColumns(options: readonly Option[]): readonly Column[] {
   return isFlagOn(options, 'detached') ? DETACHED : BLOCKING;
 }
 
+/** In a transaction it is begun by the transaction's commit: the front door tells which transaction that is. */
+export function joinsTransaction(statement: Statement): boolean {
+  return (
+    (statement.kind === 'backup' || (statement.kind === 'restore' && isOfObjects(statement.targets.kind))) &&
+    isFlagOn(statement.options, 'detached')
+  );
+}
+
+/** Not everything, whose session would not outlive it, and not users, who come back before the statement returns. */
+function isOfObjects(kind: RestoreTargets['kind']): boolean {
+  return kind === 'databases' || kind === 'tables';
+}
+
 /**
- * In a transaction these statements may only be detached, and then run when it commits. The transaction is Postgres's: nothing tells us
- * whether it commits, so the detached form is refused too rather than run regardless.
+ * In a transaction these statements may only be detached, and then run when it has committed.
  * @throws InputError `transaction_active`, `feature_not_supported`
  */
 export function requireBulkAllowed(
   context: ExecuteContext,
   options: { statement: string; options: readonly Option[] },
 ): void {
-  if (context.transaction !== 'in_transaction') return;
+  if (context.transaction !== 'in_transaction' || context.transactionId !== undefined) return;
   if (isFlagOn(options.options, 'detached')) {
     throw new InputError(
       'feature_not_supported',
-      `${options.statement} with DETACHED inside a multi-statement transaction is not available`,
+      `${options.statement} with DETACHED inside a multi-statement transaction is not available for these targets`,
       { hint: 'run it outside the transaction, where DETACHED returns at once' },
     );
   }

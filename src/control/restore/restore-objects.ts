@@ -9,6 +9,7 @@ import {
   RESTORE_JOB,
   type RestoredObjects,
   restoreObjectsPayload,
+  transactionPayload,
 } from '../../jobs/index.ts';
 import { regionsOf } from '../../logical-copy/index.ts';
 import { type Option, type Statement, type TablePattern } from '../../sql/index.ts';
@@ -120,6 +121,7 @@ export async function restoreObjects(
       description: options.description,
       user: session.user,
       payload: {
+        ...transactionPayload(context.transactionId),
         ...restoreObjectsPayload({
           ...place,
           objects,
