@@ -132,6 +132,8 @@ pg1-socket-path=${home}/sock
           run(join(PEER_BIN, 'pg_ctl'), ['-D', target, '-w', '-l', join(home, 'log/copy.log'), ...args], as);
         const serving = await timed(() => server('start', '-o', '-p 5499'));
         await server('stop', '-m', 'immediate');
+        // Now, not before the next: memory and room that were given back a moment ago make whoever comes next faster.
+        await rm(target, { recursive: true });
         return files + serving;
       },
     },

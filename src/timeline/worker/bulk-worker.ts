@@ -7,7 +7,7 @@ import { type Carried, WorkerProcess } from './worker-process.ts';
 
 /**
  * Carries out bulk work in processes of their own, one work at a time in each, of low priority. Requests and keys travel over the
- * process's private channel. A worker ends with its work (a capture's may be the `spare` one for a while), when it is cancelled, or
+ * process's private channel. A worker ends with its work (unless it becomes the `spare` one for a while), when it is cancelled, or
  * when this process ends.
  */
 export function createBulkWorker(options: {
@@ -15,7 +15,7 @@ export function createBulkWorker(options: {
   readonly logger: Logger;
   /** Make way when others wait for the CPU; on unless set to false. */
   readonly isLimited?: boolean;
-  /** What keeps the process of a capture for the next; without it each has a process of its own. */
+  /** What keeps a process for the next work; without it each has a process of its own. */
   readonly spare?: SpareProcess;
 }): BulkWorker {
   const { clock, logger, isLimited = true, ...processes } = options;
@@ -31,7 +31,7 @@ export function createBulkWorker(options: {
     async materialize(request, { onProgress, signal }) {
       const outcome = await runWorker(
         { kind: 'materialize', request },
-        { clock, logger, isLimited, onProgress, signal },
+        { clock, logger, isLimited, onProgress, signal, ...processes },
       );
       if (outcome.kind === 'materialize_done') return outcome.result;
       throw failureOf(outcome);
@@ -54,11 +54,11 @@ export async function runWorker(work: BulkWork, options: RunOptions): Promise<Wo
   const { logger, signal, spare } = options;
   if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
   const kept = spare?.take() ?? null;
-  let worker = kept ?? new WorkerProcess();
+  let worker = kept ?? new WorkerProcess(heapFor(work));
   let carried = await give(work, { ...options, worker });
   if (kept !== null && !carried.isBegun && !signal.aborted) {
     // It ended while it waited: nothing of the work was done.
-    worker = new WorkerProcess();
+    worker = new WorkerProcess(heapFor(work));
     carried = await give(work, { ...options, worker });
   }
   const { outcome, end } = carried;
@@ -71,6 +71,14 @@ export async function runWorker(work: BulkWork, options: RunOptions): Promise<Wo
     detail: errors,
     hint: 'it is tried again; if it happens again, look for a lack of memory',
   });
+}
+
+/**
+ * What is expanded is garbage as soon as it is written: half a megabyte of each frame, beside a heap of ten. By itself the engine looks through
+ * all of that heap for every twenty frames. docs/decisions/0100-speed-of-restores.md
+ */
+function heapFor({ kind }: BulkWork): { readonly heapGrowingPercent?: number } {
+  return kind === 'materialize' || kind === 'materialize_point' ? { heapGrowingPercent: 500 } : {};
 }
 
 function give(work: BulkWork, options: RunOptions & { worker: WorkerProcess }): Promise<Carried> {

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { RecordingLogger } from '../../../test/harness/control.ts';
 import { systemClock } from '../../daemon/index.ts';
-import { runWorker } from './bulk-worker.ts';
+import { clusterKeyOf } from '../../keys/index.ts';
+import { createBulkWorker, runWorker } from './bulk-worker.ts';
 import { SpareProcess } from './spare-process.ts';
 
 const clock = systemClock();
@@ -51,6 +52,26 @@ describe('the spare process', () => {
     const second = keptPid(spare);
     assert.ok(second !== undefined && second !== first);
     spare.take()?.end();
+  });
+
+  it('does a restore, too, when one is kept', async () => {
+    const spare = new SpareProcess({ clock });
+    await check(spare);
+    assert.ok(keptPid(spare) !== undefined);
+    const bulk = createBulkWorker({ clock, logger: new RecordingLogger(), spare });
+    const request = {
+      collection: { displayUri: 'nodelocal://1/none', directory: join(dataDirectory, 'none') },
+      subdirectory: '2026/03/04-050607.00',
+      key: clusterKeyOf(new Uint8Array(32)),
+      targetDirectory: join(dataDirectory, 'target'),
+      uid: null,
+    };
+    const { signal } = new AbortController();
+    await assert.rejects(bulk.materialize(request, { onProgress: () => undefined, signal }), {
+      code: 'backup_not_found',
+    });
+    // It was the one that failed, and is kept no longer.
+    assert.equal(keptPid(spare), undefined);
   });
 
   it('is not made for a work that was cancelled before', async () => {

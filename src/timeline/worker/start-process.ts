@@ -14,6 +14,8 @@ export interface ProcessOptions {
   readonly script: URL;
   /** Old generation of its heap, in MiB; as Node has it when left out. */
   readonly heapMiBMax?: number;
+  /** By how much of what is in use a heap grows before it is collected; as the engine judges when left out. */
+  readonly heapGrowingPercent?: number;
   /** System calls that may wait for the disk at once; as Node has it when left out. */
   readonly systemCalls?: number;
   /**
@@ -27,12 +29,14 @@ export interface ProcessOptions {
 export function startProcess({
   script,
   heapMiBMax,
+  heapGrowingPercent,
   systemCalls,
   isApart = false,
 }: ProcessOptions): ChildProcess {
   const fault = process.env[FAULT_POINT_VARIABLE];
   const heap = heapMiBMax === undefined ? [] : [`--max-old-space-size=${heapMiBMax}`];
-  const flags = ['--disable-warning=ExperimentalWarning', ...heap];
+  const growing = heapGrowingPercent === undefined ? [] : [`--heap-growing-percent=${heapGrowingPercent}`];
+  const flags = ['--disable-warning=ExperimentalWarning', ...heap, ...growing];
   return spawn(process.execPath, [...flags, fileURLToPath(script)], {
     env: {
       ...(systemCalls === undefined ? {} : { UV_THREADPOOL_SIZE: String(systemCalls) }),

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { Clock } from '../../base/index.ts';
 import type { BackupProgress } from '../contract.ts';
 import type { FromWorker, ToWorker, WorkOutcome } from './messages.ts';
-import { startProcess } from './start-process.ts';
+import { type ProcessOptions, startProcess } from './start-process.ts';
 
 /** What a cancelled worker may take to clean up before it is killed. */
 const CANCEL_MS_MAX = 10_000;
@@ -33,8 +33,8 @@ export class WorkerProcess {
   #errors = '';
   #onMessage: (message: FromWorker) => void = () => undefined;
 
-  constructor() {
-    const child = startProcess({ script: SCRIPT, systemCalls: SYSTEM_CALLS, isApart: true });
+  constructor(options: Pick<ProcessOptions, 'heapGrowingPercent'> = {}) {
+    const child = startProcess({ script: SCRIPT, systemCalls: SYSTEM_CALLS, isApart: true, ...options });
     this.#child = child;
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#errors = (this.#errors + text).slice(0, STDERR_BYTES_MAX);
