@@ -3,8 +3,12 @@
  * from another number with each run; stores from a template of virtual clusters that they share.
  */
 import { chmodSync, mkdirSync } from 'node:fs';
+import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import fc from 'fast-check';
+
+// Half of what it takes to begin a test file is to compile what it imports.
+enableCompileCache(join(import.meta.dirname, '../../node_modules/.cache/atoll'));
 
 if (process.env['ATOLL_TEST_TEMPLATES'] === undefined) {
   const folder = join(import.meta.dirname, '../../node_modules/.cache/atoll-test-templates');
