@@ -470,6 +470,8 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
       `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.temp_file_limit = '8MiB'`,
       `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.niceness = 5`,
       `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.cpu_weight = 80`,
+      `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.max_connections = 20`,
+      `ALTER VIRTUAL CLUSTER ${name} SET CLUSTER SETTING instance.slot_wal_limit = '64MiB'`,
       `ALTER VIRTUAL CLUSTER ${name} STOP SERVICE`,
       `ALTER VIRTUAL CLUSTER ${name} START SERVICE SHARED`,
     ];
@@ -485,6 +487,23 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
       'SELECT count(*) FROM (SELECT DISTINCT i FROM generate_series(1, 9999999) i) d',
       '53400',
     );
+    const { rows: kept } = await attacker.query('SHOW max_slot_wal_keep_size');
+    assert.deepEqual(kept, [{ max_slot_wal_keep_size: '64MB' }]);
+    // It takes all sessions that it may have: others get theirs, and so does the node.
+    const hoard: pg.Client[] = [];
+    for (let isFull = false; !isFull; ) {
+      const held = await daemon.connect({ cluster: 'main' }).catch((error: unknown) => {
+        assert.equal((error as { code?: string }).code, '53300');
+        return null;
+      });
+      if (held === null) isFull = true;
+      else hoard.push(held);
+      assert.ok(hoard.length <= 20);
+    }
+    assert.ok(hoard.length > 10);
+    assert.deepEqual(await daemon.query('SELECT 1 AS one', { cluster: 'other' }), [{ one: 1 }]);
+    assert.ok((await attacker.query("BACKUP INTO 'nodelocal://1/full'")).rows.length === 1);
+    await Promise.all(hoard.map((client) => client.end()));
     // That of `main`, as every virtual cluster from the beginning, has the capability exempt_from_rate_limiting.
     const base = getPriority(daemon.pid);
     const nice = [...(await daemon.postmasters())].map(([id, pid]) => [id, getPriority(pid)]);
