@@ -5,8 +5,6 @@
 import {
   AppError,
   CancelledError,
-  type Clock,
-  type IncarnationId,
   isAppError,
   type Logger,
   type Lsn,
@@ -14,90 +12,29 @@ import {
   toError,
   type VirtualClusterId,
 } from '../base/index.ts';
-import type { Following, Instance, InstanceHost, InternalClient } from '../instance/index.ts';
-import { faultPoint, type ReceiveWorker } from '../timeline/index.ts';
+import type { Following, Instance } from '../instance/index.ts';
+import { faultPoint } from '../timeline/index.ts';
+import type { ConsumerContext, ConsumerDependencies } from './consumer-contract.ts';
+import { Conversation } from './conversation.ts';
+import { farewell } from './farewell.ts';
+import { fill, isFilled } from './fill.ts';
 import { type FollowerSample, sampleFollower } from './follower-sample.ts';
+import { followingOf, requireInstance } from './following.ts';
 import { StreamMeter } from './stream-figures.ts';
-import { Conversation, replaced } from './conversation.ts';
-import { openSource } from './open-source.ts';
-import { slotLeft } from './plain-server.ts';
-import { parseSourceUri, type SourceAddress } from './source-address.ts';
-import type { StreamCatalog } from './stream-catalog.ts';
-import type { Divergence, StreamRecord } from './stream-record.ts';
-import { type FailoverCut, isScanned } from './stream-state.ts';
-import type { StreamAnswer, StreamReport } from './stream-terms.ts';
+import type { StreamRecord } from './stream-record.ts';
+import { isScanned } from './stream-state.ts';
+import type { StreamAnswer } from './stream-terms.ts';
+import { takeOver } from './take-over.ts';
 import { GIVEN_UP_HINT, isPassing, Troubles } from './troubles.ts';
-
-export interface ConsumerDependencies {
-  readonly streams: StreamCatalog;
-  readonly instanceHost: InstanceHost;
-  readonly receiver: ReceiveWorker;
-  readonly clock: Clock;
-  readonly newIncarnation: () => IncarnationId;
-  /** One life-cycle change of a virtual cluster at a time. */
-  readonly exclusively: <T>(id: VirtualClusterId, use: () => Promise<T>) => Promise<T>;
-  /** Lets the vault receive what the follower receives. */
-  readonly followLog: (id: VirtualClusterId) => Promise<void>;
-  readonly unfollowLog: (id: VirtualClusterId) => Promise<void>;
-  /** What must not be kept of the source, in database `system` of what becomes a virtual cluster of its own. */
-  readonly prepare: (
-    client: InternalClient,
-    options: { id: VirtualClusterId; incarnation: IncarnationId },
-  ) => Promise<void>;
-  readonly noteSubscriptions: (id: VirtualClusterId, names: readonly string[]) => void;
-  /** Takes the data back to where the source's history left it; the result is begun and not committed. */
-  readonly rewindToDivergence: (
-    context: ConsumerContext,
-    options: { id: VirtualClusterId; incarnation: IncarnationId; divergence: Divergence },
-  ) => Promise<void>;
-  /** Keeps what the first image replaces, where there is something. */
-  readonly keepReplaced: (context: ConsumerContext, id: VirtualClusterId) => Promise<void>;
-  /** Takes a stopped follower back to a point of its own timeline, as a new life, committed and stopped. */
-  readonly goBack: (
-    context: ConsumerContext,
-    options: { id: VirtualClusterId; cut: FailoverCut },
-  ) => Promise<void>;
-  /** Where the follower's own timeline leads to a moment, once it holds all that the follower has. @throws InputError `time_outside_window` */
-  readonly pointAt: (
-    id: VirtualClusterId,
-    moment: { time: Timestamp; throughLsn: Lsn; signal: AbortSignal },
-  ) => Promise<FailoverCut['point']>;
-  /** How far back a failover may go, in microseconds, where the stream does not say. */
-  readonly windowUs: (id: VirtualClusterId) => bigint;
-  /** The oldest moment that the timeline leads to; null when there is none yet. */
-  readonly oldestTime: (id: VirtualClusterId) => Promise<Timestamp | null>;
-  /** Lets clients read the follower, where they may; harmless where it is done. */
-  readonly tendReader: (id: VirtualClusterId) => Promise<void>;
-  /** Nobody reads any more: what follows is about to be written. Harmless where nobody does. */
-  readonly dropReader: (id: VirtualClusterId) => Promise<void>;
-  /** How long a source may be out of reach before the stream is given up. */
-  readonly patienceMs: (id: VirtualClusterId) => number;
-}
-
-export interface ConsumerContext {
-  readonly signal: AbortSignal;
-  readonly logger: Logger;
-  report(progress: { fraction: number; runningStatus: string }): void;
-}
 
 /** How often a follower is looked at, and its source told. */
 const SAMPLE_MS = 500;
 /** While clients of a source that went out of service wait for the failover. */
 const DRAIN_SAMPLE_MS = 50;
-/** What a source may take to hear that it need keep nothing more. */
-const FAREWELL_MS_MAX = 5_000;
 const CUT_MS_MAX = 30_000;
 const CUT_POLL_MS = 10;
 /** The oldest time changes with bases, which are captured every now and then. */
 const SAMPLES_PER_OLDEST = 20;
-
-/** Where a server's clients and followers are led to a virtual cluster by the authority of the system VC; a plain server leads nowhere else. */
-export function followedBy(address: SourceAddress, name: string): Following['source'] {
-  const { kind, host, port, user, password, options, tls } = address;
-  if (kind === 'postgres') return { host, port, user, password, options, tls };
-  const lead = `-ccluster=${name} -cauthority=system`;
-  return { host, port, user, password, options: options === '' ? lead : `${lead} ${options}`, tls };
-}
 
 export class Consumer {
   readonly meter = new StreamMeter();
@@ -135,7 +72,7 @@ export class Consumer {
     { context, troubles }: { context: ConsumerContext; troubles: Troubles },
   ): Promise<void> {
     const { state } = stream;
-    if (state.kind === 'failing_over') return this.#failOver(stream, { cut: state.cut, context });
+    if (state.kind === 'failing_over') return takeOver(stream, state.cut, this.#toolsFor(context));
     if (isScanned(state)) return this.#follow(stream, { context, onGood: () => troubles.forget() });
     return this.#scan(stream, context);
   }
@@ -166,7 +103,7 @@ export class Consumer {
    */
   async cutHere(id: VirtualClusterId, { signal }: { signal: AbortSignal }): Promise<Timestamp> {
     const { instanceHost, clock } = this.#dependencies;
-    const instance = this.#require(id);
+    const instance = requireInstance(this.#dependencies.instanceHost, id);
     const { following } = instance;
     if (following === null) throw new AppError('object_state', `virtual cluster ${id} follows nothing`);
     const known = this.#dependencies.streams.get(id)?.replicatedTime ?? null;
@@ -217,10 +154,9 @@ export class Consumer {
 
   /** The first image, or, at a failback, our own data as it was when the source's history left ours. */
   async #scan(stream: StreamRecord, context: ConsumerContext): Promise<void> {
-    const { virtualClusterId: id, divergence } = stream;
-    if (!this.#isFilled(stream)) {
-      if (divergence === null) await this.#receive(stream, context);
-      else await this.#rewind(stream, { divergence, context });
+    const { virtualClusterId: id } = stream;
+    if (!isFilled(this.#dependencies, stream)) {
+      await fill(stream, this.#toolsFor(context));
       faultPoint('failback.committed');
     }
     context.report({ fraction: 0.95, runningStatus: 'waiting for the log that makes the data consistent' });
@@ -230,94 +166,11 @@ export class Consumer {
     context.logger.info('the data of the source is here; it is followed from now on');
   }
 
-  #isFilled({ virtualClusterId, terms }: StreamRecord): boolean {
-    const { following, identity } = this.#require(virtualClusterId);
-    return following !== null && identity.incarnation === terms.lineage[0]?.incarnation;
-  }
-
-  async #receive(stream: StreamRecord, context: ConsumerContext): Promise<void> {
-    const { instanceHost, receiver } = this.#dependencies;
-    const { virtualClusterId, terms } = stream;
-    const following = followingOf(stream);
-    const { incarnation } = following;
-    await this.#dependencies.keepReplaced(context, virtualClusterId);
-    const begun = await instanceHost.beginIncarnation({ virtualClusterId, incarnation });
-    this.meter.noteScanBegun(virtualClusterId);
-    const { systemIdentifier, slot } = terms;
-    const { timelineId, receivedBytes, keptBytes, anewBecause } = await receiver.receiveBase(
-      {
-        source: following.source,
-        identity: { systemIdentifier, slot },
-        targetDirectory: begun.dataDirectory,
-        uid: begun.uid,
-      },
-      {
-        onProgress: ({ fraction, phase, received }) => {
-          if (received !== undefined) this.meter.noteScan(virtualClusterId, received);
-          context.report({ fraction: fraction * 0.9, runningStatus: phase });
-        },
-        signal: context.signal,
-      },
-    );
-    this.meter.noteScan(virtualClusterId, {
-      receivedBytes: Number(receivedBytes),
-      totalBytes: Number(receivedBytes),
-    });
-    this.meter.noteScanEnded(virtualClusterId);
-    if (anewBecause !== null)
-      context.logger.warning(`the initial scan was begun anew, because ${anewBecause}`);
-    if (keptBytes > 0n)
-      context.logger.info(
-        `the initial scan has gone on: ${keptBytes} bytes were here, ${receivedBytes} came`,
-      );
-    if (timelineId !== terms.timelineId) throw replaced();
-    const history = { timelineId, text: terms.history };
-    await instanceHost.fence({ virtualClusterId, incarnation, forkLsn: null, history });
-    const { parentIncarnation = null, forkLsn = null } = terms.lineage[0] ?? {};
-    await instanceHost.commitFollower({
-      virtualClusterId,
-      following,
-      parentIncarnation,
-      forkLsn,
-      signal: context.signal,
-    });
-  }
-
-  async #rewind(
-    stream: StreamRecord,
-    { divergence, context }: { divergence: Divergence; context: ConsumerContext },
-  ): Promise<void> {
-    const { instanceHost, streams, rewindToDivergence } = this.#dependencies;
-    const { virtualClusterId, terms } = stream;
-    const following = followingOf(stream);
-    const { incarnation } = following;
-    try {
-      await rewindToDivergence(context, { id: virtualClusterId, incarnation, divergence });
-    } catch (error) {
-      if (!isAppError(error, 'time_outside_window')) throw error;
-      context.logger.warning(`all data is copied from the source, because ${error.message}`);
-      await streams.copyInstead({ id: virtualClusterId, signal: context.signal });
-      return this.#receive({ ...stream, divergence: null }, context);
-    }
-    faultPoint('failback.rewound');
-    const history = { timelineId: terms.timelineId, text: terms.history };
-    await instanceHost.fence({ virtualClusterId, incarnation, forkLsn: divergence.lsn, history });
-    faultPoint('failback.fenced');
-    const { parentIncarnation = null, forkLsn = null } = terms.lineage[0] ?? {};
-    await instanceHost.commitFollower({
-      virtualClusterId,
-      following,
-      parentIncarnation,
-      forkLsn,
-      signal: context.signal,
-    });
-  }
-
   /** Runs, is consistent, and has come to the source's own timeline; its log goes to the vault. */
   async #start(stream: StreamRecord, context: ConsumerContext): Promise<void> {
     const { clock, followLog } = this.#dependencies;
     const { signal } = context;
-    const instance = this.#require(stream.virtualClusterId);
+    const instance = requireInstance(this.#dependencies.instanceHost, stream.virtualClusterId);
     await this.#setFollowing(stream, instance);
     await instance.start({ signal });
     const ownFromLsn = stream.terms.lineage[0]?.forkLsn ?? null;
@@ -426,13 +279,15 @@ export class Consumer {
     if (state.kind !== 'pending_failover' || state.target.kind !== 'time') return false;
     const { time } = state.target;
     // It was decided before the stop was set.
-    if (this.#require(id).following?.stopAt === time) return false;
+    if (requireInstance(this.#dependencies.instanceHost, id).following?.stopAt === time) return false;
     const { signal } = context;
     faultPoint('failover.awaited');
     if ((await this.cutHere(id, { signal })) <= time) return false;
     const { followLog, pointAt, streams, newIncarnation } = this.#dependencies;
     await followLog(id);
-    const { replayedLsn } = await sampleFollower(this.#require(id), { signal });
+    const { replayedLsn } = await sampleFollower(requireInstance(this.#dependencies.instanceHost, id), {
+      signal,
+    });
     if (replayedLsn === null)
       throw new AppError('internal', 'a follower that has come past a moment has replayed log');
     const point = await pointAt(id, { time, throughLsn: replayedLsn, signal });
@@ -453,7 +308,7 @@ export class Consumer {
     const { virtualClusterId: id, state } = stream;
     return exclusively(id, async () => {
       if (streams.get(id)?.state !== state) return false;
-      return this.#givenPlaces(this.#require(id), options);
+      return this.#givenPlaces(requireInstance(this.#dependencies.instanceHost, id), options);
     });
   }
 
@@ -468,7 +323,7 @@ export class Consumer {
   }
 
   async #sample(stream: StreamRecord, { signal }: { signal: AbortSignal }): Promise<FollowerSample> {
-    const instance = this.#require(stream.virtualClusterId);
+    const instance = requireInstance(this.#dependencies.instanceHost, stream.virtualClusterId);
     // One that has ended is started again by itself; whoever asks waits for it.
     await instance.whenServing({ timeoutMs: this.#dependencies.patienceMs(stream.virtualClusterId), signal });
     return sampleFollower(instance, { signal });
@@ -532,102 +387,13 @@ export class Consumer {
     await this.#dependencies.streams.apply({ id, event: { kind: 'drain_ended' }, signal });
   }
 
-  async #failOver(
-    stream: StreamRecord,
-    { cut, context }: { cut: FailoverCut; context: ConsumerContext },
-  ): Promise<void> {
-    const { instanceHost, exclusively, streams, prepare, noteSubscriptions } = this.#dependencies;
-    const { virtualClusterId: id } = stream;
-    const { signal } = context;
-    context.report({ fraction: 0.5, runningStatus: 'failing over' });
-    faultPoint('failover.cut');
-    await exclusively(id, () => this.#dependencies.dropReader(id));
-    // All that was received is in the vault when this returns.
-    await this.#dependencies.unfollowLog(id);
-    if (cut.point === null) {
-      await exclusively(id, async () => {
-        await this.#forgetLaterStop(id, { cut, signal });
-        await instanceHost.promote({
-          virtualClusterId: id,
-          incarnation: cut.incarnation,
-          prepare: (client) => prepare(client, { id, incarnation: cut.incarnation }),
-          onDisabledSubscriptions: (names) => noteSubscriptions(id, names),
-          signal,
-        });
-      });
-    } else {
-      await instanceHost.get(id)?.stop({ mode: 'orderly', signal });
-      await this.#goBack(context, { id, cut });
-    }
-    faultPoint('failover.promoted');
-    await streams.apply({ id, event: { kind: 'promoted' }, signal });
-    context.logger.info('the virtual cluster is one of its own');
-    await this.farewell(stream, { signal, logger: context.logger });
-  }
-
-  async #goBack(context: ConsumerContext, target: { id: VirtualClusterId; cut: FailoverCut }): Promise<void> {
-    const { id } = target;
-    this.meter.noteWayBack(id, 0);
-    try {
-      const watched: ConsumerContext = {
-        ...context,
-        report: (progress) => {
-          this.meter.noteWayBack(id, progress.fraction);
-          context.report(progress);
-        },
-      };
-      await this.#dependencies.goBack(watched, target);
-    } finally {
-      this.meter.noteWayBack(id, 1);
-    }
-  }
-
-  /**
-   * A server that is promoted before it has come to where it shall stop ends instead. What was cut before an earlier failover's time has
-   * replayed everything that was received, so that nothing lies behind.
-   */
-  async #forgetLaterStop(
-    id: VirtualClusterId,
-    { cut, signal }: { cut: FailoverCut; signal: AbortSignal },
-  ): Promise<void> {
-    const instance = this.#require(id);
-    const { following } = instance;
-    if (following === null || following.stopAt === null || following.stopAt <= cut.time) return;
-    // Where to stop is fixed when a server starts.
-    await instance.stop({ mode: 'orderly', signal });
-    await this.#dependencies.instanceHost.setFollowing({
-      virtualClusterId: id,
-      following: { ...following, stopAt: null },
-    });
-  }
-
   /** Tells the source that it need keep nothing more. One that cannot be reached notices by itself. */
-  async farewell(
-    stream: StreamRecord,
-    { signal, logger }: { signal: AbortSignal; logger: Logger },
-  ): Promise<void> {
-    const limit = new AbortController();
-    const bounded = AbortSignal.any([signal, limit.signal]);
-    const late = this.#dependencies.clock.sleep(FAREWELL_MS_MAX, { signal: bounded }).then(
-      () => limit.abort(),
-      () => undefined,
-    );
-    try {
-      const { state, terms } = stream;
-      await using source = await openSource(stream, { signal: bounded });
-      // Nobody takes over: it is to serve again.
-      if (state.kind === 'draining') await source.report(terms.streamId, givingUp(state.drainId));
-      await source.dropStream(terms.streamId);
-    } catch (error) {
-      const isPlain = parseSourceUri(stream.sourceUri).kind === 'postgres';
-      const left = isPlain ? `; run there: ${slotLeft(stream.terms)}` : '';
-      const message = `the source was not told that the stream is over: ${toError(error).message}${left}`;
-      if (isPlain) logger.warning(message);
-      else logger.info(message);
-    } finally {
-      limit.abort();
-      await late;
-    }
+  async farewell(stream: StreamRecord, options: { signal: AbortSignal; logger: Logger }): Promise<void> {
+    await farewell(stream, { clock: this.#dependencies.clock, ...options });
+  }
+
+  #toolsFor(context: ConsumerContext) {
+    return { dependencies: this.#dependencies, meter: this.meter, context };
   }
 
   async #setFollowing(stream: StreamRecord, instance: Instance): Promise<void> {
@@ -641,34 +407,6 @@ export class Consumer {
       await this.halt(stream.virtualClusterId, { signal: AbortSignal.timeout(60_000) });
     await instanceHost.setFollowing({ virtualClusterId: stream.virtualClusterId, following: wanted });
   }
-
-  #require(id: VirtualClusterId): Instance {
-    const instance = this.#dependencies.instanceHost.get(id);
-    if (instance !== undefined) return instance;
-    throw new AppError('object_not_found', `virtual cluster ${id} is gone`);
-  }
-}
-
-/** A report that says nothing but that the source shall serve again. */
-function givingUp(drainId: string): StreamReport {
-  return { replicatedTime: null, replicatedLsn: null, drain: { id: drainId, isWanted: false } };
-}
-
-/** What the follower of a stream follows, as its state has it. */
-function followingOf({ terms, sourceName, sourceUri, state }: StreamRecord): Following {
-  const [life] = terms.lineage;
-  if (life === undefined) throw new AppError('internal', 'a stream has no life to follow');
-  // The first image may end behind the moment: it must be consistent before that is known.
-  const isPending = state.kind === 'pending_failover' && isScanned(state);
-  const stopAt = isPending && state.target.kind === 'time' ? state.target.time : null;
-  return {
-    incarnation: life.incarnation,
-    phase: 'following',
-    timelineId: terms.timelineId,
-    slot: terms.slot,
-    source: followedBy(parseSourceUri(sourceUri), sourceName),
-    stopAt,
-  };
 }
 
 function laterOf(left: Timestamp | null, right: Timestamp | null): Timestamp | null {

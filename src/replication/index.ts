@@ -1,4 +1,5 @@
-export { Consumer, type ConsumerContext, type ConsumerDependencies } from './consumer.ts';
+export { Consumer } from './consumer.ts';
+export type { ConsumerContext, ConsumerDependencies } from './consumer-contract.ts';
 export { inspectPlainServer, notDrainable, type PlainStream, reserveLog } from './plain-server.ts';
 export { readServerFacts, type ServerFacts } from './server-facts.ts';
 export { displaySourceUri, notSystem, parseSourceUri, type SourceAddress } from './source-address.ts';
