@@ -110,7 +110,10 @@ export async function forgetUnborn(core: Core): Promise<void> {
   for (const stream of core.streams.list()) {
     const { virtualClusterId: id } = stream;
     if (core.catalog.get(id) !== undefined) continue;
-    await core.consumer.farewell(stream, { signal, logger: core.options.logger });
+    // Of one that is over the source was told, and its secrets are gone.
+    if (stream.state.kind !== 'completed') {
+      await core.consumer.farewell(stream, { signal, logger: core.options.logger });
+    }
     await dropReader(core, id);
     await core.streams.forget({ id, signal });
     core.options.logger.info(`forgot the replication stream of virtual cluster ${id}, which was never made`);
