@@ -9,6 +9,9 @@ import { waitFor } from './wait.ts';
 const ROOT = resolve(import.meta.dirname, '../..');
 export const ATOLL = join(ROOT, 'bin/atoll');
 
+/** Bulk work does not stand back behind tests, which saturate the machine and wait for it. What is measured is not a test. */
+const OF_TESTS = process.env['NODE_TEST_CONTEXT'] === undefined ? {} : { ATOLL_TEST_EQUAL_SESSIONS: 'yes' };
+
 export interface DaemonOptions {
   /** Defaults to a fresh folder that is removed in the end. */
   readonly store?: string;
@@ -67,7 +70,7 @@ export class TestDaemon implements AsyncDisposable {
       ],
       {
         stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, ...this.#options.environment },
+        env: { ...process.env, ...OF_TESTS, ...this.#options.environment },
         ...(uid === undefined ? {} : { uid }),
         ...(gid === undefined ? {} : { gid }),
       },

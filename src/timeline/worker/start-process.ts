@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { getCompileCacheDir } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { FAULT_POINT_VARIABLE } from './fault-point.ts';
+import { EQUAL_SESSIONS_VARIABLE } from './priority.ts';
 
 /**
  * Compiled code is kept beside the packages, which are trusted as much as the code: a process starts in half the time. Where the
@@ -33,7 +34,10 @@ export function startProcess({
   systemCalls,
   isApart = false,
 }: ProcessOptions): ChildProcess {
-  const fault = process.env[FAULT_POINT_VARIABLE];
+  const ofTests = [FAULT_POINT_VARIABLE, EQUAL_SESSIONS_VARIABLE].flatMap((name) => {
+    const value = process.env[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
   const heap = heapMiBMax === undefined ? [] : [`--max-old-space-size=${heapMiBMax}`];
   const growing = heapGrowingPercent === undefined ? [] : [`--heap-growing-percent=${heapGrowingPercent}`];
   const flags = ['--disable-warning=ExperimentalWarning', ...heap, ...growing];
@@ -41,7 +45,7 @@ export function startProcess({
     env: {
       ...(systemCalls === undefined ? {} : { UV_THREADPOOL_SIZE: String(systemCalls) }),
       NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? getCompileCacheDir() ?? COMPILE_CACHE,
-      ...(fault === undefined ? {} : { [FAULT_POINT_VARIABLE]: fault }),
+      ...Object.fromEntries(ofTests),
     },
     detached: isApart,
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
