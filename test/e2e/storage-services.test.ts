@@ -5,18 +5,37 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import {
-  HeadObjectCommand,
   ListObjectsV2Command,
+  ListObjectVersionsCommand,
+  S3Client,
   PutBucketPolicyCommand,
   PutObjectLockConfigurationCommand,
   CreateBucketCommand,
 } from '@aws-sdk/client-s3';
-import { startAzurite, type StorageServer } from '../harness/azurite.ts';
+import { freePort, startAzurite, type StorageServer } from '../harness/azurite.ts';
 import { createCluster, digestCluster, dropCluster } from '../harness/clusters.ts';
 import { ATOLL, TestDaemon } from '../harness/daemon.ts';
+import { FaultyProxy } from '../harness/faulty-proxy.ts';
 import { skipWithout } from '../harness/programs.ts';
 import { waitFor } from '../harness/wait.ts';
 import { type S3Server, s3Parameters, startRadosGateway } from '../harness/radosgw.ts';
+
+/** Where the daemon tells its metrics. */
+const HTTP = { port: 0 };
+
+/** Arguments and environment of the daemon and all it has started: every user of the machine may list the first. */
+async function toldOfProcesses(daemon: TestDaemon): Promise<string[]> {
+  const read = (pid: string, file: string) => readFile(join('/proc', pid, file), 'utf8').catch(() => '');
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const parents = new Map<string, string>();
+  for (const pid of pids) parents.set(pid, /\) \S (\d+)/.exec(await read(pid, 'stat'))?.[1] ?? '');
+  const isOurs = (pid: string | undefined): boolean =>
+    pid !== undefined && pid !== '' && (pid === String(daemon.pid) || isOurs(parents.get(pid)));
+  const ours = pids.filter(isOurs);
+  assert.ok(ours.length > 2, 'a daemon has processes');
+  const told = ours.flatMap((pid) => [read(pid, 'cmdline'), read(pid, 'environ')]);
+  return Promise.all(told);
+}
 
 /** Everything somebody can see who may not see the secrets. */
 async function visible(daemon: TestDaemon): Promise<string> {
@@ -29,10 +48,16 @@ async function visible(daemon: TestDaemon): Promise<string> {
   const rows = await daemon.query('SELECT * FROM [SHOW JOBS]', { cluster: 'main' });
   const schedules = await daemon.query('SELECT * FROM [SHOW SCHEDULES]', { cluster: 'main' });
   const connections = await daemon.query('SHOW EXTERNAL CONNECTIONS', { cluster: 'main' });
+  const sessions: unknown[] = [];
+  for (const cluster of ['main', 'system'])
+    sessions.push(await daemon.query('SELECT * FROM pg_stat_activity', { cluster }));
+  const metrics = await (await fetch(`http://127.0.0.1:${HTTP.port}/_status/vars?cluster=system`)).text();
+  assert.match(metrics, /jobs/);
   const tables: unknown[] = [];
   for (const table of ['jobs', 'scheduled_jobs', 'external_connections', 'settings'])
     tables.push(await daemon.query(`SELECT * FROM system.${table}`, { cluster: 'main' }));
-  return [...texts, JSON.stringify([rows, schedules, connections, tables])].join('\n');
+  const shown = JSON.stringify([rows, schedules, connections, tables, sessions]);
+  return [...texts, shown, metrics, daemon.output, ...(await toldOfProcesses(daemon))].join('\n');
 }
 
 /** A backup, one on top of it, and a restore into a new virtual cluster. */
@@ -73,7 +98,8 @@ describe('backups in storage services', () => {
   let azure: StorageServer;
   before(async () => {
     azure = await startAzurite();
-    daemon = await TestDaemon.start();
+    HTTP.port = await freePort();
+    daemon = await TestDaemon.start({ flags: [`--http-addr=127.0.0.1:${HTTP.port}`] });
   });
   after(async () => {
     await daemon[Symbol.asyncDispose]();
@@ -208,17 +234,70 @@ describe('backups in storage services', () => {
     });
 
     test('keep their storage class in an external connection', async () => {
-      const parameters = s3Parameters(s3.endpoint, { S3_STORAGE_CLASS: 'STANDARD' });
+      await using proxy = await FaultyProxy.start(s3.endpoint);
+      const classes: unknown[] = [];
+      proxy.plan = ({ method, path, headers }) => {
+        const isBegun = method === 'PUT' ? !path.includes('uploadId=') : path.includes('uploads');
+        if (method !== 'GET' && isBegun) classes.push(headers['x-amz-storage-class']);
+        return undefined;
+      };
+      const parameters = s3Parameters(proxy.endpoint, { S3_STORAGE_CLASS: 'STANDARD' });
       await main(`CREATE EXTERNAL CONNECTION classy AS 's3://bucket/classy?${parameters}'`);
       await main("BACKUP INTO 'external://classy/app'");
+      assert.deepEqual([...new Set(classes)], ['STANDARD'], 'asked for with every object');
       const { Contents = [] } = await s3
         .client()
         .send(new ListObjectsV2Command({ Bucket: 'bucket', Prefix: 'classy/app/' }));
-      assert.ok(Contents.length > 3);
-      for (const { Key } of Contents) {
-        const head = await s3.client().send(new HeadObjectCommand({ Bucket: 'bucket', Key }));
-        assert.equal(head.StorageClass ?? 'STANDARD', 'STANDARD');
+      assert.ok(Contents.length > 3 && classes.length >= Contents.length);
+    });
+
+    test('refuse what the service refuses, with the reason', async () => {
+      const user = (name: string) => [
+        'user',
+        'create',
+        `--uid=${name}`,
+        `--display-name=${name}`,
+        `--access-key=${name}`,
+        `--secret-key=hush-of-${name}`,
+      ];
+      await s3.admin(...user('stranger'));
+      await s3.admin(...user('full'));
+      await s3.admin('quota', 'set', '--quota-scope=user', '--uid=full', '--max-objects=0');
+      await s3.admin('quota', 'enable', '--quota-scope=user', '--uid=full');
+      const keysOf = (name: string) => ({
+        AWS_ACCESS_KEY_ID: name,
+        AWS_SECRET_ACCESS_KEY: `hush-of-${name}`,
+      });
+      const full = new S3Client({
+        endpoint: s3.endpoint,
+        region: 'us-east-1',
+        forcePathStyle: true,
+        credentials: { accessKeyId: 'full', secretAccessKey: 'hush-of-full' },
+      });
+      await full.send(new CreateBucketCommand({ Bucket: 'full' }));
+      const table: readonly (readonly [string, Readonly<Record<string, string>>, string, RegExp])[] = [
+        ['bucket', { AWS_SECRET_ACCESS_KEY: 'hush' }, '42501', /access was refused/],
+        ['bucket', keysOf('stranger'), '42501', /access was refused/],
+        ['absent', {}, '58030', /bucket does not exist/],
+        ['full', keysOf('full'), '53100', /the storage is full/],
+        ['bucket', { aws_region: 'x' }, '22023', /unknown S3 query parameters: aws_region/],
+        ['bucket', { S3_STORAGE_CLASS: 'COLD' }, '22023', /unknown S3_STORAGE_CLASS/],
+      ];
+      for (const [bucket, more, code, message] of table) {
+        const uri = `s3://${bucket}/wrong?${s3Parameters(s3.endpoint, more)}`;
+        for (const sql of [`BACKUP INTO '${uri}'`, `CREATE EXTERNAL CONNECTION wrong AS '${uri}'`]) {
+          await assert.rejects(
+            main(sql),
+            (error: Error & { code?: string; hint?: string; detail?: string }) => {
+              assert.equal(error.code, code, `${sql}: ${error.message}`);
+              assert.match(error.message, message);
+              assert.doesNotMatch(`${error.message}${error.hint}${error.detail}`, /hush/);
+              return true;
+            },
+          );
+        }
       }
+      assert.doesNotMatch(await visible(daemon), /hush/);
     });
 
     test('need only the rights to put, get and list', async () => {
@@ -264,6 +343,18 @@ describe('backups in storage services', () => {
         }),
       );
       await roundTrip(daemon, `s3://locked/backups?${s3Parameters(s3.endpoint)}`);
+      // There a second write makes a version, and a deletion a marker, rather than an error.
+      const { Versions = [], DeleteMarkers = [] } = await s3
+        .client()
+        .send(new ListObjectVersionsCommand({ Bucket: 'locked' }));
+      const keys = Versions.map(({ Key }) => Key);
+      assert.ok(keys.length > 6);
+      assert.deepEqual(keys.toSorted(), [...new Set(keys)].toSorted(), 'no object was written twice');
+      const hidden = DeleteMarkers.map(({ Key }) => Key ?? '');
+      assert.deepEqual(
+        hidden.filter((key) => !key.includes('BACKUP-LOCK')),
+        [],
+      );
     });
   });
 });

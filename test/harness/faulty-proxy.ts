@@ -1,4 +1,10 @@
-import { createServer, type IncomingMessage, request as ask, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  request as ask,
+  type ServerResponse,
+} from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** What becomes of a request. */
@@ -40,6 +46,7 @@ export class FaultyProxy implements AsyncDisposable {
     readonly method: string;
     readonly path: string;
     readonly bodyBytes: number;
+    readonly headers: IncomingHttpHeaders;
   }) => Fault | undefined = () => undefined;
   faults = 0;
 
@@ -70,7 +77,7 @@ export class FaultyProxy implements AsyncDisposable {
     const body = await bodyOf(request).catch(() => null);
     if (body === null) return;
     const { method = 'GET', url: path = '/' } = request;
-    const fault = this.plan({ method, path, bodyBytes: body.length });
+    const fault = this.plan({ method, path, bodyBytes: body.length, headers: request.headers });
     if (fault !== undefined) this.faults++;
     if (fault === 'hang') return;
     if (fault === 'cut_before') return void response.destroy();

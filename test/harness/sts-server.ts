@@ -1,6 +1,6 @@
 /**
  * A small server that speaks the two protocols of AWS that taking on roles needs: AssumeRole of the Security Token Service, and of S3 the
- * requests that tell who asks. Source: AWS STS API reference, Amazon S3 API reference.
+ * requests that tell who asks, and with what headers objects are made. Source: AWS STS API reference, Amazon S3 API reference.
  */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -10,6 +10,15 @@ export interface TrustedRole {
   readonly arn: string;
   readonly trusts: string;
   readonly externalId: string | null;
+}
+
+interface Begun {
+  readonly host: string | undefined;
+  readonly path: string;
+  readonly isInParts: boolean;
+  readonly storageClass: string | null;
+  readonly encryption: string | null;
+  readonly encryptionKey: string | null;
 }
 
 /** Uploads that were begun and given up, in the order in which they are listed. */
@@ -29,6 +38,10 @@ export class AwsServer implements AsyncDisposable {
   demandsDigest: string | null = null;
   /** What was written, and whether a digest came with it. The SHA-256 that is signed is checked. */
   readonly written: { readonly bytes: number; readonly hasDigest: boolean }[] = [];
+  /** Of each object that was begun, by one request or in parts, how it was asked for. */
+  readonly begun: Begun[] = [];
+  /** With what token the first keys come; null for none. */
+  firstToken: string | null = null;
   /** Access keys that asked S3, and what was assumed, in order. */
   readonly asked: string[] = [];
   readonly assumed: string[] = [];
@@ -88,6 +101,18 @@ export class AwsServer implements AsyncDisposable {
       this.uploads = this.uploads.filter((upload) => upload.id !== id);
       return answer(response, 204, '');
     }
+    const isBegun = request.method === 'POST' && url.searchParams.has('uploads');
+    if (isBegun || (request.method === 'PUT' && !url.searchParams.has('uploadId'))) {
+      this.begun.push(begunBy(request, url.pathname));
+    }
+    if (isBegun) {
+      const id = '<UploadId>upload</UploadId>';
+      return answer(response, 200, `<InitiateMultipartUploadResult>${id}</InitiateMultipartUploadResult>`);
+    }
+    if (request.method === 'POST' && url.searchParams.has('uploadId')) {
+      const etag = '<ETag>"whole"</ETag>';
+      return answer(response, 200, `<CompleteMultipartUploadResult>${etag}</CompleteMultipartUploadResult>`);
+    }
     if (request.method === 'PUT') return this.#put(request, body, response);
     answer(response, 404, '');
   }
@@ -110,7 +135,9 @@ export class AwsServer implements AsyncDisposable {
   /** Keys of roles come with their token, the first ones with none. */
   #isKnown(accessKey: string, request: IncomingMessage): boolean {
     const token = request.headers['x-amz-security-token'];
-    return accessKey === 'FIRST' ? token === undefined : this.#tokens.get(accessKey) === token;
+    return accessKey === 'FIRST'
+      ? (token ?? null) === this.firstToken
+      : this.#tokens.get(accessKey) === token;
   }
 
   #assumeRole(form: URLSearchParams, accessKey: string, response: ServerResponse): void {
@@ -147,6 +174,18 @@ export class AwsServer implements AsyncDisposable {
       ${page.map(({ key, id }) => `<Upload><Key>${key}</Key><UploadId>${id}</UploadId></Upload>`).join('')}
       </ListMultipartUploadsResult>`;
   }
+}
+
+function begunBy({ headers }: IncomingMessage, path: string): Begun {
+  const told = (name: string) => String(headers[name] ?? '') || null;
+  return {
+    host: headers.host,
+    path,
+    isInParts: headers['content-length'] === undefined || headers['content-length'] === '0',
+    storageClass: told('x-amz-storage-class'),
+    encryption: told('x-amz-server-side-encryption'),
+    encryptionKey: told('x-amz-server-side-encryption-aws-kms-key-id'),
+  };
 }
 
 function errorText(word: string, isSts: boolean): string {

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import dns, { type LookupOptions } from 'node:dns';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { AwsServer } from '../../../test/harness/sts-server.ts';
 import { type ErrorCode, isAppError } from '../../base/index.ts';
 import { parseBlobKey } from '../blob-key.ts';
 import type { BlobStore } from '../blob-store.ts';
 import { testPatience } from '../service/testing.ts';
+import { parseS3Uri, S3_STORAGE_CLASSES } from './s3-uri.ts';
 import { parseServiceUri, serviceDisplayUri, serviceStore } from '../service-location.ts';
 
 const { signal } = new AbortController();
@@ -26,6 +28,8 @@ describe('S3', () => {
     server.assumed.length = 0;
     server.demandsDigest = null;
     server.written.length = 0;
+    server.begun.length = 0;
+    server.firstToken = null;
   });
   after(() => server[Symbol.asyncDispose]());
 
@@ -122,6 +126,64 @@ describe('S3', () => {
     await assert.rejects(skipping.put(KEY, content, { signal }), (error) =>
       isAppError(error, 'storage_unusable'),
     );
+  });
+
+  it('makes every object, short or long, of the class and with the encryption that is asked for', async () => {
+    const long = Buffer.alloc(9 * 1024 * 1024);
+    const made = async (parameters: Readonly<Record<string, string>>, content: Buffer) => {
+      server.begun.length = 0;
+      await open(parameters).put(KEY, content, { signal });
+      assert.equal(server.begun.length, 1);
+      const { storageClass, encryption, encryptionKey, isInParts } = server.begun[0] ?? {};
+      assert.equal(isInParts, content === long);
+      return [storageClass, encryption, encryptionKey];
+    };
+    for (const name of S3_STORAGE_CLASSES) {
+      assert.deepEqual(await made({ S3_STORAGE_CLASS: name }, Buffer.from('1')), [name, null, null]);
+    }
+    assert.deepEqual(await made({}, Buffer.from('1')), [null, null, null]);
+    const wanted = {
+      S3_STORAGE_CLASS: 'INTELLIGENT_TIERING',
+      AWS_SERVER_ENC_MODE: 'aws:kms',
+      AWS_SERVER_KMS_ID: 'key',
+    };
+    assert.deepEqual(await made(wanted, long), ['INTELLIGENT_TIERING', 'aws:kms', 'key']);
+    for (const wrong of ['standard', 'COLD', '']) {
+      assert.throws(
+        () => parseS3Uri(server.uri({ S3_STORAGE_CLASS: wrong })),
+        (error) =>
+          isAppError(error, 'parameter_invalid') && error.message.includes('unknown S3_STORAGE_CLASS'),
+      );
+    }
+  });
+
+  it('sends the token of a session with its keys', async () => {
+    server.firstToken = 'token-of-a-session';
+    const isRefused = (error: unknown) => isAppError(error, 'storage_refused');
+    await assert.rejects(open().put(KEY, Buffer.from('1'), { signal }), isRefused);
+    await open({ AWS_SESSION_TOKEN: 'token-of-a-session' }).put(KEY, Buffer.from('1'), { signal });
+  });
+
+  it('names the bucket in the host, or in the path where that is asked for', async (context) => {
+    // No resolver knows names below one of ours.
+    const here = (_host: string, { all }: LookupOptions, answered: (...answer: unknown[]) => void) =>
+      all === true ? answered(null, [{ address: '127.0.0.1', family: 4 }]) : answered(null, '127.0.0.1', 4);
+    const lookup = context.mock.method(dns, 'lookup', here as typeof dns.lookup);
+    const endpoint = server.endpoint.replace('127.0.0.1', 'storage.test');
+    const { host } = new URL(endpoint);
+    for (const style of ['false', 'true']) {
+      await open({ AWS_ENDPOINT: endpoint, AWS_USE_PATH_STYLE: style }).put(KEY, Buffer.from('1'), {
+        signal,
+      });
+    }
+    assert.deepEqual(
+      server.begun.map((each) => [each.host, each.path]),
+      [
+        [`bucket.${host}`, '/folder/x'],
+        [host, '/bucket/folder/x'],
+      ],
+    );
+    assert.ok(lookup.mock.callCount() > 0);
   });
 
   it('frees all uploads that were given up, however many', async () => {
