@@ -12,16 +12,13 @@ import {
   PutObjectLockConfigurationCommand,
   CreateBucketCommand,
 } from '@aws-sdk/client-s3';
-import { freePort, startAzurite, type StorageServer } from '../harness/azurite.ts';
+import { startAzurite, type StorageServer } from '../harness/azurite.ts';
 import { createCluster, digestCluster, dropCluster } from '../harness/clusters.ts';
 import { ATOLL, TestDaemon } from '../harness/daemon.ts';
 import { FaultyProxy } from '../harness/faulty-proxy.ts';
 import { skipWithout } from '../harness/programs.ts';
 import { waitFor } from '../harness/wait.ts';
 import { type S3Server, s3Parameters, startRadosGateway } from '../harness/radosgw.ts';
-
-/** Where the daemon tells its metrics. */
-const HTTP = { port: 0 };
 
 /** Arguments and environment of the daemon and all it has started: every user of the machine may list the first. */
 async function toldOfProcesses(daemon: TestDaemon): Promise<string[]> {
@@ -51,7 +48,8 @@ async function visible(daemon: TestDaemon): Promise<string> {
   const sessions: unknown[] = [];
   for (const cluster of ['main', 'system'])
     sessions.push(await daemon.query('SELECT * FROM pg_stat_activity', { cluster }));
-  const metrics = await (await fetch(`http://127.0.0.1:${HTTP.port}/_status/vars?cluster=system`)).text();
+  const [, http = ''] = [...daemon.output.matchAll(/HTTP +http:\/\/(\S+)/g)].at(-1) ?? [];
+  const metrics = await (await fetch(`http://${http}/_status/vars?cluster=system`)).text();
   assert.match(metrics, /jobs/);
   const tables: unknown[] = [];
   for (const table of ['jobs', 'scheduled_jobs', 'external_connections', 'settings'])
@@ -98,8 +96,7 @@ describe('backups in storage services', () => {
   let azure: StorageServer;
   before(async () => {
     azure = await startAzurite();
-    HTTP.port = await freePort();
-    daemon = await TestDaemon.start({ flags: [`--http-addr=127.0.0.1:${HTTP.port}`] });
+    daemon = await TestDaemon.start();
   });
   after(async () => {
     await daemon[Symbol.asyncDispose]();
