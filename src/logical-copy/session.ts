@@ -1,8 +1,9 @@
 /** Sessions of a logical copy: in databases of tenants, over the private socket, as a role that is no superuser. */
 import pg from 'pg';
-import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
+import { from as copyFrom } from 'pg-copy-streams';
 import { AppError, CancelledError, type ErrorCode, required, toError } from '../base/index.ts';
 import type { CopyEndpoint } from './contract.ts';
+import { CopyOutQuery } from './copy-out.ts';
 
 const CONNECT_MS_MAX = 30_000;
 const SOCKET_PORT = 5432;
@@ -125,14 +126,14 @@ export class CopySession implements AsyncDisposable {
 
   /** Gives what COPY ... TO STDOUT writes, and how many rows that was when it is done. */
   async *copyOut(sql: string, what: string): AsyncGenerator<Uint8Array, bigint> {
-    const stream = this.#client.query(copyTo(sql));
+    const stream = new CopyOutQuery(sql);
+    this.#client.query(stream);
     const onAbort = () => stream.destroy(new CancelledError('cancelled', { cause: this.#signal.reason }));
     this.#signal.addEventListener('abort', onAbort, { once: true });
     try {
       if (this.#signal.aborted) onAbort();
-      // Chunks come as Postgres sends them: a message each, joined by the stream.
       for await (const chunk of stream) yield chunk as Uint8Array;
-      return BigInt(stream.rowCount);
+      return stream.rowCount;
     } catch (error) {
       throw this.#translated(error, what);
     } finally {

@@ -161,8 +161,20 @@ export class CopySource implements AsyncDisposable, CopyRows {
     return readRights(this.#session);
   }
 
+  /** All in one file: nothing of it is kept, so no part of it need be found again. */
   async *rowsOf(table: CopyTable): AsyncGenerator<AsyncIterable<Uint8Array>> {
-    for (const range of pageRanges(table)) yield this.copyOut(table, range);
+    const { schema, name, format } = table;
+    if (table.columns.length === 0) {
+      yield this.copyOut(table, { from: 0, to: null });
+      return;
+    }
+    const columns = table.columns.map(quoted).join(', ');
+    const from = `${quoted(schema)}.${quoted(name)}`;
+    // The table itself, not a query of it: without a plan, and read ahead.
+    yield this.#session.copyOut(
+      `copy ${from} (${columns}) to stdout (format ${format})`,
+      `cannot read table ${from}`,
+    );
   }
 
   async *largeObject(oid: number): AsyncGenerator<Uint8Array> {

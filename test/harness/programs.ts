@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 
 /** What a program said last is kept for messages, at most so much of it. */
 const SAID_LENGTH_MAX = 4000;
@@ -77,6 +78,15 @@ export function skipWithout(program: string): string | false {
   if (found) return false;
   if (process.env['CI'] === 'true') throw new Error(`${program} is missing, and CI may skip no test`);
   const reason = `SKIPPED, NOT TESTED: this machine has no ${program}`;
+  process.stderr.write(`\n*** ${reason} ***\n\n`);
+  return reason;
+}
+
+/** As `skipWithout`, for a file that a package of the system brings. */
+export function skipWithoutFile(path: string): string | false {
+  if (existsSync(path)) return false;
+  if (process.env['CI'] === 'true') throw new Error(`${path} is missing, and CI may skip no test`);
+  const reason = `SKIPPED, NOT TESTED: this machine has no ${path}`;
   process.stderr.write(`\n*** ${reason} ***\n\n`);
   return reason;
 }

@@ -23,7 +23,11 @@ async function graphileWorker(): Promise<string> {
     .replaceAll(':GRAPHILE_WORKER_SCHEMA', 'graphile_worker');
 }
 
+/** The monitoring database of Icinga, some sixty tables, as Debian's package brings it. */
+export const ICINGA_SCHEMA_PATH = '/usr/share/icinga2-ido-pgsql/schema/pgsql.sql';
+
 export const PUBLIC_SCHEMAS = {
   'pg-boss': async () => pgBoss(),
   'graphile-worker': graphileWorker,
+  icinga: () => readFile(ICINGA_SCHEMA_PATH, 'utf8'),
 } as const;
