@@ -1,16 +1,19 @@
 /** Encrypted backups of moments, by schedules and with their history: what only a whole node does. Statements are in `control/encryption.test.ts`. */
 import assert from 'node:assert/strict';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
 import { createCluster, dropCluster } from '../harness/clusters.ts';
 import { CloudTokenServer } from '../harness/cloud-tokens.ts';
-import { TestDaemon } from '../harness/daemon.ts';
+import { ATOLL, TestDaemon } from '../harness/daemon.ts';
 import { AwsKmsServer, AZURE_TOKEN, AzureKmsServer, GcpKmsServer } from '../harness/kms-servers.ts';
 import { filesBelow } from '../harness/oracle.ts';
 import { scratchDirectory } from '../harness/scratch.ts';
 import { waitFor } from '../harness/wait.ts';
 
+const run = promisify(execFile);
 const SECRET = 'a secret of this test';
 const GOOGLE_KEY = 'projects/p/locations/l/keyRings/r/cryptoKeys/k';
 const GOOGLE_TOKEN = 'token-of-google';
@@ -162,6 +165,22 @@ describe('encrypted backups', () => {
     assert.match(shown, /redacted/);
     assert.doesNotMatch(shown, /AKIATEST|awsSecret/);
     assert.equal(await countIn('nodelocal://1/closed', keys), '500');
+  });
+
+  test('that release 26.2 wrote of a table are opened: a full one of 500 rows, and one after a change and ten deletions', async () => {
+    const golden = join(import.meta.dirname, '../golden/encrypted-26.2');
+    await cp(join(golden, 'collection'), join(daemon.store, 'extern/golden'), { recursive: true });
+    await run(ATOLL, ['cluster-key', 'import', join(golden, 'cluster-key'), `--store=${daemon.store}`]);
+    const restore = "RESTORE TABLE golden.public.ledger FROM LATEST IN 'nodelocal://1/golden' WITH into_db =";
+    const key = "encryption_passphrase = 'the passphrase of the golden collection'";
+    await assert.rejects(main(`${restore} 'postgres'`));
+    await assert.rejects(main(`${restore} 'postgres', encryption_passphrase = 'another'`));
+    await main(`${restore} 'postgres', ${key}`);
+    const [row] = await daemon.query(
+      `SELECT count(*)::int AS rows, count(*) FILTER (WHERE note = md5(id::text))::int AS sound, max(note) FILTER (WHERE id = 7) AS seven FROM ledger`,
+      { cluster: 'main', database: 'postgres' },
+    );
+    assert.deepEqual(row, { rows: 490, sound: 489, seven: 'changed' });
   });
 
   test('leave no secret in the log', () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { stat } from 'node:fs/promises';
+import { cp, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { createCluster, digestCluster, dropCluster } from '../harness/clusters.ts';
@@ -111,6 +111,43 @@ describe('incremental backups', () => {
       { code: '22023', message: /nearest backup time\(s\) \d{4}-/ },
     );
     await dropCluster(daemon, 'between');
+  });
+
+  test('of which one is gone are never restored to something else', async () => {
+    const extern = (...names: string[]) => join(daemon.store, 'extern', ...names);
+    await cp(extern('chain'), extern('gap'), { recursive: true });
+    const ends = await main(
+      `SELECT DISTINCT end_time::text AS at FROM [SHOW BACKUP FROM LATEST ${IN}] ORDER BY at`,
+    );
+    const manifests = (await filesBelow(extern('gap/incrementals'))).filter((name) =>
+      name.endsWith('/BACKUP_MANIFEST'),
+    );
+    const [first = ''] = manifests.toSorted();
+    await rm(extern('gap/incrementals', first, '..'), { recursive: true });
+    await createCluster(daemon, 'victim');
+    const restore = (asOf = '') =>
+      daemon.query(`RESTORE FROM LATEST IN 'nodelocal://1/gap'${asOf}`, { cluster: 'victim' });
+    await assert.rejects(restore(` AS OF SYSTEM TIME '${String(ends[1]?.['at'])}'`), { code: '22023' });
+    // The newest one names all that it needs: it is whole without the one that is gone, or refused.
+    const outcome = await restore().then(() => 'restored', codeOf);
+    if (outcome === 'restored') assert.deepEqual(await digestCluster(daemon, 'victim'), states[2]);
+    else assert.equal(outcome, 'XX001');
+    await dropCluster(daemon, 'victim');
+
+    // Without its full backup a chain is none.
+    const [head = ''] = (await filesBelow(extern('gap'))).filter((name) =>
+      /^\d{4}\/.*\/BACKUP_MANIFEST$/.test(name),
+    );
+    await rm(extern('gap', head));
+    assert.deepEqual(await main("SHOW BACKUPS IN 'nodelocal://1/gap'"), []);
+    await createCluster(daemon, 'victim');
+    await assert.rejects(restore(), { code: '42704' });
+    const headless = head.replace('/BACKUP_MANIFEST', '');
+    await assert.rejects(
+      daemon.query(`RESTORE FROM '${headless}' IN 'nodelocal://1/gap'`, { cluster: 'victim' }),
+      { code: '42704', message: /no completed backup in/ },
+    );
+    await dropCluster(daemon, 'victim');
   });
 
   test('of one chain are taken one at a time', async () => {
