@@ -28,6 +28,7 @@ import {
   requireTimeline,
   resolvePoint,
   storeOfTimeline,
+  untilReceived,
   windowUs,
 } from '../timeline/timeline-point.ts';
 import { unmake } from '../virtual-clusters/unmake.ts';
@@ -131,6 +132,7 @@ export async function captureFirstBase(core: Core, { id, context, onProgress }: 
   const subdirectory = textOf(job.progress, 'baseSubdirectory') ?? formatBackupSubdirectory(clock.now());
   // Chosen and recorded before the first byte is written.
   await context.save({ baseSubdirectory: subdirectory });
+  await untilReceived(core, { record, signal });
   await worker.captureBase(
     {
       source: captureSource(core.options, record),

@@ -90,6 +90,19 @@ export async function resolvePoint(
   return resolveTarget(core, { record, target: target ?? now, signal });
 }
 
+/**
+ * Waits until the vault has what the virtual cluster has written so far: a base that is captured from then on has all of its log there. One captured
+ * before the vault has its slot may lead nowhere.
+ * @throws AppError `cannot_connect_now`
+ */
+export async function untilReceived(
+  core: Core,
+  { record, signal }: { record: VirtualClusterRecord; signal: AbortSignal },
+): Promise<void> {
+  const instance = core.services.instanceOf(record);
+  if (instance.following === null) await catchUp(core, { record, instance, signal });
+}
+
 /** Since a virtual cluster was stopped nothing has happened: whatever moment since then is as its end. */
 async function resolveStopped(
   core: Core,
