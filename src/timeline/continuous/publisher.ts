@@ -8,16 +8,10 @@ import type { ContinuousState, ContinuousStatus, ContinuousTarget } from './cont
 import { type HeldBase, listHeldBases } from './held-bases.ts';
 import { linesFrom } from './held-log.ts';
 import { BASE_PIN, baseToSend, pruneCollection, sendBase } from './publish-bases.ts';
+import { isLogDue, LOOK_MS } from './pace.ts';
 import { type LogProgress, LOG_PIN, publishLog } from './publish-log.ts';
 import { basesInUse, openSession, type Present, presentOf, type Session, timeOfLines } from './session.ts';
 
-/** Log waits no longer than this for company, and sets out at once when so much of it waits. */
-const LOG_INTERVAL_MS = 5000;
-/** A timeline without a base there is looked at as often. */
-const BEGIN_INTERVAL_MS = 1000;
-const LOG_BYTES = 4n * 1024n * 1024n;
-/** How often it is looked whether there is anything to send. */
-const LOOK_MS = 250;
 /** A timeline of which nothing can be restored from there is looked at more often. */
 const BASE_INTERVAL_MS = { first: 500, later: 5000 };
 const PRUNE_INTERVAL_MS = 600_000;
@@ -222,8 +216,8 @@ export class Publisher {
   #isDue(vault: VaultStatus): boolean {
     const progress = this.#progress;
     const sinceMs = this.#options.clock.monotonicMs() - this.#sentAtMs;
-    if (progress === null || progress.incarnation !== vault.incarnation) return sinceMs >= BEGIN_INTERVAL_MS;
-    return vault.durableLsn - progress.lsn >= LOG_BYTES || sinceMs >= LOG_INTERVAL_MS;
+    const isKnown = progress !== null && progress.incarnation === vault.incarnation;
+    return isLogDue({ sinceMs, waitingBytes: isKnown ? vault.durableLsn - progress.lsn : null });
   }
 
   async #sendBases(): Promise<'again'> {

@@ -10,7 +10,7 @@ import { FRAME_PAGES_MAX } from '../format/frame.ts';
 import { readWalObject } from '../objects/wal-reader.ts';
 import { walObjectRawBytes } from '../format/wal-object.ts';
 import { rest } from '../worker/limiter.ts';
-import { serveTasks } from '../worker/thread-server.ts';
+import { type Answer, serveTasks } from '../worker/thread-server.ts';
 import { TargetFiles } from './target-files.ts';
 import { readVaultSegment } from './read-vault-segment.ts';
 import type {
@@ -21,6 +21,8 @@ import type {
 } from './tasks.ts';
 import { writeRange, type WriteTools } from './write-range.ts';
 
+/** Tasks under way in a thread: the next range is on its way while this one is written. */
+const TASKS_AT_ONCE = 2;
 /** A log segment is filled up with zeroes in pieces of this size. */
 const ZEROES = new Uint8Array(1024 * 1024);
 
@@ -34,15 +36,18 @@ const tools: WriteTools = {
   ...data,
   store: openCollection(data.collection, { rng }),
   pages: new PageBuffer({ pagesMax: FRAME_PAGES_MAX }),
+  beforeFrame() {
+    frameBegunMs = performance.now();
+  },
   afterFrame() {
     rest(data.restCell, { workedMs: performance.now() - frameBegunMs });
-    frameBegunMs = performance.now();
   },
   signal,
 };
 
-serveTasks<MaterializeTask, MaterializeResultOfTask>(async (task) => {
-  frameBegunMs = performance.now();
+serveTasks(run, { atOnce: TASKS_AT_ONCE });
+
+async function run(task: MaterializeTask): Promise<Answer<MaterializeResultOfTask>> {
   if (task.kind === 'changes') return { result: { writtenBytes: 0, changes: await readChanges(task) } };
   if (task.kind === 'range') return { result: { writtenBytes: await writeRange(task, tools) } };
   using files = new TargetFiles({ directory: data.targetDirectory });
@@ -63,7 +68,7 @@ serveTasks<MaterializeTask, MaterializeResultOfTask>(async (task) => {
     write(ZEROES.subarray(0, segmentBytes - position), position);
   }
   return { result: { writtenBytes: files.writtenBytes } };
-});
+}
 
 async function readChanges(task: ChangesTask): Promise<ChangedSetParts> {
   const { timeline, record, span } = task;

@@ -15,7 +15,10 @@ const EVERY_PAGE = (1n << BigInt(FRAME_PAGES_MAX)) - 1n;
 export interface WriteTools {
   readonly store: BlobStore;
   readonly targetDirectory: string;
+  /** Used from a frame's arrival to its end, without a wait between, so that tasks may share it. */
   readonly pages: PageBuffer;
+  /** Called when a frame has arrived. */
+  readonly beforeFrame: () => void;
   /** Called after every frame: the place to make way for others. */
   readonly afterFrame: () => void;
   readonly signal: AbortSignal;
@@ -35,6 +38,7 @@ export async function writeRange(task: RangeTask, tools: WriteTools): Promise<nu
     // Frames between two that are wanted are passed over: that is less than asking the storage once more.
     if (offset > at) await reader.take(offset - at);
     const stored = await reader.take(length);
+    tools.beforeFrame();
     at = offset + length;
     const tag = task.tags.subarray(frame * FRAME_TAG_BYTES, (frame + 1) * FRAME_TAG_BYTES);
     checkExpectedFrame(stored, { offset, crc, tag }, { name: task.key, tagKey: task.tagKey });

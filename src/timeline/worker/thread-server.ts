@@ -9,10 +9,17 @@ export interface Answer<Result> {
   readonly transfer?: readonly Transferable[];
 }
 
-/** Serves the tasks of this thread's pool, one after the other in the order they came. */
-export function serveTasks<Task, Result>(run: (task: Task) => Promise<Answer<Result>>): void {
+/**
+ * Serves the tasks of this thread's pool, beginning them in the order they came: one after the other, or `atOnce`, which lets
+ * one wait for its storage while another works.
+ */
+export function serveTasks<Task, Result>(
+  run: (task: Task) => Promise<Answer<Result>>,
+  { atOnce = 1 }: { readonly atOnce?: number } = {},
+): void {
   const port = required(parentPort, 'port of the thread');
-  let last: Promise<void> = Promise.resolve();
+  const waiting: ToThread[] = [];
+  let served = 0;
   const serve = async ({ id, task }: ToThread) => {
     try {
       const { result, transfer = [] } = await run(task as Task); // The pool and this script agree on it.
@@ -21,7 +28,17 @@ export function serveTasks<Task, Result>(run: (task: Task) => Promise<Answer<Res
       port.postMessage({ id, error: toWireError(error) } satisfies FromThread);
     }
   };
+  const serveNext = () => {
+    const next = served < atOnce ? waiting.shift() : undefined;
+    if (next === undefined) return;
+    served += 1;
+    void serve(next).finally(() => {
+      served -= 1;
+      serveNext();
+    });
+  };
   port.on('message', (message: ToThread) => {
-    last = last.then(() => serve(message));
+    waiting.push(message);
+    serveNext();
   });
 }
