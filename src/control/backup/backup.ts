@@ -149,6 +149,12 @@ function requireReadable(collection: CollectionLocation): void {
 
 /** @throws InputError `feature_not_supported` naming what this release does not offer */
 function requireAvailable(core: Core, statement: Backup): void {
+  if (isFlagOn(statement.options, 'include_all_virtual_clusters')) {
+    throw notAvailable(
+      'option "include_all_virtual_clusters" of BACKUP',
+      'a collection belongs to one virtual cluster, which alone can restore it: take a backup, or CREATE SCHEDULE, in each that SHOW VIRTUAL CLUSTERS lists',
+    );
+  }
   requireKnownOptions(statement.options, {
     statement: 'BACKUP',
     known: [
