@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { JobStatus } from '../../src/catalog/index.ts';
+import { JOB_FAULT_POINTS } from '../../src/timeline/index.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 import { waitFor } from '../harness/wait.ts';
 
@@ -40,6 +41,8 @@ const CASES: Readonly<Record<JobStatus, Case>> = {
   failed: { faults: NEVER_DONE, retryDelay: '10ms', rests: 'failed', error: /ended unexpectedly/ },
   canceled: { faults: NEVER_DONE, ask: 'CANCEL', rests: 'canceled' },
 };
+
+type JobStatusOf<Point extends string> = Point extends `job.${infer Status}` ? Status : never;
 
 const MAIN = { cluster: 'main' } as const;
 const RESTING: ReadonlySet<unknown> = new Set([
@@ -90,7 +93,9 @@ describe('a daemon that is killed when a job has become', () => {
     await begun;
   }
 
-  for (const [status, what] of Object.entries(CASES) as [JobStatus, Case][]) {
+  for (const point of JOB_FAULT_POINTS) {
+    const status = point.slice('job.'.length) as JobStatusOf<typeof point>;
+    const what = CASES[status];
     test(`${status}: the next one brings it to ${what.rests}`, async () => {
       await dieIn(status, what);
       const daemon = await TestDaemon.start({ store: owner.store });

@@ -332,7 +332,7 @@ describe('a reset that never gets through', () => {
 });
 
 describe('a reset that is cut off', () => {
-  it('is finished by the next daemon', async () => {
+  it('is finished by the last of several daemons that are killed at each step of it', async () => {
     const cut = await TestDaemon.start({
       environment: { ATOLL_TEST_FAULT_POINT: 'rewind.before_control_file' },
     });
@@ -368,6 +368,16 @@ describe('a reset that is cut off', () => {
       await cut.kill();
       await cutOff;
       await client.end().catch(() => undefined);
+      for (const point of ['reset.filled', 'reset.proved', 'reset.committed']) {
+        const environment = { ATOLL_TEST_FAULT_POINT: point };
+        await TestDaemon.start({ store: cut.store, environment }).then(
+          async (again) => {
+            await again.ended();
+          },
+          // Killed by its fault point before it listened.
+          (error: unknown) => assert.match(String(error), /the daemon ended with null/, point),
+        );
+      }
       await using next = await TestDaemon.start({ store: cut.store });
       await waitFor('the job to succeed', () => jobIs(next, 'succeeded'));
       await next.query('ALTER VIRTUAL CLUSTER main START SERVICE SHARED', SYSTEM);
