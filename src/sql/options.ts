@@ -67,7 +67,7 @@ export const OPTIONS = {
   include_all_virtual_clusters: {
     statements: ['backup', 'restore'],
     shape: 'flag',
-    summary: 'take every virtual cluster; in the system virtual cluster only',
+    summary: 'refused: every virtual cluster is backed up on its own, and restored on its own',
   },
   strict: {
     statements: ['backup'],
