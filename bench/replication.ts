@@ -72,7 +72,7 @@ export async function benchReplication(): Promise<Figure[]> {
   await primary.whenProtected();
   const back = await failOver(primary, LATEST);
   figure('failover to the latest moment, the same', seconds(back), '< 2 s');
-  const failbacks = new Map<number, number>();
+  const failbacks = new Map<number, Arrival>();
   for (const churn of CHURNS) {
     // Both have gone their own ways: what one has written is taken back, and what the other has is fetched.
     await standby.system(START);
@@ -88,13 +88,14 @@ export async function benchReplication(): Promise<Figure[]> {
     await standby.whenIn('ready');
   }
   await standby.system('DROP VIRTUAL CLUSTER main IMMEDIATE');
-  const seedMs = await untilFollowed(standby, {
+  const { ms: seedMs } = await untilFollowed(standby, {
     of: primary,
     sql: `CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${primary.uri()}'`,
   });
   figure('a new follower instead, until it follows', seconds(seedMs));
-  for (const [churn, ms] of failbacks) {
-    const ratio = `${(seedMs / ms).toFixed(1)} × faster than a new follower`;
+  for (const [churn, { ms, isCopied }] of failbacks) {
+    const way = isCopied ? ', all data was copied' : '';
+    const ratio = `${(seedMs / ms).toFixed(1)} × faster than a new follower${way}`;
     figure(
       `failback with ${churn} % of the rows changed since, on both sides`,
       `${seconds(ms)}, ${ratio}`,
@@ -201,6 +202,12 @@ async function position(site: Site): Promise<bigint> {
   return BigInt(String(row?.['bytes']));
 }
 
+interface Arrival {
+  readonly ms: number;
+  /** Of a failback: no base led back, so that it took the long way. */
+  readonly isCopied: boolean;
+}
+
 /** Until somebody can write there. Nothing of it is waiting between two looks. */
 async function failOver(standby: Site, statement: string): Promise<number> {
   const client = await standby.daemon.connect({ cluster: 'system' });
@@ -220,18 +227,20 @@ async function failOver(standby: Site, statement: string): Promise<number> {
 }
 
 /** Until it follows, and holds what the other side had written when it was asked for. */
-async function failBack(site: Site, { to }: { to: Site }): Promise<number> {
+async function failBack(site: Site, { to }: { to: Site }): Promise<Arrival> {
   return untilFollowed(site, {
     of: to,
     sql: `ALTER VIRTUAL CLUSTER main START REPLICATION OF main ON '${to.uri()}'`,
   });
 }
 
-async function untilFollowed(site: Site, { of, sql }: { of: Site; sql: string }): Promise<number> {
+async function untilFollowed(site: Site, { of, sql }: { of: Site; sql: string }): Promise<Arrival> {
   const end = await position(of);
   const client = await site.daemon.connect({ cluster: 'system' });
-  const notices: string[] = [];
-  client.on('notice', ({ message }) => notices.push(message ?? ''));
+  let isCopied = false;
+  client.on('notice', ({ message }) => {
+    isCopied ||= /all data is copied/.test(message ?? '');
+  });
   try {
     const ms = await timed(async () => {
       await client.query(sql);
@@ -251,8 +260,7 @@ async function untilFollowed(site: Site, { of, sql }: { of: Site; sql: string })
       }
       await follower.end();
     });
-    if (notices.length > 0) throw new Error(`it was not the short way: ${notices.join('; ')}`);
-    return ms;
+    return { ms, isCopied };
   } finally {
     await client.end();
   }
