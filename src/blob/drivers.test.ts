@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { isAppError } from '../base/index.ts';
 import { parseBlobKey } from './blob-key.ts';
-import type { BlobStore } from './blob-store.ts';
+import { BLOB_CHUNK_BYTES_MAX, type BlobStore } from './blob-store.ts';
 import { describeBlobStore } from './conformance.ts';
 import { FaultyBlobStore, flipByte, truncateAt } from './faulty.ts';
 import { memoryBlobStore } from './memory.ts';
@@ -58,6 +58,37 @@ describe('nodelocal', () => {
     await store.put(parseBlobKey('a/b'), new Uint8Array(1), { signal });
     assert.equal((await stat(join(directory, 'a'))).mode & 0o777, 0o700);
     assert.equal((await stat(join(directory, 'a', 'b'))).mode & 0o777, 0o600);
+  });
+
+  it('never takes a file that is cut off while it is read for a whole one', async () => {
+    const directory = join(root, 'cut');
+    const store = openNodelocal(directory);
+    const key = parseBlobKey('long');
+    await store.put(key, new Uint8Array(3 * BLOB_CHUNK_BYTES_MAX), { signal });
+    const reading = store.get(key, { signal })[Symbol.asyncIterator]();
+    assert.equal((await reading.next()).value?.length, BLOB_CHUNK_BYTES_MAX);
+    await truncate(join(directory, 'long'), 2 * BLOB_CHUNK_BYTES_MAX + 1);
+    await assert.rejects(
+      async () => {
+        while ((await reading.next()).done !== true);
+      },
+      (error) => isAppError(error, 'data_corrupt') && error.message.includes('long'),
+    );
+  });
+
+  it('stops in the midst of an object, and leaves nothing of it', async () => {
+    const directory = join(root, 'midst');
+    const store = openNodelocal(directory);
+    const stop = new AbortController();
+    const content = async function* () {
+      yield new Uint8Array(BLOB_CHUNK_BYTES_MAX);
+      stop.abort();
+      yield new Uint8Array(1);
+    };
+    await assert.rejects(store.put(parseBlobKey('a/late'), content(), { signal: stop.signal }), (error) =>
+      isAppError(error, 'cancelled'),
+    );
+    assert.deepEqual(await readdir(join(directory, 'a')), []);
   });
 
   it('removes what killed uploads left, and nothing else', async () => {
