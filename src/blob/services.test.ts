@@ -228,6 +228,28 @@ function describeService(
 // Side by side: most of the time goes by in waiting, for answers that never come and for servers to start.
 describe('services', { concurrency: 3 }, () => {
   describe('Azure', AT_ONCE, () => describeService('azure', { start: startAzurite }));
+
+  it('Azure gets as many parts at once as the setting says', async () => {
+    await using server = await startAzurite();
+    for (const azurePartsAtOnce of [1, 3]) {
+      await using proxy = await FaultyProxy.start(server.endpoint);
+      const uri = server
+        .newUri()
+        .replace(encodeURIComponent(server.endpoint), encodeURIComponent(proxy.endpoint));
+      const location = parseServiceUri(uri);
+      assert.ok(location !== undefined);
+      const store = serviceStore(location, { displayUri: 'here', patience: testPatience, azurePartsAtOnce });
+      // Parts that nobody answers stay under way: no more than so many are sent.
+      proxy.plan = ({ method, bodyBytes }) => (method === 'PUT' && bodyBytes > MIB ? 'hang' : undefined);
+      const stop = new AbortController();
+      const sent = store.put(parseBlobKey('x'), pieces(randomBytes(40 * MIB)), { signal: stop.signal });
+      const ended = assert.rejects(sent, (error) => isAppError(error, 'cancelled'));
+      await waitFor('the parts to be under way', () => proxy.faults >= azurePartsAtOnce);
+      stop.abort();
+      await ended;
+      assert.equal(proxy.faults, azurePartsAtOnce);
+    }
+  });
   describe('S3', { ...AT_ONCE, skip: skipWithout('radosgw') }, () =>
     describeService('s3', { start: startRadosGateway }),
   );
