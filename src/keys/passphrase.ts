@@ -1,13 +1,8 @@
 /** Data keys wrapped with a passphrase. */
-import { scrypt } from 'node:crypto';
 import { DATA_KEY_BYTES, openSeal, seal, SEAL_NONCE_BYTES } from './data-key.ts';
+import { deriveKeyOf, type DeriveRequest, type KdfParameters } from './derive.ts';
 
-/** How a passphrase becomes a key: scrypt with N = 2^logN. */
-export interface KdfParameters {
-  readonly logN: number;
-  readonly r: number;
-  readonly p: number;
-}
+export type { KdfParameters } from './derive.ts';
 
 /** 64 MiB and some hundred milliseconds for each guess. */
 export const KDF_PARAMETERS: KdfParameters = { logN: 16, r: 8, p: 2 };
@@ -54,18 +49,6 @@ export async function unlockWithPassphrase(
   return openSeal(wrapped, { key: await derive({ passphrase, salt, kdf }), context: CONTEXT });
 }
 
-function derive(options: {
-  readonly passphrase: string;
-  readonly salt: Uint8Array;
-  readonly kdf: KdfParameters;
-}): Promise<Uint8Array> {
-  const { passphrase, salt, kdf } = options;
-  const N = 2 ** kdf.logN;
-  const maxmem = 128 * kdf.r * (N + kdf.p + 2) + 1024 * 1024;
-  return new Promise((resolve, reject) => {
-    scrypt(passphrase, salt, DATA_KEY_BYTES, { N, r: kdf.r, p: kdf.p, maxmem }, (error, key) => {
-      if (error === null) resolve(key);
-      else reject(error);
-    });
-  });
+function derive(options: Pick<DeriveRequest, 'passphrase' | 'salt' | 'kdf'>): Promise<Uint8Array> {
+  return deriveKeyOf({ ...options, length: DATA_KEY_BYTES });
 }
