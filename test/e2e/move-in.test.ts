@@ -125,15 +125,20 @@ describe('moving in from a plain PostgreSQL server', () => {
   });
 
   step('keeps no log for what a daemon died in the middle of', async () => {
-    await site.restartToDieAt('stream.reserved');
-    await waitFor('the node to serve', () => site.system('SHOW VIRTUAL CLUSTERS'));
-    await assert.rejects(site.system(create('main')));
-    await site.daemon.ended();
-    assert.equal((await slots()).length, 1);
-    await site.afterDeath();
-    await waitFor('the slot to be dropped', async () => (await slots()).length === 0);
-    await waitFor('the node to serve', () => site.system('SHOW VIRTUAL CLUSTERS'));
-    assert.equal((await site.system('SHOW VIRTUAL CLUSTERS')).length, 1);
+    for (const [point, slotsLeft] of [
+      ['stream.recorded', 0],
+      ['stream.reserved', 1],
+    ] as const) {
+      await site.restartToDieAt(point);
+      await waitFor('the node to serve', () => site.system('SHOW VIRTUAL CLUSTERS'));
+      await assert.rejects(site.system(create('main')));
+      await site.daemon.ended();
+      assert.equal((await slots()).length, slotsLeft, point);
+      await site.afterDeath();
+      await waitFor('the slot to be dropped', async () => (await slots()).length === 0);
+      await waitFor('the node to serve', () => site.system('SHOW VIRTUAL CLUSTERS'));
+      assert.equal((await site.system('SHOW VIRTUAL CLUSTERS')).length, 1, point);
+    }
   });
 
   step('follows the server, whoever dies meanwhile', async () => {
