@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cp, rename } from 'node:fs/promises';
+import { cp, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { after, before, describe, test } from 'node:test';
@@ -168,6 +168,88 @@ describe('a collection in several places', () => {
     await main("BACKUP INTO 'nodelocal://1/small-files'");
     await main('RESET CLUSTER SETTING bulkio.backup.file_size');
     assert.ok((await packs('small-files')) > (await packs('slow')));
+  });
+
+  test('keeps what was read before a pause, and nothing of what was cancelled', async () => {
+    const MIB = 1024 * 1024;
+    // Tables are taken over whole or not at all: small ones, so that few are being read when the checkpoint comes.
+    const tables = Array.from({ length: 40 }, (_, number) => `noise_${number}`);
+    await main('CREATE DATABASE large');
+    // Rows that cannot be compressed, in pages that nobody changes any more.
+    await daemon.query(
+      [
+        ...tables.map(
+          (name) => `CREATE TABLE ${name} WITH (autovacuum_enabled = off) AS
+            SELECT sha512(('${name}' || n)::bytea) || sha512(('z${name}' || n)::bytea) AS noise FROM generate_series(1, 13000) n`,
+        ),
+        'VACUUM (FREEZE)',
+      ],
+      { cluster: 'main', database: 'large' },
+    );
+    // A checkpoint comes with every 32 files; the burst leads past the first, and then nothing more is let through.
+    const burst = 'cloudstorage.nodelocal.write.node_burst_limit';
+    const rate = 'cloudstorage.nodelocal.write.node_rate_limit';
+    const held = async (name: string, mark: string) => {
+      await main([
+        "SET CLUSTER SETTING bulkio.backup.file_size = '1 MiB'",
+        `SET CLUSTER SETTING ${burst} = '44 MiB'`,
+        `SET CLUSTER SETTING ${rate} = '1 B'`,
+      ]);
+      const [job] = await main(`BACKUP INTO 'nodelocal://1/${name}' WITH detached`);
+      await waitFor(mark, async () => {
+        const files = await filesBelow(place(name)).catch(() => []);
+        return files.some((file) => file.includes(mark));
+      });
+      return String(job?.['job_id']);
+    };
+    const reach = (id: string, status: string) =>
+      waitFor(`job ${id} to be ${status}`, async () => {
+        const [job] = await main(`SELECT status FROM [SHOW JOB ${id}]`);
+        assert.notEqual(job?.['status'], 'failed');
+        return job?.['status'] === status;
+      });
+    const packs = async (name: string) => {
+      const files = (await filesBelow(place(name))).filter((file) => file.endsWith('.pack'));
+      const sizes = await Promise.all(files.map(async (file) => (await stat(join(place(name), file))).size));
+      return new Map(files.map((file, at) => [file, sizes[at] ?? 0]));
+    };
+    const bytesOf = (sizes: Iterable<number>) => Array.from(sizes).reduce((sum, size) => sum + size, 0);
+
+    const paused = await held('paused', 'progress/BACKUP-CHECKPOINT');
+    await main(`PAUSE JOB ${paused}`);
+    await reach(paused, 'paused');
+    assert.deepEqual(
+      await main("SHOW BACKUPS IN 'nodelocal://1/paused'"),
+      [],
+      'without a manifest it is no backup',
+    );
+    const before = await packs('paused');
+    await main([`RESET CLUSTER SETTING ${rate}`, `RESET CLUSTER SETTING ${burst}`, `RESUME JOB ${paused}`]);
+    await reach(paused, 'succeeded');
+    const after = await packs('paused');
+    const kept = [...after].filter(([file]) => before.has(file));
+    const all = bytesOf(after.values());
+    const taken = bytesOf(kept.map(([, size]) => size));
+    assert.ok(all > 64 * MIB, `${all} bytes`);
+    assert.ok(taken > 16 * MIB, `of ${before.size} files ${kept.length} are used, ${taken} bytes`);
+    // Whatever of the first attempt's files is not used would have been read again.
+    assert.ok(all - taken < 56 * MIB, `${all - taken} of ${all} bytes were captured again`);
+    await main("SHOW BACKUP FROM LATEST IN 'nodelocal://1/paused' WITH check_files");
+
+    // What was let through counts on: from here on nothing is.
+    const canceled = await held('canceled', 'BACKUP-LOCK');
+    await main(`CANCEL JOB ${canceled}`);
+    await reach(canceled, 'canceled');
+    const left = (await filesBelow(place('canceled'))).filter((file) =>
+      /pack|MANIFEST|CHECKPOINT|LOCK/.test(file),
+    );
+    assert.deepEqual(left, []);
+    await main([
+      `RESET CLUSTER SETTING ${rate}`,
+      `RESET CLUSTER SETTING ${burst}`,
+      'RESET CLUSTER SETTING bulkio.backup.file_size',
+      'DROP DATABASE large',
+    ]);
   });
 
   // The last: from here on the node is elsewhere.
