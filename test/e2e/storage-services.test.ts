@@ -346,7 +346,7 @@ describe('backups in storage services', () => {
         .send(new ListObjectVersionsCommand({ Bucket: 'locked' }));
       const keys = Versions.map(({ Key }) => Key);
       assert.ok(keys.length > 6);
-      assert.deepEqual(keys.toSorted(), [...new Set(keys)].toSorted(), 'no object was written twice');
+      assert.equal(new Set(keys).size, keys.length, 'no object was written twice');
       const hidden = DeleteMarkers.map(({ Key }) => Key ?? '');
       assert.deepEqual(
         hidden.filter((key) => !key.includes('BACKUP-LOCK')),
