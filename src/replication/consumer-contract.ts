@@ -36,10 +36,12 @@ export interface ConsumerDependencies {
     context: ConsumerContext,
     options: { id: VirtualClusterId; cut: FailoverCut },
   ) => Promise<void>;
-  /** Where the follower's own timeline leads to a moment, once it holds all that the follower has. @throws InputError `time_outside_window` */
+  /** Waits until the follower's own timeline holds its log up to a position. */
+  readonly whenKept: (id: VirtualClusterId, lsn: Lsn, wait: { signal: AbortSignal }) => Promise<void>;
+  /** Where that timeline leads to a moment. @throws InputError `time_outside_window` */
   readonly pointAt: (
     id: VirtualClusterId,
-    moment: { time: Timestamp; throughLsn: Lsn; signal: AbortSignal },
+    moment: { time: Timestamp; signal: AbortSignal },
   ) => Promise<FailoverCut['point']>;
   /** How far back a failover may go, in microseconds, where the stream does not say. */
   readonly windowUs: (id: VirtualClusterId) => bigint;

@@ -24,7 +24,7 @@ import { StreamMeter } from './stream-figures.ts';
 import type { StreamRecord } from './stream-record.ts';
 import { isScanned } from './stream-state.ts';
 import type { StreamAnswer } from './stream-terms.ts';
-import { takeOver } from './take-over.ts';
+import { keepLog, takeOver } from './take-over.ts';
 import { GIVEN_UP_HINT, isPassing, Troubles } from './troubles.ts';
 
 /** How often a follower is looked at, and its source told. */
@@ -283,14 +283,9 @@ export class Consumer {
     const { signal } = context;
     faultPoint('failover.awaited');
     if ((await this.cutHere(id, { signal })) <= time) return false;
-    const { followLog, pointAt, streams, newIncarnation } = this.#dependencies;
-    await followLog(id);
-    const { replayedLsn } = await sampleFollower(requireInstance(this.#dependencies.instanceHost, id), {
-      signal,
-    });
-    if (replayedLsn === null)
-      throw new AppError('internal', 'a follower that has come past a moment has replayed log');
-    const point = await pointAt(id, { time, throughLsn: replayedLsn, signal });
+    const { pointAt, streams, newIncarnation } = this.#dependencies;
+    await keepLog(this.#dependencies, id, { signal });
+    const point = await pointAt(id, { time, signal });
     await streams.apply({
       id,
       event: { kind: 'cut', cut: { incarnation: newIncarnation(), time, point } },

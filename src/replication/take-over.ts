@@ -1,11 +1,15 @@
 /** A failover, once it is decided where the data is cut: that is what it comes to, however often it is begun. */
-import type { VirtualClusterId } from '../base/index.ts';
+import { toError, type VirtualClusterId } from '../base/index.ts';
 import { faultPoint } from '../timeline/index.ts';
 import type { ConsumerContext, ConsumerDependencies, ConsumerTools } from './consumer-contract.ts';
 import { farewell } from './farewell.ts';
+import { sampleFollower } from './follower-sample.ts';
 import { requireInstance } from './following.ts';
 import type { StreamRecord } from './stream-record.ts';
 import type { FailoverCut } from './stream-state.ts';
+
+/** A failover waits no longer for a vault that does not come up to it: whoever waits for the failover has nothing else. */
+const KEPT_MS_MAX = 10_000;
 
 /** Until the virtual cluster is one of its own. May be begun again at any step. */
 export async function takeOver(stream: StreamRecord, cut: FailoverCut, tools: ConsumerTools): Promise<void> {
@@ -16,7 +20,7 @@ export async function takeOver(stream: StreamRecord, cut: FailoverCut, tools: Co
   context.report({ fraction: 0.5, runningStatus: 'failing over' });
   faultPoint('failover.cut');
   await exclusively(id, () => dependencies.dropReader(id));
-  // All that was received is in the vault when this returns.
+  await exclusively(id, () => keepLastLog(id, tools));
   await dependencies.unfollowLog(id);
   if (cut.point === null) {
     await exclusively(id, async () => {
@@ -37,6 +41,35 @@ export async function takeOver(stream: StreamRecord, cut: FailoverCut, tools: Co
   await streams.apply({ id, event: { kind: 'promoted' }, signal });
   context.logger.info('the virtual cluster is one of its own');
   await farewell(stream, { clock: dependencies.clock, signal, logger: context.logger });
+}
+
+/**
+ * Sees that the vault has all that the follower has. Of what its server becomes it receives the log of that life alone: no base before leads
+ * over what it has not got by then.
+ */
+export async function keepLog(
+  { instanceHost, followLog, whenKept }: ConsumerDependencies,
+  id: VirtualClusterId,
+  { signal }: { readonly signal: AbortSignal },
+): Promise<void> {
+  await followLog(id);
+  const { replayedLsn } = await sampleFollower(requireInstance(instanceHost, id), { signal });
+  if (replayedLsn !== null) await whenKept(id, replayedLsn, { signal });
+}
+
+async function keepLastLog(id: VirtualClusterId, { dependencies, context }: ConsumerTools): Promise<void> {
+  const instance = dependencies.instanceHost.get(id);
+  // Later, in an attempt that goes on, it writes the log of its new life.
+  if (instance?.following?.phase !== 'cut_off' || instance.state.kind !== 'running') return;
+  const signal = AbortSignal.any([context.signal, AbortSignal.timeout(KEPT_MS_MAX)]);
+  try {
+    await keepLog(dependencies, id, { signal });
+  } catch (error) {
+    if (context.signal.aborted) throw error;
+    context.logger.warning(
+      `the timeline lacks the end of the log that was replicated: moments before the failover can be had from the other side, and from the next base on (${toError(error).message})`,
+    );
+  }
 }
 
 async function goBack(

@@ -6,6 +6,7 @@ import { assertLedger, Ledger } from '../harness/ledger.ts';
 import { Site } from '../harness/sites.ts';
 import { inSteps } from '../harness/steps.ts';
 import { TcpProxy } from '../harness/tcp-proxy.ts';
+import { vaultPids } from '../harness/vault-rig.ts';
 import { waitFor } from '../harness/wait.ts';
 
 const START = 'ALTER VIRTUAL CLUSTER main START SERVICE SHARED';
@@ -14,6 +15,8 @@ const DROP = 'DROP VIRTUAL CLUSTER main IMMEDIATE';
 const LATEST = 'ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST';
 const MIB = 1024 * 1024;
 const MID_SCAN_BYTES = 4 * MIB;
+/** Some 10 MiB of log. */
+const MANY_ROWS = 20_000;
 
 /** Steps of a failback at which the daemon is killed, one after the other in one failback. */
 const CUTS = [
@@ -187,6 +190,36 @@ describe('faults of replication streams', () => {
     await standby.system(LATEST);
     await standby.whenIn('ready');
     await standby.system(DROP);
+    await create();
+    await standby.whenIn('replicating');
+    await standby.whenProtected();
+  });
+
+  step('keeps all that it has replayed when it takes over, though its vault is behind', async () => {
+    await standby.whenProtected();
+    const [vault] = vaultPids(standby.daemon.pid);
+    assert.ok(vault !== undefined);
+    process.kill(vault, 'SIGSTOP');
+    await primary.main(
+      `INSERT INTO filler SELECT 6, repeat(md5(n::text), 8) FROM generate_series(1, ${MANY_ROWS}) n`,
+    );
+    const [row] = await primary.main('SELECT clock_timestamp()::text AS at');
+    await standby.whenCaughtUp(primary);
+    process.kill(vault, 'SIGKILL');
+    await standby.system(LATEST);
+    await standby.whenIn('ready');
+    await standby.system(
+      `CREATE VIRTUAL CLUSTER proof FROM VIRTUAL CLUSTER main AS OF SYSTEM TIME '${String(row?.['at'])}'`,
+      'ALTER VIRTUAL CLUSTER proof START SERVICE SHARED',
+    );
+    const inProof = { cluster: 'proof' };
+    const rows = await standby.daemon.query('SELECT count(*)::int AS n FROM filler WHERE n = 6', inProof);
+    assert.deepEqual(rows, [{ n: MANY_ROWS }]);
+    await standby.system(
+      'ALTER VIRTUAL CLUSTER proof STOP SERVICE',
+      'DROP VIRTUAL CLUSTER proof IMMEDIATE',
+      DROP,
+    );
     await create();
     await standby.whenIn('replicating');
     await standby.whenProtected();

@@ -48,17 +48,6 @@ describe('what a replication stream can be asked for', () => {
       )
     )[0]?.['status'];
   /** What statements tell beside their results. */
-  const noticesOf = async (site: Site, sql: string) => {
-    const client = await site.daemon.connect({ cluster: 'system' });
-    const notices: string[] = [];
-    client.on('notice', ({ message }) => notices.push(message ?? ''));
-    try {
-      await client.query(sql);
-    } finally {
-      await client.end();
-    }
-    return notices.join('\n');
-  };
   const create = () =>
     `CREATE VIRTUAL CLUSTER main FROM REPLICATION OF main ON '${primary.uri(network.port)}'`;
 
@@ -332,7 +321,7 @@ describe('what a replication stream can be asked for', () => {
     const release = () => process.kill(checkpointer, 'SIGCONT');
     patience.addEventListener('abort', release);
     try {
-      assert.match(await noticesOf(standby, complete), /main-readonly/);
+      assert.match(await standby.noticesOf(complete), /main-readonly/);
       const { failover_time: time } = await standby.whenIn('replication failing over');
       assert.match(String(time), /^\d{19}\.0{10}$/);
       for (const sql of [
@@ -403,7 +392,7 @@ describe('what a replication stream can be asked for', () => {
     await standby.whenIn('replication error');
     // What there is can still be read.
     assert.equal((await read('SELECT count(*)::int AS n FROM diary'))[0]?.['n'], 5);
-    const told = await noticesOf(standby, 'DROP VIRTUAL CLUSTER IF EXISTS main IMMEDIATE');
+    const told = await standby.noticesOf('DROP VIRTUAL CLUSTER IF EXISTS main IMMEDIATE');
     assert.match(told, /main-readonly/);
     assert.equal(await shown('main-readonly'), undefined);
     await standby.system(
@@ -445,8 +434,7 @@ describe('what a replication stream can be asked for', () => {
     await young('INSERT INTO diary VALUES (2)', standby);
     await young('INSERT INTO diary VALUES (-2)', primary);
     await primary.system('ALTER VIRTUAL CLUSTER young STOP SERVICE');
-    const notices = await noticesOf(
-      primary,
+    const notices = await primary.noticesOf(
       `ALTER VIRTUAL CLUSTER young START REPLICATION OF young ON '${standby.uri()}'`,
     );
     assert.match(notices, /all data is copied/);

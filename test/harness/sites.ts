@@ -124,6 +124,19 @@ export class Site implements AsyncDisposable {
     );
   }
 
+  /** The notices of a statement. */
+  async noticesOf(sql: string): Promise<string> {
+    const client = await this.daemon.connect(SYSTEM);
+    const notices: string[] = [];
+    client.on('notice', ({ message }) => notices.push(message ?? ''));
+    try {
+      await client.query(sql);
+    } finally {
+      await client.end();
+    }
+    return notices.join('\n');
+  }
+
   /** In the server of `main` as the node's own user, which nobody else can be. */
   async asNode(sql: string): Promise<Record<string, unknown>[]> {
     const client = await this.connectAsNode();

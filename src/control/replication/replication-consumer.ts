@@ -3,7 +3,6 @@ import {
   AppError,
   type IncarnationId,
   InputError,
-  type Lsn,
   SYSTEM_VIRTUAL_CLUSTER_ID,
   type Timestamp,
   type VirtualClusterId,
@@ -71,6 +70,7 @@ export function createConsumer(
       if (end !== null) await keepSalvage(core, { record: { id }, current: end, divergence: null });
     },
     goBack: (context, target) => goBack(coreOf(), context, target),
+    whenKept: async (id, lsn, wait) => coreOf().options.timeline?.vault.whenDurable(id, lsn, wait),
     pointAt: (id, moment) => pointAt(coreOf(), id, moment),
     oldestTime: (id) => oldestTime(coreOf(), id),
     windowUs: (id) => windowUs(coreOf(), id),
@@ -197,10 +197,9 @@ function noteDisabled(core: Core, id: VirtualClusterId, names: readonly string[]
 async function pointAt(
   core: Core,
   id: VirtualClusterId,
-  { time, throughLsn, signal }: { time: Timestamp; throughLsn: Lsn; signal: AbortSignal },
+  { time, signal }: { time: Timestamp; signal: AbortSignal },
 ): Promise<NonNullable<FailoverCut['point']>> {
   const record = requireRecord(core, id);
-  await core.options.timeline?.vault.whenDurable(id, throughLsn, { signal });
   const point = await resolveTarget(core, { record, target: { kind: 'time', time }, signal });
   await requireReachable(core, { record, point, signal });
   const { incarnation, timelineId, lsn } = point;
