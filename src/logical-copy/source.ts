@@ -163,7 +163,8 @@ export class CopySource implements AsyncDisposable, CopyRows {
 
   /** All in one file: nothing of it is kept, so no part of it need be found again. */
   async *rowsOf(table: CopyTable): AsyncGenerator<AsyncIterable<Uint8Array>> {
-    const { schema, name, format } = table;
+    const { schema, name, format, isExcluded } = table;
+    if (isExcluded === true) return;
     if (table.columns.length === 0) {
       yield this.copyOut(table, { from: 0, to: null });
       return;
