@@ -215,6 +215,13 @@ describe('a collection in several places', () => {
     };
     const bytesOf = (sizes: Iterable<number>) => Array.from(sizes).reduce((sum, size) => sum + size, 0);
 
+    // Whatever was used of the burst before comes back at a high rate.
+    await main([
+      `SET CLUSTER SETTING ${burst} = '44 MiB'`,
+      `SET CLUSTER SETTING ${rate} = '1 GiB'`,
+      'CREATE DATABASE refilled',
+      "BACKUP DATABASE refilled INTO 'nodelocal://1/refilled'",
+    ]);
     const paused = await held('paused', 'progress/BACKUP-CHECKPOINT');
     await main(`PAUSE JOB ${paused}`);
     await reach(paused, 'paused');
