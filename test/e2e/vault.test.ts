@@ -117,10 +117,17 @@ describe('the vault of a node', () => {
     const system = (sql: string) => daemon.query(sql, { cluster: 'system' });
     const isOutOfRoom = async () => (await figures('main')).get('out_of_room');
     await system(`ALTER VIRTUAL CLUSTER main SET CLUSTER SETTING timeline.size_max = '64 MiB'`);
-    await daemon.query('CREATE TABLE much AS SELECT md5(n::text) AS h FROM generate_series(1, 2000000) n', {
+    await daemon.query('CREATE TABLE much AS SELECT md5(n::text) AS h FROM generate_series(1, 1000000) n', {
       cluster: 'main',
     });
-    await waitFor('the vault to stop', async () => (await isOutOfRoom()) === 1);
+    await waitFor('the vault to stop', async () => {
+      if ((await isOutOfRoom()) === 1) return true;
+      // A base that is captured meanwhile lets log before it go.
+      await daemon.query('INSERT INTO much SELECT md5(n::text) FROM generate_series(1, 200000) n', {
+        cluster: 'main',
+      });
+      return false;
+    });
     await system('ALTER VIRTUAL CLUSTER main RESET CLUSTER SETTING timeline.size_max');
     await waitFor('the vault to go on', async () => (await isOutOfRoom()) === 0);
     await daemon.query('DROP TABLE much', { cluster: 'main' });
