@@ -1,9 +1,14 @@
 /** Keys from passphrases, made in a process of their own: scrypt takes 64 MiB or more, which the daemon does not have to spare. */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { AppError } from '../base/index.ts';
+import { AppError, Semaphore } from '../base/index.ts';
 
 const SCRIPT = fileURLToPath(new URL('./derive-process.ts', import.meta.url));
+
+/** Each takes 64 MiB and a processor: whoever asks for more at once waits, however many ask. */
+const AT_ONCE_MAX = 2;
+
+const places = new Semaphore(AT_ONCE_MAX);
 
 /** How a passphrase becomes a key: scrypt with N = 2^logN. */
 export interface KdfParameters {
@@ -24,7 +29,11 @@ export interface DeriveRequest {
  * The passphrase travels over the process's private channel only, and nothing of our environment comes with it but where compiled code is kept.
  * Resolves when the process has ended. @throws AppError `worker_lost` when the process ends without a key
  */
-export async function deriveKeyOf(request: DeriveRequest): Promise<Uint8Array> {
+export function deriveKeyOf(request: DeriveRequest): Promise<Uint8Array> {
+  return places.run(() => derive(request), { signal: new AbortController().signal });
+}
+
+async function derive(request: DeriveRequest): Promise<Uint8Array> {
   const cache = process.env['NODE_COMPILE_CACHE'];
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SCRIPT], {
     env: cache === undefined ? {} : { NODE_COMPILE_CACHE: cache },
