@@ -180,7 +180,7 @@ export async function checkPackAlone(
   if (size !== bytes) throw new CorruptError(`${key} has ${size} bytes, ${bytes} were written`);
   const tail = async (offset: number, length: number) => {
     await using reader = new ObjectReader(blobs, key, { range: { offset, length }, signal });
-    return reader.take(length);
+    return await reader.take(length);
   };
   const place = { packBytes: bytes, name: key };
   const footer = parsePackFooter(await tail(bytes - PACK_FOOTER_BYTES, PACK_FOOTER_BYTES), place);
