@@ -58,14 +58,7 @@ async function receive(stream: StreamRecord, tools: ConsumerTools): Promise<void
   if (timelineId !== terms.timelineId) throw replaced();
   const history = { timelineId, text: terms.history };
   await instanceHost.fence({ virtualClusterId, incarnation, forkLsn: null, history });
-  const { parentIncarnation = null, forkLsn = null } = terms.lineage[0] ?? {};
-  await instanceHost.commitFollower({
-    virtualClusterId,
-    following,
-    parentIncarnation,
-    forkLsn,
-    signal: context.signal,
-  });
+  await commit(stream, tools);
 }
 
 /** Our own data as it was when the source's history left ours; where nothing leads there, the image after all. */
@@ -73,8 +66,7 @@ async function rewind(stream: StreamRecord, divergence: Divergence, tools: Consu
   const { dependencies, context } = tools;
   const { instanceHost, streams, rewindToDivergence } = dependencies;
   const { virtualClusterId, terms } = stream;
-  const following = followingOf(stream);
-  const { incarnation } = following;
+  const { incarnation } = followingOf(stream);
   try {
     await rewindToDivergence(context, { id: virtualClusterId, incarnation, divergence });
   } catch (error) {
@@ -87,10 +79,15 @@ async function rewind(stream: StreamRecord, divergence: Divergence, tools: Consu
   const history = { timelineId: terms.timelineId, text: terms.history };
   await instanceHost.fence({ virtualClusterId, incarnation, forkLsn: divergence.lsn, history });
   faultPoint('failback.fenced');
-  const { parentIncarnation = null, forkLsn = null } = terms.lineage[0] ?? {};
-  await instanceHost.commitFollower({
-    virtualClusterId,
-    following,
+  await commit(stream, tools);
+}
+
+/** What lies in its place is a follower from now on, with the life of its source. */
+async function commit(stream: StreamRecord, { dependencies, context }: ConsumerTools): Promise<void> {
+  const { parentIncarnation = null, forkLsn = null } = stream.terms.lineage[0] ?? {};
+  await dependencies.instanceHost.commitFollower({
+    virtualClusterId: stream.virtualClusterId,
+    following: followingOf(stream),
     parentIncarnation,
     forkLsn,
     signal: context.signal,

@@ -60,7 +60,9 @@ export async function keepLog(
 async function keepLastLog(id: VirtualClusterId, { dependencies, context }: ConsumerTools): Promise<void> {
   const instance = dependencies.instanceHost.get(id);
   // Later, in an attempt that goes on, it writes the log of its new life.
-  if (instance?.following?.phase !== 'cut_off' || instance.state.kind !== 'running') return;
+  if (instance?.following?.phase !== 'cut_off') return;
+  // After a reboot nobody but the failover has a use for it.
+  await instance.start({ signal: context.signal });
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(KEPT_MS_MAX)]);
   try {
     await keepLog(dependencies, id, { signal });

@@ -298,6 +298,15 @@ export interface TimelineReader {
     options: { key: ClusterKey; signal: AbortSignal },
   ): Promise<readonly BaseSummary[]>;
   incarnations(store: TimelineStoreLocation): Promise<readonly IncarnationRecord[]>;
+  /** The bases that a point of the lineage can be had from, oldest first: on the way to it, with all log from there on. */
+  basesTo(
+    store: TimelineStoreLocation,
+    options: {
+      point: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>;
+      key: ClusterKey;
+      signal: AbortSignal;
+    },
+  ): Promise<readonly BaseSummary[]>;
   /**
    * Which position a target is, on the lineage that leads to `current`: just before the first commit whose running maximum of
    * commit times exceeds the time. A time that no commit exceeds, because the virtual cluster was idle, is the end of the log: of what

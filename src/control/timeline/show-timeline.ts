@@ -8,7 +8,6 @@ import {
   type TimelinePoint,
   type VaultState,
   type VaultStatus,
-  newestBaseFor,
 } from '../../timeline/index.ts';
 import type { Cell } from '../contract.ts';
 import { continuousStateText, continuousUri } from '../backup/continuous-backups.ts';
@@ -67,10 +66,14 @@ interface Shown {
 
 /** The window of the present lineage: every moment in it can be had. Its times are null where there is none. */
 async function windowRow(shown: Shown, signal: AbortSignal): Promise<readonly Cell[]> {
-  const { core, record, bases, incarnations, status } = shown;
+  const { core, record, bases, status } = shown;
   const current = core.services.instanceOf(record).identity.incarnation;
   const latest = await newestPoint(core, record, signal);
-  const oldest = latest && bases.find((base) => newestBaseFor(latest, { bases: [base], incarnations }));
+  const { reader } = requireTimeline(core);
+  const { key } = core.options.cluster;
+  const [oldest] = latest
+    ? await reader.basesTo(storeOfTimeline(core, record), { point: latest, key, signal })
+    : [];
   // A life that has just begun knows no moment of its own yet; its base was consistent at one.
   // Since one was suspended nothing has happened: it can be had as it is now.
   const now = asleepOf(record) === undefined ? null : core.options.clock.now();
@@ -86,8 +89,13 @@ async function windowRow(shown: Shown, signal: AbortSignal): Promise<readonly Ce
     lsnCell(latest?.lsn ?? null),
     null,
     String(stored),
-    oldest === undefined ? 'no base yet' : 'restorable',
+    windowState(oldest, bases),
   ];
+}
+
+function windowState(oldest: BaseSummary | undefined, bases: readonly BaseSummary[]): string {
+  if (oldest !== undefined) return 'restorable';
+  return bases.length === 0 ? 'no base yet' : 'waiting for a base: log that leads here is missing';
 }
 
 /** What the collection of the continuous backup can restore by itself; none where there is no such backup. */

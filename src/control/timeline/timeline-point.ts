@@ -13,7 +13,6 @@ import type { VirtualClusterRecord } from '../../catalog/index.ts';
 import type { Instance } from '../../instance/index.ts';
 import type { Value } from '../../sql/index.ts';
 import {
-  newestBaseFor,
   type TimelineTarget,
   type TimelinePoint,
   type TimelineStoreLocation,
@@ -235,10 +234,10 @@ export async function requireReachable(
   const { record, point, signal } = options;
   const { reader } = requireTimeline(core);
   const store = storeOfTimeline(core, record);
-  const bases = await reader.bases(store, { key: core.options.cluster.key, signal });
-  const incarnations = await reader.incarnations(store);
-  if (newestBaseFor(point, { bases, incarnations }) !== undefined) return;
-  const oldest = bases[0];
+  const { key } = core.options.cluster;
+  const { length } = await reader.basesTo(store, { point, key, signal });
+  if (length > 0) return;
+  const [oldest] = await reader.bases(store, { key, signal });
   const since =
     oldest === undefined
       ? 'it has no base yet'

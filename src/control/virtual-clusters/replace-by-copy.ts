@@ -2,7 +2,7 @@
 import { type VirtualClusterId, isAppError } from '../../base/index.ts';
 import type { VirtualClusterRecord } from '../../catalog/index.ts';
 import type { JobContext } from '../../jobs/index.ts';
-import { type TimelinePoint, newestBaseFor } from '../../timeline/index.ts';
+import type { TimelinePoint } from '../../timeline/index.ts';
 import type { Core } from '../core.ts';
 import { captureFirstBase } from '../jobs/timeline-jobs.ts';
 import { endOfLife, requireTimeline, storeOfTimeline } from '../timeline/timeline-point.ts';
@@ -74,6 +74,6 @@ async function isReachable(
   const { record, end, signal } = options;
   const { reader } = requireTimeline(core);
   const store = storeOfTimeline(core, record);
-  const bases = await reader.bases(store, { key: core.options.cluster.key, signal });
-  return newestBaseFor(end, { bases, incarnations: await reader.incarnations(store) }) !== undefined;
+  const { length } = await reader.basesTo(store, { point: end, key: core.options.cluster.key, signal });
+  return length > 0;
 }

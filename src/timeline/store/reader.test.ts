@@ -142,6 +142,40 @@ describe('the reader of a timeline', () => {
     await rig.follow();
   });
 
+  it('promises nothing across log that is missing, until a base lies behind it', async () => {
+    const { incarnation } = rig.instance.identity;
+    const { key } = rig;
+    const base = await rig.captureBase();
+    const before = await commitRow();
+    for (let segments = 0; segments < 3; segments++) {
+      await rig.instance.withSystemClient((client) => client.query('SELECT pg_switch_wal()'), {
+        signal: NEVER,
+      });
+      await commitRow();
+    }
+    const point = await resolve({ kind: 'latest' });
+    const basesTo = async () =>
+      (await rig.reader.basesTo(rig.location, { point, key, signal: NEVER })).map(
+        (each) => each.subdirectory,
+      );
+    assert.ok((await basesTo()).includes(base.subdirectory));
+    const { segments, segmentBytes } = await waitFor('segments to be closed', async () => {
+      const folder = await listWalFolder(walDirectory(rig.location, incarnation));
+      return folder.segments.filter(({ isClosed }) => isClosed).length > 2 && folder;
+    });
+    const lost = segments.findLast(({ isClosed }) => isClosed);
+    assert.ok(lost !== undefined && lost.segmentNo * BigInt(segmentBytes) > before.afterLsn);
+    await rm(join(walDirectory(rig.location, incarnation), lost.name));
+    assert.deepEqual(await basesTo(), []);
+    await assert.rejects(resolve({ kind: 'latest' }), (error) => {
+      return isOutside(error) && String(error).includes('log that leads to the present is missing');
+    });
+    const early = await resolve({ kind: 'lsn', incarnation, lsn: before.afterLsn });
+    assert.equal(early.lsn, before.afterLsn);
+    await rig.captureBase();
+    await resolve({ kind: 'latest' });
+  });
+
   it('of a virtual cluster that was never followed has nothing', async () => {
     const nobody = {
       virtualClusterId: 99 as VirtualClusterId,

@@ -26,7 +26,7 @@ import type {
 import { syncFile } from '../vault/files.ts';
 import { readRecord } from '../vault/incarnation-file.ts';
 import { BaseIndex } from './base-index.ts';
-import { gapsOf } from './gaps.ts';
+import { heldFrom } from './held-from.ts';
 import { openSegmentName, walDirectory } from './layout.ts';
 import { isOnTheWay, stretchesTo } from './lineage.ts';
 import { endOfTimes, isAmbiguous, type LogOfLife, placeOfTime } from './resolve.ts';
@@ -48,6 +48,12 @@ export function createTimelineReader(options: {
   return {
     bases: (store, each) => index.bases(store, each),
     incarnations: (store) => incarnationsOf(store),
+    basesTo: async (store, { point, ...each }) =>
+      basesTo(store, {
+        point,
+        bases: await index.bases(store, each),
+        incarnations: await incarnationsOf(store),
+      }),
     resolve: (store, each) => new Resolution({ ...each, store, index, vault }).run(),
   };
 }
@@ -60,6 +66,21 @@ export async function incarnationsOf(store: TimelineStoreLocation): Promise<read
     if (record !== null) records.push(record);
   }
   return records;
+}
+
+/** See `TimelineReader.basesTo`. */
+async function basesTo(
+  store: TimelineStoreLocation,
+  options: {
+    point: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>;
+    bases: readonly BaseSummary[];
+    incarnations: readonly IncarnationRecord[];
+  },
+): Promise<readonly BaseSummary[]> {
+  const { point, bases, incarnations } = options;
+  const stretches = stretchesTo(point, incarnations);
+  const heldLsn = await heldFrom(store, { point, stretches });
+  return bases.filter((base) => base.startLsn >= heldLsn && isOnTheWay(base, stretches));
 }
 
 async function folderNames({ directory }: TimelineStoreLocation): Promise<readonly IncarnationId[]> {
@@ -128,7 +149,7 @@ class Resolution {
     const logs: LogOfLife[] = [];
     const status = vault?.status(store.virtualClusterId);
     let record = this.#records.find(({ incarnation }) => incarnation === current);
-    if (record === undefined) throw this.#outside('nothing of it was received yet');
+    if (record === undefined) throw await this.#outside('nothing of it was received yet');
     let endLsn = status?.incarnation === current ? status.durableLsn : null;
     if (endLsn === null) await syncNewest(store, record);
     for (let lives = 0; record !== undefined && lives < LIVES_MAX; lives++) {
@@ -144,7 +165,7 @@ class Resolution {
   async #end(logs: readonly LogOfLife[]): Promise<End> {
     const { store, current, vault } = this.#options;
     const log = logs.at(-1);
-    if (log === undefined) throw this.#outside('nothing of it was received yet');
+    if (log === undefined) throw await this.#outside('nothing of it was received yet');
     const place = await endOfTimes(log);
     const time = place.time ?? (await newestTimeOf(logs.slice(0, -1)));
     const status = vault?.status(store.virtualClusterId);
@@ -158,14 +179,14 @@ class Resolution {
     { logs, end }: { logs: readonly LogOfLife[]; end: End },
   ): Promise<TimelinePoint> {
     if (end.through === null || time > end.through) {
-      throw this.#outside(`${formatTimestamp(time)} is later than what is known`, end);
+      throw await this.#outside(`${formatTimestamp(time)} is later than what is known`, end);
     }
     for (const log of logs) {
       const place = await placeOfTime(log, time);
       if (place === null) continue;
       const point = pointOn(log.record, { lsn: place.lsn, time });
       // Log before the first commit that is known may have been collected, with commits after the time.
-      if (place.time === null) this.#requireKnown(point, end);
+      if (place.time === null) await this.#requireKnown(point, end);
       const marked = (await isAmbiguous(log, time)) ? { ...point, isAmbiguous: true as const } : point;
       return this.#requireReachable(marked, end);
     }
@@ -179,59 +200,60 @@ class Resolution {
     const { incarnation, lsn } = target;
     const log = logs.find(({ record }) => record.incarnation === incarnation);
     if (log === undefined)
-      throw this.#outside(`incarnation ${incarnation} does not lead to the current one`, end);
+      throw await this.#outside(`incarnation ${incarnation} does not lead to the current one`, end);
     const endLsn = log.record === logs.at(-1)?.record ? end.point.lsn : log.endLsn;
     if (endLsn !== null && lsn > endLsn)
-      throw this.#outside(`${formatLsn(lsn)} lies behind the end of its log`, end);
+      throw await this.#outside(`${formatLsn(lsn)} lies behind the end of its log`, end);
     const { time } = await endOfTimes({ ...log, endLsn: lsn });
     return this.#requireReachable(pointOn(log.record, { lsn, time: time ?? NEVER }), end);
   }
 
   /** A base that is of an earlier moment knows all commits before it. */
-  #requireKnown(point: TimelinePoint, end: End): void {
+  async #requireKnown(point: TimelinePoint, end: End): Promise<void> {
     const stretches = stretchesTo(point, this.#records);
     const isKnown = this.#bases.some((base) => base.endTime <= point.time && isOnTheWay(base, stretches));
-    if (!isKnown) throw this.#outside(`${formatTimestamp(point.time)} is earlier than what is known`, end);
+    if (!isKnown)
+      throw await this.#outside(`${formatTimestamp(point.time)} is earlier than what is known`, end);
   }
 
   /** There must be a base before it, and log without a gap from there on. */
   async #requireReachable(point: TimelinePoint, end: End): Promise<TimelinePoint> {
-    const stretches = stretchesTo(point, this.#records);
-    for (const base of this.#bases) {
-      if (isOnTheWay(base, stretches) && !(await this.#isCutOff(base, point))) return point;
-    }
-    throw this.#outside(`no base leads to ${formatLsn(point.lsn)}`, end);
+    const { length } = await this.#basesTo(point);
+    if (length > 0) return point;
+    throw await this.#outside(`no base leads to ${formatLsn(point.lsn)}`, end);
   }
 
-  async #isCutOff(base: BaseSummary, point: TimelinePoint): Promise<boolean> {
-    if (base.incarnation !== point.incarnation) return false;
-    const record = this.#records.find(({ incarnation }) => incarnation === point.incarnation);
-    const folder = await listWalFolder(walDirectory(this.#options.store, point.incarnation));
-    const gaps = gapsOf(folder, contiguousRun(folder, record?.timelines ?? []));
-    return gaps.some(({ fromLsn, toLsn }) => base.startLsn < toLsn && fromLsn < point.lsn);
+  #basesTo(point: TimelinePoint): Promise<readonly BaseSummary[]> {
+    return basesTo(this.#options.store, { point, bases: this.#bases, incarnations: this.#records });
   }
 
-  #outside(reason: string, end?: End): InputError<'time_outside_window'> {
-    const first = this.#bases.find(({ incarnation }) =>
-      this.#records.some((record) => record.incarnation === incarnation),
-    );
-    const through = end?.through ?? null;
-    const window =
-      first === undefined || through === null
-        ? 'nothing can be restored yet'
-        : // What was committed last may lie before the first base; since then nothing is known.
-          `the window is from ${formatTimestamp(first.endTime)} to ${formatTimestamp(through > first.endTime ? through : first.endTime)}`;
-    const hint =
-      first === undefined
-        ? 'wait until the first base is captured'
-        : 'name a moment in the window; gc.ttlseconds decides how far back it reaches';
+  async #outside(reason: string, end?: End): Promise<InputError<'time_outside_window'>> {
+    const { window, hint } = await this.#window(end);
     return new InputError(
       'time_outside_window',
       `outside the window that can be restored: ${reason}; ${window}`,
-      {
-        hint,
-      },
+      { hint },
     );
+  }
+
+  async #window(end: End | undefined): Promise<{ readonly window: string; readonly hint: string }> {
+    const through = end?.through ?? null;
+    if (end === undefined || through === null || this.#bases.length === 0) {
+      return { window: 'nothing can be restored yet', hint: 'wait until the first base is captured' };
+    }
+    const [first] = await this.#basesTo(end.point);
+    if (first === undefined) {
+      return {
+        window: 'log that leads to the present is missing',
+        hint: 'wait until the next base is captured; SHOW TIMELINE tells what can be restored',
+      };
+    }
+    // What was committed last may lie before the first base; since then nothing is known.
+    const last = through > first.endTime ? through : first.endTime;
+    return {
+      window: `the window is from ${formatTimestamp(first.endTime)} to ${formatTimestamp(last)}`,
+      hint: 'name a moment in the window; gc.ttlseconds decides how far back it reaches',
+    };
   }
 }
 

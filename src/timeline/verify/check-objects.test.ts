@@ -17,7 +17,7 @@ async function packOf(frames: number): Promise<Uint8Array> {
   await using writer = await PackWriter.open({ store, key, id: new Uint8Array(16), tagKey, signal });
   for (let frame = 0; frame < frames; frame++) await writer.addBytes(Buffer.from(`frame ${frame}`));
   const { bytes } = await writer.close();
-  return readBlob(store, key, { bytesMax: bytes, signal });
+  return await readBlob(store, key, { bytesMax: bytes, signal });
 }
 
 /** A store that hands out what it reads in pieces of `pieceBytes`, as services and encrypted stores do. */
