@@ -224,7 +224,7 @@ export class Consumer {
           await streams.noteTimes({ id, retainedTime, replicatedTime, signal });
         }
         await this.#reachTarget(stream, { sample, replicatedTime, signal });
-        if (signal.aborted) break;
+        if (signal.aborted || this.#isCutOff(id)) break;
         const told = { replicatedTime, replicatedLsn: sample.replayedLsn };
         const answer = await conversation.tell(told, { sample, signal });
         if (answer !== null)
@@ -244,6 +244,11 @@ export class Consumer {
     }
   }
 
+  /** By a failover, which is being recorded, or could not be: then it is to follow again. */
+  #isCutOff(id: VirtualClusterId): boolean {
+    return requireInstance(this.#dependencies.instanceHost, id).following?.phase === 'cut_off';
+  }
+
   /** No further back than the window, whatever bases there still are; null before the first of them. */
   #retainedTime(
     { virtualClusterId: id, limits }: StreamRecord,
@@ -260,6 +265,8 @@ export class Consumer {
   async #exclusivelyStarted(stream: StreamRecord, context: ConsumerContext): Promise<boolean> {
     const { exclusively, streams } = this.#dependencies;
     return exclusively(stream.virtualClusterId, async () => {
+      // What was cut off may have been recorded though nobody was told so: then it must not go on.
+      await streams.settle({ id: stream.virtualClusterId, signal: context.signal });
       if (streams.get(stream.virtualClusterId)?.state !== stream.state) return false;
       if (await this.#isCutBehind(stream, context)) return false;
       await this.#start(stream, context);

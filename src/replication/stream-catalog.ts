@@ -2,6 +2,7 @@
  * The replication streams of which this physical cluster is the consumer, kept in the system VC and mirrored in memory. One daemon is the
  * only writer. How far a stream has come is known in memory at once and written down now and then.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { type JobId, Mutex, type Timestamp, type VirtualClusterId, formatTimestamp } from '../base/index.ts';
 import {
   type Row,
@@ -38,6 +39,8 @@ export class StreamCatalog {
   readonly #changes = new Mutex();
   readonly #records = new Map<VirtualClusterId, StreamRecord>();
   readonly #timesWritten = new Map<VirtualClusterId, Timestamp>();
+  /** Of which nobody knows whether the newest change was written: the server was lost over it. It is read back before anything else is done. */
+  readonly #inDoubt = new Set<VirtualClusterId>();
   /** Told of every change of a state or of the limits. */
   readonly #listeners = new Set<(virtualClusterId: VirtualClusterId) => void>();
 
@@ -48,7 +51,7 @@ export class StreamCatalog {
   /** Reads what there is; the tables must have been migrated. */
   static async open(options: { database: SystemDatabase; signal: AbortSignal }): Promise<StreamCatalog> {
     const catalog = new StreamCatalog(options.database);
-    const rows = await options.database.withSystemClient(readRows, options);
+    const rows = await options.database.withSystemClient((client) => readRows(client), options);
     for (const record of rows.map(recordOf)) catalog.#records.set(record.virtualClusterId, record);
     return catalog;
   }
@@ -71,14 +74,20 @@ export class StreamCatalog {
   async add(record: StreamRecord, wait: Wait): Promise<void> {
     await this.#changes.run(async () => {
       await this.#database.withSystemClient((client) => insert(client, record), wait);
+      this.#inDoubt.delete(record.virtualClusterId);
       this.#records.set(record.virtualClusterId, record);
     });
+  }
+
+  /** Learns what a change came to over which the server was lost. Harmless when nothing is in doubt. @throws AppError while it cannot be read */
+  async settle({ id, signal }: { id: VirtualClusterId } & Wait): Promise<void> {
+    await this.#changes.run(() => this.#settle(id, { signal }));
   }
 
   /** @throws InputError as `nextStreamState` */
   async apply(options: { id: VirtualClusterId; event: StreamEvent } & Wait): Promise<StreamRecord> {
     const changed = await this.#changes.run(async () => {
-      const record = this.#require(options.id);
+      const record = await this.#require(options.id, options);
       const state = nextStreamState(record.state, options.event);
       if (state === record.state) return record;
       // A stream that is over needs its secrets no more.
@@ -91,19 +100,25 @@ export class StreamCatalog {
 
   async setJob(options: { id: VirtualClusterId; jobId: JobId } & Wait): Promise<void> {
     const { id, jobId } = options;
-    await this.#changes.run(() => this.#write({ ...this.#require(id), jobId }, options));
+    await this.#changes.run(async () => {
+      const record = await this.#require(id, options);
+      await this.#write({ ...record, jobId }, options);
+    });
   }
 
   /** There is no way back to where the histories parted. */
   async copyInstead(options: { id: VirtualClusterId } & Wait): Promise<void> {
-    await this.#changes.run(() => this.#write({ ...this.#require(options.id), divergence: null }, options));
+    await this.#changes.run(async () => {
+      const record = await this.#require(options.id, options);
+      await this.#write({ ...record, divergence: null }, options);
+    });
   }
 
   /** Takes what is said; the rest stays. Whoever follows takes it up. */
   async setLimits(options: { id: VirtualClusterId; limits: Partial<StreamLimits> } & Wait): Promise<void> {
-    await this.#changes.run(() => {
-      const record = this.#require(options.id);
-      return this.#write({ ...record, limits: { ...record.limits, ...options.limits } }, options);
+    await this.#changes.run(async () => {
+      const record = await this.#require(options.id, options);
+      await this.#write({ ...record, limits: { ...record.limits, ...options.limits } }, options);
     });
     for (const listener of this.#listeners) listener(options.id);
   }
@@ -114,6 +129,7 @@ export class StreamCatalog {
   ): Promise<void> {
     const { id, retainedTime, replicatedTime } = options;
     await this.#changes.run(async () => {
+      await this.#settle(id, options);
       const record = this.#records.get(id);
       if (record === undefined) return;
       const next = { ...record, retainedTime, replicatedTime };
@@ -134,8 +150,7 @@ export class StreamCatalog {
           ]),
         options,
       );
-      this.#records.delete(options.id);
-      this.#timesWritten.delete(options.id);
+      this.#drop(options.id);
     });
   }
 
@@ -154,14 +169,39 @@ export class StreamCatalog {
     signal.removeEventListener('abort', onAbort);
   }
 
-  #require(id: VirtualClusterId): StreamRecord {
+  async #require(id: VirtualClusterId, wait: Wait): Promise<StreamRecord> {
+    await this.#settle(id, wait);
     const record = this.#records.get(id);
     if (record === undefined) throw new Error(`virtual cluster ${id} has no replication stream`);
     return record;
   }
 
+  async #settle(id: VirtualClusterId, wait: Wait): Promise<void> {
+    if (!this.#inDoubt.has(id)) return;
+    // Waits for whoever is still writing it.
+    const rows = await this.#database.withSystemClient((client) => readRows(client, 'for update'), wait);
+    this.#inDoubt.delete(id);
+    const before = this.#records.get(id);
+    const written = rows.map(recordOf).find(({ virtualClusterId }) => virtualClusterId === id);
+    if (written === undefined) return this.#drop(id);
+    if (before === undefined) return void this.#records.set(id, written);
+    // Times are known here first; and a state that was not changed stays the very same, which is how others see that.
+    const { retainedTime, replicatedTime } = before;
+    const state = isDeepStrictEqual(before.state, written.state) ? before.state : written.state;
+    this.#records.set(id, { ...written, state, retainedTime, replicatedTime });
+    for (const listener of this.#listeners) listener(id);
+  }
+
+  #drop(id: VirtualClusterId): void {
+    this.#records.delete(id);
+    this.#timesWritten.delete(id);
+    this.#inDoubt.delete(id);
+  }
+
   async #write(record: StreamRecord, wait: Wait): Promise<StreamRecord> {
+    this.#inDoubt.add(record.virtualClusterId);
     await this.#database.withSystemClient((client) => update(client, record), wait);
+    this.#inDoubt.delete(record.virtualClusterId);
     this.#records.set(record.virtualClusterId, record);
     if (record.replicatedTime !== null) {
       this.#timesWritten.set(record.virtualClusterId, record.replicatedTime);
@@ -170,11 +210,11 @@ export class StreamCatalog {
   }
 }
 
-function readRows(client: SqlClient): Promise<readonly Row[]> {
+function readRows(client: SqlClient, locked: 'for update' | '' = ''): Promise<readonly Row[]> {
   return client.query(
     `select virtual_cluster_id, source_name, source_uri, job_id, state::text as state, terms::text as terms, divergence::text as divergence, options::text as options,
         ${microsecondsOf('retained_time')} as retained_us, ${microsecondsOf('replicated_time')} as replicated_us
-      from public.replication_streams order by virtual_cluster_id`,
+      from public.replication_streams order by virtual_cluster_id ${locked}`,
   );
 }
 

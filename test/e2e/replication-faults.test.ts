@@ -13,6 +13,7 @@ const START = 'ALTER VIRTUAL CLUSTER main START SERVICE SHARED';
 const STOP = 'ALTER VIRTUAL CLUSTER main STOP SERVICE';
 const DROP = 'DROP VIRTUAL CLUSTER main IMMEDIATE';
 const LATEST = 'ALTER VIRTUAL CLUSTER main COMPLETE REPLICATION TO LATEST';
+const SYSTEM_ID = 1;
 const MIB = 1024 * 1024;
 const MID_SCAN_BYTES = 4 * MIB;
 /** Some 10 MiB of log. */
@@ -83,6 +84,24 @@ describe('faults of replication streams', () => {
     await standby.system('ALTER VIRTUAL CLUSTER main RESUME REPLICATION');
     await standby.whenCaughtUp(primary);
     await standby.system('RESET CLUSTER SETTING physical_replication.consumer.retry_window');
+  });
+
+  step('goes on following when a failover that was asked for could not be recorded', async () => {
+    const system = await standby.connectAsNode(SYSTEM_ID);
+    await system.query('BEGIN; LOCK TABLE public.replication_streams');
+    const asked = standby.refusal(LATEST);
+    await waitFor('the follower to be cut off', async () => {
+      const [row] = await standby.asNode('SHOW primary_conninfo');
+      return row?.['primary_conninfo'] === '';
+    });
+    const server = (await standby.daemon.postmasters()).get(SYSTEM_ID);
+    assert.ok(server !== undefined);
+    process.kill(server, 'SIGKILL');
+    await asked;
+    await system.end().catch(() => undefined);
+    await standby.whenIn('replicating');
+    await primary.main(`INSERT INTO filler VALUES (1, 'written when the failover had come to nothing')`);
+    await standby.whenCaughtUp(primary);
   });
 
   step('spares the disk of a primary whose standby does not come', async () => {

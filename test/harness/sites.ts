@@ -147,9 +147,9 @@ export class Site implements AsyncDisposable {
     }
   }
 
-  /** As `asNode`; the caller ends it. */
-  async connectAsNode(): Promise<pg.Client> {
-    const { id } = await this.status();
+  /** As `asNode`; the caller ends it. Of another virtual cluster by its id. */
+  async connectAsNode(of?: number): Promise<pg.Client> {
+    const id = of ?? (await this.status())['id'];
     const host = join(this.daemon.store, 'run', String(id));
     const client = new pg.Client({ host, user: 'atoll', database: 'system' });
     client.on('error', () => undefined);
