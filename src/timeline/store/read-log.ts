@@ -12,7 +12,7 @@ import {
 } from '../format/wal-object.ts';
 import type { IncarnationRecord, TimelineStoreLocation } from '../store-contract.ts';
 import { closedSegmentName, openSegmentName, walDirectory } from './layout.ts';
-import { listWalFolder } from './wal-folder.ts';
+import { begunTimelines, listWalFolder } from './wal-folder.ts';
 
 export interface LogChunk {
   readonly lsn: Lsn;
@@ -46,12 +46,13 @@ export async function* openLog(
   const { segmentBytes, segments } = await listWalFolder(directory);
   const newest = segments.at(-1)?.segmentNo;
   if (newest === undefined) return;
+  const timelines = begunTimelines(segments, record.timelines);
   let segmentNo = walSegmentNoOf({ lsn: fromLsn, segmentBytes });
   for (; ; segmentNo += 1n) {
     const start = walSegmentStart({ segmentNo, segmentBytes });
     if (throughLsn !== undefined && start >= throughLsn) return;
     const segment = {
-      timelineId: timelineOfSegment(record, { segmentNo, segmentBytes, timelineMax: timelineId }),
+      timelineId: timelineOfSegment(timelines, { segmentNo, segmentBytes, timelineMax: timelineId }),
       segmentNo,
       segmentBytes,
     };
@@ -76,16 +77,16 @@ export async function* openLog(
 }
 
 /** On which timeline the file of a segment is to be read: the one of a timeline that begins in it holds what is before, too. */
-export function timelineOfSegment(
-  record: IncarnationRecord,
+function timelineOfSegment(
+  timelines: IncarnationRecord['timelines'],
   options: { readonly segmentNo: bigint; readonly segmentBytes: number; readonly timelineMax: number },
 ): number {
   const { segmentNo, segmentBytes, timelineMax } = options;
-  const begun = record.timelines.filter(
+  const begun = timelines.filter(
     ({ timelineId, beginLsn }) =>
       timelineId <= timelineMax && walSegmentNoOf({ lsn: beginLsn, segmentBytes }) <= segmentNo,
   );
-  return begun.at(-1)?.timelineId ?? record.timelines[0]?.timelineId ?? timelineMax;
+  return begun.at(-1)?.timelineId ?? timelines[0]?.timelineId ?? timelineMax;
 }
 
 /** The pieces of one segment from its beginning, as far as they are there; nothing when it is missing. @throws CorruptError */

@@ -1,6 +1,6 @@
 /** Which position a moment is: just before the first commit whose running maximum of commit times exceeds it. */
 import { join } from 'node:path';
-import { CorruptError, type Lsn, type Timestamp } from '../../base/index.ts';
+import { CorruptError, isAppError, type Lsn, type Timestamp } from '../../base/index.ts';
 import { commitTimeOf, WAL_PAGE_BYTES, WalRecordReader, walSegmentStart } from '../../pg/index.ts';
 import type { TimeIndexEntry } from '../format/time-index.ts';
 import type { IncarnationRecord, TimelineStoreLocation } from '../store-contract.ts';
@@ -53,7 +53,7 @@ export async function endOfTimes(
 export async function isAmbiguous(log: LogOfLife, time: Timestamp): Promise<boolean> {
   const folder = await listWalFolder(walDirectory(log.store, log.record.incarnation));
   for (const { name } of folder.timeIndexes.toReversed()) {
-    const { entries } = await readTimeIndexFile(folder.directory, name);
+    const entries = await entriesOf(folder, name);
     const isHit = (entry: TimeIndexEntry) =>
       entry.kind === 'clock_step' && entry.ownTime <= time && time < entry.time && isWithin(log, entry);
     if (entries.some(isHit)) return true;
@@ -74,7 +74,7 @@ async function entriesAround(
 ): Promise<{ readonly before: TimeIndexEntry | null; readonly after: TimeIndexEntry | null }> {
   let after: TimeIndexEntry | null = null;
   for (const { name } of folder.timeIndexes.toReversed()) {
-    const { entries } = await readTimeIndexFile(folder.directory, name);
+    const entries = await entriesOf(folder, name);
     const index = entries.findLastIndex(isEarly);
     const next: TimeIndexEntry | null = entries[index + 1] ?? after;
     const before = entries[index];
@@ -82,6 +82,16 @@ async function entriesAround(
     after = next;
   }
   return { before: null, after };
+}
+
+/** Of a file that is damaged there are none: the log tells the same, only more slowly, whose commits are read from the entry before on. */
+async function entriesOf(folder: WalFolder, name: string): Promise<readonly TimeIndexEntry[]> {
+  try {
+    return (await readTimeIndexFile(folder.directory, name)).entries;
+  } catch (error) {
+    if (isAppError(error, 'data_corrupt')) return [];
+    throw error;
+  }
 }
 
 interface Walked {

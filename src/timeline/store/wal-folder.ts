@@ -60,6 +60,19 @@ export async function listWalFolder(directory: string): Promise<WalFolder> {
 }
 
 /**
+ * The timelines up to the last one of which something was received; all of them while nothing was. A process may have ended between the record
+ * of a timeline and its first byte: then the log still ends on the one before.
+ */
+export function begunTimelines<T extends { readonly timelineId: number }>(
+  segments: readonly Pick<SegmentFile, 'timelineId'>[],
+  timelines: readonly T[],
+): readonly T[] {
+  const received = new Set(segments.map(({ timelineId }) => timelineId));
+  const last = timelines.findLastIndex(({ timelineId }) => received.has(timelineId));
+  return last === -1 ? timelines : timelines.slice(0, last + 1);
+}
+
+/**
  * The segments that lead to the newest one without a gap, oldest first, each followed by the next on its timeline or, where a timeline
  * begins, on that one. What is left out lies before a gap.
  */
@@ -67,7 +80,7 @@ export function contiguousRun(
   folder: WalFolder,
   timelines: readonly { readonly timelineId: number; readonly beginLsn: Lsn }[],
 ): readonly SegmentFile[] {
-  const newestTimeline = timelines.at(-1)?.timelineId;
+  const newestTimeline = begunTimelines(folder.segments, timelines).at(-1)?.timelineId;
   const last = folder.segments.findLast(({ timelineId }) => timelineId === newestTimeline);
   if (last === undefined) return [];
   const byPlace = new Map(folder.segments.map((file) => [placeOf(file), file]));

@@ -23,7 +23,7 @@ export interface ClockStep {
 /** Follows the commits of a log in its order. */
 export class CommitTracker {
   readonly #onClockStep: (step: ClockStep) => void;
-  #last: Pick<TimeIndexEntry, 'lsn' | 'time'> | null;
+  #last: Pick<TimeIndexEntry, 'kind' | 'lsn' | 'time'> | null;
   #maxTime: Timestamp | null;
   #isStepped = false;
   #idle: { lsn: Lsn; time: Timestamp; timelineId: number } | null = null;
@@ -60,7 +60,7 @@ export class CommitTracker {
     const ownTime = commitTimeOf(record);
     if (ownTime === null) return;
     const { lsn, timelineId } = record;
-    if (this.#last !== null && lsn <= this.#last.lsn && ownTime <= this.#last.time) return;
+    if (this.#isIndexed(lsn)) return;
     this.#commits += 1;
     this.#settleIdle();
     const maxTime = this.#maxTime;
@@ -99,6 +99,13 @@ export class CommitTracker {
     const entries = this.#entries;
     this.#entries = [];
     return entries;
+  }
+
+  /** Idleness and the end of a segment are noted at the place where a commit may begin that nobody has seen yet. */
+  #isIndexed(lsn: Lsn): boolean {
+    const last = this.#last;
+    if (last === null || lsn > last.lsn) return false;
+    return lsn < last.lsn || last.kind === 'commit' || last.kind === 'clock_step';
   }
 
   #settleIdle(): void {

@@ -23,7 +23,7 @@ import type { IncarnationRecord, TimelineStoreLocation } from '../store-contract
 import { gapsOf, type LogGap } from '../store/gaps.ts';
 import { openSegmentName, walDirectory } from '../store/layout.ts';
 import type { LogSegment } from '../store/read-log.ts';
-import { contiguousRun, listWalFolder } from '../store/wal-folder.ts';
+import { begunTimelines, contiguousRun, listWalFolder } from '../store/wal-folder.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { type ClockStep, CommitTracker } from './commit-tracker.ts';
 import { makeFolderDurably, syncFile, syncFolder } from './files.ts';
@@ -81,13 +81,18 @@ export class ReceivedLog implements AsyncDisposable {
   #clockSteps: number;
   /** The kernel may have dropped what it could not write, and would not say so again. */
   #hasSyncFailed = false;
+  /** The tracker knows more than the file has: log is on its way there, or never got there. */
+  #isAppending = false;
 
   /** Takes up what is there; null when nothing was received yet. @throws CorruptError, AppError `format_unsupported` */
   static async open(options: ReceivedLogOptions): Promise<ReceivedLog | null> {
     const directory = walDirectory(options.store, options.identity.incarnation);
-    const record = await readRecord(directory);
-    if (record === null) return null;
-    requireSameLife(record, options.identity);
+    const written = await readRecord(directory);
+    if (written === null) return null;
+    requireSameLife(written, options.identity);
+    // Of the last one there may be nothing yet: then it is gone over to once more.
+    const { segments } = await listWalFolder(directory);
+    const record = { ...written, timelines: begunTimelines(segments, written.timelines) };
     const steps: ClockStep[] = [];
     const found = await findLog({ ...options, directory, record, onClockStep: (step) => steps.push(step) });
     if (found === null) return null;
@@ -240,8 +245,10 @@ export class ReceivedLog implements AsyncDisposable {
     for (let at = 0; at < bytes.length; ) {
       this.#file ??= await this.#newFile();
       const piece = bytes.subarray(at, at + this.#file.room);
+      this.#isAppending = true;
       this.#reader.push(piece);
       await this.#file.append(piece);
+      this.#isAppending = false;
       faultPoint('vault.after_first_write');
       at += piece.length;
       this.#endLsn = (this.#endLsn + BigInt(piece.length)) as Lsn;
@@ -264,11 +271,13 @@ export class ReceivedLog implements AsyncDisposable {
     this.#noteTime(time);
   }
 
-  /** Makes what is known of idleness last. */
+  /** Makes what is known of idleness last. Where log is being appended, the commits in it have ended that already. */
   async settleIdle(): Promise<void> {
-    this.#tracker.settleIdle();
-    this.#writtenTime = this.#tracker.maxTime;
-    this.#writtenEntries.push(...this.#tracker.drain());
+    if (!this.#isAppending) {
+      this.#tracker.settleIdle();
+      this.#writtenTime = this.#tracker.maxTime;
+      this.#writtenEntries.push(...this.#tracker.drain());
+    }
     await this.sync();
     await this.#syncing.run(() => this.#index.sync());
   }

@@ -421,6 +421,7 @@ export class Receiver {
     await this.#history(connection, nextTimelineId);
     await log.endTimeline(switchLsn);
     await log[Symbol.asyncDispose]();
+    faultPoint('vault.after_timeline_end');
     const segmentNo = walSegmentNoOf({ lsn: switchLsn, segmentBytes });
     const beginLsn = walSegmentStart({ segmentNo, segmentBytes });
     const begin = { timelineId: nextTimelineId, timelineBeginLsn: switchLsn, segmentBytes, beginLsn };

@@ -199,16 +199,17 @@ after(async () => {
   await engine?.[Symbol.asyncDispose]();
 });
 
-describe('a vault that is cut off', () => {
-  afterEach(() => {
-    delete process.env[FAULT_POINT_VARIABLE];
-  });
+afterEach(() => {
+  delete process.env[FAULT_POINT_VARIABLE];
+});
 
+const deaths = () => rig.logger.entries.filter(({ message }) => message.includes('(SIGKILL)')).length;
+
+describe('a vault that is cut off', () => {
   for (const point of VAULT_FAULT_POINTS) {
     it(`at ${point} goes on without a gap`, async () => {
       await rig.begin();
       process.env[FAULT_POINT_VARIABLE] = point;
-      const deaths = () => rig.logger.entries.filter(({ message }) => message.includes('(SIGKILL)')).length;
       const before = deaths();
       await rig.reopen();
       const following = rig.host.follow(rig.source());
@@ -333,7 +334,19 @@ describe('a vault', () => {
     writeFileSync(join(engine.dataDirectory, 'standby.signal'), '');
     await engine.start();
     await waitFor('the vault to follow the standby', () => rig.status.state.kind === 'receiving');
+    // It is killed on the way, behind the end of the one timeline, and again behind the record of the next.
+    const before = deaths();
+    process.env[FAULT_POINT_VARIABLE] = 'vault.after_timeline_end';
+    await rig.reopen();
+    await rig.host.follow(rig.source());
     await query('SELECT pg_promote()');
+    await waitFor('the cut', () => deaths() > before);
+    assert.equal((await rig.record()).timelines.length, 1);
+    process.env[FAULT_POINT_VARIABLE] = 'vault.after_record';
+    await waitFor('the record', async () => (await rig.record()).timelines.length === 2);
+    delete process.env[FAULT_POINT_VARIABLE];
+    await waitFor('another process', () => rig.status.state.kind !== 'waiting');
+    assert.equal(rig.status.state.kind, 'receiving');
     await write(2);
     const lsn = await rig.catchUp();
     assert.equal(rig.status.timelineId, 2);

@@ -123,6 +123,9 @@ export const VAULT_FAULT_POINTS = [
   'vault.after_removing_open_segment',
 ] as const;
 
+/** Where it goes over to the next timeline; behind it the record of that one is written, as the first one's is. */
+export const VAULT_SWITCH_FAULT_POINTS = ['vault.after_timeline_end'] as const;
+
 export const RETENTION_FAULT_POINTS = [
   'retention.before_bases',
   'retention.after_first_base',
@@ -173,6 +176,7 @@ export type FaultPoint =
   | (typeof FAILBACK_FAULT_POINTS)[number]
   | (typeof STREAM_FAULT_POINTS)[number]
   | (typeof VAULT_FAULT_POINTS)[number]
+  | (typeof VAULT_SWITCH_FAULT_POINTS)[number]
   | (typeof BACKUP_FAULT_POINTS)[number]
   | (typeof CHECKPOINT_FAULT_POINTS)[number]
   | (typeof PUBLISH_FAULT_POINTS)[number]
