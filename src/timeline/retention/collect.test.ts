@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { BackupRig } from '../../../test/harness/backup-rig.ts';
 import { NEVER, withTenant } from '../../../test/harness/instance-store.ts';
@@ -203,6 +204,25 @@ describe('pins', () => {
     );
   });
 
+  it('that release 26.2 wrote are read, those of a later version are refused as such', () => {
+    const written = `atoll-pin 1 {"id":"job-42","owner":"job 42","incarnation":"0b1c2d3e-4f50-4162-8374-95a6b7c8d9e0","fromLsn":"16/B374D848","throughLsn":null,"expiresAt":"1795262400000000"}\n`;
+    const sealed = (line: string) => `${line}${crc32(line).toString(16).padStart(8, '0')}\n`;
+    const pin: Pin = {
+      id: 'job-42',
+      owner: 'job 42',
+      incarnation: '0b1c2d3e-4f50-4162-8374-95a6b7c8d9e0' as IncarnationId,
+      fromLsn: 0x16_b374_d848n as Lsn,
+      throughLsn: null,
+      expiresAt: 1_795_262_400_000_000n as Timestamp,
+    };
+    assert.deepEqual(decodePin(sealed(written), 'a pin'), pin);
+    assert.equal(encodePin(pin), sealed(written));
+    assert.throws(
+      () => decodePin(sealed(written.replace('atoll-pin 1', 'atoll-pin 2')), 'pin-of-3'),
+      (error) => isAppError(error, 'format_unsupported') && error.message.includes('pin-of-3'),
+    );
+  });
+
   it('are renewed by claiming again, and let go of', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'atoll-pins-'));
     try {
@@ -224,7 +244,12 @@ describe('pins', () => {
         putPin(store, { ...first, id: '../elsewhere' }, { clock: systemClock() }),
         (error) => isAppError(error, 'name_invalid'),
       );
+      // Power was lost while it was renewed.
       const path = join(pinsDirectory(store), 'p-1.pin');
+      await writeFile(`${path}.tmp`, 'atoll-pin 1 {"id"');
+      assert.deepEqual(await readPins(store), [second]);
+      await putPin(store, { ...second, expiresAt: 6n as Timestamp }, { clock: systemClock() });
+      assert.deepEqual(await readPins(store), [{ ...second, expiresAt: 6n }]);
       await writeFile(join(pinsDirectory(store), 'p-2.pin'), await readFile(path));
       await assert.rejects(readPins(store), (error) => isAppError(error, 'data_corrupt'));
     } finally {
