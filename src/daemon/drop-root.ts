@@ -17,6 +17,7 @@ import {
   type Owner,
   type Privileges,
 } from '../instance/index.ts';
+import { boundCompileCache } from './compile-cache.ts';
 import type { DaemonConfig } from './config.ts';
 
 /** Whose rights a daemon has that was started as root, unless `--user` says otherwise: made for it, so that nobody else has them. */
@@ -76,6 +77,7 @@ export async function dropRoot(options: DropOptions): Promise<DroppedRoot | null
   // For processes that are started from now on; that of root is none of theirs.
   if (compileCache === null) delete process.env['NODE_COMPILE_CACHE'];
   else process.env['NODE_COMPILE_CACHE'] = compileCache;
+  if (compileCache !== null) boundCompileCache(compileCache);
   return { user: user.name, helper, privileges: helperPrivileges(helper, { peers: [user.name, ROOT] }) };
 }
 

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { ERRORS, errnoOf, InputError, isAppError, type Logger } from '../base/index.ts';
 import { type ControlGroupsSpec, type HelperProcess, prepareControlGroups } from '../instance/index.ts';
 import { systemClock } from './clock.ts';
+import { boundCompileCache, ownCompileCache } from './compile-cache.ts';
 import { checkConfig, type DaemonConfig, type LogConfig } from './config.ts';
 import { crashOnUnhandled, reportFatalErrorsTo } from './crash.ts';
 import { type DroppedRoot, dropRoot } from './drop-root.ts';
@@ -45,6 +46,9 @@ export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promi
   using _crash = crashOnUnhandled(log.logger);
   let dropped: DroppedRoot | null = null;
   try {
+    // Before root's rights are gone: what root has compiled nobody else removes.
+    const compileCache = ownCompileCache(process.env);
+    if (compileCache !== null) boundCompileCache(compileCache);
     const controlGroups = openControlGroups(config, log.logger);
     dropped = await dropRoot({ config, controlGroups, clock, logger: log.logger, signal: stop.orderly });
     const files = dropped?.helper ?? null;

@@ -32,6 +32,24 @@ test('parameters that are fixed, unknown in form or carry control characters are
   checkSettings({ ...DEFAULT_INSTANCE_SETTINGS, extra: { work_mem: '1MB', 'pg_stat_statements.max': '10' } });
 });
 
+/** Without any of them a base, a rewind or a moment would be wrong without a word. */
+const TIMELINE_NEEDS = {
+  wal_level: 'logical',
+  summarize_wal: 'on',
+  full_page_writes: 'on',
+  fsync: 'on',
+  archive_mode: 'off',
+  allow_alter_system: 'off',
+};
+
+test('what the timeline needs cannot be had otherwise', () => {
+  for (const name of Object.keys(TIMELINE_NEEDS)) {
+    assert.throws(() => checkSettings({ ...DEFAULT_INSTANCE_SETTINGS, extra: { [name]: 'x' } }), {
+      code: 'parameter_invalid',
+    });
+  }
+});
+
 test('connections and memory have bounds', () => {
   for (const maxConnections of [0, -1, 1.5, Number.NaN, 10_001]) {
     assert.throws(() => checkSettings({ ...DEFAULT_INSTANCE_SETTINGS, maxConnections }), {
@@ -67,6 +85,9 @@ test('values are quoted, and settings are read back', async () => {
     const text = await readFile(configurationFiles(directory).postgresql, 'utf8');
     assert.match(text, /^search_path = '"it''s", ''a\\\\b'''$/m);
     assert.match(text, /^listen_addresses = ''$/m);
+    for (const [name, value] of Object.entries(TIMELINE_NEEDS)) {
+      assert.deepEqual(text.match(new RegExp(`^${name} = .*$`, 'gm')), [`${name} = '${value}'`]);
+    }
     assert.match(text, /^max_connections = '106'$/m);
     assert.deepEqual(await readSettings(directory), settings);
     await writeFile(join(directory, 'settings.json'), '{}');
