@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { BareEngine } from '../../test/harness/bare-engine.ts';
 import { BackupRig } from '../../test/harness/backup-rig.ts';
 import { NEVER, withTenant } from '../../test/harness/instance-store.ts';
 import { filesBelow } from '../../test/harness/oracle.ts';
@@ -46,6 +47,23 @@ describe('a backup is refused', () => {
     await assertRefused(rig.backup({ source: { engineMajor: 17 } }), {
       code: 'object_state',
       message: /not the one on record/,
+    });
+  });
+
+  it('of an instance whose pages have no checksums: what only hints changed would not be in its log', async () => {
+    await using bare = await BareEngine.open({ initFlags: ['--no-data-checksums'] });
+    await bare.start();
+    const systemIdentifier = await bare.use('postgres', async (client) => {
+      const { rows } = await client.query<{ id: string }>(
+        'SELECT system_identifier::text AS id FROM pg_control_system()',
+      );
+      return BigInt(rows[0]?.id ?? '');
+    });
+    const { dataDirectory, directory: socketDirectory, superuser: user } = bare;
+    const login = { user, database: 'postgres' };
+    await assertRefused(rig.backup({ source: { systemIdentifier, dataDirectory, socketDirectory, login } }), {
+      code: 'object_state',
+      message: /"main" cannot be backed up: it has no data checksums/,
     });
   });
 
