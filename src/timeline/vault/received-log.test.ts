@@ -180,6 +180,8 @@ describe('a clock that is set back by an hour', () => {
     assert.deepEqual(await answer(back), [0, true]);
     assert.deepEqual(await answer(NOON - 10n * SECOND), [1, true]);
     assert.deepEqual(await answer(NOON - 1n), [1, true]);
+    // In the midst of the second time the log is known up to where the clock had been.
+    assert.equal((await endOfTimes(await logOfLife(places[4]?.lsn))).time, NOON);
     // Nothing of the second time lies behind a time that exceeds all of it.
     assert.deepEqual(await answer(NOON), [5, false]);
     assert.deepEqual(await answer(NOON + SECOND), [6, false]);
