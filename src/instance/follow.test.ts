@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cp, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { cp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
@@ -8,6 +8,8 @@ import pg from 'pg';
 import {
   type IncarnationId,
   isAppError,
+  type Lsn,
+  parseLsn,
   type VirtualClusterId,
   type VirtualClusterName,
 } from '../base/index.ts';
@@ -105,6 +107,36 @@ describe('a follower', () => {
       isAppError(error, 'instance_failed'),
     );
     await instanceOf(id).stop({ mode: 'immediate', signal: NEVER });
+  });
+
+  it('replays no log of its own life from where the histories parted, and finds the history of the other', async () => {
+    const virtualClusterId = nextId++ as VirtualClusterId;
+    const name = `follower-${virtualClusterId}` as VirtualClusterName;
+    await store.host.create({ virtualClusterId, name, settings: DEFAULT_INSTANCE_SETTINGS, signal: NEVER });
+    const begun = await store.host.beginIncarnation({ virtualClusterId, incarnation: FOLLOWED });
+    await cp(source.dataDirectory, begun.dataDirectory, { recursive: true });
+    const log = join(begun.dataDirectory, 'pg_wal');
+    const before = '000000010000000000000004';
+    const parted = '000000010000000000000005';
+    const beyond = [
+      '000000010000000000000006',
+      '000000010000000000000007.partial',
+      '000000020000000100000000',
+    ];
+    const names = [before, parted, ...beyond];
+    for (const each of [...names, '00000002.history'])
+      await writeFile(join(log, each), 'of the life that is left');
+    const history = { timelineId: 3, text: '1\t0/5000100\tno recovery target specified\n' };
+    const fence = async (forkLsn: Lsn | null) => {
+      await store.host.fence({ virtualClusterId, incarnation: FOLLOWED, forkLsn, history });
+      assert.equal(await readFile(join(log, '00000003.history'), 'utf8'), history.text);
+      const left = await readdir(log);
+      return [...names, '00000002.history'].filter((each) => left.includes(each));
+    };
+    // Of an image that was copied all log is the other's.
+    assert.deepEqual(await fence(null), names);
+    for (let attempt = 0; attempt < 2; attempt++)
+      assert.deepEqual(await fence(parseLsn('0/5000100')), [before]);
   });
 
   it('is promoted, and begins a life where it left its parent', async () => {
