@@ -244,6 +244,25 @@ describe('faults of replication streams', () => {
     await standby.whenProtected();
   });
 
+  /** Its server crashes, and is stopped before its vault has received what was written last. */
+  const stopWithoutVault = async (site: Site) => {
+    const id = Number((await site.status())['id']);
+    const server = async () => (await site.daemon.postmasters()).get(id);
+    const [vault] = vaultPids(site.daemon.pid);
+    assert.ok(vault !== undefined);
+    process.kill(vault, 'SIGSTOP');
+    await site.main(`INSERT INTO filler VALUES (7, 'received by no vault')`);
+    const crashed = await server();
+    assert.ok(crashed !== undefined);
+    process.kill(crashed, 'SIGKILL');
+    await waitFor('another server', async () => ![crashed, undefined].includes(await server()));
+    await site.whenServing();
+    const stopping = site.system(STOP);
+    await waitFor('it to be stopped', async () => (await server()) === undefined);
+    process.kill(vault, 'SIGKILL');
+    await stopping;
+  };
+
   step('fails back though it is killed at each step of that', async () => {
     await using ledger = await Ledger.start({ connect: () => primary.connect(), writers: 2 });
     await waitFor('some commits', () => ledger.commits > 50);
@@ -253,7 +272,7 @@ describe('faults of replication streams', () => {
     await standby.system(START);
     const { commits } = ledger;
     await waitFor('commits that will be lost', () => ledger.commits > commits + 50);
-    await primary.system('ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    await stopWithoutVault(primary);
     await ledger.stop();
     await standby.main(`INSERT INTO filler VALUES (3, 'written at the new primary')`);
     let isAsked = false;

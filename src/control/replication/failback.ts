@@ -1,11 +1,12 @@
 /** ALTER VIRTUAL CLUSTER … START REPLICATION: what was the primary follows what was its standby. */
-import { InputError, type IncarnationId, formatLsn, isAppError } from '../../base/index.ts';
+import { InputError, type IncarnationId, formatLsn, isAppError, toError } from '../../base/index.ts';
 import { type VirtualClusterRecord, serviceModeOf } from '../../catalog/index.ts';
 import { type Divergence, type StreamTerms, commonHistory, parseSourceUri } from '../../replication/index.ts';
 import type { TimelineTarget } from '../../timeline/index.ts';
 import type { ExecuteContext } from '../contract.ts';
-import type { Core } from '../core.ts';
+import { type Core, loggerOf } from '../core.ts';
 import { endOfLife, requireReachable, resolveTarget } from '../timeline/timeline-point.ts';
+import { receiveRest } from '../virtual-clusters/run-once.ts';
 import { requireNoRestore } from '../virtual-clusters/virtual-cluster-lookup.ts';
 import { checkStreamOptions } from './begin-stream.ts';
 import { refuseToGoBack } from './plain-source.ts';
@@ -65,12 +66,30 @@ async function endOfOwn(
 ): Promise<Pick<Divergence, 'incarnation' | 'lsn'>> {
   const { id } = options.record;
   try {
-    return await endOfLife(core, options);
+    return await wholeLife(core, options);
   } catch (error) {
     const { instanceHost } = core.options;
     if (!isAppError(error, 'time_outside_window') || !(await instanceHost.isWhole(id))) throw error;
     const { incarnation } = core.services.instanceOf(options.record).identity;
     return { incarnation, lsn: await instanceHost.lastRecordLsn(id) };
+  }
+}
+
+/** As `endOfLife`, also of one whose server was killed, or whose vault had not got all when it was stopped: whoever fails back need not know. */
+async function wholeLife(
+  core: Core,
+  options: { record: VirtualClusterRecord; signal: AbortSignal },
+): Promise<Pick<Divergence, 'incarnation' | 'lsn'>> {
+  try {
+    return await endOfLife(core, options);
+  } catch (error) {
+    if (!isAppError(error, 'object_state')) throw error;
+    const { message } = toError(error);
+    loggerOf(core, options.record).info(
+      `its server runs once more, for nobody, before the failback: ${message}`,
+    );
+    await receiveRest(core, options);
+    return endOfLife(core, options);
   }
 }
 

@@ -6,6 +6,7 @@ import type { TimelinePoint } from '../../timeline/index.ts';
 import type { Core } from '../core.ts';
 import { captureFirstBase } from '../jobs/timeline-jobs.ts';
 import { endOfLife, requireTimeline, storeOfTimeline } from '../timeline/timeline-point.ts';
+import { receiveRest, runOnce } from './run-once.ts';
 import { requireRecord } from './virtual-cluster-lookup.ts';
 
 /**
@@ -24,8 +25,8 @@ export async function keepReplaced(
   if (!known.some((life) => life.incarnation === incarnation)) return null;
   let end = await endIfKnown(core, { record, signal });
   if (end === 'not stopped') {
-    // Cut off, an earlier attempt left it running.
-    await runOnce(core, { record, signal, use: () => Promise.resolve() });
+    // Cut off, an earlier attempt left it running; or its vault had not got all.
+    await receiveRest(core, { record, signal });
     end = await endIfKnown(core, { record, signal });
   }
   if (typeof end !== 'string' && (await isReachable(core, { record, end, signal }))) return end;
@@ -46,24 +47,6 @@ async function endIfKnown(
     if (isAppError(error, 'object_state')) return 'not stopped';
     if (isAppError(error, 'time_outside_window')) return 'no base';
     throw error;
-  }
-}
-
-/** For nobody but the node: its gate stays closed. */
-async function runOnce(
-  core: Core,
-  options: { record: VirtualClusterRecord; signal: AbortSignal; use: () => Promise<unknown> },
-): Promise<void> {
-  const { record, signal, use } = options;
-  const instance = core.services.instanceOf(record);
-  await instance.start({ signal });
-  await core.services.followLog(record);
-  try {
-    await use();
-  } finally {
-    // A server that stops in order waits until the vault has all of its log.
-    await instance.stop({ mode: 'orderly', signal: core.signal });
-    await core.options.timeline?.vault.unfollow(record.id);
   }
 }
 
