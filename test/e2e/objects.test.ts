@@ -247,6 +247,12 @@ describe('backups of databases and tables', () => {
       ],
       [`RESTORE DATABASE a, b ${from} WITH new_db_name = 'x'`, '22023', /single target database/],
       [`RESTORE DATABASE nowhere ${from}`, '3D000', /database "nowhere" is not in backup/],
+      [`RESTORE DATABASE origin ${from} WITH new_db_name = ''`, '42602', /cannot be the name of a database/],
+      [
+        `RESTORE TABLE origin.app.owner ${from} WITH into_db = 'template1'`,
+        '22023',
+        /database "template1" belongs to the virtual cluster itself/,
+      ],
       [`RESTORE TABLE origin.app.owner ${from} WITH into_db = 'nowhere'`, '3D000', /"nowhere"/],
       [`RESTORE TABLE origin.app.nothing ${from}`, '42P01', /table "origin.app.nothing" is not in backup/],
       [

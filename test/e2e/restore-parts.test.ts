@@ -181,6 +181,22 @@ describe('parts of a backup of everything', () => {
         '3D000',
         /"nowhere" needs to exist/,
       ],
+      ...['other', 'system.users'].map(
+        (table) =>
+          [
+            `RESTORE TABLE ${table} FROM LATEST IN ${WHOLE} WITH into_db = 'system'`,
+            '22023',
+            /database "system" belongs to the virtual cluster itself/,
+          ] as const,
+      ),
+      ...['', 'x'.repeat(64)].map(
+        (name) =>
+          [
+            `RESTORE DATABASE slow FROM LATEST IN ${WHOLE} WITH new_db_name = '${name}'`,
+            '42602',
+            /cannot be the name of a database/,
+          ] as const,
+      ),
       [
         `RESTORE DATABASE origin, slow FROM LATEST IN ${WHOLE} WITH new_db_name = 'x'`,
         '22023',

@@ -1,13 +1,10 @@
 /** What BACKUP DATABASE and BACKUP TABLE mean: databases by name, tables by schema and name, decided before the job begins. */
-import { InputError } from '../../base/index.ts';
 import type { BackupTargets } from '../../sql/index.ts';
 import type { LogicalSelection } from '../../timeline/index.ts';
 import type { Asker } from '../privileges/privileges.ts';
 import { requireTables } from './present-tables.ts';
 import { requireDatabases, resolveTables } from '../privileges/privilege-targets.ts';
-
-/** Atoll's own, and those that databases are made of: of no tenant. */
-const NOT_TENANTS: readonly string[] = ['system', 'template0', 'template1'];
+import { requireTenantsDatabase } from '../privileges/tenants-database.ts';
 
 /**
  * Null for the whole virtual cluster. What is asked for of the past may be there no more: then the job looks for it, in the past.
@@ -52,8 +49,7 @@ export async function selectObjects(
 }
 
 function requireTenants(database: string): void {
-  if (!NOT_TENANTS.includes(database)) return;
-  throw new InputError('parameter_invalid', `database "${database}" belongs to the virtual cluster itself`, {
+  requireTenantsDatabase(database, {
     hint: 'it is part of a backup of the whole virtual cluster: BACKUP INTO ...',
   });
 }

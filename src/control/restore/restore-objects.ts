@@ -23,6 +23,7 @@ import { requireRestorePrivilege } from '../privileges/object-decisions.ts';
 import { requireNoTables } from '../backup/present-tables.ts';
 import type { Asker } from '../privileges/privileges.ts';
 import { requireDatabases } from '../privileges/privilege-targets.ts';
+import { requireDatabaseName, requireTenantsDatabase } from '../privileges/tenants-database.ts';
 import { regionTermsOf } from '../regions/cluster-regions.ts';
 import { dryRunObjects } from './restore-dry-run.ts';
 import { recordedUri } from '../backup/storage-location.ts';
@@ -333,13 +334,14 @@ function incompleteDatabase(subdirectory: string, name: string): InputError {
   );
 }
 
-/** @throws InputError `object_exists` */
+/** @throws InputError `name_invalid`, `object_exists` */
 async function requireNoDatabase(
   core: Core,
   names: readonly string[],
   context: ExecuteContext,
 ): Promise<void> {
   const asker = askerOf(core, context);
+  names.forEach(requireDatabaseName);
   for (const name of names) {
     const rows = await asker.instance.withSystemClient(
       (client) => client.query('select from pg_catalog.pg_database where datname = $1', [name]),
@@ -352,8 +354,9 @@ async function requireNoDatabase(
   }
 }
 
-/** @throws InputError `database_not_found` */
+/** @throws InputError `parameter_invalid`, `database_not_found` */
 async function requireInto(core: Core, database: string, context: ExecuteContext): Promise<void> {
+  requireTenantsDatabase(database, { hint: 'name another with into_db' });
   try {
     await requireDatabases(askerOf(core, context), [database]);
   } catch (error) {

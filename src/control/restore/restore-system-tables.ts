@@ -15,6 +15,7 @@ import type { ExecuteContext, StatementResult } from '../contract.ts';
 import { type Core, loggerOf } from '../core.ts';
 import { requirePrivilege } from '../privileges/privileges.ts';
 import { requireDatabases } from '../privileges/privilege-targets.ts';
+import { requireTenantsDatabase } from '../privileges/tenants-database.ts';
 import { type PartRestore, textOption } from './restore-objects.ts';
 import { recordedUri } from '../backup/storage-location.ts';
 import { askerOf } from '../use-case.ts';
@@ -73,6 +74,7 @@ export async function restoreSystemTables(
       hint: "name a database to look at them in: WITH into_db = '...'; RESTORE SYSTEM USERS brings users back",
     });
   }
+  requireTenantsDatabase(into, { hint: 'name another with into_db' });
   await requireDatabases(asker, [into]);
   const job = await core.runner.create(
     session.virtualClusterId,
