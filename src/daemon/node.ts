@@ -132,7 +132,7 @@ export class Node implements AsyncDisposable {
       const { verifier, ...readers } = withTrust(
         {
           bulkWorker: createBulkWorker({ clock, logger, spare }),
-          logicalWorker: createLogicalWorker({ clock, logger }),
+          logicalWorker: createLogicalWorker({ clock, logger, spare }),
           collectionReader: createCollectionReader({ rng }),
           verifier: createVerifyWorker({ clock, logger }),
         },

@@ -360,6 +360,19 @@ export interface InstanceHost {
     whenStopped: (dataDirectory: string) => Promise<T>;
     signal: AbortSignal;
   }): Promise<T>;
+  /**
+   * The same for a copy that is only asked while it serves: it is not written out, neither before nor after. `fill` need not make anything
+   * durable. @throws AppError `instance_failed`; what `use` throws, as it is
+   */
+  withServingCopy<T>(options: {
+    virtualClusterId: VirtualClusterId;
+    fill: (target: {
+      readonly dataDirectory: string;
+      readonly uid: number | null;
+    }) => Promise<RecoveryTarget>;
+    use: (copy: ScratchCopy) => Promise<T>;
+    signal: AbortSignal;
+  }): Promise<T>;
   /** Removes an incarnation that was begun and not committed. Harmless when gone. */
   abandonIncarnation(options: {
     virtualClusterId: VirtualClusterId;

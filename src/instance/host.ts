@@ -23,6 +23,7 @@ import type {
   InstanceSettings,
   OpenInstanceHost,
   ProvedIncarnation,
+  ScratchCopy,
 } from './contract.ts';
 import { createClusterDirectory } from './create-instance.ts';
 import { isPresent } from './data-directory.ts';
@@ -38,7 +39,7 @@ import { prepareEngine, removeOtherEngines } from './prepare-engine.ts';
 import { findRunning } from './process-record.ts';
 import type { OnReplacement } from './replace-life.ts';
 import { discard, removeScratchTraces, scanStore } from './scan-store.ts';
-import { type ScratchOptions, withScratch } from './scratch.ts';
+import { type ScratchOptions, type ScratchPlace, withScratch, withServingScratch } from './scratch.ts';
 import { Store } from './store.ts';
 import { clusterLayout, REMOVING_PREFIX, randomSuffix, type StoreLayout } from './store-layout.ts';
 import { prepareTemplate } from './template.ts';
@@ -373,12 +374,25 @@ class LocalInstanceHost implements OpenInstanceHost {
     );
   }
 
-  async withScratchCopy<T>(
-    options: Omit<ScratchOptions<T>, keyof ScratchTools> & {
+  withScratchCopy<T>(
+    options: Omit<ScratchOptions<T>, keyof ScratchTools> & { virtualClusterId: VirtualClusterId },
+  ): Promise<T> {
+    return this.#withScratchTools(options, (tools) => withScratch({ ...options, ...tools }));
+  }
+
+  withServingCopy<T>(
+    options: Omit<ScratchPlace, keyof ScratchTools> & {
       virtualClusterId: VirtualClusterId;
+      use: (copy: ScratchCopy) => Promise<T>;
     },
   ): Promise<T> {
-    const { virtualClusterId: id } = options;
+    return this.#withScratchTools(options, (tools) => withServingScratch({ ...options, ...tools }));
+  }
+
+  async #withScratchTools<T>(
+    { virtualClusterId: id }: { virtualClusterId: VirtualClusterId },
+    use: (tools: ScratchTools) => Promise<T>,
+  ): Promise<T> {
     const instance = this.#required(id);
     await this.#exclusively(id, 'writing the configuration', () => instance.writeConfiguration());
     const tools = {
@@ -389,7 +403,7 @@ class LocalInstanceHost implements OpenInstanceHost {
     };
     try {
       // Not in the way of other changes, or of other copies: it may take hours, and touches nothing of theirs.
-      return await withScratch({ ...options, ...tools });
+      return await use(tools);
     } catch (error) {
       throw withDiskFullNamed(error, 'making a copy to look at');
     }

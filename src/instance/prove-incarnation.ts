@@ -1,4 +1,4 @@
-/** The one start of a restored data directory before it may serve: recovered, prepared, stopped. */
+/** The one start of a restored data directory: recovered, prepared and stopped before it may serve, or looked at and given up. */
 import {
   AppError,
   assert,
@@ -7,10 +7,11 @@ import {
   isAppError,
   type Logger,
   type Lsn,
+  required,
   toError,
 } from '../base/index.ts';
 import { adoptServer } from './adopt-server.ts';
-import type { InternalClient, ProvedIncarnation, RecoveryTarget } from './contract.ts';
+import type { InternalClient, ProvedIncarnation, RecoveryTarget, StopMode } from './contract.ts';
 import { clearForStart, endRestoreProgress, readControlFile, readForkLsn } from './data-directory.ts';
 import { ranOutOfDisk } from './disk-space.ts';
 import type { Owner } from './durable-files.ts';
@@ -60,6 +61,72 @@ export interface ProofOptions {
  * @throws AppError `instance_failed` with the end of the server's log when it does not get there
  */
 export async function proveIncarnation(options: ProofOptions): Promise<ProvedIncarnation> {
+  const { dataDirectory } = options;
+  return namingWhy(options, async () => {
+    await runOnce(options, {
+      async use(client) {
+        await clearForeignCode(client, options);
+        await emptyTables(client, options);
+        await options.prepare(client);
+        await disableSubscriptions(client, options);
+        await client.query('CHECKPOINT');
+      },
+      stop: 'orderly',
+    });
+    const { state, timelineId } = await readControlFile(dataDirectory);
+    if (state !== 'shut_down') {
+      throw new AppError('instance_failed', `${dataDirectory} was not stopped cleanly but is ${state}`);
+    }
+    const forkLsn = await readForkLsn(dataDirectory, timelineId);
+    requireWholeLog(forkLsn, options.recovery);
+    return { timelineId, forkLsn };
+  });
+}
+
+/** For data that nobody wants afterwards: nothing of it need outlive a crash, of the server or of the machine. */
+const FLEETING = { fsync: 'off', synchronous_commit: 'off' };
+
+/**
+ * Recovers to the target, lends a session, and ends the server at once: what it held in memory is lost.
+ * @throws AppError `instance_failed` as `proveIncarnation`; what `use` throws, as it is
+ */
+export async function serveRecovered<T>(
+  options: Omit<ProofOptions, 'prepare' | 'onDisabledSubscriptions'>,
+  use: (client: InternalClient) => Promise<T>,
+): Promise<T> {
+  const parameters = { ...FLEETING, ...options.parameters };
+  const used: { outcome?: () => T } = {};
+  const toUse = async (client: InternalClient) => {
+    try {
+      const result = await use(client);
+      used.outcome = () => result;
+    } catch (error) {
+      // A server that ran out of disk is what failed, whoever met it first.
+      if (await hasRunOutOfDisk(options)) throw error;
+      used.outcome = () => {
+        throw error;
+      };
+    }
+  };
+  await namingWhy(options, () => runOnce({ ...options, parameters }, { use: toUse, stop: 'immediate' }));
+  return required(used.outcome, 'outcome of what was lent a session')();
+}
+
+async function hasRunOutOfDisk({
+  log,
+  dataDirectory,
+}: Pick<ProofOptions, 'log' | 'dataDirectory'>): Promise<boolean> {
+  return ranOutOfDisk({ log: await rawLogTail(log, { from: 0 }), directory: dataDirectory });
+}
+
+/** Readies the directory for its start; what goes wrong then is told with what the server said last. */
+async function namingWhy<T>(
+  options: Pick<
+    ProofOptions,
+    'dataDirectory' | 'log' | 'sockets' | 'clock' | 'privileges' | 'user' | 'signal'
+  >,
+  work: () => Promise<T>,
+): Promise<T> {
   const { dataDirectory, log, clock, privileges, user, signal } = options;
   await clearStaleClaim({ dataDirectory, clock, privileges, signal });
   await clearForStart(dataDirectory, { privileges });
@@ -68,14 +135,7 @@ export async function proveIncarnation(options: ProofOptions): Promise<ProvedInc
   await emptySocketDirectory({ path: options.sockets, user, privileges });
   const logFrom = await sizeOf(log);
   try {
-    await runOnce(options);
-    const { state, timelineId } = await readControlFile(dataDirectory);
-    if (state !== 'shut_down') {
-      throw new AppError('instance_failed', `${dataDirectory} was not stopped cleanly but is ${state}`);
-    }
-    const forkLsn = await readForkLsn(dataDirectory, timelineId);
-    requireWholeLog(forkLsn, options.recovery);
-    return { timelineId, forkLsn };
+    return await work();
   } catch (error) {
     if (isAppError(error, 'cancelled')) throw error;
     const text = await rawLogTail(log, { from: logFrom });
@@ -102,7 +162,12 @@ function requireWholeLog(forkLsn: Lsn, { logEndLsn = null }: RecoveryTarget): vo
   );
 }
 
-async function runOnce(options: ProofOptions): Promise<void> {
+type RunOptions = Omit<ProofOptions, 'prepare' | 'onDisabledSubscriptions'>;
+
+async function runOnce(
+  options: RunOptions,
+  { use, stop }: { use: (client: InternalClient) => Promise<void>; stop: StopMode },
+): Promise<void> {
   const { clock, signal, stopLimits: limits } = options;
   const postmaster = await options.privileges.launch({
     postgres: options.engine.postgres,
@@ -116,14 +181,8 @@ async function runOnce(options: ProofOptions): Promise<void> {
   try {
     const login = await untilServingOrEnded(postmaster, options);
     if (!isOwnLogin(login)) await adopt(options, login);
-    await withSystemSession({ ...options, socketDirectory: options.sockets }, async (client) => {
-      await clearForeignCode(client, options);
-      await emptyTables(client, options);
-      await options.prepare(client);
-      await disableSubscriptions(client, options);
-      await client.query('CHECKPOINT');
-    });
-    await stopPostmaster(postmaster, { ...stopping, mode: 'orderly', hurry: signal });
+    await withSystemSession({ ...options, socketDirectory: options.sockets }, use);
+    await stopPostmaster(postmaster, { ...stopping, mode: stop, hurry: signal });
   } catch (error) {
     await stopPostmaster(postmaster, { ...stopping, mode: 'immediate' });
     throw error;
@@ -131,7 +190,7 @@ async function runOnce(options: ProofOptions): Promise<void> {
 }
 
 /** Data of before the move of a plain server into a virtual cluster is made what that was made, whenever it comes back. */
-async function adopt(options: ProofOptions, login: Login): Promise<void> {
+async function adopt(options: RunOptions, login: Login): Promise<void> {
   const { onForeignCode, sockets: socketDirectory } = options;
   const onFindings = (findings: readonly string[]) => {
     for (const finding of findings) options.logger.warning(`data of a plain server: ${finding}`);
@@ -159,7 +218,9 @@ async function emptyTables(client: InternalClient, options: ProofOptions): Promi
 }
 
 /** Parameters of this start alone. The log that is needed lies in pg_wal, so nothing is ever fetched. */
-function overridesOf(options: ProofOptions): Record<string, string> {
+function overridesOf(
+  options: Pick<ProofOptions, 'recovery' | 'sockets' | 'parameters'>,
+): Record<string, string> {
   const { lsn, timelineId, logEndLsn = null } = options.recovery;
   assert(timelineId > 0, 'timelines count from 1');
   // Postgres ends in an error when its target never comes.
@@ -184,7 +245,7 @@ function overridesOf(options: ProofOptions): Record<string, string> {
 }
 
 /** With hot standby off, a server that lets us in has been promoted. */
-async function untilServingOrEnded(postmaster: Postmaster, options: ProofOptions): Promise<Login> {
+async function untilServingOrEnded(postmaster: Postmaster, options: RunOptions): Promise<Login> {
   const race = new AbortController();
   const signal = AbortSignal.any([options.signal, race.signal]);
   const serving = untilServing({

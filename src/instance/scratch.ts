@@ -7,7 +7,7 @@ import { AppError, formatLsn, parseLsn, type Rng, required } from '../base/index
 import type { InternalClient, RecoveryTarget, ScratchCopy } from './contract.ts';
 import { makeDirectory } from './durable-files.ts';
 import type { InstanceEnvironment, LocalInstance } from './local-instance.ts';
-import { proveIncarnation } from './prove-incarnation.ts';
+import { proveIncarnation, serveRecovered } from './prove-incarnation.ts';
 import { discard } from './scan-store.ts';
 import { withDefinerSession, withRoleSession } from './sessions.ts';
 import { randomSuffix } from './store-layout.ts';
@@ -30,7 +30,8 @@ const LARGE_OBJECT_OIDS = '2613, 2683';
 const CHECK_EXTENSIONS = ['amcheck', 'pg_visibility'];
 export const CHECK_SCHEMA = 'pg_atoll_check';
 
-export interface ScratchOptions<T> {
+/** Whose copy it is, and how it is filled. */
+export interface ScratchPlace {
   readonly instance: LocalInstance;
   readonly environment: InstanceEnvironment;
   readonly rng: Rng;
@@ -40,44 +41,72 @@ export interface ScratchOptions<T> {
     readonly dataDirectory: string;
     readonly uid: number | null;
   }) => Promise<RecoveryTarget>;
-  readonly whileServing: (copy: ScratchCopy) => Promise<void>;
-  readonly whenStopped: (dataDirectory: string) => Promise<T>;
   readonly signal: AbortSignal;
 }
 
+export interface ScratchOptions<T> extends ScratchPlace {
+  readonly whileServing: (copy: ScratchCopy) => Promise<void>;
+  readonly whenStopped: (dataDirectory: string) => Promise<T>;
+}
+
 /** Nothing is left of it when this returns or throws. There may be several of one virtual cluster. */
-export async function withScratch<T>(options: ScratchOptions<T>): Promise<T> {
+export function withScratch<T>(options: ScratchOptions<T>): Promise<T> {
+  return withFilled(options, async (copy) => {
+    await proveIncarnation({
+      ...copy.start,
+      async prepare(client) {
+        await options.whileServing(await copy.open(client));
+      },
+      onDisabledSubscriptions: () => undefined,
+    });
+    return options.whenStopped(copy.start.dataDirectory);
+  });
+}
+
+/** The same for a copy that is only asked while it serves: nobody waits for it to be written out. */
+export function withServingScratch<T>(
+  options: ScratchPlace & { readonly use: (copy: ScratchCopy) => Promise<T> },
+): Promise<T> {
+  return withFilled(options, (copy) =>
+    serveRecovered(copy.start, async (client) => options.use(await copy.open(client))),
+  );
+}
+
+interface FilledCopy {
+  readonly start: Parameters<typeof serveRecovered>[0];
+  /** What the first session of the server does. */
+  readonly open: (client: InternalClient) => Promise<ScratchCopy>;
+}
+
+async function withFilled<T>(options: ScratchPlace, use: (copy: FilledCopy) => Promise<T>): Promise<T> {
   const { instance, environment, rng, closing, signal } = options;
   const { layout, identity, user } = instance;
   const { dataDirectory, sockets, log } = layout.scratch(randomSuffix(rng));
   try {
     await makeDirectory({ path: dataDirectory, mode: 0o700, owner: user });
     const recovery = await options.fill({ dataDirectory, uid: user?.uid ?? null });
-    const sessions = {
-      socketDirectory: sockets,
-      clusterName: identity.virtualClusterName,
-      signal,
-    };
-    await proveIncarnation({
-      ...environment,
-      dataDirectory,
-      configuration: layout.configuration,
-      sockets,
-      log,
-      user,
-      clusterName: identity.virtualClusterName,
-      recovery,
-      parameters: PARAMETERS,
-      async prepare(client) {
+    const clusterName = identity.virtualClusterName;
+    const sessions = { socketDirectory: sockets, clusterName, signal };
+    return await use({
+      start: {
+        ...environment,
+        dataDirectory,
+        configuration: layout.configuration,
+        sockets,
+        log,
+        user,
+        clusterName,
+        recovery,
+        parameters: PARAMETERS,
+        logger: environment.logger.for(identity),
+        signal,
+      },
+      async open(client) {
         await requireReplayed(client, recovery);
         await disarm(client);
-        await options.whileServing(await openCopy(client, { sessions, rng }));
+        return openCopy(client, { sessions, rng });
       },
-      onDisabledSubscriptions: () => undefined,
-      logger: environment.logger.for(identity),
-      signal,
     });
-    return await options.whenStopped(dataDirectory);
   } finally {
     await discard(dataDirectory, { ...environment, signal: closing });
     await rm(sockets, { recursive: true, force: true });

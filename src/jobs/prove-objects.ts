@@ -30,7 +30,7 @@ export interface ProveObjectsDependencies extends ObjectsDependencies {
   readonly collectionReader: Pick<CollectionReader, 'databases'>;
   readonly bulkWorker: Pick<BulkWorker, 'materialize'>;
   /** Left out on a node that keeps no timelines, which has no backups with revision history either. */
-  readonly instanceHost?: Pick<InstanceHost, 'withScratchCopy'>;
+  readonly instanceHost?: Pick<InstanceHost, 'withServingCopy'>;
 }
 
 export interface ProvedBackup {

@@ -20,7 +20,7 @@ import { type PointJobDependencies, readPoint, recordPoint } from './point-job.t
 export interface PublishDependencies {
   readonly worker: Pick<TimelineWorker, 'publish' | 'materializePoint'>;
   /** Where the copies serve that parts are taken from. */
-  readonly instanceHost: Pick<InstanceHost, 'withScratchCopy'>;
+  readonly instanceHost: Pick<InstanceHost, 'withScratchCopy' | 'withServingCopy'>;
   readonly reader: Pick<TimelineReader, 'incarnations'>;
   readonly storeOf: (virtualClusterId: VirtualClusterId) => TimelineStoreLocation;
   /** Keeps the base, and the log from `fromLsn` to the point, from being collected for as long as the job may take. */

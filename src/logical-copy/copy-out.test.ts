@@ -84,7 +84,7 @@ describe('what COPY sends', () => {
 
   it('waits where nobody reads', async () => {
     const { query, connection } = begin();
-    const piece = message('d', Buffer.alloc(300 * 1024, 'x'));
+    const piece = message('d', Buffer.alloc(1100 * 1024, 'x'));
     connection.feed(Buffer.concat([BEGIN, piece]));
     assert.equal(connection.isPaused, true);
     await once(query, 'readable');

@@ -200,6 +200,8 @@ export interface MaterializeRequest {
    * empty. Of the whole alone.
    */
   readonly isResumable?: boolean;
+  /** Nothing of it need outlive a crash of the machine: it is looked at and thrown away. */
+  readonly isFleeting?: boolean;
   /** The collection is published to continuously: `asOf` is any moment that the base and the log behind it lead to, or null for their end. */
   readonly isContinuous?: boolean;
 }

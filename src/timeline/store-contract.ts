@@ -148,13 +148,15 @@ export interface MaterializePointRequest {
   readonly avoid?: readonly string[];
   /** Only what this part needs is read and written; everything when left out. */
   readonly part?: ImagePart;
+  /** Nothing of it need outlive a crash of the machine: it is looked at and thrown away. */
+  readonly isFleeting?: boolean;
 }
 
 /**
  * In place: what has changed since the base is put back. The instance is stopped, and all of its log is in the store. May run any number
  * of times; from its first step to its last the directory cannot be started.
  */
-export interface RewindRequest extends Omit<MaterializePointRequest, 'avoid'> {
+export interface RewindRequest extends Omit<MaterializePointRequest, 'avoid' | 'isFleeting'> {
   /** What the directory held before the first attempt: the end of its log. */
   readonly current: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>;
   /**

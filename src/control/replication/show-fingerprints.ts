@@ -94,22 +94,15 @@ async function fingerprintAt(
   const { worker, reader } = requireTimeline(core);
   const { instanceHost, cluster } = core.options;
   const store = storeOfTimeline(core, record);
-  let fingerprint: bigint | null = null;
-  return instanceHost.withScratchCopy<bigint>({
+  return instanceHost.withServingCopy<bigint>({
     virtualClusterId: record.id,
     async fill({ dataDirectory: targetDirectory, uid }) {
       const incarnations = await reader.incarnations(store);
-      const what = { store, point, incarnations, key: cluster.key, targetDirectory, uid };
+      const what = { store, point, incarnations, key: cluster.key, targetDirectory, uid, isFleeting: true };
       const { recovery } = await worker.materializePoint(what, { onProgress: () => undefined, signal });
       return recovery;
     },
-    async whileServing(copy) {
-      fingerprint = await fingerprintOf(copy, { signal });
-    },
-    whenStopped() {
-      if (fingerprint !== null) return Promise.resolve(fingerprint);
-      throw new InputError('object_state', 'the copy ended before it was read');
-    },
+    use: (copy) => fingerprintOf(copy, { signal }),
     signal,
   });
 }

@@ -14,7 +14,7 @@ import { readDatabaseNames } from './read-copy.ts';
 import { type PartOptions, withPart } from './with-part.ts';
 
 export interface DescribeImageOptions {
-  readonly instanceHost: Pick<InstanceHost, 'withScratchCopy'>;
+  readonly instanceHost: Pick<InstanceHost, 'withServingCopy'>;
   readonly bulkWorker: Pick<BulkWorker, 'materialize'>;
   readonly logicalWorker: Pick<LogicalWorker, 'describeDatabases'>;
   readonly key: ClusterKey;
@@ -36,7 +36,7 @@ export async function describeImage(options: DescribeImageOptions): Promise<read
     target: { kind: 'definitions', names: options.databases },
     async write(part, { dataDirectory: targetDirectory, uid }) {
       const { summary, coverage } = await bulkWorker.materialize(
-        { collection, subdirectory, key, targetDirectory, uid, part },
+        { collection, subdirectory, key, targetDirectory, uid, part, isFleeting: true },
         { onProgress, signal },
       );
       const { targetLsn: lsn, timelineId, logEndLsn } = summary;

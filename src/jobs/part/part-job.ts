@@ -38,7 +38,7 @@ export interface ImagePayload {
 
 export interface PartJobDependencies {
   readonly bulkWorker: Pick<BulkWorker, 'materialize'>;
-  readonly instanceHost: Pick<InstanceHost, 'get' | 'withScratchCopy'>;
+  readonly instanceHost: Pick<InstanceHost, 'get' | 'withServingCopy'>;
   readonly key: ClusterKey;
   readonly resolveCollection: (
     virtualClusterId: VirtualClusterId,

@@ -7,7 +7,7 @@ import type { PartTarget } from './part-target.ts';
 import { type PartOptions, type ServedPart, withPart } from './with-part.ts';
 
 export interface PartOfBackupOptions {
-  readonly instanceHost: Pick<InstanceHost, 'withScratchCopy'>;
+  readonly instanceHost: Pick<InstanceHost, 'withServingCopy'>;
   readonly bulkWorker: Pick<BulkWorker, 'materialize'>;
   readonly key: ClusterKey;
   readonly virtualClusterId: PartOptions<never>['virtualClusterId'];
@@ -37,7 +37,7 @@ export async function withPartOfBackup<T>(
     signal,
     async write(part, { dataDirectory: targetDirectory, uid }) {
       const result = await bulkWorker.materialize(
-        { collection, subdirectory, asOf, key, targetDirectory, uid, part },
+        { collection, subdirectory, asOf, key, targetDirectory, uid, part, isFleeting: true },
         {
           onProgress: ({ fraction, phase }) =>
             context.report({ fraction: fraction * whole, runningStatus: phase }),

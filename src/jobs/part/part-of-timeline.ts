@@ -13,7 +13,7 @@ import type { PartTarget } from './part-target.ts';
 import { type ServedPart, withPart } from './with-part.ts';
 
 export interface PartOfTimelineOptions {
-  readonly instanceHost: Pick<InstanceHost, 'withScratchCopy'>;
+  readonly instanceHost: Pick<InstanceHost, 'withServingCopy'>;
   readonly worker: Pick<TimelineWorker, 'materializePoint'>;
   readonly key: ClusterKey;
   readonly virtualClusterId: VirtualClusterId;
@@ -43,7 +43,7 @@ export async function withPartOfTimeline<T>(
     signal,
     async write(part, { dataDirectory: targetDirectory, uid }) {
       const { recovery, coverage = null } = await worker.materializePoint(
-        { store, point, incarnations, key, targetDirectory, uid, part },
+        { store, point, incarnations, key, targetDirectory, uid, part, isFleeting: true },
         {
           onProgress: ({ fraction, phase }) =>
             context.report({ fraction: fraction * whole, runningStatus: phase }),

@@ -66,7 +66,7 @@ export interface WrittenPart {
 }
 
 export interface PartOptions<T> {
-  readonly instanceHost: Pick<InstanceHost, 'withScratchCopy'>;
+  readonly instanceHost: Pick<InstanceHost, 'withServingCopy'>;
   readonly virtualClusterId: VirtualClusterId;
   readonly target: PartTarget;
   /** Writes the part of the image into an empty directory. */
@@ -106,34 +106,16 @@ type Outcome<T> =
 
 async function runRound<T>(options: PartOptions<T>, added: readonly AddedFiles[]): Promise<Outcome<T>> {
   const { instanceHost, virtualClusterId, target, signal } = options;
-  const state: { coverage: ImageCoverage | null; outcome: (() => Outcome<T>) | null } = {
-    coverage: null,
-    outcome: null,
-  };
-  return instanceHost.withScratchCopy<Outcome<T>>({
+  let coverage: ImageCoverage | null = null;
+  return instanceHost.withServingCopy<Outcome<T>>({
     virtualClusterId,
     async fill(directory) {
       const part = { databases: guessPart(target), added };
-      const { recovery, coverage } = await options.write(part, directory);
-      state.coverage = coverage;
-      return recovery;
+      const written = await options.write(part, directory);
+      coverage = written.coverage;
+      return written.recovery;
     },
-    async whileServing(copy) {
-      try {
-        const outcome = await useOrMiss(copy, { ...options, coverage: state.coverage, added });
-        state.outcome = () => outcome;
-      } catch (error) {
-        // What is wrong with what was asked for is not wrong with the copy.
-        if (isAppError(error, 'cancelled')) throw error;
-        state.outcome = () => {
-          throw error;
-        };
-      }
-    },
-    async whenStopped() {
-      assert(state.outcome !== null, 'a copy that stopped has been used');
-      return state.outcome();
-    },
+    use: (copy) => useOrMiss(copy, { ...options, coverage, added }),
     signal,
   });
 }

@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import { required } from '../../base/index.ts';
 import type { FileTable } from '../format/manifest-tables.ts';
-import { finishFile, type Owner } from './target-directory.ts';
+import { finishFile, type Lasting, type Owner } from './target-directory.ts';
 
 /** Files being made durable at once: their waits for the disk overlap. */
 const LANES_MAX = 16;
 
 /**
- * Makes files durable as soon as all of their content was written, while others are still being written: the disk works while
+ * Makes files complete and durable as soon as all of their content was written, while others are still being written: the disk works while
  * the CPUs do.
  */
 export class FileFinisher implements AsyncDisposable {
@@ -16,20 +16,24 @@ export class FileFinisher implements AsyncDisposable {
   readonly #files: FileTable;
   /** Targets of each file that are still to be written. */
   readonly #missing: Uint32Array;
+  readonly #isFleeting: boolean;
   readonly #onFinished: (path: string) => Promise<void>;
   readonly #queue: { readonly path: string; readonly length: number | null }[] = [];
   readonly #lanes = new Set<Promise<void>>();
   #failure: { readonly error: unknown } | null = null;
 
-  constructor(options: {
-    readonly directory: string;
-    readonly owner: Owner;
-    readonly files: FileTable;
-    /** Targets of each file that will be written; those of all runs when left out. */
-    readonly targets?: Uint32Array;
-    /** Told of every file that is durable. */
-    readonly onFinished?: (path: string) => Promise<void>;
-  }) {
+  constructor(
+    options: {
+      readonly directory: string;
+      readonly owner: Owner;
+      readonly files: FileTable;
+      /** Targets of each file that will be written; those of all runs when left out. */
+      readonly targets?: Uint32Array;
+      /** Told of every file that is complete. */
+      readonly onFinished?: (path: string) => Promise<void>;
+    } & Lasting,
+  ) {
+    this.#isFleeting = options.isFleeting === true;
     this.#directory = options.directory;
     this.#owner = options.owner;
     this.#files = options.files;
@@ -91,7 +95,12 @@ export class FileFinisher implements AsyncDisposable {
     for (let file = this.#queue.shift(); file !== undefined; file = this.#queue.shift()) {
       if (this.#failure !== null) return;
       try {
-        await finishFile(join(this.#directory, file.path), { length: file.length, owner: this.#owner });
+        const isFleeting = this.#isFleeting;
+        await finishFile(join(this.#directory, file.path), {
+          length: file.length,
+          owner: this.#owner,
+          isFleeting,
+        });
         await this.#onFinished(file.path);
       } catch (error) {
         this.#failure ??= { error };

@@ -34,6 +34,7 @@ import {
   emptyDirectory,
   foldersOf,
   handOver,
+  type Lasting,
   makeFolders,
   type Owner,
   requireRoom,
@@ -229,9 +230,9 @@ export interface WrittenDirectory {
   readonly coverage: ImageCoverage | null;
 }
 
-/** Into a folder that was emptied and taken over; it belongs to its owner and is durable when this returns. */
+/** Into a folder that was emptied and taken over; it belongs to its owner, and is durable unless it is fleeting, when this returns. */
 export async function writeDirectory(
-  request: { readonly targetDirectory: string; readonly key: ClusterKey },
+  request: { readonly targetDirectory: string; readonly key: ClusterKey } & Lasting,
   parts: {
     pool: MaterializePool;
     manifest: Manifest;
@@ -243,7 +244,7 @@ export async function writeDirectory(
     resumed?: { readonly progress: RestoreProgress | null; readonly wholeRows: ReadonlySet<number> };
   },
 ): Promise<WrittenDirectory> {
-  const { targetDirectory, key } = request;
+  const { targetDirectory, key, isFleeting } = request;
   const { pool, manifest, selection, owner, log, tools, resumed } = parts;
   const { files, header } = manifest;
   const wholeRows = resumed?.wholeRows ?? NO_ROWS;
@@ -261,6 +262,7 @@ export async function writeDirectory(
     owner,
     files,
     targets: plan.targetCounts(),
+    isFleeting,
     onFinished: async (path) => resumed?.progress?.add(path),
   });
   finisher.addEmptyFiles(isKept);
@@ -278,7 +280,7 @@ export async function writeDirectory(
   tools.onProgress({ fraction: PROGRESS.logged, phase: 'syncing' });
   faultPoint('materialize.before_sync');
   await finisher.settle();
-  await handOver(targetDirectory, { folders, owner });
+  await handOver(targetDirectory, { folders, owner, isFleeting });
   faultPoint('materialize.after_sync');
   return { writtenBytes: written, readBytes: read.bytes, keptBytes, coverage };
 }

@@ -12,6 +12,11 @@ const MODE_BITS = 0o7777;
 /** Who shall own what is written, or null to leave it to us. */
 export type Owner = { readonly uid: number; readonly gid: number } | null;
 
+export interface Lasting {
+  /** Nothing of it need outlive a crash of the machine: it is looked at and thrown away. */
+  readonly isFleeting?: boolean | undefined;
+}
+
 /**
  * Empties the folder and keeps everybody else out of it until `handOver`: while we write with more rights than its owner, the
  * owner must not be able to put links in our way. @throws AppError `object_state` when it is no folder
@@ -72,10 +77,12 @@ export async function makeFolders(
   }
 }
 
-/** Gives a file its length, owner and mode, and makes it durable. It is created when nothing was written to it. */
+/**
+ * Gives a file its length, owner and mode, and makes it durable unless it is fleeting. It is created when nothing was written to it.
+ */
 export async function finishFile(
   path: string,
-  { length, owner }: { readonly length: number | null; readonly owner: Owner },
+  { length, owner, isFleeting }: { readonly length: number | null; readonly owner: Owner } & Lasting,
 ): Promise<void> {
   const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
   await using file = await open(path, flags, FILE_MODE);
@@ -86,14 +93,18 @@ export async function finishFile(
   const isOwned = owner === null || (status.uid === owner.uid && status.gid === owner.gid);
   if (!isOwned) await file.chown(owner.uid, owner.gid);
   // Also of one that is as it should be: an attempt that was cut off may have left it so, and not durable.
-  await file.sync();
+  if (isFleeting !== true) await file.sync();
 }
 
-/** Makes the folders durable, children first, and gives the directory to its owner. */
+/** Makes the folders durable unless they are fleeting, children first, and gives the directory to its owner. */
 export async function handOver(
   directory: string,
-  { folders, owner }: { readonly folders: readonly string[]; readonly owner: Owner },
+  { folders, owner, isFleeting }: { readonly folders: readonly string[]; readonly owner: Owner } & Lasting,
 ): Promise<void> {
+  if (isFleeting === true) {
+    if (owner !== null) await chown(directory, owner.uid, owner.gid);
+    return;
+  }
   for (const folder of [...folders].reverse()) await syncFolder(join(directory, folder));
   if (owner !== null) await chown(directory, owner.uid, owner.gid);
   await syncFolder(directory);
