@@ -126,6 +126,8 @@ describe('retention', () => {
     const { removals, kept, freedBytes } = planRetention(line, rule());
     assert.match(removals[0]?.reason ?? '', /^of 1970-01-01 00:16:45\+00, not needed for any moment since/);
     assert.match(removals.find(({ kind }) => kind === 'segment')?.reason ?? '', /^before 0\/157C/);
+    assert.equal(removals.find(({ kind }) => kind === 'object')?.reason, 'no base that stays uses it');
+    for (const { kind, name, reason } of removals) assert.notEqual(reason, '', `${kind} ${name}`);
     assert.deepEqual(kept[0], { subdirectory: 'base-1-5500', reason: 'the window' });
     assert.equal(freedBytes, 2 * 10 + 5 * 100);
   });
