@@ -6,6 +6,8 @@ import type { BlobEntry, BlobRange, BlobStore, BlobUpload, SignalOptions } from 
 export interface FaultPlan {
   /** These operations fail, before they have any effect, as if the service were not reachable for a moment. */
   readonly failAt?: readonly number[];
+  /** What the operations of `failAt` fail with; `blob_unavailable` when left out. */
+  readonly failWith?: (what: string) => AppError;
   /** From this operation on nothing works any more, clean-up included: the process died, the network is gone. */
   readonly stopAt?: number;
   /** This operation takes effect although its caller is told that it failed, as when an answer is lost. */
@@ -107,8 +109,10 @@ export class FaultyBlobStore implements BlobStore {
   async #step<T>(key: string, work: () => Promise<T>): Promise<T> {
     this.#operations++;
     const number = this.#operations;
-    const fault = new AppError('blob_unavailable', `operation ${number} on ${key} failed as planned`);
-    if (this.#stopped || this.#plan.failAt?.includes(number) === true) throw fault;
+    const what = `operation ${number} on ${key} failed as planned`;
+    const fault = new AppError('blob_unavailable', what);
+    if (this.#stopped) throw fault;
+    if (this.#plan.failAt?.includes(number) === true) throw this.#plan.failWith?.(what) ?? fault;
     const result = await work();
     if (this.#plan.loseAnswerAt === number) throw fault;
     return result;

@@ -2,6 +2,7 @@ export * from './blob-key.ts';
 export * from './blob-store.ts';
 export * from './cloud-credentials.ts';
 export * from './faulty.ts';
+export * from './in-pieces.ts';
 export { memoryBlobStore } from './memory.ts';
 export { nodelocalBlobStore } from './nodelocal.ts';
 export * from './nodelocal-uri.ts';

@@ -307,7 +307,7 @@ function abortedBy({ signal }: SignalOptions): { readonly abortSignal: AbortSign
 /** The library must not try again by itself: that is done, with one limit for all services, above it. */
 function clientOf(location: S3Location, authorities: S3Options['authorities']): S3Client {
   const tls = authorities === undefined ? {} : { httpsAgent: { ca: [...authorities], keepAlive: true } };
-  const requestHandler = { connectionTimeout: CONNECT_MS_MAX, requestTimeout: IDLE_MS_MAX, ...tls };
+  const requestHandler = { connectionTimeout: CONNECT_MS_MAX, socketTimeout: IDLE_MS_MAX, ...tls };
   return new S3Client({
     region: location.region ?? DEFAULT_REGION,
     followRegionRedirects: location.endpoint === null,

@@ -56,7 +56,8 @@ export class PartWriter implements BlobUpload {
     this.#ended = true;
     if (this.#upload === null) {
       const bytes = this.#buffer?.subarray(0, this.#used) ?? new Uint8Array(0);
-      return this.#makeVisible((options) => this.#service.putOnce({ ...this.#object, bytes }, options));
+      const request = (options: SignalOptions) => this.#service.putOnce({ ...this.#object, bytes }, options);
+      return this.#makeVisible(request, { contentBytes: bytes.length });
     }
     if (this.#used > 0) await this.#sendPart();
     await Promise.all(this.#underWay);
@@ -99,7 +100,8 @@ export class PartWriter implements BlobUpload {
       this.#service.beginParts(this.#object, options),
     );
     const upload = this.#upload;
-    const sending = withPatience(this.#patience, { signal: this.#signal }, (options) =>
+    const limits = { signal: this.#signal, contentBytes: bytes.length };
+    const sending = withPatience(this.#patience, limits, (options) =>
       upload.putPart({ index, bytes }, options),
     )
       .catch((error: unknown) => {
@@ -117,9 +119,12 @@ export class PartWriter implements BlobUpload {
    * The request after which the object is there. When its answer was lost, the next attempt finds the name taken, by
    * ourselves or by somebody else: the token tells.
    */
-  async #makeVisible(request: (options: SignalOptions) => Promise<void>): Promise<void> {
+  async #makeVisible(
+    request: (options: SignalOptions) => Promise<void>,
+    { contentBytes = 0 }: { readonly contentBytes?: number } = {},
+  ): Promise<void> {
     let isUncertain = false;
-    await withPatience(this.#patience, { signal: this.#signal }, async (options) => {
+    await withPatience(this.#patience, { signal: this.#signal, contentBytes }, async (options) => {
       try {
         await request(options);
       } catch (error) {

@@ -7,12 +7,20 @@ export interface Patience {
   readonly rng: Rng;
   /** All attempts of one operation together, in milliseconds. */
   readonly operationMs: number;
-  /** One attempt, in milliseconds: a request that hangs is given up and made again. */
+  /** One attempt, in milliseconds, and as much more as its content may take: a request that hangs is given up and made again. */
   readonly attemptMs: number;
 }
 
+/** A transfer that is no faster, of several that share a line, is as good as none. */
+const BYTES_PER_MS_MIN = 64;
+
 const FIRST_DELAY_MS = 100;
 const DELAY_MS_MAX = 20_000;
+
+/** Of a request that carries so much content, one way or the other: over a slow line it must come to an end some time. */
+export function attemptMsOf(patience: Pick<Patience, 'attemptMs'>, contentBytes: number): number {
+  return patience.attemptMs + Math.ceil(contentBytes / BYTES_PER_MS_MIN);
+}
 
 /**
  * Does `work` until it succeeds, fails for good, or the operation's time is over. Between attempts it waits twice as long
@@ -21,14 +29,15 @@ const DELAY_MS_MAX = 20_000;
  */
 export async function withPatience<T>(
   patience: Patience,
-  { signal }: SignalOptions,
+  { signal, contentBytes = 0 }: SignalOptions & { readonly contentBytes?: number },
   work: (options: SignalOptions & { readonly attempt: number }) => Promise<T>,
 ): Promise<T> {
   const { clock } = patience;
+  const attemptMs = attemptMsOf(patience, contentBytes);
   const begin = clock.monotonicMs();
   for (let attempt = 1; ; attempt++) {
     try {
-      return await attemptOnce(patience, { signal, attempt, work });
+      return await attemptOnce({ attemptMs, signal, attempt, work });
     } catch (error) {
       const isLast = clock.monotonicMs() - begin + delayMs(attempt) >= patience.operationMs;
       if (!isAppError(error, 'blob_unavailable') || isLast) throw error;
@@ -37,17 +46,15 @@ export async function withPatience<T>(
   }
 }
 
-async function attemptOnce<T>(
-  patience: Patience,
-  options: {
-    readonly signal: AbortSignal;
-    readonly attempt: number;
-    readonly work: (options: SignalOptions & { readonly attempt: number }) => Promise<T>;
-  },
-): Promise<T> {
-  const { signal, attempt, work } = options;
+async function attemptOnce<T>(options: {
+  readonly attemptMs: number;
+  readonly signal: AbortSignal;
+  readonly attempt: number;
+  readonly work: (options: SignalOptions & { readonly attempt: number }) => Promise<T>;
+}): Promise<T> {
+  const { attemptMs, signal, attempt, work } = options;
   if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
-  const timeout = AbortSignal.timeout(patience.attemptMs);
+  const timeout = AbortSignal.timeout(attemptMs);
   try {
     return await work({ signal: AbortSignal.any([signal, timeout]), attempt });
   } catch (error) {
@@ -55,7 +62,7 @@ async function attemptOnce<T>(
     if (!timeout.aborted || isAppError(error, 'blob_exists')) throw error;
     throw new AppError(
       'blob_unavailable',
-      `object storage did not answer within ${Math.round(patience.attemptMs / 1000)} s`,
+      `object storage did not answer within ${Math.round(attemptMs / 1000)} s`,
     );
   }
 }

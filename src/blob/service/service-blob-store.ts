@@ -93,7 +93,7 @@ class ServiceBlobStore implements BlobStore {
   }
 
   async #patiently<T>(
-    options: SignalOptions,
+    options: SignalOptions & { readonly contentBytes?: number },
     work: (service: ObjectService, options: SignalOptions) => Promise<T>,
   ): Promise<T> {
     throwIfAborted(options.signal);
@@ -122,7 +122,7 @@ class ServiceBlobStore implements BlobStore {
   /** All of a range. A body that was cut on its way is asked for again; an object that is too short is damaged. */
   async #fetch(key: BlobKey, range: BlobRange, options: SignalOptions): Promise<readonly Uint8Array[]> {
     const name = this.#nameOf(key);
-    return this.#patiently(options, async (service, each) => {
+    return this.#patiently({ ...options, contentBytes: range.length }, async (service, each) => {
       const { chunks, contentRange } = await service.read({ name, range }, each);
       const length = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
       if (length === range.length) {

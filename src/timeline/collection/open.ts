@@ -10,6 +10,7 @@ import {
   takeWithin,
 } from '../../blob/index.ts';
 import type { CollectionLocation, Place } from '../contract.ts';
+import { perhapsInPieces } from '../worker/read-pieces.ts';
 import { workerClock } from '../worker/worker-environment.ts';
 import { openChain } from './encryption.ts';
 import { attemptOf, isIncremental } from './layout.ts';
@@ -43,7 +44,7 @@ function openPlaces(collection: CollectionLocation, tools: OpenTools): BlobStore
 }
 
 function openPlace(place: Place, tools: OpenTools): BlobStore {
-  const unlimited = openUnlimited(place, tools);
+  const unlimited = perhapsInPieces(openUnlimited(place, tools));
   const { clock = workerClock } = tools;
   const isQuoted = !('service' in place) && place.quota !== undefined;
   const store = isQuoted ? limitedBlobStore(unlimited, takeWithin(place.quota)) : unlimited;

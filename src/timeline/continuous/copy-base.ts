@@ -1,36 +1,47 @@
 /** Copies a base of the timeline store into the collection, object by object, as it is stored. */
 import { CorruptError, isAppError } from '../../base/index.ts';
 import { type BlobKey, type BlobStore, parseBlobKey } from '../../blob/index.ts';
+import type { ClusterKey } from '../../keys/index.ts';
 import { manifestKey } from '../collection/layout.ts';
 import { checkPackAlone, checkSegmentAlone } from '../verify/check-objects.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { createRestCell } from '../worker/limiter.ts';
-import type { HeldBase } from './held-bases.ts';
+import { type HeldBase, readHeldBase } from './held-bases.ts';
 
 export interface CopyBaseOptions {
   readonly from: BlobStore;
   readonly into: BlobStore;
+  readonly key: ClusterKey;
+  /** Paths of objects that were read again since they arrived; grows. */
+  readonly checked: Set<string>;
   readonly onCopied: (bytes: number) => void;
   readonly signal: AbortSignal;
 }
 
 /**
  * Packs and log first, those of older bases too that the collection does not hold; the manifest last: with it there is a base. What an attempt
- * has copied the next one finds. Objects keep their names, for no two of a timeline have the same. What has arrived is read again and checked.
- * @throws CorruptError when an object of the store is damaged; then the collection has nothing of it
+ * has copied the next one finds. Objects keep their names, for no two of a timeline have the same. What has arrived is read again and checked,
+ * also when it arrived by an attempt that came to no end; what is damaged is removed, so that the next attempt sends it anew.
+ * @throws CorruptError when an object of the store is damaged, or arrived so; then the collection has nothing of it. AppError
+ * `format_unsupported`, `backup_untrusted` in the same way
  */
 export async function copyBase(base: HeldBase, options: CopyBaseOptions): Promise<void> {
-  const { from, into, signal } = options;
+  const { from, into, key: clusterKey, checked, signal } = options;
   for (const { path, bytes } of base.files) {
     const key = parseBlobKey(path);
-    if (await isThere(into, { key, bytes, signal })) continue;
-    await copyObject(key, { ...options, bytes });
-    await checkArrived(key, { into, bytes, signal });
+    const isKnown = await isThere(into, { key, bytes, signal });
+    if (isKnown && checked.has(path)) continue;
+    if (!isKnown) await copyObject(key, { ...options, bytes });
+    await orRemoved(key, { into, signal, check: () => checkArrived(key, { into, bytes, signal }) });
+    checked.add(path);
     faultPoint('continuous.after_object');
   }
-  const manifest = manifestKey(base.subdirectory);
+  const { subdirectory } = base;
+  const manifest = manifestKey(subdirectory);
   faultPoint('continuous.before_manifest');
   await copyObject(manifest, { ...options, bytes: await from.size(manifest, { signal }) });
+  const readAgain = () => readHeldBase(into, { subdirectory, key: clusterKey, signal });
+  await orRemoved(manifest, { into, signal, check: readAgain });
   faultPoint('continuous.after_manifest');
 }
 
@@ -57,17 +68,26 @@ async function copyObject(
   );
 }
 
-/** By the checksums that it carries. What was damaged before it was copied must not stand in the way of a sound one. */
+/** By the checksums that it carries. */
 async function checkArrived(
   key: BlobKey,
   { into, bytes, signal }: { into: BlobStore; bytes: number; signal: AbortSignal },
 ): Promise<void> {
   const tools = { blobs: into, restCell: createRestCell(), signal };
+  if (key.endsWith('.pack')) await checkPackAlone(key, { ...tools, bytes });
+  else await checkSegmentAlone(key, tools);
+}
+
+/** What was damaged, here or on its way, must not stand in the way of a sound one. Encrypted, it may say that it is another's or of another version. */
+async function orRemoved(
+  key: BlobKey,
+  { into, check, signal }: { into: BlobStore; check: () => Promise<unknown>; signal: AbortSignal },
+): Promise<void> {
   try {
-    if (key.endsWith('.pack')) await checkPackAlone(key, { ...tools, bytes });
-    else await checkSegmentAlone(key, tools);
+    await check();
   } catch (error) {
-    if (isAppError(error, 'data_corrupt')) await into.delete(key, { signal });
+    if (isAppError(error, 'data_corrupt', 'format_unsupported', 'backup_untrusted'))
+      await into.delete(key, { signal });
     throw error;
   }
 }

@@ -97,7 +97,11 @@ async function writePiece(
     const length = Math.min(bytes.length - at, segmentBytes - offset);
     const path = join(walDirectory(into, incarnation), openSegmentName(segment));
     await using file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
-    await file.write(bytes, at, length, offset);
+    // A disk that is nearly full takes less than it was given, and says so only when asked to take the rest.
+    for (let written = 0; written < length; ) {
+      const rest = { from: at + written, length: length - written, to: offset + written };
+      written += (await file.write(bytes, rest.from, rest.length, rest.to)).bytesWritten;
+    }
     at += length;
   }
 }

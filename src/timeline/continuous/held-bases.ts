@@ -1,5 +1,5 @@
 /** The bases that a collection holds. */
-import { isAppError } from '../../base/index.ts';
+import { CorruptError, isAppError } from '../../base/index.ts';
 import type { BlobStore } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import { completed, openManifest } from '../collection/completed.ts';
@@ -28,25 +28,29 @@ export async function readHeldBase(
   };
 }
 
-/** Complete bases, oldest first. One that went meanwhile is none. @throws as `readHeldBase` */
+/** Told of a base whose manifest is damaged. What else there is does not need it: log leads on from the one before. */
+export type OnDamagedBase = (subdirectory: string, error: CorruptError) => void;
+
+/** Complete bases, oldest first. One that went meanwhile is none, and one that is damaged, when that is told. @throws as `readHeldBase` */
 export async function listHeldBases(
   blobs: BlobStore,
   options: {
     readonly key: ClusterKey;
     readonly signal: AbortSignal;
     readonly known?: readonly HeldBase[];
-    readonly isDamagePassedOver?: boolean;
+    readonly onDamagedBase?: OnDamagedBase;
   },
 ): Promise<readonly HeldBase[]> {
-  const { signal, known = [], isDamagePassedOver = false } = options;
+  const { signal, known = [], onDamagedBase } = options;
   const bases: HeldBase[] = [];
   for await (const subdirectory of completed(blobs, { order: 'ascending', signal })) {
     const remembered = known.find((base) => base.subdirectory === subdirectory);
     try {
       bases.push(remembered ?? (await readHeldBase(blobs, { ...options, subdirectory })));
     } catch (error) {
-      const isPassedOver = isDamagePassedOver && isAppError(error, 'data_corrupt');
-      if (!isPassedOver && !isAppError(error, 'backup_not_found')) throw error;
+      if (isAppError(error, 'backup_not_found')) continue;
+      if (onDamagedBase === undefined || !(error instanceof CorruptError)) throw error;
+      onDamagedBase(subdirectory, error);
     }
   }
   return bases;

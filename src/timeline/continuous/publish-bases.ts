@@ -31,12 +31,13 @@ export async function sendBase(
     tools,
   }: { base: HeldBase; from: BlobStore; onCopied: (bytes: number) => void; tools: SessionTools },
 ): Promise<void> {
-  const { target, blobs } = session;
+  const { target, blobs, checked } = session;
   const { incarnation, stopLsn } = base;
   const expiresAt = (tools.clock.now() + PATIENCE_US) as Timestamp;
   const claim = { incarnation, fromLsn: stopLsn, throughLsn: stopLsn, expiresAt };
   await putPin(target.store, { id: BASE_PIN, owner: PIN_OWNER, ...claim }, tools);
-  await copyBase(base, { from, into: blobs, onCopied, signal: tools.signal });
+  const { key } = target;
+  await copyBase(base, { from, into: blobs, key, checked, onCopied, signal: tools.signal });
   session.bases = [...session.bases, base].toSorted((left, right) =>
     left.subdirectory < right.subdirectory ? -1 : 1,
   );

@@ -111,9 +111,16 @@ export class Publisher {
       'collection',
       () => 0,
       async () => {
-        const { target, rng } = this.#options;
+        const { target, rng, logger } = this.#options;
         const blobs = openCollection(target.collection, { rng });
-        this.#session = await openSession(target, { blobs, signal: this.#signal });
+        this.#session = await openSession(target, {
+          blobs,
+          onDamagedBase: (subdirectory, { message }) =>
+            logger.error(
+              `continuous backup: base ${subdirectory} in the collection cannot be used, others are: ${message}`,
+            ),
+          signal: this.#signal,
+        });
         return 'done';
       },
     );
@@ -251,7 +258,7 @@ export class Publisher {
       key,
       signal: this.#signal,
       known: this.#local,
-      isDamagePassedOver: true,
+      onDamagedBase: () => undefined, // Told by who reads the timeline itself again.
     });
   }
 

@@ -18,7 +18,7 @@ import type { IncarnationRecord, TimelineStoreLocation, VaultStatus } from '../s
 import { isOnTheWay, type LogStretch, stretchesTo } from '../store/lineage.ts';
 import { incarnationsOf } from '../store/reader.ts';
 import type { ContinuousClaim, ContinuousForm, ContinuousTarget } from './contract.ts';
-import { type HeldBase, listHeldBases } from './held-bases.ts';
+import { type HeldBase, listHeldBases, type OnDamagedBase } from './held-bases.ts';
 import { HeldLog, linesFrom } from './held-log.ts';
 import { CONTINUOUS_MARKER } from './layout.ts';
 
@@ -44,6 +44,8 @@ export interface Session {
   readonly held: HeldLog;
   /** In the collection, oldest first. */
   bases: readonly HeldBase[];
+  /** Objects of bases that were read again since they arrived: those that a base there names, and those of the one that is being sent. */
+  readonly checked: Set<string>;
   /** That nothing has happened since the newest log was said already. */
   isIdleSaid: boolean;
   /** What of the log this node keeps for it; null before the first claim. */
@@ -131,7 +133,7 @@ async function holdsBackups(blobs: BlobStore, signal: AbortSignal): Promise<bool
 
 export async function openSession(
   target: ContinuousTarget,
-  { blobs, signal }: { blobs: BlobStore; signal: AbortSignal },
+  { blobs, onDamagedBase, signal }: { blobs: BlobStore; onDamagedBase: OnDamagedBase; signal: AbortSignal },
 ): Promise<Session> {
   const { encryption } = target.collection;
   const form = encryption === undefined ? 'open' : 'encrypted';
@@ -140,11 +142,12 @@ export async function openSession(
     // It only frees room, and needs rights that publishing does not.
     if (!isAppError(error, 'storage_refused')) throw error;
   });
-  const bases = await listHeldBases(blobs, { key: target.key, signal });
+  const bases = await listHeldBases(blobs, { key: target.key, onDamagedBase, signal });
   return {
     target,
     blobs,
     bases,
+    checked: new Set(bases.flatMap(({ files }) => files.map(({ path }) => path))),
     held: await HeldLog.list(blobs, { signal }),
     pinned: null,
     isIdleSaid: false,

@@ -1,5 +1,11 @@
 /** What a collection that is published to continuously can be restored to, found out from its objects alone. */
-import { AppError, type IncarnationId, required, type Timestamp } from '../../base/index.ts';
+import {
+  AppError,
+  type CorruptError,
+  type IncarnationId,
+  required,
+  type Timestamp,
+} from '../../base/index.ts';
 import { type BlobStore, readBlob } from '../../blob/index.ts';
 import type { ClusterKey } from '../../keys/index.ts';
 import type { IncarnationRecord } from '../store-contract.ts';
@@ -116,12 +122,21 @@ function latest(left: Timestamp, right: Timestamp): Timestamp {
   return left > right ? left : right;
 }
 
-/** Those from which the log leads to the present without a gap, oldest first. */
+/**
+ * Those from which the log leads to the present without a gap, oldest first. A damaged one is missed when it is the only one: its moments are
+ * reached from the one before, with more log.
+ * @throws CorruptError
+ */
 export async function usableBases(
   blobs: BlobStore,
   { present, ...options }: ReadOptions & { readonly present: HeldPresent },
 ): Promise<readonly HeldBase[]> {
   const { held, stretches } = present;
-  const bases = await listHeldBases(blobs, options);
-  return bases.filter((base) => isOnTheWay(base, stretches) && leadsOn(base, { held, stretches }));
+  const damage: CorruptError[] = [];
+  const onDamagedBase = (_subdirectory: string, error: CorruptError) => damage.push(error);
+  const bases = await listHeldBases(blobs, { ...options, onDamagedBase });
+  const usable = bases.filter((base) => isOnTheWay(base, stretches) && leadsOn(base, { held, stretches }));
+  const [first] = damage;
+  if (usable.length === 0 && first !== undefined) throw first;
+  return usable;
 }

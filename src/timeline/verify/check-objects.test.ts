@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
-import { createSecretKey } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { isAppError } from '../../base/index.ts';
-import { type BlobStore, memoryBlobStore, parseBlobKey, readBlob } from '../../blob/index.ts';
-import { PackWriter } from '../objects/pack-writer.ts';
+import {
+  type BlobStore,
+  BlobStoreInPieces,
+  memoryBlobStore,
+  parseBlobKey,
+  readBlob,
+} from '../../blob/index.ts';
+import { putFixturePack } from '../objects/fixture-base.ts';
 import { createRestCell } from '../worker/limiter.ts';
 import { checkPackAlone } from './check-objects.ts';
 
@@ -13,31 +18,14 @@ const key = parseBlobKey('data/1-0.pack');
 /** A pack of so many frames, none of them as another. */
 async function packOf(frames: number): Promise<Uint8Array> {
   const store = memoryBlobStore({ displayUri: 'memory://written' });
-  const tagKey = createSecretKey(Buffer.alloc(32, 1));
-  await using writer = await PackWriter.open({ store, key, id: new Uint8Array(16), tagKey, signal });
-  for (let frame = 0; frame < frames; frame++) await writer.addBytes(Buffer.from(`frame ${frame}`));
-  const { bytes } = await writer.close();
-  return await readBlob(store, key, { bytesMax: bytes, signal });
+  const { bytes } = await putFixturePack(store, { key, frames, signal });
+  return readBlob(store, key, { bytesMax: bytes, signal });
 }
 
-/** A store that hands out what it reads in pieces of `pieceBytes`, as services and encrypted stores do. */
 async function storeOf(content: Uint8Array, pieceBytes: number): Promise<BlobStore> {
   const inner = memoryBlobStore({ displayUri: 'memory://pieces' });
   await inner.put(key, content, { signal });
-  return {
-    displayUri: inner.displayUri,
-    put: (...given) => inner.put(...given),
-    beginUpload: (...given) => inner.beginUpload(...given),
-    async *get(...given) {
-      for await (const chunk of inner.get(...given)) {
-        for (let at = 0; at < chunk.length; at += pieceBytes) yield chunk.subarray(at, at + pieceBytes);
-      }
-    },
-    size: (...given) => inner.size(...given),
-    list: (...given) => inner.list(...given),
-    delete: (...given) => inner.delete(...given),
-    discardUploads: (...given) => inner.discardUploads(...given),
-  };
+  return new BlobStoreInPieces(inner, { pieceBytes });
 }
 
 describe('a pack that is checked by what it carries itself', () => {

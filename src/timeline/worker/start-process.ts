@@ -4,6 +4,7 @@ import { getCompileCacheDir } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { FAULT_POINT_VARIABLE } from './fault-point.ts';
 import { EQUAL_SESSIONS_VARIABLE } from './priority.ts';
+import { READ_PIECES_VARIABLE } from './read-pieces.ts';
 
 /**
  * Compiled code is kept beside the packages, which are trusted as much as the code: a process starts in half the time. Where the
@@ -34,7 +35,7 @@ export function startProcess({
   systemCalls,
   isApart = false,
 }: ProcessOptions): ChildProcess {
-  const ofTests = [FAULT_POINT_VARIABLE, EQUAL_SESSIONS_VARIABLE].flatMap((name) => {
+  const ofTests = [FAULT_POINT_VARIABLE, EQUAL_SESSIONS_VARIABLE, READ_PIECES_VARIABLE].flatMap((name) => {
     const value = process.env[name];
     return value === undefined ? [] : [[name, value] as const];
   });
