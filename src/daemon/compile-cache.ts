@@ -3,8 +3,8 @@ import { type Dirent, lstatSync, readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf } from '../base/index.ts';
 
-/** Of some 7 KiB each; one installation has about 2,500. */
-const FILES_MAX = 10_000;
+/** Of some 7 KiB each. One installation has about 3,000; ten that are used in turn must not clear each other's. */
+const FILES_MAX = 30_000;
 /** As Node.js names its folders, one for each version and user, and what it puts there. */
 const FOLDER = /^v\d+\.\d+\.\d+-\w+-[0-9a-f]{8}-\d+$/;
 const FILE = /^[0-9a-f]{8}$/;
