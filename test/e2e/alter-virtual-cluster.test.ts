@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe } from 'node:test';
 import { type Refusal, Site } from '../harness/sites.ts';
 import { inSteps } from '../harness/steps.ts';
-import { TcpProxy } from '../harness/tcp-proxy.ts';
+import { asNewerRelease, TcpProxy } from '../harness/tcp-proxy.ts';
 import { waitFor } from '../harness/wait.ts';
 
 const OPERATOR = { cluster: 'system', database: 'defaultdb', user: 'operator' };
@@ -177,6 +177,13 @@ describe('ALTER VIRTUAL CLUSTER, from the first failover to the failback', () =>
     );
     await promoted.main(`INSERT INTO diary (what) VALUES ('at the new primary')`);
     await operate(original, 'ALTER VIRTUAL CLUSTER main STOP SERVICE');
+    const pass = network.rewrite;
+    network.rewrite = asNewerRelease;
+    const tooNew = await refused(original, start, '55000');
+    assert.match(tooNew.message, /release 99\.9, newer/);
+    assert.match(tooNew.hint ?? '', /upgrade/);
+    assert.equal(await shown(original), 'ready/none');
+    network.rewrite = pass;
     await operate(original, start);
     await original.whenIn('replicating');
     await waitFor('the reader', async () => (await shown(original, 'main-readonly')) === 'ready/shared');

@@ -67,6 +67,8 @@ const EXPECTED_SERIES = [
     'events_ingested',
     'flushes',
     'flush_hist_nanos',
+    'flush_wait_nanos',
+    'receive_wait_nanos',
     'admit_latency',
     'commit_latency',
     'distsql_replan_count',

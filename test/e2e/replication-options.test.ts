@@ -6,7 +6,7 @@ import pg from 'pg';
 import { findDamage } from '../harness/oracle.ts';
 import { type Refusal, Site } from '../harness/sites.ts';
 import { inSteps } from '../harness/steps.ts';
-import { TcpProxy } from '../harness/tcp-proxy.ts';
+import { asNewerRelease, TcpProxy } from '../harness/tcp-proxy.ts';
 import { waitFor } from '../harness/wait.ts';
 
 const READER = { cluster: 'main-readonly' };
@@ -113,6 +113,22 @@ describe('what a replication stream can be asked for', () => {
     assert.equal(await producer(), undefined);
   });
 
+  step('is refused of a source of a newer release, which then keeps no log', async () => {
+    const pass = network.rewrite;
+    network.rewrite = asNewerRelease;
+    const refusal = await standby.refusal(create());
+    assert.equal(refusal.code, '55000', refusal.message);
+    assert.match(refusal.message, /release 99\.9, newer than/);
+    assert.match(refusal.hint ?? '', /upgrade the standby first/);
+    network.rewrite = pass;
+    assert.equal(await shown('main'), undefined);
+    assert.equal(await producer(), 'succeeded');
+    const slots = await primary.asNode(
+      `SELECT 1 FROM pg_replication_slots WHERE slot_name LIKE 'atoll_stream_%'`,
+    );
+    assert.deepEqual(slots, []);
+  });
+
   /** The daemons of both sides are killed in the middle of the scan, one after the other: what has come does not come again. */
   const goOnThoughKilled = async () => {
     for (const site of [standby, primary]) {
@@ -157,7 +173,14 @@ describe('what a replication stream can be asked for', () => {
       return ((await figure('resolved_events_ingested')) ?? 0) > 2;
     });
     await waitFor('what arrives to be measured', async () => {
-      const names = ['events_ingested', 'flushes', 'flush_hist_nanos_count', 'commit_latency_count'];
+      const names = [
+        'events_ingested',
+        'flushes',
+        'flush_hist_nanos_count',
+        'flush_wait_nanos',
+        'receive_wait_nanos',
+        'commit_latency_count',
+      ];
       const figures = await Promise.all(names.map((name) => figure(name)));
       return figures.every((value) => value !== undefined && value > 0);
     });

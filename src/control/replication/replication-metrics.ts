@@ -88,6 +88,18 @@ export function replicationFamilies(core: Core): readonly MetricFamily[] {
       samples: intake(({ commits }) => commits),
     },
     {
+      name: 'physical_replication_receive_wait_nanos',
+      help: 'Nanoseconds that passed without log of a stream to take since reception began: nearly all of them while the source has nothing to send',
+      type: 'counter',
+      samples: intake(({ receiveWaitNanos }) => receiveWaitNanos),
+    },
+    {
+      name: 'physical_replication_flush_wait_nanos',
+      help: 'Nanoseconds that it took to make received log durable since reception began: the sum of physical_replication_flush_hist_nanos',
+      type: 'counter',
+      samples: intake(({ flush }) => flush.sum),
+    },
+    {
       name: 'physical_replication_flushes',
       help: 'How many times received log was made durable since reception began',
       type: 'counter',

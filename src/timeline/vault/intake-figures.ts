@@ -9,6 +9,8 @@ export const INTAKE_BOUNDS_NANOS: readonly number[] = [
 export interface VaultIntake {
   /** Transactions whose end has arrived. */
   readonly commits: number;
+  /** Without any log to take: from one piece to the next, and since the newest. */
+  readonly receiveWaitNanos: number;
   /** What it took to make log durable. */
   readonly flush: HistogramFigures;
   /** From a commit to its arrival, and until it was durable; of the newest one each time that something came. */
@@ -18,4 +20,10 @@ export interface VaultIntake {
 
 const NONE: HistogramFigures = { counts: [...INTAKE_BOUNDS_NANOS, Infinity].map(() => 0), sum: 0 };
 
-export const NO_INTAKE: VaultIntake = { commits: 0, flush: NONE, admitLatency: NONE, commitLatency: NONE };
+export const NO_INTAKE: VaultIntake = {
+  commits: 0,
+  receiveWaitNanos: 0,
+  flush: NONE,
+  admitLatency: NONE,
+  commitLatency: NONE,
+};

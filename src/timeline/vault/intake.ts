@@ -19,18 +19,28 @@ const NANOS_PER_US = 1_000n;
 export class Intake {
   readonly #clock: Clock;
   #commits = 0;
+  #waitedMs = 0;
+  /** Null while something is taken. */
+  #waitsSinceMs: number | null;
   readonly #flush = new Histogram(INTAKE_BOUNDS_NANOS);
   readonly #admit = new Histogram(INTAKE_BOUNDS_NANOS);
   readonly #commit = new Histogram(INTAKE_BOUNDS_NANOS);
 
   constructor(clock: Clock) {
     this.#clock = clock;
+    this.#waitsSinceMs = clock.monotonicMs();
   }
 
   /** Around the arrival of log. */
   async arriving(log: LogTimes, append: () => Promise<void>): Promise<void> {
     const { commits, writtenTime } = log;
-    await append();
+    this.#waitedMs = this.#waitMs();
+    this.#waitsSinceMs = null;
+    try {
+      await append();
+    } finally {
+      this.#waitsSinceMs = this.#clock.monotonicMs();
+    }
     this.#commits += log.commits - commits;
     if (log.commits > commits && log.writtenTime !== writtenTime) this.#age(this.#admit, log.writtenTime);
   }
@@ -49,10 +59,16 @@ export class Intake {
   get figures(): VaultIntake {
     return {
       commits: this.#commits,
+      receiveWaitNanos: this.#waitMs() * NANOS_PER_MS,
       flush: this.#flush.figures,
       admitLatency: this.#admit.figures,
       commitLatency: this.#commit.figures,
     };
+  }
+
+  #waitMs(): number {
+    if (this.#waitsSinceMs === null) return this.#waitedMs;
+    return this.#waitedMs + this.#clock.monotonicMs() - this.#waitsSinceMs;
   }
 
   /** The source's clock may be ahead of ours. */
