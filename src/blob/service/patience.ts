@@ -9,17 +9,21 @@ export interface Patience {
   readonly operationMs: number;
   /** One attempt, in milliseconds, and as much more as its content may take: a request that hangs is given up and made again. */
   readonly attemptMs: number;
+  /** A transfer that is no faster, of several that share a line, is as good as none; 64 KB/s when left out. */
+  readonly bytesPerMsMin?: number;
 }
 
-/** A transfer that is no faster, of several that share a line, is as good as none. */
 const BYTES_PER_MS_MIN = 64;
 
 const FIRST_DELAY_MS = 100;
 const DELAY_MS_MAX = 20_000;
 
 /** Of a request that carries so much content, one way or the other: over a slow line it must come to an end some time. */
-export function attemptMsOf(patience: Pick<Patience, 'attemptMs'>, contentBytes: number): number {
-  return patience.attemptMs + Math.ceil(contentBytes / BYTES_PER_MS_MIN);
+export function attemptMsOf(
+  { attemptMs, bytesPerMsMin = BYTES_PER_MS_MIN }: Pick<Patience, 'attemptMs' | 'bytesPerMsMin'>,
+  contentBytes: number,
+): number {
+  return attemptMs + Math.ceil(contentBytes / bytesPerMsMin);
 }
 
 /**

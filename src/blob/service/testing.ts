@@ -13,4 +13,6 @@ export const testPatience: Patience = {
   rng: { bytes: (length: number) => new Uint8Array(randomBytes(length)) },
   operationMs: 60_000,
   attemptMs: 30_000,
+  // What hangs on purpose is not waited for longer because it is long.
+  bytesPerMsMin: Number.POSITIVE_INFINITY,
 };
