@@ -123,12 +123,13 @@ export class Services {
 
   /** As `close`, without waiting for clients to go by themselves: what they were not told is committed is not. May run twice. */
   async drain(record: VirtualClusterRecord, wait: { signal: AbortSignal }): Promise<void> {
-    const { gates, runner, scheduler, instanceHost } = this.#options;
+    const { gates, runner, scheduler, instanceHost, clock } = this.#options;
     gates.close(record.id);
     await scheduler.detach(record.id);
     await runner.detach(record.id);
     const instance = instanceHost.get(record.id);
-    if (instance?.state.kind === 'running' && !instance.isReadOnly) await endSessions(instance, wait);
+    if (instance?.state.kind === 'running' && !instance.isReadOnly)
+      await endSessions(instance, { ...wait, clock });
     await this.close(record, wait);
   }
 
@@ -152,11 +153,11 @@ export class Services {
     record: VirtualClusterRecord,
     options: { commit: () => Promise<void>; signal: AbortSignal },
   ): Promise<void> {
-    const { gates, runner, scheduler } = this.#options;
+    const { gates, runner, scheduler, clock } = this.#options;
     const before = this.instanceOf(record);
     gates.close(record.id);
     try {
-      await endSessions(before, options);
+      await endSessions(before, { ...options, clock });
       await requireEmpty(before, options);
       await scheduler.detach(record.id);
       await runner.detach(record.id);
@@ -262,18 +263,31 @@ export class Services {
   }
 }
 
-/** Ends every session but our own; the gate lets no new one in. */
-async function endSessions(instance: Instance, wait: { signal: AbortSignal }): Promise<void> {
-  await instance.withSystemClient(
-    (client) =>
-      client.query(
-        `select pg_catalog.pg_terminate_backend(pid, 5000) from pg_catalog.pg_stat_activity
-          where backend_type in ('client backend', 'walsender') and pid <> pg_catalog.pg_backend_pid()
-            and usename is distinct from 'atoll'`,
-      ),
-    wait,
-  );
+/**
+ * Ends every session but our own; the gate lets no new one in. Postgres's own wait for an end looks no more often than each tenth of a second,
+ * for one session after the other.
+ */
+async function endSessions(
+  instance: Instance,
+  options: { clock: Clock; signal: AbortSignal },
+): Promise<void> {
+  const { clock, signal } = options;
+  await instance.withSystemClient(async (client) => {
+    await client.query(`select pg_catalog.pg_terminate_backend(pid) ${OTHER_SESSIONS}`);
+    const untilMs = clock.monotonicMs() + SESSIONS_END_MS_MAX;
+    while (clock.monotonicMs() < untilMs) {
+      if ((await client.query(`select ${OTHER_SESSIONS} limit 1`)).length === 0) return;
+      await clock.sleep(SESSIONS_END_POLL_MS, { signal });
+    }
+  }, options);
 }
+
+const OTHER_SESSIONS = `from pg_catalog.pg_stat_activity
+  where backend_type in ('client backend', 'walsender') and pid <> pg_catalog.pg_backend_pid()
+    and usename is distinct from 'atoll'`;
+/** Sessions that are told to end are given so long; one that takes longer ends with its server. */
+const SESSIONS_END_MS_MAX = 5000;
+const SESSIONS_END_POLL_MS = 5;
 
 /** Too little would be none at all: nobody could log in. */
 function sessionMemory(bytes: bigint): number {

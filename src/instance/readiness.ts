@@ -4,9 +4,9 @@ import { type Login, readLogins } from './login.ts';
 import { readPostmasterPid } from './postmaster-pid.ts';
 import { withSystemSession } from './sessions.ts';
 
-/** Waits between attempts grow from the first to the last: most starts take a tenth of a second, recoveries longer. */
+/** Waits between attempts grow from the first to the last: most starts take a tenth of a second, recoveries longer. A look costs next to nothing. */
 const POLL_MS_MIN = 5;
-const POLL_MS_MAX = 100;
+const POLL_MS_MAX = 20;
 const SUPERUSER_OID = '10';
 
 /**

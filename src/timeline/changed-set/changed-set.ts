@@ -222,8 +222,13 @@ class MarkedFork implements ForkChanges {
 
   #collect(chunkNo: number, range: { beginBlock: number; endBlock: number }, blocks: number[]): void {
     const first = chunkNo * CHUNK_BLOCKS;
-    for (const [index, word] of this.#chunks.get(chunkNo)?.entries() ?? []) {
-      for (let bits = word; bits !== 0; bits &= bits - 1) {
+    const words = this.#chunks.get(chunkNo);
+    if (words === undefined) return;
+    // A part of a chunk is asked for at a time: looking through all of it each time would take longer than what is done with it.
+    const begin = Math.max(range.beginBlock - first, 0) >>> 5;
+    const end = Math.min(Math.ceil((range.endBlock - first) / 32), words.length);
+    for (let index = begin; index < end; index++) {
+      for (let bits = words[index] ?? 0; bits !== 0; bits &= bits - 1) {
         const block = first + index * 32 + (31 - Math.clz32(bits & -bits));
         if (block >= range.beginBlock && block < range.endBlock) blocks.push(block);
       }

@@ -49,7 +49,7 @@ export interface RunOptions {
   readonly spare?: SpareProcess;
 }
 
-/** Resolves or rejects only when the process has ended, or is kept as the spare one. */
+/** Resolves or rejects only when the process has ended, does nothing any more but end, or is kept as the spare one. */
 export async function runWorker(work: BulkWork, options: RunOptions): Promise<WorkOutcome> {
   const { logger, signal, spare } = options;
   if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });

@@ -70,7 +70,9 @@ export type FromWorker =
   | { readonly kind: 'progress'; readonly progress: BackupProgress }
   | WorkOutcome
   /** Comes after the outcome, when the worker stays. */
-  | { readonly kind: 'waiting' };
+  | { readonly kind: 'waiting' }
+  /** Comes after the outcome, when the worker ends: nothing of its work goes on. */
+  | { readonly kind: 'ending' };
 
 /** How a work ended. */
 export type WorkOutcome =

@@ -48,7 +48,8 @@ async function serve({ work, isLimited, mayStay }: Extract<ToWorker, { kind: 'wo
   await limiter;
   const stays = mayStay && outcome.kind !== 'failed' && process.memoryUsage.rss() <= SPARE_MEMORY_BYTES_MAX;
   if (!stays) {
-    process.send?.(outcome, () => process.exit(0));
+    tell(outcome);
+    process.send?.({ kind: 'ending' } satisfies FromWorker, () => process.exit(0));
     return;
   }
   tell(outcome);

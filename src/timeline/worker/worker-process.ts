@@ -12,13 +12,15 @@ const STDERR_BYTES_MAX = 16 * 1024;
 /** Waits for the disk overlap in the worker's pool of system calls. */
 const SYSTEM_CALLS = 16;
 
+const ENDS_BY_ITSELF = 'ends by itself';
+
 const SCRIPT = new URL('./worker-main.ts', import.meta.url);
 
 /** How a work went, as seen from outside. */
 export interface Carried {
   /** Null when the process ended without a word on it. */
   readonly outcome: WorkOutcome | null;
-  /** How the process ended; null when it waits for more to do. */
+  /** How the process ended, or that it does; null when it waits for more to do. */
   readonly end: string | null;
   /** The process took the work up. What was not taken up can be given to another one. */
   readonly isBegun: boolean;
@@ -56,7 +58,10 @@ export class WorkerProcess {
     return this.#hasEnded;
   }
 
-  /** Resolves when the process has ended, or waits for more. What was cancelled and does not end is killed. */
+  /**
+   * Resolves when the process has ended, waits for more, or does nothing any more but end: giving back the memory of a restore takes a tenth of a
+   * second. What was cancelled, or ends, and does not get there is killed.
+   */
   async carryOut(
     message: Extract<ToWorker, { kind: 'work' }>,
     options: {
@@ -68,11 +73,12 @@ export class WorkerProcess {
     const { clock, onProgress, signal } = options;
     let outcome: WorkOutcome | null = null;
     let isBegun = false;
-    const stays = Promise.withResolvers<null>();
+    const left = Promise.withResolvers<string | null>();
     this.#onMessage = (answer) => {
       if (answer.kind === 'begun') isBegun = true;
       else if (answer.kind === 'progress') onProgress(answer.progress);
-      else if (answer.kind === 'waiting') stays.resolve(null);
+      else if (answer.kind === 'waiting') left.resolve(null);
+      else if (answer.kind === 'ending') left.resolve(ENDS_BY_ITSELF);
       else outcome = answer;
     };
     const cancelled = Promise.withResolvers<'cancelled'>();
@@ -82,10 +88,11 @@ export class WorkerProcess {
     };
     signal.addEventListener('abort', onAbort, { once: true });
     this.#tell(message);
-    const over = Promise.race([this.#ended, stays.promise]);
+    const over = Promise.race([this.#ended, left.promise]);
     const first = await Promise.race([over, cancelled.promise]);
     const end = first === 'cancelled' ? await this.#killUnlessEnds(over, clock) : first;
     signal.removeEventListener('abort', onAbort);
+    if (end === ENDS_BY_ITSELF) void this.#killUnlessEnds(this.#ended, clock);
     return { outcome, end, isBegun };
   }
 
@@ -115,7 +122,7 @@ export class WorkerProcess {
     this.#child.send(message, () => undefined);
   }
 
-  async #killUnlessEnds(over: Promise<string | null>, clock: Clock): Promise<string | null> {
+  async #killUnlessEnds<End>(over: Promise<End>, clock: Clock): Promise<End> {
     const waiting = new AbortController();
     const patience = clock.sleep(CANCEL_MS_MAX, { signal: waiting.signal }).then(
       () => this.#child.kill('SIGKILL'),
