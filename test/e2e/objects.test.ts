@@ -211,6 +211,8 @@ describe('backups of databases and tables', () => {
 
   test('are shown with all their objects, what makes them, and whose they are', async () => {
     const rows = await sql(`SHOW BACKUP SCHEMAS FROM LATEST IN 'nodelocal://1/table' WITH privileges`);
+    // Whoever reads for a backup holds something for as long.
+    assert.ok(rows.every((row) => !/TO atoll_/.test(String(row['privileges']))));
     assert.deepEqual(
       rows.map((row) => [
         row['object_name'],
@@ -291,6 +293,7 @@ describe('backups of databases and tables', () => {
         '42P01',
         /relation "public.nowhere" does not exist/,
       ],
+      [`BACKUP nowhere.* INTO 'nodelocal://1/nothing'`, '42P01', /there is no schema "nowhere"/],
       [
         `BACKUP DATABASE shut INTO 'nodelocal://1/nothing'`,
         '55000',

@@ -22,6 +22,25 @@ export async function requireTables(
   throw new InputError('table_not_found', `relation "${missing.schema}.${missing.name}" does not exist`);
 }
 
+/** For patterns that take all of a schema. @throws InputError `table_not_found` for the first schema that is not there */
+export async function requireSchemas(
+  asker: Asker,
+  { database, schemas }: { database: string; schemas: readonly string[] },
+): Promise<void> {
+  if (schemas.length === 0) return;
+  const rows = await asker.instance.withReaderClient({ database, signal: asker.signal }, (client) =>
+    client.query('select nspname from pg_catalog.pg_namespace'),
+  );
+  const present = new Set(rows.map(({ nspname }) => nspname));
+  const missing = schemas.find((schema) => !present.has(schema));
+  if (missing === undefined) return;
+  throw new InputError(
+    'table_not_found',
+    `"${missing}.*" names nothing: there is no schema "${missing}" in database "${database}", and no database of that name`,
+    { hint: 'a backup of it would hold nothing; name an existing schema or database' },
+  );
+}
+
 /** Relations of all kinds share their names. @throws InputError `table_exists` for the first that is there */
 export async function requireNoTables(
   asker: Asker,

@@ -2,7 +2,7 @@
 import type { BackupTargets } from '../../sql/index.ts';
 import type { LogicalSelection } from '../../timeline/index.ts';
 import type { Asker } from '../privileges/privileges.ts';
-import { requireTables } from './present-tables.ts';
+import { requireSchemas, requireTables } from './present-tables.ts';
 import { requireDatabases, resolveTables } from '../privileges/privilege-targets.ts';
 import { requireTenantsDatabase } from '../privileges/tenants-database.ts';
 
@@ -42,7 +42,13 @@ export async function selectObjects(
       const named = patterns.flatMap(({ schema, name }) =>
         schema === null || name === null ? [] : [{ schema, name }],
       );
-      if (isOfPresent) await requireTables(asker, { database, tables: named });
+      const schemas = tables.flatMap(({ schema, name }) =>
+        schema === undefined || name !== undefined ? [] : [schema],
+      );
+      if (isOfPresent) {
+        await requireSchemas(asker, { database, schemas });
+        await requireTables(asker, { database, tables: named });
+      }
       return { kind: 'tables', database, patterns };
     }
   }
