@@ -7,22 +7,38 @@ const ACCOUNTS = 200;
 /** How far every writer had come: writer number to the sequence number of its last acknowledged commit. */
 export type Acknowledged = ReadonlyMap<number, number>;
 
+/** Of one transaction, by the clock of the wall. */
+interface Times {
+  readonly begunMs: number;
+  acknowledgedMs: number | null;
+}
+
 /**
  * Writers that never stop, each numbering its transactions. What was acknowledged to them is recorded here, outside the
  * database, so that a lost commit or half a transaction cannot hide.
  */
 export class Ledger implements AsyncDisposable {
   readonly #connect: () => Promise<pg.Client>;
+  readonly #atLeast: Acknowledged;
   readonly #acknowledged = new Map<number, number>();
+  /** By writer, then by sequence number. */
+  readonly #times = new Map<number, Map<number, Times>>();
+  readonly #losses: string[] = [];
   readonly #writers: Promise<void>[] = [];
   #isStopping = false;
 
-  private constructor(connect: () => Promise<pg.Client>) {
+  private constructor(connect: () => Promise<pg.Client>, atLeast: Acknowledged) {
     this.#connect = connect;
+    this.#atLeast = atLeast;
   }
 
-  static async start(options: { connect: () => Promise<pg.Client>; writers: number }): Promise<Ledger> {
-    const ledger = new Ledger(options.connect);
+  /** `atLeast` is what must be there already. */
+  static async start(options: {
+    connect: () => Promise<pg.Client>;
+    writers: number;
+    atLeast?: Acknowledged;
+  }): Promise<Ledger> {
+    const ledger = new Ledger(options.connect, options.atLeast ?? new Map());
     const client = await options.connect();
     await client.query(`
       CREATE TABLE IF NOT EXISTS ledger (writer int, seq int, account int, amount int, PRIMARY KEY (writer, seq));
@@ -30,7 +46,8 @@ export class Ledger implements AsyncDisposable {
       INSERT INTO account SELECT n, 0 FROM generate_series(1, ${ACCOUNTS}) n ON CONFLICT DO NOTHING`);
     await client.end();
     for (let writer = 0; writer < options.writers; writer += 1) {
-      ledger.#acknowledged.set(writer, 0);
+      ledger.#acknowledged.set(writer, options.atLeast?.get(writer) ?? 0);
+      ledger.#times.set(writer, new Map());
       ledger.#writers.push(ledger.#write(writer));
     }
     return ledger;
@@ -39,6 +56,26 @@ export class Ledger implements AsyncDisposable {
   /** A copy of what has been acknowledged up to now. */
   acknowledged(): Acknowledged {
     return new Map(this.#acknowledged);
+  }
+
+  /** How far every writer was at that moment: what was acknowledged to it by then, and what it had begun. */
+  at(moment: number): { readonly acknowledged: Acknowledged; readonly begun: Acknowledged } {
+    const newest = (isOf: (times: Times) => boolean) =>
+      new Map(
+        [...this.#times].map(([writer, times]) => {
+          const all = [...times].filter(([, each]) => isOf(each)).map(([seq]) => seq);
+          return [writer, Math.max(this.#atLeast.get(writer) ?? 0, ...all)] as const;
+        }),
+      );
+    return {
+      acknowledged: newest(({ acknowledgedMs }) => acknowledgedMs !== null && acknowledgedMs < moment),
+      begun: newest(({ begunMs }) => begunMs <= moment),
+    };
+  }
+
+  /** Commits that a writer was told of and did not find when it came back. */
+  get losses(): readonly string[] {
+    return this.#losses;
   }
 
   /** All that was acknowledged to anyone. */
@@ -64,8 +101,11 @@ export class Ledger implements AsyncDisposable {
         [writer],
       );
       let seq = Number(rows[0]?.seq);
+      const told = this.#acknowledged.get(writer) ?? 0;
+      if (seq < told) this.#losses.push(`writer ${writer} was told ${told}, and finds ${seq}`);
       while (!this.#isStopping) {
         seq += 1;
+        const times = this.#begin(writer, seq);
         const account = 1 + ((writer * 31 + seq * 7) % ACCOUNTS);
         const amount = (seq % 19) - 9;
         await client.query('BEGIN');
@@ -73,10 +113,18 @@ export class Ledger implements AsyncDisposable {
         await client.query('UPDATE account SET balance = balance + $2 WHERE id = $1', [account, amount]);
         await client.query('COMMIT');
         this.#acknowledged.set(writer, seq);
+        times.acknowledgedMs = Date.now();
       }
     } finally {
       await client.end().catch(() => undefined);
     }
+  }
+
+  /** What is tried again was begun when it was tried first. */
+  #begin(writer: number, seq: number): Times {
+    const times = this.#times.get(writer)?.get(seq) ?? { begunMs: Date.now(), acknowledgedMs: null };
+    this.#times.get(writer)?.set(seq, times);
+    return times;
   }
 
   async stop(): Promise<void> {

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Lsn, parseLsn } from '../../src/base/index.ts';
@@ -20,6 +20,7 @@ import {
 import { walDirectory } from '../../src/timeline/store/layout.ts';
 import { openLog } from '../../src/timeline/store/read-log.ts';
 import { readRecord } from '../../src/timeline/vault/incarnation-file.ts';
+import { childPids } from './child-pids.ts';
 import { NEVER, TestStore, withTenant } from './instance-store.ts';
 import { waitFor } from './wait.ts';
 
@@ -191,19 +192,7 @@ export class VaultRig implements AsyncDisposable {
 
 /** The vaults that a process has started. */
 export function vaultPids(parent: number): readonly number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        const isChild = new RegExp(`^PPid:\\s+${parent}$`, 'm').test(
-          readFileSync(`/proc/${pid}/status`, 'latin1'),
-        );
-        return isChild && /vault-main\.ts|atoll vault/.test(readFileSync(`/proc/${pid}/cmdline`, 'latin1'));
-      } catch {
-        return false; // It ended meanwhile.
-      }
-    })
-    .map(Number);
+  return childPids(parent, /vault-main\.ts|atoll vault/);
 }
 
 function openHost(store: TestStore): Promise<VaultHost> {
