@@ -54,6 +54,8 @@ export interface DaemonConfig {
   readonly user: string | undefined;
   /** Absolute path of the folder for control groups of virtual clusters; undefined for none. */
   readonly controlGroups: string | undefined;
+  /** Processes of bulk work reach what their work needs, where the machine can do that. */
+  readonly hasWorkerCells: boolean;
   readonly runFiles: RunFilesConfig;
   readonly log: LogConfig;
 }

@@ -39,6 +39,7 @@ import {
   type ContinuousHost,
   openContinuousHost,
   openVaultHost,
+  Confinement,
   SpareProcess,
   type VaultHost,
 } from '../timeline/index.ts';
@@ -128,13 +129,14 @@ export class Node implements AsyncDisposable {
       await onStoreOpened(host);
       vault = await openVaultHost({ directory: join(host.storeDirectory, 'timeline'), clock, logger });
       const spare = new SpareProcess({ clock });
+      const confinement = new Confinement({ logger, isWanted: config.hasWorkerCells });
       continuous = openContinuousHost({ clock, logger });
       const { verifier, ...readers } = withTrust(
         {
-          bulkWorker: createBulkWorker({ clock, logger, spare }),
-          logicalWorker: createLogicalWorker({ clock, logger, spare }),
+          bulkWorker: createBulkWorker({ clock, logger, spare, confinement }),
+          logicalWorker: createLogicalWorker({ clock, logger, spare, confinement }),
           collectionReader: createCollectionReader({ rng }),
-          verifier: createVerifyWorker({ clock, logger }),
+          verifier: createVerifyWorker({ clock, logger, confinement }),
         },
         { rng, trustedKeys: () => readTrustedKeys(host.storeDirectory) },
       );
@@ -144,15 +146,15 @@ export class Node implements AsyncDisposable {
         rateTable,
         instanceHost: host,
         ...readers,
-        receiver: createReceiveWorker({ clock, logger }),
+        receiver: createReceiveWorker({ clock, logger, confinement }),
         timeline: {
           vault,
           reader: createTimelineReader({ rng, vault }),
           verifier,
           continuous,
           worker: {
-            ...createCaptureWorker({ clock, logger, spare }),
-            ...createPointWorker({ clock, logger, spare }),
+            ...createCaptureWorker({ clock, logger, spare, confinement }),
+            ...createPointWorker({ clock, logger, spare, confinement }),
           },
         },
         clock,

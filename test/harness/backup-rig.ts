@@ -17,6 +17,7 @@ import {
   createCollectionReader,
   formatBackupSubdirectory,
   type MaterializeResult,
+  Confinement,
   SpareProcess,
   timelineStoreLocation,
   type TimelineStoreLocation,
@@ -60,7 +61,13 @@ export class BackupRig implements AsyncDisposable {
     this.store = store;
     this.source = source;
     const clock = systemClock();
-    const tools = { clock, logger: store.logger, isLimited: false, spare: new SpareProcess({ clock }) };
+    const tools = {
+      clock,
+      logger: store.logger,
+      isLimited: false,
+      spare: new SpareProcess({ clock }),
+      confinement: new Confinement({ logger: store.logger }),
+    };
     this.worker = createBulkWorker(tools);
     this.capturer = createCaptureWorker(tools);
     this.collection = this.newCollection('main');

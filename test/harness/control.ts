@@ -31,6 +31,7 @@ import {
   type CollectionReader,
   createLogicalWorker,
   createReceiveWorker,
+  Confinement,
 } from '../../src/timeline/index.ts';
 import { scratchDirectory } from './scratch.ts';
 
@@ -195,6 +196,7 @@ export class TestControl implements AsyncDisposable {
   async start(): Promise<void> {
     const clock = this.#options.clock ?? systemClock();
     const rng = systemRng();
+    const confinement = new Confinement({ logger: this.logger });
     this.#host = await openInstanceHost({
       storeDirectory: join(this.directory, 'store'),
       engine: { kind: 'bundled' },
@@ -207,8 +209,8 @@ export class TestControl implements AsyncDisposable {
       instanceHost: this.#options.cuts?.wrap(this.#host) ?? this.#host,
       bulkWorker: this.#options.bulkWorker,
       collectionReader: this.#options.collectionReader,
-      logicalWorker: createLogicalWorker({ clock: systemClock(), logger: this.logger }),
-      receiver: createReceiveWorker({ clock: systemClock(), logger: this.logger }),
+      logicalWorker: createLogicalWorker({ clock: systemClock(), logger: this.logger, confinement }),
+      receiver: createReceiveWorker({ clock: systemClock(), logger: this.logger, confinement }),
       clock,
       rng,
       logger: this.logger,

@@ -20,6 +20,7 @@ import type {
 import {
   createCaptureWorker,
   createPointWorker,
+  Confinement,
   SpareProcess,
   createTimelineReader,
   newestSharedBase,
@@ -66,7 +67,13 @@ export class TimelineRig implements AsyncDisposable {
     });
     const { logger } = rig.store;
     const clock = systemClock();
-    const tools = { clock, logger, isLimited: false, spare: new SpareProcess({ clock }) };
+    const tools = {
+      clock,
+      logger,
+      isLimited: false,
+      spare: new SpareProcess({ clock }),
+      confinement: new Confinement({ logger: logger }),
+    };
     this.worker = createPointWorker(tools);
     this.#capture = createCaptureWorker(tools);
   }

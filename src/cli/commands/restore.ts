@@ -8,7 +8,7 @@ import {
   restoreOffline,
 } from '../../control/index.ts';
 import { systemClock, systemRng } from '../../daemon/index.ts';
-import { createBulkWorker, createCollectionReader } from '../../timeline/index.ts';
+import { Confinement, createBulkWorker, createCollectionReader } from '../../timeline/index.ts';
 import { readKeyFile } from './cluster-key.ts';
 import { openSource, readLocations } from '../collection-source.ts';
 import { readEncryptionKeys } from '../encryption-keys.ts';
@@ -136,12 +136,14 @@ export const restoreCommand = defineCommand({
     const interrupted = new AbortController();
     const onSignal = () => interrupted.abort();
     process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
+    const logger = quietLogger(stderr);
+    const confinement = new Confinement({ logger });
     const tools = {
       clock,
       rng,
       signal: interrupted.signal,
       collectionReader: createCollectionReader({ rng }),
-      bulkWorker: createBulkWorker({ clock, logger: quietLogger(stderr), isLimited: false }),
+      bulkWorker: createBulkWorker({ clock, logger, isLimited: false, confinement }),
       onProgress: () => undefined,
     };
     try {

@@ -135,6 +135,13 @@ export const SERVER_FLAGS = {
     help: 'Folder below /sys/fs/cgroup that is left to the node: each virtual cluster gets a control group in it, which shares the processor and bounds memory. Linux only.',
     parse: readPath,
   }),
+  workerCells: valueFlag({
+    name: 'worker-cells',
+    placeholder: 'on|off',
+    default: 'on',
+    help: 'Whether processes of backups, restores and captures are kept to the folders and servers of their work. Takes Linux 5.19 and perl.',
+    parse: (text) => readChoice(text, ['on', 'off']),
+  }),
   logToStderr: valueFlag({
     name: 'log-to-stderr',
     placeholder: 'SEVERITY',
@@ -221,6 +228,7 @@ export function toDaemonConfig(
     relayProcesses: flags.relayProcesses,
     user: flags.user,
     controlGroups: flags.controlGroups,
+    hasWorkerCells: flags.workerCells === 'on',
     runFiles: { pid: flags.pidFile, listeningUrl: flags.listeningUrlFile },
     log: {
       directory: flags.logDirectory,

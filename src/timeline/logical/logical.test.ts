@@ -14,6 +14,7 @@ import { clusterKeyOf } from '../../keys/index.ts';
 import { FINGERPRINT_OF_ROWS } from '../../logical-copy/testing-everything.ts';
 import { SKIP_NOTHING } from '../../logical-copy/index.ts';
 import { type CollectionLocation, createLogicalWorker, type FolderLocation } from '../index.ts';
+import { Confinement } from '../worker/confinement.ts';
 import { FAULT_POINT_VARIABLE } from '../worker/fault-point.ts';
 import type { LogicalSelection } from './contract.ts';
 
@@ -43,7 +44,9 @@ let nextDatabase = 1;
 
 before(async () => {
   rig = await BackupRig.open();
-  worker = createLogicalWorker({ clock: systemClock(), logger: rig.store.logger, isLimited: false });
+  const { logger } = rig.store;
+  const confinement = new Confinement({ logger });
+  worker = createLogicalWorker({ clock: systemClock(), logger, isLimited: false, confinement });
   await sql([
     'CREATE TABLE wide (id int PRIMARY KEY, note text)',
     `INSERT INTO wide SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 9000) n`,

@@ -12,11 +12,12 @@ import { isAppError, type Logger, RESTORE_PROGRESS_FILE } from '../../base/index
 import { systemClock } from '../../daemon/index.ts';
 import { PLAIN_SOURCE } from '../../pg/index.ts';
 import { FAULT_POINT_VARIABLE } from '../worker/fault-point.ts';
-import { createReceiveWorker, type ReceiveBaseResult } from '../index.ts';
+import { Confinement, createReceiveWorker, type ReceiveBaseResult } from '../index.ts';
 
 const MIB = 1024 * 1024;
 const LOG_FOLDER = 'pg_wal';
 const quiet = new Proxy({}, { get: () => () => undefined }) as Logger;
+const confinement = new Confinement({ logger: quiet });
 /** What one file and what is under way in sockets and buffers can hold. */
 const LOST_BYTES_MAX = 12 * MIB;
 
@@ -30,7 +31,7 @@ describe('an image of a source that is cut off', () => {
 
   const receive = (signal = new AbortController().signal): Promise<ReceiveBaseResult> =>
     stat(engine.dataDirectory).then(({ uid }) =>
-      createReceiveWorker({ clock: systemClock(), logger: quiet }).receiveBase(
+      createReceiveWorker({ clock: systemClock(), logger: quiet, confinement }).receiveBase(
         {
           source: {
             host: '127.0.0.1',

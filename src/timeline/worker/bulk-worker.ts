@@ -1,5 +1,7 @@
 import { AppError, CancelledError, type Clock, type Logger } from '../../base/index.ts';
 import type { BackupProgress, BulkWorker } from '../contract.ts';
+import { cellOf } from './cell.ts';
+import type { Confinement } from './confinement.ts';
 import type { BulkWork, WorkOutcome } from './messages.ts';
 import type { SpareProcess } from './spare-process.ts';
 import { fromWireError } from './wire-error.ts';
@@ -17,6 +19,8 @@ export function createBulkWorker(options: {
   readonly isLimited?: boolean;
   /** What keeps a process for the next work; without it each has a process of its own. */
   readonly spare?: SpareProcess;
+  /** What keeps each process to what its work needs; without it they reach all that our user can. */
+  readonly confinement?: Confinement;
 }): BulkWorker {
   const { clock, logger, isLimited = true, ...processes } = options;
   return {
@@ -47,24 +51,31 @@ export interface RunOptions {
   readonly onProgress: (progress: BackupProgress) => void;
   readonly signal: AbortSignal;
   readonly spare?: SpareProcess;
+  readonly confinement?: Confinement;
 }
 
 /** Resolves or rejects only when the process has ended, does nothing any more but end, or is kept as the spare one. */
 export async function runWorker(work: BulkWork, options: RunOptions): Promise<WorkOutcome> {
-  const { logger, signal, spare } = options;
+  const { logger, signal, spare, confinement } = options;
   if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
-  const kept = spare?.take() ?? null;
-  let worker = kept ?? new WorkerProcess(heapFor(work));
+  const confine = (await confinement?.confine()) ?? null;
+  const cell = confine === null ? null : cellOf(work);
+  const processOptions = {
+    ...heapFor(work),
+    cell: confine === null || cell === null ? null : { of: cell, confine },
+  };
+  const kept = spare?.take(cell) ?? null;
+  let worker = kept ?? new WorkerProcess(processOptions);
   let carried = await give(work, { ...options, worker });
   if (kept !== null && !carried.isBegun && !signal.aborted) {
     // It ended while it waited: nothing of the work was done.
-    worker = new WorkerProcess(heapFor(work));
+    worker = new WorkerProcess(processOptions);
     carried = await give(work, { ...options, worker });
   }
   const { outcome, end } = carried;
   const errors = worker.takeErrors();
   if (errors !== '') logger.warning(`bulk worker: ${errors}`);
-  if (end === null) spare?.keep(worker);
+  if (end === null) spare?.keep(worker, cell);
   if (outcome !== null) return outcome;
   if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
   throw new AppError('worker_lost', `the process that did the ${work.kind} ended unexpectedly (${end})`, {

@@ -1,6 +1,7 @@
 import type { Clock, Logger } from '../../base/index.ts';
 import type { TimelineWorker } from '../store-contract.ts';
 import { failureOf, runWorker } from './bulk-worker.ts';
+import type { Confinement } from './confinement.ts';
 import type { SpareProcess } from './spare-process.ts';
 
 /** Captures bases of timeline stores, in processes like those of `createBulkWorker`. */
@@ -11,6 +12,8 @@ export function createCaptureWorker(options: {
   readonly isLimited?: boolean;
   /** What keeps the process of a capture for the next; without it each has a process of its own. */
   readonly spare?: SpareProcess;
+  /** As in `createBulkWorker`. */
+  readonly confinement?: Confinement;
 }): Pick<TimelineWorker, 'captureBase'> {
   const { clock, logger, isLimited = true, ...processes } = options;
   return {

@@ -1,6 +1,7 @@
 import type { Clock, Logger } from '../../base/index.ts';
 import type { LogicalWorker } from '../logical/contract.ts';
 import { failureOf, runWorker } from './bulk-worker.ts';
+import type { Confinement } from './confinement.ts';
 import type { SpareProcess } from './spare-process.ts';
 
 /** Backs up and restores databases and tables, in processes like those of `createBulkWorker`. */
@@ -9,6 +10,8 @@ export function createLogicalWorker(options: {
   readonly logger: Logger;
   /** Make way when others wait for the CPU; on unless set to false. */
   readonly isLimited?: boolean;
+  /** As in `createBulkWorker`. */
+  readonly confinement?: Confinement;
   /** What keeps a process for the next work; without it each has a process of its own. */
   readonly spare?: SpareProcess;
 }): LogicalWorker {

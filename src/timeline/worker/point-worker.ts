@@ -2,6 +2,7 @@ import type { Clock, Logger } from '../../base/index.ts';
 import type { TimelineWorker } from '../store-contract.ts';
 import { failureOf, type RunOptions, runWorker } from './bulk-worker.ts';
 import type { BulkWork } from './messages.ts';
+import type { Confinement } from './confinement.ts';
 import type { SpareProcess } from './spare-process.ts';
 
 /** Goes back in timeline stores and publishes moments of them, in processes like those of `createBulkWorker`. */
@@ -12,6 +13,8 @@ export function createPointWorker(options: {
   readonly isLimited?: boolean;
   /** What keeps a process for the next work; without it each has a process of its own. */
   readonly spare?: SpareProcess;
+  /** As in `createBulkWorker`. */
+  readonly confinement?: Confinement;
 }): Pick<TimelineWorker, 'materializePoint' | 'rewind' | 'publish'> {
   const { clock, logger, isLimited = true, ...processes } = options;
   const run = async (work: BulkWork, rest: Pick<RunOptions, 'onProgress' | 'signal'>) => {

@@ -25,8 +25,8 @@ function check(
 
 /** The pid of the process that is kept, which stays kept. */
 function keptPid(spare: SpareProcess): number | undefined {
-  const worker = spare.take();
-  if (worker !== null) spare.keep(worker);
+  const worker = spare.take(null);
+  if (worker !== null) spare.keep(worker, null);
   return worker?.pid;
 }
 
@@ -51,7 +51,7 @@ describe('the spare process', () => {
     assert.equal((await check(spare)).kind, 'directory_checked');
     const second = keptPid(spare);
     assert.ok(second !== undefined && second !== first);
-    spare.take()?.end();
+    spare.take(null)?.end();
   });
 
   it('does a restore, too, when one is kept', async () => {

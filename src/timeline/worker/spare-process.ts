@@ -1,4 +1,6 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../base/index.ts';
+import type { Cell } from './cell.ts';
 import { FAULT_POINT_VARIABLE } from './fault-point.ts';
 import { SPARE_MS_MAX } from './messages.ts';
 import type { WorkerProcess } from './worker-process.ts';
@@ -12,7 +14,8 @@ const MARGIN_MS = 10_000;
  */
 export class SpareProcess {
   readonly #clock: Clock;
-  #kept: { readonly worker: WorkerProcess; readonly sinceMs: number } | null = null;
+  #kept: { readonly worker: WorkerProcess; readonly cell: Cell | null; readonly sinceMs: number } | null =
+    null;
 
   constructor({ clock }: { readonly clock: Clock }) {
     this.#clock = clock;
@@ -23,11 +26,15 @@ export class SpareProcess {
     return process.env[FAULT_POINT_VARIABLE] === undefined;
   }
 
-  /** The one that was kept, or null. It is the caller's now. */
-  take(): WorkerProcess | null {
+  /** The one that was kept, or null, also when it can reach other things than this cell. It is the caller's now. */
+  take(cell: Cell | null): WorkerProcess | null {
     const kept = this.#kept;
     this.#kept = null;
     if (kept === null || kept.worker.hasEnded) return null;
+    if (!isDeepStrictEqual(kept.cell, cell)) {
+      kept.worker.end();
+      return null;
+    }
     if (!this.mayStay || this.#clock.monotonicMs() - kept.sinceMs > SPARE_MS_MAX - MARGIN_MS) {
       kept.worker.end();
       return null;
@@ -37,9 +44,9 @@ export class SpareProcess {
   }
 
   /** Keeps a process that waits for more; any other one that was kept is ended. */
-  keep(worker: WorkerProcess): void {
+  keep(worker: WorkerProcess, cell: Cell | null): void {
     this.#kept?.worker.end();
     worker.setWaiting(true);
-    this.#kept = { worker, sinceMs: this.#clock.monotonicMs() };
+    this.#kept = { worker, cell, sinceMs: this.#clock.monotonicMs() };
   }
 }

@@ -1,16 +1,12 @@
 /** Processes of our own code, with a private channel to each. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { getCompileCacheDir } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import type { Cell } from './cell.ts';
+import { compileCacheDirectory } from './compile-cache.ts';
+import type { Confine } from './confinement.ts';
 import { FAULT_POINT_VARIABLE } from './fault-point.ts';
 import { EQUAL_SESSIONS_VARIABLE } from './priority.ts';
 import { READ_PIECES_VARIABLE } from './read-pieces.ts';
-
-/**
- * Compiled code is kept beside the packages, which are trusted as much as the code: a process starts in half the time. Where the
- * folder cannot be written, nothing is kept.
- */
-const COMPILE_CACHE = fileURLToPath(new URL('../../../node_modules/.cache/atoll', import.meta.url));
 
 export interface ProcessOptions {
   readonly script: URL;
@@ -25,6 +21,8 @@ export interface ProcessOptions {
    * default.
    */
   readonly isApart?: boolean;
+  /** What it can reach, and how it is kept to that; all that our user can when left out. */
+  readonly cell?: { readonly of: Cell; readonly confine: Confine } | null;
 }
 
 /** Nothing of our environment comes with it: that may hold other programs' settings, and secrets. */
@@ -34,6 +32,7 @@ export function startProcess({
   heapGrowingPercent,
   systemCalls,
   isApart = false,
+  cell = null,
 }: ProcessOptions): ChildProcess {
   const ofTests = [FAULT_POINT_VARIABLE, EQUAL_SESSIONS_VARIABLE, READ_PIECES_VARIABLE].flatMap((name) => {
     const value = process.env[name];
@@ -42,10 +41,12 @@ export function startProcess({
   const heap = heapMiBMax === undefined ? [] : [`--max-old-space-size=${heapMiBMax}`];
   const growing = heapGrowingPercent === undefined ? [] : [`--heap-growing-percent=${heapGrowingPercent}`];
   const flags = ['--disable-warning=ExperimentalWarning', ...heap, ...growing];
-  return spawn(process.execPath, [...flags, fileURLToPath(script)], {
+  const command = [process.execPath, ...flags, fileURLToPath(script)];
+  const [program = '', ...words] = cell === null ? command : cell.confine(cell.of, command);
+  return spawn(program, words, {
     env: {
       ...(systemCalls === undefined ? {} : { UV_THREADPOOL_SIZE: String(systemCalls) }),
-      NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? getCompileCacheDir() ?? COMPILE_CACHE,
+      NODE_COMPILE_CACHE: compileCacheDirectory(),
       ...Object.fromEntries(ofTests),
     },
     detached: isApart,
