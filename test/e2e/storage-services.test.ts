@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import {
@@ -19,6 +19,9 @@ import { FaultyProxy } from '../harness/faulty-proxy.ts';
 import { skipWithout } from '../harness/programs.ts';
 import { waitFor } from '../harness/wait.ts';
 import { type S3Server, s3Parameters, startRadosGateway } from '../harness/radosgw.ts';
+
+/** However an emulator sends them, objects arrive bit by bit, an index of a pack too. */
+const IN_PIECES = { ATOLL_TEST_READ_PIECES: '5000' };
 
 /** Arguments and environment of the daemon and all it has started: every user of the machine may list the first. */
 async function toldOfProcesses(daemon: TestDaemon): Promise<string[]> {
@@ -91,12 +94,18 @@ async function offlinePlan(daemon: TestDaemon, uri: string): Promise<string> {
   return shown;
 }
 
+async function succeed(...args: readonly string[]): Promise<void> {
+  const command = spawn(ATOLL, args);
+  const errors = command.stderr.toArray();
+  assert.equal((await once(command, 'exit'))[0], 0, Buffer.concat((await errors) as Buffer[]).toString());
+}
+
 describe('backups in storage services', () => {
   let daemon: TestDaemon;
   let azure: StorageServer;
   before(async () => {
     azure = await startAzurite();
-    daemon = await TestDaemon.start();
+    daemon = await TestDaemon.start({ environment: IN_PIECES });
   });
   after(async () => {
     await daemon[Symbol.asyncDispose]();
@@ -326,6 +335,51 @@ describe('backups in storage services', () => {
       await roundTrip(daemon, uri);
       await main(`BACKUP INTO '${uri}' WITH revision_history`);
       assert.equal((await main(`SHOW BACKUPS IN '${uri}'`)).length, 2);
+    });
+
+    test('bring back what a lost node published continuously, open and encrypted', async () => {
+      await using lost = await TestDaemon.start({ environment: IN_PIECES });
+      const keys = " WITH encryption_passphrase = 'of the lost node'";
+      const places = [
+        { cluster: 'main', uri: s3.newUri(), options: '' },
+        { cluster: 'second', uri: s3.newUri(), options: keys },
+        { cluster: 'third', uri: azure.newUri(), options: keys },
+      ];
+      const expected = new Map<string, unknown>();
+      for (const { cluster, uri, options } of places) {
+        if (cluster !== 'main') await createCluster(lost, cluster);
+        await lost.query(`ALTER VIRTUAL CLUSTER ${cluster} SET CONTINUOUS BACKUP INTO '${uri}'${options}`, {
+          cluster: 'system',
+        });
+        await lost.query(
+          `CREATE TABLE kept AS SELECT n, md5('${cluster}' || n) FROM generate_series(1, 30000) n`,
+          { cluster },
+        );
+        expected.set(cluster, await digestCluster(lost, cluster));
+      }
+      const [now] = await lost.query('SELECT clock_timestamp()::text AS at', { cluster: 'main' });
+      await waitFor('all to be there', async () => {
+        const there = await Promise.all(
+          places.map(({ cluster }) =>
+            lost.query(
+              `SELECT * FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER ${cluster}] WHERE kind = 'remote' AND end_time >= '${String(now?.['at'])}'`,
+              { cluster: 'system' },
+            ),
+          ),
+        );
+        return there.every(({ length }) => length === 1);
+      });
+      const key = join(daemon.store, 'key-of-the-lost-node');
+      await succeed('cluster-key', 'export', key, `--store=${lost.store}`);
+      await lost.stop();
+      await rm(lost.store, { recursive: true });
+      await succeed('cluster-key', 'import', key, `--store=${daemon.store}`);
+      for (const { cluster, uri, options } of places) {
+        await createCluster(daemon, 'found');
+        await daemon.query(`RESTORE FROM LATEST IN '${uri}'${options}`, { cluster: 'found' });
+        assert.deepEqual(await digestCluster(daemon, 'found'), expected.get(cluster), cluster);
+        await dropCluster(daemon, 'found');
+      }
     });
 
     test('need no right to delete or to overwrite', async () => {

@@ -19,8 +19,10 @@ import {
   type ReadAnswer,
   type StoredObject,
 } from '../service/object-service.ts';
+import { RangeTransport } from '../service/range-transport.ts';
 import { faultWithoutAnswer, type ServiceFault, serviceError } from '../service/service-error.ts';
 import type { AzureTls } from './azure-credentials.ts';
+import { AzureRanges } from './azure-ranges.ts';
 import type { AzureLocation } from './azure-uri.ts';
 
 /** Names of metadata are C# identifiers there. */
@@ -46,7 +48,8 @@ export async function openAzure(location: AzureLocation, options: AzureOptions):
     retryOptions: { maxTries: 1 }, // Trying again is done above, with one limit for all services.
     ...tls,
   });
-  return new AzureService(service.getContainerClient(location.container), options);
+  const ranges = new AzureRanges(new RangeTransport(options), credential);
+  return new AzureService({ container: service.getContainerClient(location.container), ranges }, options);
 }
 
 /** The library for tokens is large: it is loaded where one is needed. */
@@ -63,11 +66,16 @@ class AzureService implements ObjectService {
   readonly partsAtOnce: number;
   readonly partsMax = PARTS_MAX;
   readonly #container: ContainerClient;
+  readonly #ranges: AzureRanges;
 
-  constructor(container: ContainerClient, { displayUri, partsAtOnce }: AzureOptions) {
+  constructor(
+    { container, ranges }: { readonly container: ContainerClient; readonly ranges: AzureRanges },
+    { displayUri, partsAtOnce }: AzureOptions,
+  ) {
     this.displayUri = displayUri;
     this.partsAtOnce = partsAtOnce;
     this.#container = container;
+    this.#ranges = ranges;
   }
 
   async putOnce(object: NewObject & { readonly bytes: Uint8Array }, options: SignalOptions): Promise<void> {
@@ -121,6 +129,8 @@ class AzureService implements ObjectService {
     try {
       return await this.#asked(name, async () => {
         const blob = this.#container.getBlockBlobClient(name);
+        const direct = await this.#ranges.get({ url: blob.url, range }, { signal });
+        if (direct !== null) return direct;
         const { readableStreamBody: body, contentRange = null } = await blob.download(
           range.offset,
           range.length,
@@ -180,7 +190,8 @@ class AzureService implements ObjectService {
   }
 
   close(): void {
-    // The library keeps its connections for all clients of the process.
+    // The library keeps its own connections for all clients of the process.
+    this.#ranges.close();
   }
 
   #exists(name: string): AppError {
