@@ -14,15 +14,15 @@ const SMALL_TABLE = `CREATE TABLE small AS SELECT n AS id, md5(n::text) AS text 
 /** Also how many processes pgBackRest uses. */
 const PEER_JOBS = '2';
 
-/** How long it takes to have everything back, the largest table, a small one: out of one backup, beside pg_dump and pgBackRest. */
+/** How long it takes to have everything back, the database, its largest table, a small one: out of one backup, beside pg_dump and pgBackRest. */
 export async function benchRestoreParts(): Promise<Figure[]> {
   const scale = Number(process.env['ATOLL_BENCH_SCALE'] ?? SCALE_BY_DEFAULT);
   if (!Number.isSafeInteger(scale) || scale < 1)
     throw new Error('ATOLL_BENCH_SCALE is a whole number from 1');
   const ours = await measureOurs(scale);
   const theirs = await measurePeer(scale);
-  const suite = `Restoring all, one table, a small table (pgbench -s ${scale}; one round)`;
-  const beside = (what: 'whole' | 'large' | 'small', dump: number) => {
+  const suite = `Restoring all, a database, one table, a small table (pgbench -s ${scale}; one round)`;
+  const beside = (what: 'whole' | 'database' | 'large' | 'small', dump: number) => {
     const { ms, cpuMs } = ours[what];
     const ratio = (other: number) => `${(other / ms).toFixed(2)} × as fast`;
     return `${seconds(ms)}, CPU of its workers ${seconds(cpuMs)}; pg_restore -j${PEER_JOBS} ${seconds(dump)}: ${ratio(dump)}; pgBackRest restore of everything and start ${seconds(theirs.backrest)}: ${ratio(theirs.backrest)}`;
@@ -39,6 +39,11 @@ export async function benchRestoreParts(): Promise<Figure[]> {
       value: `${seconds(ours.backup.ms)}, CPU of its workers ${seconds(ours.backup.cpuMs)}; ${seconds(theirs.dump)}; ${seconds(theirs.full)}`,
     },
     { suite, what: 'RESTORE of everything', value: beside('whole', theirs.whole) },
+    {
+      suite,
+      what: 'RESTORE DATABASE, which holds nearly all of it',
+      value: beside('database', theirs.whole),
+    },
     { suite, what: 'RESTORE TABLE pgbench_accounts, with its index', value: beside('large', theirs.large) },
     { suite, what: `RESTORE TABLE of ${SMALL_ROWS} rows`, value: beside('small', theirs.small) },
   ];
@@ -68,11 +73,14 @@ async function measureOurs(scale: number) {
   await daemon.query(['CREATE DATABASE large', 'CREATE DATABASE little'], main);
   const large = await take(`RESTORE TABLE pgbench_accounts ${from} WITH into_db = 'large'`);
   const small = await take(`RESTORE TABLE small ${from} WITH into_db = 'little'`);
-  await requireRows(daemon, {
-    sql: 'SELECT count(*)::int AS rows FROM pgbench_accounts',
-    database: 'large',
-    rows: scale * 100_000,
-  });
+  const database = await take(`RESTORE DATABASE defaultdb ${from} WITH new_db_name = 'again'`);
+  for (const name of ['large', 'again']) {
+    await requireRows(daemon, {
+      sql: 'SELECT count(*)::int AS rows FROM pgbench_accounts',
+      database: name,
+      rows: scale * 100_000,
+    });
+  }
   await requireRows(daemon, {
     sql: 'SELECT count(*)::int AS rows FROM small',
     database: 'little',
@@ -87,7 +95,7 @@ async function measureOurs(scale: number) {
     { cluster: 'system' },
   );
   const whole = await take(`RESTORE ${from}`, 'whole');
-  return { bytes: Number(size?.['bytes']), backup, whole, large, small };
+  return { bytes: Number(size?.['bytes']), backup, whole, database, large, small };
 }
 
 /** A figure of something that was not restored would be worth nothing. */

@@ -86,6 +86,8 @@ describe('backup and restore of a virtual cluster', () => {
       [
         "CREATE ROLE app LOGIN PASSWORD 'secret'",
         'CREATE DATABASE bank',
+        // Every virtual cluster is made with it; one that is restored has what there was.
+        'DROP DATABASE postgres',
         'CREATE EXTENSION hstore',
         "ALTER ROLE app SET work_mem = '7MB'",
         "SET CLUSTER SETTING bulkio.backup.file_size = '16 MiB'",
@@ -130,6 +132,10 @@ describe('backup and restore of a virtual cluster', () => {
       { rolconfig: ['work_mem=7MB'] },
     ]);
     assert.equal((await copy.query('SHOW CLUSTER SETTING bulkio.backup.file_size')).rows.length, 1);
+    assert.deepEqual(
+      (await copy.query('SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1')).rows,
+      ['bank', 'defaultdb', 'system'].map((datname) => ({ datname })),
+    );
     await copy.end();
     const id = await idOf(daemon, 'copy');
     assert.deepEqual(await findDamage({ store: daemon.store, virtualClusterId: id, database: 'bank' }), []);
