@@ -106,11 +106,12 @@ describe(`a rewind in place, work of seed ${SEED}`, () => {
     const workload = new Workload({ seed: SEED });
     await withTenant(rig.source, ROOT, async (client) => {
       for (const statement of workload.begin()) await client.query(statement);
-      // Rows that are gone are in its pages and its index until the last moment is over: nothing may be taken for visible to all before.
+      // Rows that are gone are in its pages and its index until the last moment is over: until then its map has bits for none of them.
       await client.query(
         'CREATE TABLE seen WITH (autovacuum_enabled = off) AS SELECT generate_series(1, 20000) AS id',
       );
-      await client.query('CREATE INDEX seen_id ON seen (id); ANALYZE seen');
+      await client.query('CREATE INDEX seen_id ON seen (id)');
+      await client.query('VACUUM ANALYZE seen');
       await client.query('DELETE FROM seen WHERE id % 10 = 0');
       await withTenant(rig.source, { ...ROOT, database: 'pattern' }, fillPattern);
       await client.query(

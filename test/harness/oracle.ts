@@ -74,7 +74,7 @@ export async function damageSeenBy(client: pg.Client): Promise<string[]> {
   await client.query(`SET lock_timeout = '${LOCK_PATIENCE}'`);
   await client.query('CREATE EXTENSION IF NOT EXISTS amcheck; CREATE EXTENSION IF NOT EXISTS pg_visibility');
   const { rows } = await client.query<{ finding: string }>(`
-      SELECT c.oid::regclass::text || ' block ' || v.blkno || ': ' || v.msg
+      SELECT c.oid::regclass::text || ' block ' || v.blkno || ': ' || v.msg AS finding
       FROM pg_class c CROSS JOIN LATERAL verify_heapam(c.oid, check_toast => true) v
       WHERE c.relkind IN ('r', 't', 'm') AND c.relpersistence = 'p'
       UNION ALL
