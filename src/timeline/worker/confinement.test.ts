@@ -224,7 +224,9 @@ describe('the cell of a worker', {
 });
 
 describe('where there are no cells', () => {
-  it('what is no rule starts nothing', async () => {
+  it('what is no rule starts nothing', {
+    skip: confine === null && 'there is no perl, or no Landlock',
+  }, async () => {
     const script = new URL('./confine.pl', import.meta.url).pathname;
     const child = spawn('perl', [script, 'take:/', '--', process.execPath, '--version'], { stdio: 'ignore' });
     const [code] = (await once(child, 'close')) as [number];
@@ -236,6 +238,6 @@ describe('where there are no cells', () => {
     const none = new Confinement({ logger: recorded, perls: ['/nowhere/perl'] });
     assert.equal(await none.confine(), null);
     assert.equal(await none.confine(), null);
-    assert.equal(recorded.lines.length, 1);
+    assert.equal(recorded.lines.length, process.platform === 'linux' ? 1 : 0);
   });
 });
