@@ -7,3 +7,4 @@ export * from './histogram.ts';
 export * from './logger.ts';
 export * from './mutex.ts';
 export { RESTORE_PROGRESS_FILE } from './restore-progress-file.ts';
+export { canSyncFileSystems, syncFileSystemOf } from './sync-file-system.ts';

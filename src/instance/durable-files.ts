@@ -14,13 +14,9 @@ import {
   rename,
   symlink,
 } from 'node:fs/promises';
-import { execFile as execFileWithCallback } from 'node:child_process';
 import { dirname, join } from 'node:path';
-import { promisify } from 'node:util';
-import { AppError, errnoOf } from '../base/index.ts';
+import { AppError, errnoOf, syncFileSystemOf } from '../base/index.ts';
 import { throwIfCancelled } from './waiting.ts';
-
-const execFile = promisify(execFileWithCallback);
 
 /** File operations under way at once: more than libuv's four threads only queue there. */
 const CONCURRENT_FILES = 8;
@@ -164,28 +160,9 @@ export async function ownTree(options: { root: string; owner: Owner }): Promise<
   });
 }
 
-/** Makes everything below `root` last, but for the root's own name. */
+/** Makes everything below `root` last, but for the root's own name: in one sync, which takes half the time of making a virtual cluster. */
 export async function syncTree(root: string): Promise<void> {
   if (!(await syncFileSystemOf(root))) await syncEach(root);
-}
-
-/**
- * Syncs the whole file system that holds `path`: one commit of its journal instead of one for each file, which takes half the time
- * of making a virtual cluster. Node.js has no call for it (syncfs), but the system has a program.
- * @returns false when it has none
- */
-async function syncFileSystemOf(path: string): Promise<boolean> {
-  try {
-    await execFile('sync', ['-f', path], { env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' } });
-    return true;
-  } catch (error) {
-    const stderr = error instanceof Error && 'stderr' in error ? String(error.stderr) : '';
-    if (errnoOf(error) === 'ENOENT' || /option|usage/i.test(stderr)) return false;
-    throw new AppError('io', `the file system that holds ${path} cannot be synced`, {
-      cause: error,
-      detail: stderr.trim(),
-    });
-  }
 }
 
 async function syncEach(root: string): Promise<void> {

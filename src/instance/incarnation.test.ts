@@ -5,7 +5,13 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { NEVER, TestStore, withTenant } from '../../test/harness/instance-store.ts';
 import { scratchDirectory } from '../../test/harness/scratch.ts';
-import { type IncarnationId, type Lsn, parseLsn, type VirtualClusterId } from '../base/index.ts';
+import {
+  canSyncFileSystems,
+  type IncarnationId,
+  type Lsn,
+  parseLsn,
+  type VirtualClusterId,
+} from '../base/index.ts';
 import { systemRng } from '../daemon/index.ts';
 import type { Instance, InternalClient } from './contract.ts';
 import { readControlFile } from './data-directory.ts';
@@ -144,6 +150,8 @@ test('restored data is recovered to its target, prepared, and takes over', async
     recovery: { lsn, timelineId: 1 },
     prepare: async (client) => {
       assert.equal(await one(client, 'SELECT pg_is_in_recovery() AS r', 'r'), 'f');
+      const isSyncedAfterwards = await canSyncFileSystems();
+      assert.equal(await one(client, 'SHOW fsync', 'fsync'), isSyncedAfterwards ? 'off' : 'on');
       await client.query('CREATE TABLE public.prepared (a int)');
       wasServing = (await sql('SELECT count(*)::int AS n FROM kept')).rows[0].n === 2;
     },
@@ -167,6 +175,7 @@ test('restored data is recovered to its target, prepared, and takes over', async
       assert.equal(await one(client, 'SELECT count(*) AS n FROM public.prepared', 'n'), '0');
       assert.equal(await one(client, 'SELECT bool_or(subenabled) AS e FROM pg_subscription', 'e'), 'f');
       assert.equal(await one(client, 'SELECT timeline_id AS t FROM pg_control_checkpoint()', 't'), '2');
+      assert.equal(await one(client, 'SHOW fsync', 'fsync'), 'on');
     },
     { signal: NEVER },
   );

@@ -1,13 +1,16 @@
 /** The one start of a restored data directory: recovered, prepared and stopped before it may serve, or looked at and given up. */
+import { dirname } from 'node:path';
 import {
   AppError,
   assert,
+  canSyncFileSystems,
   type Clock,
   formatLsn,
   isAppError,
   type Logger,
   type Lsn,
   required,
+  syncFileSystemOf,
   toError,
 } from '../base/index.ts';
 import { adoptServer } from './adopt-server.ts';
@@ -63,16 +66,23 @@ export interface ProofOptions {
 export async function proveIncarnation(options: ProofOptions): Promise<ProvedIncarnation> {
   const { dataDirectory } = options;
   return namingWhy(options, async () => {
-    await runOnce(options, {
-      async use(client) {
-        await clearForeignCode(client, options);
-        await emptyTables(client, options);
-        await options.prepare(client);
-        await disableSubscriptions(client, options);
-        await client.query('CHECKPOINT');
+    // One sync when all is done, instead of one for each file and step: until then the directory counts for nothing.
+    const isSyncedAfterwards = await canSyncFileSystems();
+    const parameters = { ...(isSyncedAfterwards ? { fsync: 'off' } : {}), ...options.parameters };
+    await runOnce(
+      { ...options, parameters },
+      {
+        async use(client) {
+          await clearForeignCode(client, options);
+          await emptyTables(client, options);
+          await options.prepare(client);
+          await disableSubscriptions(client, options);
+          await client.query('CHECKPOINT');
+        },
+        stop: 'orderly',
       },
-      stop: 'orderly',
-    });
+    );
+    if (isSyncedAfterwards) await makeDurable(options);
     const { state, timelineId } = await readControlFile(dataDirectory);
     if (state !== 'shut_down') {
       throw new AppError('instance_failed', `${dataDirectory} was not stopped cleanly but is ${state}`);
@@ -81,6 +91,12 @@ export async function proveIncarnation(options: ProofOptions): Promise<ProvedInc
     requireWholeLog(forkLsn, options.recovery);
     return { timelineId, forkLsn };
   });
+}
+
+/** The server has synced nothing. The folder above is ours, whoever the directory belongs to by now. */
+async function makeDurable({ dataDirectory }: ProofOptions): Promise<void> {
+  if (await syncFileSystemOf(dirname(dataDirectory))) return;
+  throw new AppError('io', `what was recovered in ${dataDirectory} cannot be synced`);
 }
 
 /** For data that nobody wants afterwards: nothing of it need outlive a crash, of the server or of the machine. */

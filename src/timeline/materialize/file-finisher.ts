@@ -1,14 +1,17 @@
 import { join } from 'node:path';
 import { required } from '../../base/index.ts';
 import type { FileTable } from '../format/manifest-tables.ts';
-import { finishFile, type Lasting, type Owner } from './target-directory.ts';
+import { finishFile, type Lasting, type Owner, writeOut } from './target-directory.ts';
 
 /** Files being made durable at once: their waits for the disk overlap. */
 const LANES_MAX = 16;
+/** Files from this length on are written out before they are whole, so many of them at once. */
+const WRITTEN_OUT_BYTES_MIN = 4 * 1024 * 1024;
+const WRITTEN_OUT_MAX = 2;
 
 /**
  * Makes files complete and durable as soon as all of their content was written, while others are still being written: the disk works while
- * the CPUs do.
+ * the CPUs do. Large ones are written out as they grow: see docs/decisions/0171-sync-of-a-restore.md.
  */
 export class FileFinisher implements AsyncDisposable {
   readonly #directory: string;
@@ -20,6 +23,7 @@ export class FileFinisher implements AsyncDisposable {
   readonly #onFinished: (path: string) => Promise<void>;
   readonly #queue: { readonly path: string; readonly length: number | null }[] = [];
   readonly #lanes = new Set<Promise<void>>();
+  readonly #writingOut = new Map<number, Promise<void>>();
   #failure: { readonly error: unknown } | null = null;
 
   constructor(
@@ -47,6 +51,7 @@ export class FileFinisher implements AsyncDisposable {
       const missing = (this.#missing[row] ?? 0) - targets;
       this.#missing[row] = missing;
       if (missing === 0) this.#addRow(row);
+      else this.#writeOut(row);
     }
   }
 
@@ -69,14 +74,33 @@ export class FileFinisher implements AsyncDisposable {
 
   /** Waits until all that was added is durable. @throws what the first failure was */
   async settle(): Promise<void> {
-    while (this.#lanes.size > 0) await Promise.all(this.#lanes);
+    await this.#rest();
     if (this.#failure !== null) throw this.#failure.error;
   }
 
   /** Gives up what is still waiting; afterwards no file is touched any more. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#queue.length = 0;
+    await this.#rest();
+  }
+
+  /** Until nothing is under way. */
+  async #rest(): Promise<void> {
     while (this.#lanes.size > 0) await Promise.all(this.#lanes);
+    await Promise.all(this.#writingOut.values());
+  }
+
+  /** What is under way for a file will be followed by more of it, so one at a time is enough. */
+  #writeOut(row: number): void {
+    if (this.#isFleeting || this.#writingOut.has(row) || this.#writingOut.size === WRITTEN_OUT_MAX) return;
+    if (Number(this.#files.lengths[row] ?? 0n) < WRITTEN_OUT_BYTES_MIN) return;
+    const path = required(this.#files.paths[row], 'path of a file');
+    const writing = writeOut(join(this.#directory, path))
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .finally(() => this.#writingOut.delete(row));
+    this.#writingOut.set(row, writing);
   }
 
   #addRow(row: number): void {

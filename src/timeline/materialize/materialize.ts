@@ -52,6 +52,8 @@ export interface MaterializeTools {
 
 /** The only timeline of Postgres that needs no history file. */
 const FIRST_TIMELINE = 1;
+/** Objects that are looked at, at once: storage that is far away takes its time to answer. */
+const LOOKS_AT_ONCE = 8;
 /** Tasks each thread is given ahead, so that it never waits for us. */
 const TASKS_AHEAD = 2;
 const PROGRESS = { written: 0.85, logged: 0.9 } as const;
@@ -96,7 +98,9 @@ async function materialize(
   // Threads take their time to start, and so does reading the manifest.
   await using pool = startThreads(request, tools);
   const { manifest, selection } = await openPart(request, { store, signal: tools.signal });
-  for (const wal of manifest.wal) await requireObject(wal, { store, signal: tools.signal });
+  await forEachConcurrently(manifest.wal, { concurrency: LOOKS_AT_ONCE }, (wal) =>
+    requireObject(wal, { store, signal: tools.signal }),
+  );
   const summary = summaryOf(manifest);
   const isResumable = request.isResumable === true && selection === null;
   const found = isResumable ? await RestoreProgress.find(targetDirectory, manifest) : null;
@@ -130,25 +134,20 @@ export interface OpenedImage {
   readonly selection: FileSelection | null;
 }
 
-/** Reads the manifest and sees that every pack it names is there and can run here. */
-export async function openImage(
-  request: { readonly subdirectory: string; readonly key: ClusterKey },
-  options: { store: BlobStore; signal: AbortSignal },
-): Promise<Manifest> {
-  const { subdirectory, key } = request;
-  return (await openPart({ subdirectory, key }, options)).manifest;
+interface ImageRequest {
+  readonly subdirectory: string;
+  readonly key: ClusterKey;
+  readonly asOf?: Timestamp | null;
+  readonly part?: ImagePart;
 }
 
-/** The same for the packs that a part needs. */
-export async function openPart(
-  request: {
-    readonly subdirectory: string;
-    readonly key: ClusterKey;
-    readonly asOf?: Timestamp | null;
-    readonly part?: ImagePart;
-  },
-  { store, signal }: { store: BlobStore; signal: AbortSignal },
-): Promise<OpenedImage> {
+interface ImageTools {
+  readonly store: BlobStore;
+  readonly signal: AbortSignal;
+}
+
+/** Reads the manifest of an image, or of a part of one, that can run here. */
+export async function readImage(request: ImageRequest, { store, signal }: ImageTools): Promise<Manifest> {
   const { key, asOf: time = null } = request;
   const { chunks, name } = await openManifest(store, { ...request, signal });
   const whole = await readManifest(chunks, { key, name });
@@ -156,12 +155,25 @@ export async function openPart(
   requireImage(whole, { name, isPartEnough: request.part !== undefined });
   const manifest = time === null ? whole : await manifestAt(whole, { time, store, key, signal });
   requireRunnable(manifest.header);
+  return manifest;
+}
+
+/** The same, and sees that every pack that is needed is there. */
+export async function openPart(request: ImageRequest, tools: ImageTools): Promise<OpenedImage> {
+  const manifest = await readImage(request, tools);
   const selection = request.part === undefined ? null : selectFiles(manifest, request.part);
-  const packs = selection?.packs ?? manifest.packs.keys();
-  for (const row of packs) {
-    await requirePack(required(manifest.packs[row], 'pack of an image'), { store, signal });
-  }
+  await requirePacks(manifest, { ...tools, packs: selection?.packs ?? manifest.packs.keys() });
   return { manifest, selection };
+}
+
+/** By their rows in the manifest; all of them when left out. */
+export async function requirePacks(
+  manifest: Manifest,
+  { packs = manifest.packs.keys(), ...tools }: ImageTools & { readonly packs?: Iterable<number> },
+): Promise<void> {
+  await forEachConcurrently(packs, { concurrency: LOOKS_AT_ONCE }, (row) =>
+    requirePack(required(manifest.packs[row], 'pack of an image'), tools),
+  );
 }
 
 function requireRunnable({ engine, subdirectory }: ManifestHeader): void {

@@ -5,18 +5,19 @@
  */
 import { lstatSync, readdirSync } from 'node:fs';
 import { open, readdir, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { AppError, formatLsn, required } from '../../base/index.ts';
+import { join } from 'node:path';
+import { AppError, formatLsn, isAppError, required } from '../../base/index.ts';
+import type { BlobStore } from '../../blob/index.ts';
 import { firstBlockOf, PAGE_BYTES, parseRelationPath } from '../../pg/index.ts';
 import { changesAlong } from '../capture/read-changes.ts';
 import { eachRange, rangesOfPages, unionOfRanges } from '../capture/page-ranges.ts';
 import type { PageChanges } from '../capture/plan-incremental.ts';
 import { openCollection } from '../collection/open.ts';
+import { baseSummaryOf } from '../collection/summary.ts';
 import { CONTROL_FILE_PATH } from '../data-directory/rules.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { FILE_KIND, type FileTable } from '../format/manifest-tables.ts';
 import type { BaseSummary, PointResult, RewindRequest } from '../store-contract.ts';
-import { BaseIndex } from '../store/base-index.ts';
 import { basesCollection } from '../store/bases.ts';
 import { isOnTheWay, type LogStretch, stretchesTo } from '../store/lineage.ts';
 import { faultPoint } from '../worker/fault-point.ts';
@@ -26,7 +27,8 @@ import { FileFinisher } from './file-finisher.ts';
 import {
   type MaterializePool,
   type MaterializeTools,
-  openImage,
+  readImage,
+  requirePacks,
   startThreads,
   writeRanges,
 } from './materialize.ts';
@@ -43,18 +45,21 @@ import { VaultLog } from './vault-log.ts';
 
 /** Kept to the end, for a later attempt learns from them what has changed. */
 const SUMMARIES = 'pg_wal/summaries';
+/** Files that are removed, at once. */
+const REMOVED_AT_ONCE = 8;
 
 /**
  * @throws AppError `time_outside_window` when the base does not lead both to the point and to what the directory holds, `changes_unknown` when
  * neither summaries nor log tell what has changed: then nothing was touched, and materializing beside is the way
  */
 export async function runRewind(request: RewindRequest, tools: MaterializeTools): Promise<PointResult> {
-  const { store: location, targetDirectory, key, point } = request;
+  const { store: location, targetDirectory, point } = request;
   const collection = basesCollection(location);
   const store = openCollection(collection, tools);
   await using pool = startThreads({ collection, targetDirectory }, tools);
-  const base = await requireSharedBase(request, tools);
-  const manifest = await openImage({ subdirectory: base.subdirectory, key }, { store, signal: tools.signal });
+  const manifest = await readSharedBase(request, { store, signal: tools.signal });
+  const base = baseSummaryOf(manifest);
+  await requirePacks(manifest, { store, signal: tools.signal });
   const changes = await readChanges(request, { base, manifest, pool, signal: tools.signal });
   const log = await VaultLog.plan({
     store: location,
@@ -80,18 +85,26 @@ export async function runRewind(request: RewindRequest, tools: MaterializeTools)
 }
 
 /** @throws AppError `time_outside_window` when the base is gone, or does not lead both to the point and to what the directory holds */
-async function requireSharedBase(
-  { store, point, current, key, incarnations, baseSubdirectory }: RewindRequest,
-  tools: MaterializeTools,
-): Promise<BaseSummary> {
-  const bases = await new BaseIndex(tools).bases(store, { key, signal: tools.signal });
-  const base = bases.find(({ subdirectory }) => subdirectory === baseSubdirectory);
+async function readSharedBase(
+  request: RewindRequest,
+  options: { store: BlobStore; signal: AbortSignal },
+): Promise<Manifest> {
+  const { point, current, key, incarnations, baseSubdirectory: subdirectory } = request;
   const ways = [stretchesTo(current, incarnations), stretchesTo(point, incarnations)];
-  if (base !== undefined && ways.every((way) => isOnTheWay(base, way))) return base;
+  let reason: unknown;
+  try {
+    const manifest = await readImage({ subdirectory, key }, options);
+    const base = baseSummaryOf(manifest);
+    if (ways.every((way) => isOnTheWay(base, way))) return manifest;
+  } catch (error) {
+    // One whose manifest is damaged is none: there is another way.
+    if (!isAppError(error, 'backup_not_found', 'data_corrupt')) throw error;
+    reason = error;
+  }
   throw new AppError(
     'time_outside_window',
-    `base ${baseSubdirectory} does not lead both to position ${formatLsn(point.lsn)} of incarnation ${point.incarnation} and to the present`,
-    { hint: 'SHOW TIMELINE tells what can be restored' },
+    `base ${subdirectory} does not lead both to position ${formatLsn(point.lsn)} of incarnation ${point.incarnation} and to the present`,
+    { cause: reason, hint: 'SHOW TIMELINE tells what can be restored' },
   );
 }
 
@@ -272,9 +285,10 @@ async function clearAway(
   of: { readonly files: FileTable; readonly uid: number | null },
 ): Promise<ReadonlyMap<string, number>> {
   const { foreign, lengths } = lookThrough(directory, of);
-  for (const path of foreign) await rm(join(directory, path), { recursive: true, force: true });
-  for (const folder of new Set(foreign.map((path) => dirname(path))))
-    await syncFolder(join(directory, folder));
+  // Not durable before the end: what comes back in a power cut is found again by the next attempt.
+  await forEachConcurrently(foreign, { concurrency: REMOVED_AT_ONCE }, (path) =>
+    rm(join(directory, path), { recursive: true, force: true }),
+  );
   return lengths;
 }
 

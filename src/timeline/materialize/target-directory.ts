@@ -96,6 +96,14 @@ export async function finishFile(
   if (isFleeting !== true) await file.sync();
 }
 
+/** Has the disk write what a file has so far. It is not whole yet. */
+export async function writeOut(path: string): Promise<void> {
+  // Of one that begins with zeroes nothing may have been written yet.
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+  await using file = await open(path, flags, FILE_MODE);
+  await file.datasync();
+}
+
 /** Makes the folders durable unless they are fleeting, children first, and gives the directory to its owner. */
 export async function handOver(
   directory: string,
