@@ -6,6 +6,7 @@ export * from './in-pieces.ts';
 export { memoryBlobStore } from './memory.ts';
 export { nodelocalBlobStore } from './nodelocal.ts';
 export * from './nodelocal-uri.ts';
+export { nodeCredentialFiles, nodeCredentialVariables } from './node-credentials.ts';
 export { readBlob, throwIfAborted } from './read.ts';
 export { placedBlobStore } from './placed.ts';
 export { limitedBlobStore, type RateReference, takerOf } from './rate/limited-store.ts';

@@ -22,6 +22,8 @@ import { type S3Server, s3Parameters, startRadosGateway } from '../harness/rados
 
 /** However an emulator sends them, objects arrive bit by bit, an index of a pack too. */
 const IN_PIECES = { ATOLL_TEST_READ_PIECES: '5000' };
+/** The node's own rights in services of the S3 kind. */
+const OF_NODE = { AWS_ACCESS_KEY_ID: 'node', AWS_SECRET_ACCESS_KEY: 'rights-of-the-node' };
 
 /** Arguments and environment of the daemon and all it has started: every user of the machine may list the first. */
 async function toldOfProcesses(daemon: TestDaemon): Promise<string[]> {
@@ -105,7 +107,7 @@ describe('backups in storage services', () => {
   let azure: StorageServer;
   before(async () => {
     azure = await startAzurite();
-    daemon = await TestDaemon.start({ environment: IN_PIECES });
+    daemon = await TestDaemon.start({ environment: { ...IN_PIECES, ...OF_NODE } });
   });
   after(async () => {
     await daemon[Symbol.asyncDispose]();
@@ -237,6 +239,27 @@ describe('backups in storage services', () => {
       const { secretAccessKey } = s3.keys;
       for (const secret of [secretAccessKey, encodeURIComponent(secretAccessKey)])
         assert.ok(!shown.includes(secret));
+    });
+
+    test('are made and read with the rights of the node, from its environment', async () => {
+      const [accessKeyId, secretAccessKey] = [OF_NODE.AWS_ACCESS_KEY_ID, OF_NODE.AWS_SECRET_ACCESS_KEY];
+      const keys = [`--access-key=${accessKeyId}`, `--secret-key=${secretAccessKey}`];
+      await s3.admin('user', 'create', '--uid=node', '--display-name=node', ...keys);
+      const credentials = { accessKeyId, secretAccessKey };
+      const options = { endpoint: s3.endpoint, region: 'us-east-1', forcePathStyle: true };
+      await new S3Client({ ...options, credentials }).send(new CreateBucketCommand({ Bucket: 'of-node' }));
+      const parameters = new URLSearchParams({
+        AUTH: 'implicit',
+        AWS_ENDPOINT: s3.endpoint,
+        AWS_USE_PATH_STYLE: 'true',
+        AWS_REGION: 'us-east-1',
+      });
+      const uri = `s3://of-node/app?${parameters.toString()}`;
+      await main('CREATE TABLE IF NOT EXISTS of_node (n int)');
+      await main(`BACKUP TABLE of_node INTO '${uri}'`);
+      await main('DROP TABLE of_node');
+      await main(`RESTORE TABLE of_node FROM LATEST IN '${uri}'`);
+      assert.deepEqual(await main('SELECT * FROM of_node'), []);
     });
 
     test('keep their storage class in an external connection', async () => {

@@ -26,11 +26,11 @@ class ProcessContinuousHost implements ContinuousHost {
 
   constructor({ clock, logger }: { readonly clock: Clock; readonly logger: Logger }) {
     this.#logger = logger;
-    // The node's own credentials of storage services are in its environment and nowhere else.
     this.#process = new KeptProcess<ToPublishing, FromPublishing>({
       script: new URL('./publishing-main.ts', import.meta.url),
       heapMiBMax: HEAP_MIB_MAX,
       isApart: true,
+      hasNodeCredentials: true,
       restartMs: RESTART_MS,
       closeMsMax: CLOSE_MS_MAX,
       clock,

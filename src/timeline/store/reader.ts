@@ -150,7 +150,9 @@ class Resolution {
     const status = vault?.status(store.virtualClusterId);
     let record = this.#records.find(({ incarnation }) => incarnation === current);
     if (record === undefined) throw await this.#outside('nothing of it was received yet');
-    let endLsn = status?.incarnation === current ? status.durableLsn : null;
+    // 0 while a vault that met an error reads its log again: then nobody tells.
+    const isTold = status?.incarnation === current && status.durableLsn > 0n;
+    let endLsn = isTold ? status.durableLsn : null;
     if (endLsn === null) await syncNewest(store, record);
     for (let lives = 0; record !== undefined && lives < LIVES_MAX; lives++) {
       logs.unshift({ store, record, endLsn, signal });

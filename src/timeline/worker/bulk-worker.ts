@@ -1,6 +1,6 @@
 import { AppError, CancelledError, type Clock, type Logger } from '../../base/index.ts';
 import type { BackupProgress, BulkWorker } from '../contract.ts';
-import { cellOf } from './cell.ts';
+import { cellOf, NOTHING } from './cell.ts';
 import type { Confinement } from './confinement.ts';
 import type { BulkWork, WorkOutcome } from './messages.ts';
 import type { SpareProcess } from './spare-process.ts';
@@ -59,11 +59,14 @@ export async function runWorker(work: BulkWork, options: RunOptions): Promise<Wo
   const { logger, signal, spare, confinement } = options;
   if (signal.aborted) throw new CancelledError('cancelled', { cause: signal.reason });
   const confine = (await confinement?.confine()) ?? null;
-  const cell = confine === null ? null : cellOf(work);
+  const of = cellOf(work);
   const processOptions = {
     ...heapFor(work),
-    cell: confine === null || cell === null ? null : { of: cell, confine },
+    hasNodeCredentials: of.hasOwnRights,
+    cell: confine === null ? null : { of, confine },
   };
+  // Where there are no cells, processes differ in nothing but the rights that they were given.
+  const cell = confine === null ? { ...NOTHING, hasOwnRights: of.hasOwnRights } : of;
   const kept = spare?.take(cell) ?? null;
   let worker = kept ?? new WorkerProcess(processOptions);
   let carried = await give(work, { ...options, worker });

@@ -20,7 +20,7 @@ export interface Cell {
   readonly hasOwnRights: boolean;
 }
 
-const NOTHING: Cell = {
+export const NOTHING: Cell = {
   reads: [],
   writes: [],
   edits: [],

@@ -10,19 +10,11 @@ import { RecordingLogger } from '../../../test/harness/control.ts';
 import { scratchDirectory } from '../../../test/harness/scratch.ts';
 import { systemClock } from '../../daemon/index.ts';
 import { runWorker } from './bulk-worker.ts';
-import { type Cell, cellOf } from './cell.ts';
+import { type Cell, cellOf, NOTHING } from './cell.ts';
 import { type Confine, Confinement } from './confinement.ts';
 import { SpareProcess } from './spare-process.ts';
 
 const run = promisify(execFile);
-const EMPTY: Cell = {
-  reads: [],
-  writes: [],
-  edits: [],
-  hasInstances: false,
-  hasNetwork: false,
-  hasOwnRights: false,
-};
 
 /** Of Landlock: older kernels do not keep signals in. */
 const ABI_OF_SIGNALS = 6;
@@ -72,7 +64,7 @@ describe('the cell of a worker', {
       });
       const started = (program) => { const { error } = require('node:child_process').spawnSync(program, []); if (error) throw error; };
       void (async () => { const told = {}; ${lines.join('\n')}; fs.writeSync(1, JSON.stringify(told)); })();`;
-    const command = cellsOf({ ...EMPTY, ...cell }, [process.execPath, '--eval', source]);
+    const command = cellsOf({ ...NOTHING, ...cell }, [process.execPath, '--eval', source]);
     const { stdout } = await run(command[0] ?? '', command.slice(1), { env: {} });
     return JSON.parse(stdout) as Record<string, string>;
   }
@@ -169,24 +161,24 @@ describe('the cell of a worker', {
     const made = (kind: string, request: unknown) =>
       cellOf({ kind, request } as Parameters<typeof cellOf>[0]);
     assert.deepEqual(made('materialize', { collection: place, targetDirectory: '/d' }), {
-      ...EMPTY,
+      ...NOTHING,
       reads: ['/c'],
       writes: ['/d'],
     });
     assert.deepEqual(made('rewind', { store, targetDirectory: '/d' }), {
-      ...EMPTY,
+      ...NOTHING,
       reads: ['/t'],
       writes: ['/d'],
     });
     assert.deepEqual(made('publish', { store, collection: place }), {
-      ...EMPTY,
+      ...NOTHING,
       reads: ['/t'],
       writes: ['/c'],
     });
-    assert.deepEqual(made('list_files', { collection: place }), { ...EMPTY, reads: ['/c'] });
+    assert.deepEqual(made('list_files', { collection: place }), { ...NOTHING, reads: ['/c'] });
     const service = { ...place, service: { kind: 's3', keys: null } };
     assert.deepEqual(made('list_files', { collection: { places: [service, place] } }), {
-      ...EMPTY,
+      ...NOTHING,
       reads: ['/c'],
       hasNetwork: true,
       hasOwnRights: true,
@@ -219,7 +211,7 @@ describe('the cell of a worker', {
     }
     assert.equal(pids[0], pids[1]);
     assert.notEqual(pids[1], pids[2]);
-    spare.take(null);
+    spare.take(NOTHING);
   });
 });
 

@@ -10,7 +10,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Logger } from '../../base/index.ts';
-import { type Cell, foldersAbove } from './cell.ts';
+import { nodeCredentialFiles } from '../../blob/index.ts';
+import { type Cell, foldersAbove, NOTHING } from './cell.ts';
 import { compileCacheDirectory, keepCompiledCode } from './compile-cache.ts';
 
 const PERLS = ['/usr/bin/perl', '/usr/local/bin/perl', '/bin/perl'];
@@ -117,15 +118,10 @@ export class Confinement {
 
 /** Has the runtime start where it may do nothing, as workers will. */
 async function problemOf(perl: string): Promise<string | null> {
-  const cell = {
-    reads: [],
-    writes: [],
-    edits: [],
-    hasInstances: false,
-    hasNetwork: false,
-    hasOwnRights: false,
-  };
-  const [program = '', ...words] = wordsFor(perl, { cell, command: [process.execPath, '--eval', '0'] });
+  const [program = '', ...words] = wordsFor(perl, {
+    cell: NOTHING,
+    command: [process.execPath, '--eval', '0'],
+  });
   try {
     await promisify(execFile)(program, words, { cwd: '/', env: {} });
     return null;
@@ -163,7 +159,8 @@ function codeFolders(): readonly string[] {
 
 function ownRights(): readonly string[] {
   const home = homeFolder();
-  return [...(home === null ? [] : OWN_RIGHTS_AT_HOME.map((name) => join(home, name))), ...OWN_RIGHTS];
+  const atHome = home === null ? [] : OWN_RIGHTS_AT_HOME.map((name) => join(home, name));
+  return [...atHome, ...OWN_RIGHTS, ...nodeCredentialFiles()];
 }
 
 function homeFolder(): string | null {

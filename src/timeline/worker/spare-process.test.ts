@@ -7,6 +7,7 @@ import { RecordingLogger } from '../../../test/harness/control.ts';
 import { systemClock } from '../../daemon/index.ts';
 import { clusterKeyOf } from '../../keys/index.ts';
 import { createBulkWorker, runWorker } from './bulk-worker.ts';
+import { NOTHING } from './cell.ts';
 import { SpareProcess } from './spare-process.ts';
 
 const clock = systemClock();
@@ -25,8 +26,8 @@ function check(
 
 /** The pid of the process that is kept, which stays kept. */
 function keptPid(spare: SpareProcess): number | undefined {
-  const worker = spare.take(null);
-  if (worker !== null) spare.keep(worker, null);
+  const worker = spare.take(NOTHING);
+  if (worker !== null) spare.keep(worker, NOTHING);
   return worker?.pid;
 }
 
@@ -51,7 +52,7 @@ describe('the spare process', () => {
     assert.equal((await check(spare)).kind, 'directory_checked');
     const second = keptPid(spare);
     assert.ok(second !== undefined && second !== first);
-    spare.take(null)?.end();
+    spare.take(NOTHING)?.end();
   });
 
   it('does a restore, too, when one is kept', async () => {

@@ -14,8 +14,7 @@ const MARGIN_MS = 10_000;
  */
 export class SpareProcess {
   readonly #clock: Clock;
-  #kept: { readonly worker: WorkerProcess; readonly cell: Cell | null; readonly sinceMs: number } | null =
-    null;
+  #kept: { readonly worker: WorkerProcess; readonly cell: Cell; readonly sinceMs: number } | null = null;
 
   constructor({ clock }: { readonly clock: Clock }) {
     this.#clock = clock;
@@ -27,7 +26,7 @@ export class SpareProcess {
   }
 
   /** The one that was kept, or null, also when it can reach other things than this cell. It is the caller's now. */
-  take(cell: Cell | null): WorkerProcess | null {
+  take(cell: Cell): WorkerProcess | null {
     const kept = this.#kept;
     this.#kept = null;
     if (kept === null || kept.worker.hasEnded) return null;
@@ -44,7 +43,7 @@ export class SpareProcess {
   }
 
   /** Keeps a process that waits for more; any other one that was kept is ended. */
-  keep(worker: WorkerProcess, cell: Cell | null): void {
+  keep(worker: WorkerProcess, cell: Cell): void {
     this.#kept?.worker.end();
     worker.setWaiting(true);
     this.#kept = { worker, cell, sinceMs: this.#clock.monotonicMs() };

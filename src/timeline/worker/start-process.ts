@@ -1,6 +1,7 @@
 /** Processes of our own code, with a private channel to each. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { nodeCredentialVariables } from '../../blob/index.ts';
 import type { Cell } from './cell.ts';
 import { compileCacheDirectory } from './compile-cache.ts';
 import type { Confine } from './confinement.ts';
@@ -21,17 +22,20 @@ export interface ProcessOptions {
    * default.
    */
   readonly isApart?: boolean;
+  /** Is given what of our environment tells the node's own rights in storage services. Off by default. */
+  readonly hasNodeCredentials?: boolean;
   /** What it can reach, and how it is kept to that; all that our user can when left out. */
   readonly cell?: { readonly of: Cell; readonly confine: Confine } | null;
 }
 
-/** Nothing of our environment comes with it: that may hold other programs' settings, and secrets. */
+/** Nothing else of our environment comes with it: that may hold other programs' settings, and secrets. */
 export function startProcess({
   script,
   heapMiBMax,
   heapGrowingPercent,
   systemCalls,
   isApart = false,
+  hasNodeCredentials = false,
   cell = null,
 }: ProcessOptions): ChildProcess {
   const ofTests = [FAULT_POINT_VARIABLE, EQUAL_SESSIONS_VARIABLE, READ_PIECES_VARIABLE].flatMap((name) => {
@@ -47,6 +51,7 @@ export function startProcess({
     env: {
       ...(systemCalls === undefined ? {} : { UV_THREADPOOL_SIZE: String(systemCalls) }),
       NODE_COMPILE_CACHE: compileCacheDirectory(),
+      ...(hasNodeCredentials ? nodeCredentialVariables() : {}),
       ...Object.fromEntries(ofTests),
     },
     detached: isApart,

@@ -35,7 +35,7 @@ export class WorkerProcess {
   #errors = '';
   #onMessage: (message: FromWorker) => void = () => undefined;
 
-  constructor(options: Pick<ProcessOptions, 'heapGrowingPercent' | 'cell'> = {}) {
+  constructor(options: Pick<ProcessOptions, 'heapGrowingPercent' | 'hasNodeCredentials' | 'cell'> = {}) {
     const child = startProcess({ script: SCRIPT, systemCalls: SYSTEM_CALLS, isApart: true, ...options });
     this.#child = child;
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
