@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -104,6 +105,28 @@ test('health tells the process from the service', async () => {
       const [code, body] = await get(path);
       assert.deepEqual([code, body['isReady'], body['notResponding']], [200, true, ['main']]);
     }
+  });
+});
+
+test('whoever takes too long over a request is cut off, and others are not', async () => {
+  await withServer({ requestMsMax: 100 }, async (base, server) => {
+    const slow = [
+      '',
+      'GET /health HTTP/1.1\r\nhost: a\r\nx-slow: ',
+      'POST /login HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"us',
+    ];
+    const cut = slow.map(async (begun) => {
+      const socket = connect(server.port, '127.0.0.1');
+      let answer = '';
+      socket.on('data', (bytes) => (answer += bytes.toString('latin1')));
+      // A connection that is cut may be reset.
+      socket.on('error', () => undefined);
+      socket.write(begun);
+      await once(socket, 'close');
+      return answer;
+    });
+    for (const answer of await Promise.all(cut)) assert.match(answer, /^$|^HTTP\/1\.1 408 /);
+    assert.equal((await fetch(`${base}/health`)).status, 200);
   });
 });
 

@@ -10,7 +10,10 @@ import { metricsRoutes, type MetricsSource } from './status-routes.ts';
 
 const BODY_BYTES_MAX = 1024 * 1024;
 const HEADER_BYTES_MAX = 16 * 1024;
-const REQUEST_TIMEOUT_MS = 30_000;
+/** Within which a request has arrived whole, from its first byte on or, for the first one, from when the connection was made. */
+const REQUEST_MS_MAX = 30_000;
+/** How often it is looked who takes longer. */
+const LOOK_MS_MAX = 5000;
 const IDLE_TIMEOUT_MS = 60_000;
 const CONNECTIONS_MAX = 1024;
 /** How long running requests may take to end when the server closes. */
@@ -52,6 +55,8 @@ export interface HttpServerOptions {
   readonly metrics: MetricsSource;
   readonly access: HttpAccess;
   readonly mounts: readonly HttpMount[];
+  /** What a request may take to arrive, 30 s when left out. */
+  readonly requestMsMax?: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -102,12 +107,16 @@ export class HttpServer {
 }
 
 async function build(options: HttpServerOptions): Promise<FastifyInstance> {
-  const { logger, status, metrics, access, mounts, certificate } = options;
-  const limits = { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: REQUEST_TIMEOUT_MS };
+  const { logger, status, metrics, access, mounts, certificate, requestMsMax = REQUEST_MS_MAX } = options;
+  const limits = {
+    maxHeaderSize: HEADER_BYTES_MAX,
+    headersTimeout: requestMsMax,
+    connectionsCheckingInterval: Math.min(requestMsMax, LOOK_MS_MAX),
+  };
   const app: FastifyInstance = Fastify({
     logger: false,
     bodyLimit: BODY_BYTES_MAX,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    requestTimeout: requestMsMax,
     keepAliveTimeout: IDLE_TIMEOUT_MS,
     forceCloseConnections: 'idle',
     ...(certificate === undefined ? { http: limits } : { https: { ...limits, ...tlsOptions(certificate) } }),
