@@ -184,7 +184,7 @@ Nothing is touched; what is listed goes with the next collection, five minutes l
 | \`start_lsn\`, \`end_lsn\` | positions of the same; a base is consistent from its \`end_lsn\` on |
 | \`size_bytes\` | bytes of the data directory, of a base |
 | \`stored_bytes\` | bytes on disk; of the window: all bases and the log of the present life |
-| \`state\` | \`restorable\` or \`no base yet\`; \`receiving\`, \`waiting: ...\`, \`out of room: ...\`, \`gap from ... to ...\` or \`kept\`; \`complete\` or \`damaged: ...\` |
+| \`state\` | \`restorable\`, \`no base yet\` or \`waiting for a base: ...\`; \`receiving\`, \`waiting: ...\`, \`out of room: ...\`, \`gap from ... to ...\` or \`kept\`; \`complete\` or \`damaged: ...\` |
 
 A life and a position in its log, \`<id>@<end_lsn>\`, can stand after AS OF SYSTEM TIME.`,
   show_timeline_checks: `| Column | Meaning |

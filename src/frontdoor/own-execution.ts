@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { AppError, assert, CancelledError, isAppError, type Logger } from '../base/index.ts';
 import { type Cell, joinsTransaction, type SessionIdentity, type StatementResult } from '../control/index.ts';
 import { BACKEND, decodeErrorFields } from '../pg/index.ts';
@@ -80,16 +81,20 @@ export class OwnExecution {
       counters.ownStatementsFailed += 1;
       throw running.signal.aborted && isAppError(error, 'cancelled') ? running.signal.reason : error;
     } finally {
+      // That a backend has ended meanwhile may be heard in this very turn, after what made us go on.
+      await nextTurn();
       this.#running = undefined;
       if (!relay.isBackendLost) relay.filter = undefined;
       this.#judge(interruption);
     }
   }
 
-  /** A backend that said it ends is as good as gone; any other error of its own takes the place of our result. */
+  /** A backend that said it ends, or says no more, is as good as gone; any other error of its own takes the place of our result. */
   #judge(interruption: Buffer | undefined): void {
     const { relay } = this.#options;
-    if (interruption === undefined || relay.isBackendLost) return;
+    if (relay.isBackendLost) return;
+    if (relay.hasBackendEnded) return relay.dropBackend();
+    if (interruption === undefined) return;
     const severity = decodeErrorFields(interruption).get('V');
     if (severity === 'ERROR') throw new BackendError(interruption);
     relay.dropBackend();

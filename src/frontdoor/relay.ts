@@ -154,6 +154,11 @@ export class Relay {
     return this.#isBackendLost;
   }
 
+  /** It says no more: it is about to be lost. */
+  get hasBackendEnded(): boolean {
+    return this.#backend.hasEnded;
+  }
+
   /** ReadyForQuery messages of the client that found the session outside any transaction. */
   get idleCount(): number {
     return this.#backendFlow.idleCount;
