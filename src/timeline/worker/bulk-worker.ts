@@ -1,6 +1,6 @@
 import { AppError, CancelledError, type Clock, type Logger } from '../../base/index.ts';
 import type { BackupProgress, BulkWorker } from '../contract.ts';
-import { cellOf, NOTHING } from './cell.ts';
+import { cellOf, findCell, NOTHING } from './cell.ts';
 import type { Confinement } from './confinement.ts';
 import type { BulkWork, WorkOutcome } from './messages.ts';
 import type { SpareProcess } from './spare-process.ts';
@@ -66,7 +66,7 @@ export async function runWorker(work: BulkWork, options: RunOptions): Promise<Wo
     cell: confine === null ? null : { of, confine },
   };
   // Where there are no cells, processes differ in nothing but the rights that they were given.
-  const cell = confine === null ? { ...NOTHING, hasOwnRights: of.hasOwnRights } : of;
+  const cell = await findCell(confine === null ? { ...NOTHING, hasOwnRights: of.hasOwnRights } : of);
   const kept = spare?.take(cell) ?? null;
   let worker = kept ?? new WorkerProcess(processOptions);
   let carried = await give(work, { ...options, worker });

@@ -1,5 +1,7 @@
 /** What the process of a bulk work may reach, of all that its user could: the folders of that work, and sockets of the kinds that it needs. */
+import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { errnoOf } from '../../base/index.ts';
 import { usesNodeCredentials } from '../../blob/index.ts';
 import type { CaptureSource, CollectionLocation, Place } from '../contract.ts';
 import type { TimelineStoreLocation } from '../store-contract.ts';
@@ -110,6 +112,29 @@ function joined(...parts: readonly Partial<Cell>[]): Cell {
     hasNetwork: all.some(({ hasNetwork }) => hasNetwork),
     hasOwnRights: all.some(({ hasOwnRights }) => hasOwnRights),
   };
+}
+
+/** A cell with the files and folders that its paths named: the kernel's rules are for these, and not for what comes to lie at the same path. */
+export interface FoundCell {
+  readonly cell: Cell;
+  /** Null where there was nothing. */
+  readonly found: readonly (string | null)[];
+}
+
+/** What the paths of a cell name now. */
+export async function findCell(cell: Cell): Promise<FoundCell> {
+  const { reads, writes, edits } = cell;
+  return { cell, found: await Promise.all([...reads, ...writes, ...edits].map(inodeAt)) };
+}
+
+async function inodeAt(path: string): Promise<string | null> {
+  try {
+    const { dev, ino, birthtimeNs } = await stat(path, { bigint: true });
+    return `${dev}/${ino}/${birthtimeNs}`;
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error;
+    return null;
+  }
 }
 
 /** Folders that are synced when what lies in them was made or renamed. */

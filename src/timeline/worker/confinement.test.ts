@@ -10,7 +10,7 @@ import { RecordingLogger } from '../../../test/harness/control.ts';
 import { scratchDirectory } from '../../../test/harness/scratch.ts';
 import { systemClock } from '../../daemon/index.ts';
 import { runWorker } from './bulk-worker.ts';
-import { type Cell, cellOf, NOTHING } from './cell.ts';
+import { type Cell, cellOf, findCell, NOTHING } from './cell.ts';
 import { type Confine, Confinement } from './confinement.ts';
 import { SpareProcess } from './spare-process.ts';
 
@@ -185,33 +185,41 @@ describe('the cell of a worker', {
     });
   });
 
-  it('is left by no process that is kept: another folder is another process', async () => {
+  it('is left by no process that is kept: another folder is another process, also at the same path', async () => {
     const clock = systemClock();
     const spare = new SpareProcess({ clock });
-    const directories = ['one', 'two'].map((name) => join(scratch, name));
-    for (const directory of directories) {
+    const make = async (name: string) => {
+      const directory = join(scratch, name);
       for (const folder of ['base', 'global', 'pg_tblspc'])
         await mkdir(join(directory, folder), { recursive: true });
-    }
-    const pids: (number | undefined)[] = [];
-    for (const dataDirectory of [directories[0], directories[0], directories[1]] as string[]) {
+      return directory;
+    };
+    const [one, two] = [await make('one'), await make('two')];
+    const pidOfCheck = async (dataDirectory: string) => {
       const work = { kind: 'check_directory', request: { dataDirectory } } as const;
       const { signal } = new AbortController();
       const onProgress = () => undefined;
       const options = { clock, logger, spare, confinement, signal, isLimited: false, onProgress };
       const outcome = await runWorker(work, options);
       assert.equal(outcome.kind, 'directory_checked');
-      const kept = spare.take(cellOf(work));
+      const cell = await findCell(cellOf(work));
+      const kept = spare.take(cell);
       assert.ok(kept !== null);
       const status = await readFile(`/proc/${kept.pid}/status`, 'utf8');
       assert.match(status, /^NoNewPrivs:\t1$/m);
       assert.match(status, /^Seccomp:\t2$/m);
-      pids.push(kept.pid);
-      spare.keep(kept, cellOf(work));
-    }
-    assert.equal(pids[0], pids[1]);
-    assert.notEqual(pids[1], pids[2]);
-    spare.take(NOTHING);
+      spare.keep(kept, cell);
+      return kept.pid;
+    };
+    const first = await pidOfCheck(one);
+    assert.equal(await pidOfCheck(one), first);
+    const second = await pidOfCheck(two);
+    assert.notEqual(second, first);
+    // The rules are for the folder that was there, whatever lies at its path now.
+    await rm(two, { recursive: true });
+    await make('two');
+    assert.notEqual(await pidOfCheck(two), second);
+    spare.take(await findCell(NOTHING));
   });
 });
 

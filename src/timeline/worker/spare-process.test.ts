@@ -7,9 +7,10 @@ import { RecordingLogger } from '../../../test/harness/control.ts';
 import { systemClock } from '../../daemon/index.ts';
 import { clusterKeyOf } from '../../keys/index.ts';
 import { createBulkWorker, runWorker } from './bulk-worker.ts';
-import { NOTHING } from './cell.ts';
+import { type FoundCell, NOTHING } from './cell.ts';
 import { SpareProcess } from './spare-process.ts';
 
+const NO_CELL: FoundCell = { cell: NOTHING, found: [] };
 const clock = systemClock();
 const dataDirectory = mkdtempSync(join(tmpdir(), 'atoll-spare-'));
 for (const folder of ['base', 'global', 'pg_tblspc']) mkdirSync(join(dataDirectory, folder));
@@ -26,8 +27,8 @@ function check(
 
 /** The pid of the process that is kept, which stays kept. */
 function keptPid(spare: SpareProcess): number | undefined {
-  const worker = spare.take(NOTHING);
-  if (worker !== null) spare.keep(worker, NOTHING);
+  const worker = spare.take(NO_CELL);
+  if (worker !== null) spare.keep(worker, NO_CELL);
   return worker?.pid;
 }
 
@@ -52,7 +53,7 @@ describe('the spare process', () => {
     assert.equal((await check(spare)).kind, 'directory_checked');
     const second = keptPid(spare);
     assert.ok(second !== undefined && second !== first);
-    spare.take(NOTHING)?.end();
+    spare.take(NO_CELL)?.end();
   });
 
   it('does a restore, too, when one is kept', async () => {

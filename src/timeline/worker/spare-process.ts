@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../base/index.ts';
-import type { Cell } from './cell.ts';
+import type { FoundCell } from './cell.ts';
 import { FAULT_POINT_VARIABLE } from './fault-point.ts';
 import { SPARE_MS_MAX } from './messages.ts';
 import type { WorkerProcess } from './worker-process.ts';
@@ -14,7 +14,7 @@ const MARGIN_MS = 10_000;
  */
 export class SpareProcess {
   readonly #clock: Clock;
-  #kept: { readonly worker: WorkerProcess; readonly cell: Cell; readonly sinceMs: number } | null = null;
+  #kept: { readonly worker: WorkerProcess; readonly cell: FoundCell; readonly sinceMs: number } | null = null;
 
   constructor({ clock }: { readonly clock: Clock }) {
     this.#clock = clock;
@@ -26,7 +26,7 @@ export class SpareProcess {
   }
 
   /** The one that was kept, or null, also when it can reach other things than this cell. It is the caller's now. */
-  take(cell: Cell): WorkerProcess | null {
+  take(cell: FoundCell): WorkerProcess | null {
     const kept = this.#kept;
     this.#kept = null;
     if (kept === null || kept.worker.hasEnded) return null;
@@ -43,7 +43,7 @@ export class SpareProcess {
   }
 
   /** Keeps a process that waits for more; any other one that was kept is ended. */
-  keep(worker: WorkerProcess, cell: Cell): void {
+  keep(worker: WorkerProcess, cell: FoundCell): void {
     this.#kept?.worker.end();
     worker.setWaiting(true);
     this.#kept = { worker, cell, sinceMs: this.#clock.monotonicMs() };
