@@ -72,6 +72,15 @@ describe('a disk that gets full', { skip }, () => {
     await system('ALTER VIRTUAL CLUSTER other START SERVICE SHARED');
     await inside('other', 'CREATE TABLE kept (n int)');
     await inside('main', 'CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n');
+    // A first base begins a segment of log: later it would look like growth of somebody who does nothing.
+    for (const name of ['main', 'other']) {
+      await waitFor(`a base of ${name}`, async () => {
+        const bases = await system(
+          `SELECT 1 FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER ${name}] WHERE kind = 'base'`,
+        );
+        return bases.length > 0;
+      });
+    }
   });
 
   after(async () => {
