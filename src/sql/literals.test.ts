@@ -19,6 +19,7 @@ describe('stringOf', () => {
     ["E'\\xC3'", undefined],
     ["E'\\u00e9\\U0001F642\\uD83D\\uDE42'", 'é🙂🙂'],
     ["E'\\uD83D'", undefined],
+    ["E'\\uD83D'\n'\\uDE42'", undefined],
     ["E'\\u12'", undefined],
     ["E'\\U00110000'", undefined],
     ["E'\\0'", undefined],

@@ -116,24 +116,28 @@ const ESCAPES: Readonly<Record<string, string>> = { b: '\b', f: '\f', n: '\n', r
 const ESCAPE_PATTERN =
   /\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([\s\S]))|[^\\]+/g;
 
-/** Decodes part by part, for an escape ends where its part ends; bytes may make up a character across parts. */
+/** Decodes part by part, for an escape ends where its part ends, and so does a pair of halves; bytes may make up a character across parts. */
 function decodeBackslashes(parts: readonly string[]): string | undefined {
   const decoded: string[] = [];
   let bytes: number[] = [];
-  for (const match of parts.flatMap((part) => [...part.matchAll(ESCAPE_PATTERN)])) {
-    const [whole, octal, hex, short, long, other] = match;
-    if (octal !== undefined || hex !== undefined) {
-      bytes.push(octal === undefined ? Number.parseInt(hex ?? '', 16) : Number.parseInt(octal, 8) & 255);
-      continue;
+  for (const part of parts) {
+    const begin = decoded.length;
+    for (const match of part.matchAll(ESCAPE_PATTERN)) {
+      const [whole, octal, hex, short, long, other] = match;
+      if (octal !== undefined || hex !== undefined) {
+        bytes.push(octal === undefined ? Number.parseInt(hex ?? '', 16) : Number.parseInt(octal, 8) & 255);
+        continue;
+      }
+      const character = unescape({ whole, codePoint: short ?? long, other });
+      const before = decodeUtf8(bytes);
+      if (character === undefined || before === undefined) return undefined;
+      decoded.push(before, character);
+      bytes = [];
     }
-    const character = unescape({ whole, codePoint: short ?? long, other });
-    const before = decodeUtf8(bytes);
-    if (character === undefined || before === undefined) return undefined;
-    decoded.push(before, character);
-    bytes = [];
+    if (wellFormed(decoded.slice(begin).join('')) === undefined) return undefined;
   }
   const rest = decodeUtf8(bytes);
-  return rest === undefined ? undefined : wellFormed(decoded.join('') + rest);
+  return rest === undefined ? undefined : decoded.join('') + rest;
 }
 
 function unescape(match: {
