@@ -8,6 +8,7 @@ import { TestDaemon } from '../test/harness/daemon.ts';
 import { type BarePack, barePipeline, bareUnpack, levelGround } from './pipeline.ts';
 import {
   cpuOfEndedChildrenMs,
+  whenWorkersEnded,
   peakMemoryBytes,
   peakMemoryOfWorkers,
   run,
@@ -179,6 +180,7 @@ export async function benchBackup(): Promise<Figure[]> {
     const backUp = async (name: string, statement: string) => {
       const before = cpuOfEndedChildrenMs(daemon.pid);
       record(name, await timed(() => daemon.query(statement, { cluster: 'main' })));
+      await whenWorkersEnded(daemon.pid);
       record(`${name} CPU`, cpuOfEndedChildrenMs(daemon.pid) - before);
     };
     let workerPeak = 0;

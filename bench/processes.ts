@@ -66,6 +66,8 @@ export function proportionalMemoryBytes(pids: readonly number[]): number {
   return kib * 1024;
 }
 
+const WORKER_END_MS_MAX = 2000;
+
 /** Highest resident memory of a process so far, in bytes (Linux). */
 export function peakMemoryBytes(pid: number): number {
   return Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
@@ -107,6 +109,13 @@ export async function peakMemoryOfWorkers(daemonPid: number, work: () => Promise
   }
   if (peak === 0) throw new Error(`no bulk worker was seen below process ${daemonPid}`);
   return peak;
+}
+
+/** A worker gives its memory back when its work is told to be done: it is waited for, but not for one that stays for the next work. */
+export async function whenWorkersEnded(daemonPid: number): Promise<void> {
+  const deadlineMs = performance.now() + WORKER_END_MS_MAX;
+  while (bulkWorkers(daemonPid).length > 0 && performance.now() < deadlineMs)
+    await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 /** CPU time of a process's children that have ended, with all their threads, in milliseconds: Linux counts in hundredths of a second. */
