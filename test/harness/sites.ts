@@ -1,4 +1,5 @@
 /** Two physical clusters that replicate into each other, as an operator would have them. */
+import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { join } from 'node:path';
@@ -174,4 +175,13 @@ export class Site implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.daemon[Symbol.asyncDispose]();
   }
+}
+
+/** That a standby which has caught up has the rows that its primary had at that time. */
+export async function assertSame(standby: Site, { as: primary }: { as: Site }): Promise<void> {
+  await standby.whenCaughtUp(primary);
+  const sql = 'SHOW EXPERIMENTAL_FINGERPRINTS FROM VIRTUAL CLUSTER main';
+  const [ours] = await standby.system(sql);
+  const [theirs] = await primary.system(`${sql} AS OF SYSTEM TIME '${String(ours?.['end_ts'])}'`);
+  assert.deepEqual(theirs, ours);
 }
