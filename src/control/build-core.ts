@@ -15,7 +15,14 @@ import {
   isTerminal,
   migrate,
 } from '../catalog/index.ts';
-import { JobRunner, type JobType, Scheduler, backupJobType, restoreJobType } from '../jobs/index.ts';
+import {
+  CaptureTurns,
+  JobRunner,
+  type JobType,
+  Scheduler,
+  backupJobType,
+  restoreJobType,
+} from '../jobs/index.ts';
 import { publishDependencies } from './backup/backup-moment.ts';
 import { StreamCatalog } from '../replication/index.ts';
 import { captureSource } from './backup/capture-source.ts';
@@ -136,6 +143,7 @@ export async function buildCore(
     suspender: new Suspender(() => core),
     diskGuard: createDiskGuard(options, () => core),
     locks,
+    captureTurns: new CaptureTurns(),
     signal: stopping,
     resolveCollection,
     resolvePlace: resolvePlaceOf,

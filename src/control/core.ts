@@ -12,7 +12,7 @@ import type {
 } from '../base/index.ts';
 import type { JobIdSource, VirtualClusterCatalog, VirtualClusterRecord } from '../catalog/index.ts';
 import type { InstanceHost } from '../instance/index.ts';
-import type { DiskGuard, JobRunner, Scheduler } from '../jobs/index.ts';
+import type { CaptureTurns, DiskGuard, JobRunner, Scheduler } from '../jobs/index.ts';
 import type {
   BulkWorker,
   ClusterKey,
@@ -90,6 +90,7 @@ export interface Core {
   readonly diskGuard: DiskGuard;
   /** One life-cycle change of a virtual cluster at a time. */
   readonly locks: KeyedMutex<VirtualClusterId>;
+  readonly captureTurns: CaptureTurns;
   /** Aborts when the daemon stops. What has been begun is ended under it, not under a client's signal. */
   readonly signal: AbortSignal;
   /** Where a URI leads that was written in this virtual cluster, whose external connections it may name. */

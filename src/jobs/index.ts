@@ -29,6 +29,7 @@ export {
   type TimelineVerifierOptions,
   type VerifiedTimeline,
 } from './timeline-check/verifier.ts';
+export { CaptureTurns } from './timeline-keeper/capture-turns.ts';
 export { type KeptTimeline, TimelineKeeper, type TimelineKeeperOptions } from './timeline-keeper/keeper.ts';
 export type { BasePolicy } from './timeline-keeper/policy.ts';
 export { DiskGuard, type DiskGuardOptions, type GuardedCluster } from './disk-guard/disk-guard.ts';

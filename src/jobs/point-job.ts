@@ -16,6 +16,7 @@ import {
 import type { JobRecord, JsonObject } from '../catalog/index.ts';
 import type { Instance, InstanceHost, ProvedIncarnation } from '../instance/index.ts';
 import type {
+  BaseSummary,
   ClusterKey,
   PointResult,
   TimelinePoint,
@@ -300,12 +301,29 @@ async function settleBase(
   const settled = job.progress['base'];
   if (settled !== undefined) return settled === null ? null : textField(job.progress, 'base');
   const store = storeOf(targetIdOf(job));
-  const bases = await reader.bases(store, { key, signal });
+  const bases = await basesToBoth(reader, { ...ends, store, key, signal });
   const incarnations = await reader.incarnations(store);
   const avoid = await damagedBases(targetIdOf(job));
   const base = newestSharedBase(ends, { bases, incarnations, avoid })?.subdirectory ?? null;
   await context.save({ base });
   return base;
+}
+
+/** The bases that both ends of a rewind can be had from: all log from there to either is in the timeline. */
+export async function basesToBoth(
+  reader: Pick<TimelineReader, 'basesTo'>,
+  options: {
+    readonly store: TimelineStoreLocation;
+    readonly point: TimelinePoint;
+    readonly current: TimelinePoint;
+    readonly key: ClusterKey;
+    readonly signal: AbortSignal;
+  },
+): Promise<readonly BaseSummary[]> {
+  const { store, point, current, ...each } = options;
+  const toPoint = await reader.basesTo(store, { point, ...each });
+  const toCurrent = await reader.basesTo(store, { point: current, ...each });
+  return toPoint.filter((base) => toCurrent.some(({ subdirectory }) => subdirectory === base.subdirectory));
 }
 
 /** Where the life ends that is left, as the first attempt found it. */

@@ -73,6 +73,31 @@ describe('the time machine', () => {
     assert.notDeepEqual(identifiers[0], identifiers[1]);
   });
 
+  it('captures one first base for all who ask for it at once', async () => {
+    await system('CREATE VIRTUAL CLUSTER young');
+    await system('ALTER VIRTUAL CLUSTER young START SERVICE SHARED');
+    await inside('young', `CREATE TABLE diary (id int, what text)`);
+    await inside('young', `INSERT INTO diary VALUES (1, 'first')`);
+    const names = ['left', 'middle', 'right'];
+    await Promise.all(
+      names.map(async (name) => {
+        // What is written meanwhile begins new segments, so that the log of one base ends before another begins.
+        await inside('young', `SELECT pg_logical_emit_message(false, 'fill', repeat(' ', 20000000))`);
+        await system(`CREATE VIRTUAL CLUSTER ${name} FROM VIRTUAL CLUSTER young`);
+      }),
+    );
+    const bases = await system(`SELECT * FROM [SHOW TIMELINE FOR VIRTUAL CLUSTER young] WHERE kind = 'base'`);
+    assert.equal(bases.length, 1);
+    for (const name of names) {
+      await system(`ALTER VIRTUAL CLUSTER ${name} START SERVICE SHARED`);
+      assert.equal(await rowsOf(name), 'first');
+    }
+    for (const name of [...names, 'young']) {
+      await system(`ALTER VIRTUAL CLUSTER ${name} STOP SERVICE`);
+      await system(`DROP VIRTUAL CLUSTER ${name} IMMEDIATE`);
+    }
+  });
+
   it('makes a branch of any moment since', async () => {
     await inside('main', `INSERT INTO diary (what) VALUES ('second')`);
     const between = await now();

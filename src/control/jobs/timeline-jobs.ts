@@ -4,6 +4,7 @@ import {
   SYSTEM_VIRTUAL_CLUSTER_ID,
   type Timestamp,
   type VirtualClusterId,
+  isAppError,
 } from '../../base/index.ts';
 import {
   CURRENT_RELEASE,
@@ -20,7 +21,13 @@ import {
   resetDataJobType,
   timelineCheckJobType,
 } from '../../jobs/index.ts';
-import { type TimelinePoint, formatBackupSubdirectory, putPin, removePin } from '../../timeline/index.ts';
+import {
+  type BaseSummary,
+  type TimelinePoint,
+  formatBackupSubdirectory,
+  putPin,
+  removePin,
+} from '../../timeline/index.ts';
 import { captureSource } from '../backup/capture-source.ts';
 import type { ControlOptions, Core } from '../core.ts';
 import {
@@ -122,8 +129,41 @@ async function makeDirectory(
 
 type FirstBase = Parameters<PointJobDependencies['captureFirstBase']>[1] & { readonly id: VirtualClusterId };
 
-/** Captures a base of a virtual cluster that has none, and gives a point that it leads to. */
-export async function captureFirstBase(core: Core, { id, context, onProgress }: FirstBase) {
+/** Captures a base of a virtual cluster of whose present life there is none, and gives a point that it leads to. */
+export async function captureFirstBase(core: Core, options: FirstBase): Promise<TimelinePoint> {
+  const { id, context } = options;
+  const { signal } = context;
+  const capture = async () => {
+    // Another may have made it while this waited.
+    return (await presentIfHad(core, { id, signal })) ?? (await captureBase(core, options));
+  };
+  return core.captureTurns.run(id, capture, { signal });
+}
+
+/** The present, when there is a base of the present life that leads there. */
+async function presentIfHad(
+  core: Core,
+  { id, signal }: { id: VirtualClusterId; signal: AbortSignal },
+): Promise<TimelinePoint | null> {
+  const record = requireRecord(core, id);
+  const store = storeOfTimeline(core, record);
+  const { reader } = requireTimeline(core);
+  const wait = { key: core.options.cluster.key, signal };
+  const { incarnation } = core.services.instanceOf(record).identity;
+  const isOwn = (base: BaseSummary) => base.incarnation === incarnation;
+  if (!(await reader.bases(store, wait)).some(isOwn)) return null;
+  try {
+    const point = await resolvePoint(core, { record, asOf: undefined, signal });
+    const { timelineId } = point;
+    const bases = await reader.basesTo(store, { point, ...wait });
+    return bases.some((base) => isOwn(base) && base.timelineId === timelineId) ? point : null;
+  } catch (error) {
+    if (isAppError(error, 'time_outside_window')) return null;
+    throw error;
+  }
+}
+
+async function captureBase(core: Core, { id, context, onProgress }: FirstBase): Promise<TimelinePoint> {
   const { job, signal } = context;
   const { worker, reader } = requireTimeline(core);
   const { cluster, clock } = core.options;

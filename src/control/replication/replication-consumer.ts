@@ -16,6 +16,7 @@ import {
   pointPayload,
   prepareRestored,
   resetDataJobType,
+  basesToBoth,
 } from '../../jobs/index.ts';
 import {
   Consumer,
@@ -280,7 +281,8 @@ async function settleBase(
   const { id, point, current } = options;
   const { reader } = requireTimeline(core);
   const store = storeOfTimeline(core, { id });
-  const bases = await reader.bases(store, { key: core.options.cluster.key, signal });
+  const { key } = core.options.cluster;
+  const bases = await basesToBoth(reader, { store, point, current, key, signal });
   const incarnations = await reader.incarnations(store);
   const avoid = await damagedBases(core, { id });
   const base = newestSharedBase({ point, current }, { bases, incarnations, avoid })?.subdirectory ?? null;

@@ -15,6 +15,7 @@ export async function keepTimelines(core: Core): Promise<void> {
   const verifier = createVerifier(core, timeline);
   const keeper = new TimelineKeeper({
     ...timeline,
+    turns: core.captureTurns,
     damage: (id) => verifier.damage(id),
     retention: createTimelineRetention({ rng, clock }),
     clusterId: cluster.id,

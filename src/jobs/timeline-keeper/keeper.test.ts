@@ -18,6 +18,7 @@ import {
   type VaultState,
   type VaultStatus,
 } from '../../timeline/index.ts';
+import { CaptureTurns } from './capture-turns.ts';
 import {
   KEEPER_CALL_MS,
   KEEPER_ROUND_MS,
@@ -142,6 +143,7 @@ class KeeperRig {
   readonly requests: CaptureBaseRequest[] = [];
   readonly collections: RetentionRequest[] = [];
   readonly bases = new Map<VirtualClusterId, BaseSummary[]>();
+  readonly turns = new CaptureTurns();
   readonly keeper: TimelineKeeper;
   kept: KeptTimeline[] = [];
   durable = 100n;
@@ -185,6 +187,7 @@ class KeeperRig {
         },
       },
       vault: { status: (id) => this.#status(id) },
+      turns: this.turns,
       clusterId: 'cluster',
       key: clusterKeyOf(new Uint8Array(32)),
       release: '26.2',
@@ -286,6 +289,24 @@ describe('the timeline keeper', () => {
     assert.equal(second?.onto, first?.subdirectory);
     assert.ok(first !== undefined && second !== undefined && second.subdirectory > first.subdirectory);
     assert.equal(rig.collections.length, 2, 'it looks for what is superseded after each');
+  });
+
+  it('neither captures nor removes where another captures, and looks again afterwards', async () => {
+    const rig = new KeeperRig([3, 4]);
+    const other = Promise.withResolvers<void>();
+    const capture = rig.turns.run(3 as VirtualClusterId, () => other.promise, { signal: NEVER });
+    await rig.round(true);
+    assert.deepEqual(
+      [rig.requests, rig.collections].map((asked) => asked.map(({ store }) => store.virtualClusterId)),
+      [[4], [4]],
+    );
+    other.resolve();
+    await capture;
+    await rig.round(true);
+    assert.deepEqual(
+      rig.requests.map(({ store }) => store.virtualClusterId),
+      [4, 3],
+    );
   });
 
   it('waits while the vault does not receive', async () => {

@@ -25,6 +25,7 @@ import {
   type VaultStatus,
 } from '../../timeline/index.ts';
 import { heedDamage } from '../timeline-check/heed-damage.ts';
+import type { CaptureTurns } from './capture-turns.ts';
 import { type BasePolicy, type CaptureDecision, decideCapture } from './policy.ts';
 
 /** Between two rounds. */
@@ -54,6 +55,8 @@ export interface TimelineKeeperOptions {
   readonly reader: Pick<TimelineReader, 'bases' | 'incarnations'>;
   readonly retention: Pick<TimelineRetention, 'collect'>;
   readonly vault: Pick<VaultHost, 'status'>;
+  /** Of all who capture into these stores. */
+  readonly turns: CaptureTurns;
   readonly clusterId: string;
   readonly key: ClusterKey;
   readonly release: string;
@@ -151,15 +154,26 @@ export class TimelineKeeper {
     const room = await this.#room();
     for (const kept of this.#options.kept()) {
       if (signal.aborted) return;
-      if (!options.isMeant(kept.virtualClusterId)) continue;
-      await this.#unlessBackingOff(kept, async () => {
-        // In want of room what is not needed goes first.
-        const gives = this.#mustGiveWay(kept, room);
-        if (gives) await this.#collect(kept, { gives, signal });
-        const hasCaptured = room !== 'none' && (await this.#captureIfDue(kept, signal));
-        if (hasCaptured || (options.collects && !gives)) await this.#collect(kept, { gives, signal });
-      });
+      const { virtualClusterId } = kept;
+      if (!options.isMeant(virtualClusterId)) continue;
+      // Who else captures there needs all of the log, and makes what may be due here.
+      const { turns } = this.#options;
+      if (turns.isTaken(virtualClusterId)) continue;
+      await this.#unlessBackingOff(kept, () =>
+        turns.run(virtualClusterId, () => this.#keep(kept, { ...options, room }), { signal }),
+      );
     }
+  }
+
+  async #keep(
+    kept: KeptTimeline,
+    { collects, room, signal }: { collects: boolean; room: Room; signal: AbortSignal },
+  ): Promise<void> {
+    // In want of room what is not needed goes first.
+    const gives = this.#mustGiveWay(kept, room);
+    if (gives) await this.#collect(kept, { gives, signal });
+    const hasCaptured = room !== 'none' && (await this.#captureIfDue(kept, signal));
+    if (hasCaptured || (collects && !gives)) await this.#collect(kept, { gives, signal });
   }
 
   async #unlessBackingOff(

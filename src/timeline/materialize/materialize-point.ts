@@ -4,7 +4,8 @@ import { openCollection } from '../collection/open.ts';
 import type { BaseSummary, MaterializePointRequest, PointResult } from '../store-contract.ts';
 import { BaseIndex } from '../store/base-index.ts';
 import { basesCollection } from '../store/bases.ts';
-import { isOnTheWay, newestSoundBaseFor, stretchesTo } from '../store/lineage.ts';
+import { heldFrom } from '../store/held-from.ts';
+import { isOnTheWay, newestHeldBaseFor, stretchesTo } from '../store/lineage.ts';
 import { faultPoint } from '../worker/fault-point.ts';
 import { type MaterializeTools, openPart, startThreads, writeDirectory } from './materialize.ts';
 import { emptyDirectory, takeOver } from './target-directory.ts';
@@ -75,7 +76,8 @@ export async function chooseBase(
   tools: Pick<MaterializeTools, 'rng' | 'signal'>,
 ): Promise<BaseSummary> {
   const bases = await new BaseIndex(tools).bases(store, { key, signal: tools.signal });
-  const best = newestSoundBaseFor(point, { bases, incarnations, avoid });
+  const heldLsn = await heldFrom(store, { point, stretches: stretchesTo(point, incarnations) });
+  const best = newestHeldBaseFor(point, { bases, incarnations, avoid, heldLsn });
   if (best !== undefined) return best;
   const oldest = bases[0];
   throw new AppError(

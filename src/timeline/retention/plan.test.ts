@@ -122,6 +122,23 @@ describe('retention', () => {
     assert.ok(names({ ...line, pins }, later, 'base').includes('base-1-3000'), 'the claim has ended');
   });
 
+  it('keeps older bases when what would take their place lacks the log that it begins with', () => {
+    const bases = [3000, 4500].map((start) => base({ incarnation: 1, start }));
+    const whole = { bases, incarnations: [record(1, null)] };
+    const [before, after] = [
+      log({ incarnation: 1, from: 3000, end: 3999 }),
+      log({ incarnation: 1, from: 5000, end: 9999 }),
+    ];
+    const segments = [
+      ...before.segments.map((segment) => ({ ...segment, isClosed: true })),
+      ...after.segments,
+    ];
+    const holed = holdings({ ...whole, logs: [{ ...after, segments }] });
+    assert.deepEqual(names(holed, rule(), 'base'), []);
+    const complete = holdings({ ...whole, logs: [log({ incarnation: 1, from: 3000, end: 9999 })] });
+    assert.deepEqual(names(complete, rule(), 'base'), ['base-1-3000']);
+  });
+
   it('says why', () => {
     const { removals, kept, freedBytes } = planRetention(line, rule());
     assert.match(removals[0]?.reason ?? '', /^of 1970-01-01 00:16:45\+00, not needed for any moment since/);
@@ -146,7 +163,8 @@ describe('retention', () => {
       base({ incarnation: 1, start: 1000 }, [shared]),
       base({ incarnation: 1, start: 5500 }, [shared]),
     ];
-    const given = holdings({ bases, incarnations: [record(1, null)] });
+    const logs = [log({ incarnation: 1, from: 0, end: 9999 })];
+    const given = holdings({ bases, logs, incarnations: [record(1, null)] });
     assert.deepEqual(names(given, rule(), 'base'), ['base-1-1000']);
     assert.deepEqual(names(given, rule(), 'object'), ['base-1-1000/data/1-0.pack']);
   });

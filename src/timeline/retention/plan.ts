@@ -210,8 +210,20 @@ class Needs {
     for (const { incarnation: heir } of this.#heirsOf(incarnation)) this.#keepFrom(heir, LOG_BEGIN);
   }
 
-  #isSound({ subdirectory }: HeldBase): boolean {
-    return !this.#damaged.has(subdirectory);
+  /** Whether it can take the place of older ones. */
+  #isSound(base: HeldBase): boolean {
+    return !this.#damaged.has(base.subdirectory) && this.#hasOwnLog(base);
+  }
+
+  /** Without the log that came while it was captured it leads nowhere. */
+  #hasOwnLog({ incarnation, timelineId, startLsn, stopLsn }: HeldBase): boolean {
+    const log = this.#holdings.logs.find((each) => each.incarnation === incarnation);
+    let heldLsn = startLsn;
+    for (const segment of log?.segments ?? []) {
+      const isNext = segment.timelineId === timelineId && segment.beginLsn <= heldLsn;
+      if (isNext && segment.endLsn > heldLsn) heldLsn = segment.endLsn;
+    }
+    return heldLsn >= stopLsn;
   }
 
   #keep(subdirectory: string, reason: string): void {

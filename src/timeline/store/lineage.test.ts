@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { type IncarnationId, isAppError, type Lsn } from '../../base/index.ts';
 import type { BaseSummary, IncarnationRecord } from '../store-contract.ts';
-import { historyFileName, isOnTheWay, newestSoundBaseFor, stretchesTo, timelineHistory } from './lineage.ts';
+import {
+  historyFileName,
+  isOnTheWay,
+  newestHeldBaseFor,
+  newestSoundBaseFor,
+  stretchesTo,
+  timelineHistory,
+} from './lineage.ts';
 
 const id = (name: string) => name as IncarnationId;
 const lsn = (value: number) => BigInt(value) as Lsn;
@@ -126,6 +133,30 @@ describe('the way to a point', () => {
     assert.equal(choose(undefined), 'b');
     assert.equal(choose(['b']), 'a');
     assert.equal(choose(['a', 'b']), 'b');
+  });
+
+  it('begins at the newest base that all log follows, however late one without it was complete', () => {
+    const base = (subdirectory: string, startLsn: number, stopLsn: number) =>
+      // Only what is looked at.
+      ({
+        subdirectory,
+        incarnation: id('mother'),
+        timelineId: 1,
+        startLsn: lsn(startLsn),
+        stopLsn: lsn(stopLsn),
+      }) as unknown as BaseSummary;
+    const point = { incarnation: id('mother'), lsn: lsn(90), timelineId: 1 };
+    const choose = (heldLsn: number, avoid?: readonly string[]) =>
+      newestHeldBaseFor(point, {
+        bases: [base('short', 50, 60), base('long', 40, 70)],
+        incarnations: FAMILY,
+        avoid,
+        heldLsn: lsn(heldLsn),
+      })?.subdirectory;
+    assert.equal(choose(40), 'long');
+    assert.equal(choose(50), 'short');
+    assert.equal(choose(50, ['short']), 'short', 'better damaged than without its log');
+    assert.equal(choose(51), 'long', 'what is missing is told by who needs it');
   });
 
   it('is told to Postgres as a history file', () => {

@@ -114,6 +114,18 @@ export function newestSoundBaseFor(
   );
 }
 
+/** The newest such one with all log behind it; when none has it, one that lacks some: what is missing is told where it is missed. */
+export function newestHeldBaseFor(
+  point: Pick<TimelinePoint, 'incarnation' | 'timelineId' | 'lsn'>,
+  options: Parameters<typeof newestSoundBaseFor>[1] & {
+    /** From here on the log to the point is there. */
+    readonly heldLsn: Lsn;
+  },
+): BaseSummary | undefined {
+  const bases = options.bases.filter(({ startLsn }) => startLsn >= options.heldLsn);
+  return newestSoundBaseFor(point, { ...options, bases }) ?? newestSoundBaseFor(point, options);
+}
+
 /**
  * The base by which a directory that holds `current` can be taken to `point` in its own place: it leads to both. What has changed since
  * it is what is put back, so all attempts on one directory have to go by the same one. Undefined when there is none.
