@@ -1,14 +1,13 @@
 import { CancelledError } from '../base/index.ts';
 import type { BlobKey } from './blob-key.ts';
-import type { BlobEntry, BlobRange, BlobStore, BlobUpload, SignalOptions } from './blob-store.ts';
+import type { BlobRange, BlobStore, SignalOptions } from './blob-store.ts';
+import { PassThroughBlobStore } from './pass-through.ts';
 
 /**
  * The same objects, read in pieces of `pieceBytes`, each of which comes a turn of the event loop after it was asked for: as networks, encrypted
  * objects and busy disks hand them out, and a store in memory never does. Who reads an object and leaves before its end has to say so.
  */
-export class BlobStoreInPieces implements BlobStore {
-  readonly displayUri: string;
-  readonly #inner: BlobStore;
+export class BlobStoreInPieces extends PassThroughBlobStore {
   readonly #pieceBytes: number;
   readonly #onRead: (range: BlobRange | undefined) => void;
   #openReads = 0;
@@ -24,8 +23,7 @@ export class BlobStoreInPieces implements BlobStore {
       readonly onRead?: (range: BlobRange | undefined) => void;
     },
   ) {
-    this.displayUri = inner.displayUri;
-    this.#inner = inner;
+    super(inner);
     this.#pieceBytes = pieceBytes;
     this.#onRead = onRead;
   }
@@ -35,14 +33,14 @@ export class BlobStoreInPieces implements BlobStore {
     return this.#openReads;
   }
 
-  async *get(
+  override async *get(
     key: BlobKey,
     options: SignalOptions & { readonly range?: BlobRange },
   ): AsyncIterable<Uint8Array> {
     this.#openReads += 1;
     this.#onRead(options.range);
     try {
-      for await (const chunk of this.#inner.get(key, options)) {
+      for await (const chunk of this.inner.get(key, options)) {
         for (let at = 0; at < chunk.length; at += this.#pieceBytes) {
           await nextTurn(options);
           // A copy: what comes from a network has no neighbours that could be read by mistake.
@@ -53,30 +51,6 @@ export class BlobStoreInPieces implements BlobStore {
     } finally {
       this.#openReads -= 1;
     }
-  }
-
-  put(key: BlobKey, content: Uint8Array | AsyncIterable<Uint8Array>, options: SignalOptions): Promise<void> {
-    return this.#inner.put(key, content, options);
-  }
-
-  beginUpload(key: BlobKey, options: SignalOptions): Promise<BlobUpload> {
-    return this.#inner.beginUpload(key, options);
-  }
-
-  size(key: BlobKey, options: SignalOptions): Promise<number | null> {
-    return this.#inner.size(key, options);
-  }
-
-  list(folder: BlobKey | '', options: SignalOptions & { readonly deep: boolean }): AsyncIterable<BlobEntry> {
-    return this.#inner.list(folder, options);
-  }
-
-  delete(key: BlobKey, options: SignalOptions): Promise<void> {
-    return this.#inner.delete(key, options);
-  }
-
-  discardUploads(folder: BlobKey | '', options: SignalOptions): Promise<void> {
-    return this.#inner.discardUploads(folder, options);
   }
 }
 

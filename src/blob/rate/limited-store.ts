@@ -1,6 +1,7 @@
 import type { Clock } from '../../base/index.ts';
 import type { BlobKey } from '../blob-key.ts';
-import type { BlobEntry, BlobRange, BlobStore, BlobUpload, SignalOptions } from '../blob-store.ts';
+import type { BlobRange, BlobStore, BlobUpload, SignalOptions } from '../blob-store.ts';
+import { PassThroughBlobStore } from '../pass-through.ts';
 import { chunksOf } from '../read.ts';
 import { type RateProvider, type RateScope, type TakeOutcome, takeBytes } from './rate-table.ts';
 
@@ -43,31 +44,28 @@ export function limitedBlobStore(inner: BlobStore, take: TakeRate): BlobStore {
   return new LimitedBlobStore(inner, take);
 }
 
-class LimitedBlobStore implements BlobStore {
-  readonly displayUri: string;
-  readonly #inner: BlobStore;
+class LimitedBlobStore extends PassThroughBlobStore {
   readonly #take: TakeRate;
 
   constructor(inner: BlobStore, take: TakeRate) {
-    this.displayUri = inner.displayUri;
-    this.#inner = inner;
+    super(inner);
     this.#take = take;
   }
 
-  async put(
+  override async put(
     key: BlobKey,
     content: Uint8Array | AsyncIterable<Uint8Array>,
     options: SignalOptions,
   ): Promise<void> {
     if (content instanceof Uint8Array) {
       await this.#take('write', content.length, options);
-      return this.#inner.put(key, content, options);
+      return this.inner.put(key, content, options);
     }
-    return this.#inner.put(key, this.#counted('write', content, options), options);
+    return this.inner.put(key, this.#counted('write', content, options), options);
   }
 
-  async beginUpload(key: BlobKey, options: SignalOptions): Promise<BlobUpload> {
-    const upload = await this.#inner.beginUpload(key, options);
+  override async beginUpload(key: BlobKey, options: SignalOptions): Promise<BlobUpload> {
+    const upload = await this.inner.beginUpload(key, options);
     return {
       append: async (chunk) => {
         await this.#take('write', chunk.length, options);
@@ -79,24 +77,11 @@ class LimitedBlobStore implements BlobStore {
     };
   }
 
-  get(key: BlobKey, options: SignalOptions & { readonly range?: BlobRange }): AsyncIterable<Uint8Array> {
-    return this.#counted('read', this.#inner.get(key, options), options);
-  }
-
-  size(key: BlobKey, options: SignalOptions): Promise<number | null> {
-    return this.#inner.size(key, options);
-  }
-
-  list(folder: BlobKey | '', options: SignalOptions & { readonly deep: boolean }): AsyncIterable<BlobEntry> {
-    return this.#inner.list(folder, options);
-  }
-
-  delete(key: BlobKey, options: SignalOptions): Promise<void> {
-    return this.#inner.delete(key, options);
-  }
-
-  discardUploads(folder: BlobKey | '', options: SignalOptions): Promise<void> {
-    return this.#inner.discardUploads(folder, options);
+  override get(
+    key: BlobKey,
+    options: SignalOptions & { readonly range?: BlobRange },
+  ): AsyncIterable<Uint8Array> {
+    return this.#counted('read', this.inner.get(key, options), options);
   }
 
   async *#counted(

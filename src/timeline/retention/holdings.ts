@@ -1,12 +1,10 @@
 /** Looks at what lies in a timeline store. */
-import { readdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   errnoOf,
   type IncarnationId,
-  isAppError,
   type Lsn,
-  parseIncarnationId,
   type Rng,
   type Timestamp,
   timestampFromMs,
@@ -18,7 +16,7 @@ import type { IncarnationRecord, TimelineStoreLocation } from '../store-contract
 import type { BaseIndex } from '../store/base-index.ts';
 import { openBases } from '../store/bases.ts';
 import { basesDirectory, walDirectory } from '../store/layout.ts';
-import { listWalFolder } from '../store/wal-folder.ts';
+import { listIncarnations, listWalFolder } from '../store/wal-folder.ts';
 import { readRecord } from '../vault/incarnation-file.ts';
 import { readPins } from './pins.ts';
 import type { HeldLog, HeldObject, Holdings } from './plan.ts';
@@ -33,10 +31,9 @@ export async function readHoldings(
     readonly signal: AbortSignal;
   },
 ): Promise<Holdings> {
-  const incarnations = await incarnationsOf(store);
   const records: IncarnationRecord[] = [];
   const logs: HeldLog[] = [];
-  for (const incarnation of incarnations) {
+  for (const incarnation of await listIncarnations(store)) {
     const directory = walDirectory(store, incarnation);
     const record = await readRecord(directory);
     if (record !== null) records.push(record);
@@ -50,22 +47,6 @@ export async function readHoldings(
     incarnations: records,
     pins: await readPins(store),
   };
-}
-
-/** Folders of the vault that are named after an incarnation. */
-async function incarnationsOf({ directory }: TimelineStoreLocation): Promise<readonly IncarnationId[]> {
-  const names = await readdir(join(directory, 'wal')).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  });
-  return names.flatMap((name) => {
-    try {
-      return [parseIncarnationId(name)];
-    } catch (error) {
-      if (isAppError(error, 'incarnation_malformed')) return [];
-      throw error;
-    }
-  });
 }
 
 async function readLog(directory: string, incarnation: IncarnationId): Promise<HeldLog> {

@@ -1,15 +1,11 @@
 /** Answers what a timeline store holds, and which position a moment is. */
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  errnoOf,
   formatLsn,
   formatTimestamp,
   type IncarnationId,
   InputError,
-  isAppError,
   type Lsn,
-  parseIncarnationId,
   type Rng,
   type Timestamp,
 } from '../../base/index.ts';
@@ -30,7 +26,7 @@ import { heldFrom } from './held-from.ts';
 import { openSegmentName, walDirectory } from './layout.ts';
 import { isOnTheWay, stretchesTo } from './lineage.ts';
 import { endOfTimes, isAmbiguous, type LogOfLife, placeOfTime } from './resolve.ts';
-import { contiguousRun, listWalFolder } from './wal-folder.ts';
+import { contiguousRun, listIncarnations, listWalFolder } from './wal-folder.ts';
 
 /** Lives that one lineage may have. Beyond, the records lead in a circle or are not ours. */
 const LIVES_MAX = 10_000;
@@ -61,7 +57,7 @@ export function createTimelineReader(options: {
 /** The records of all incarnations that have log here. @throws CorruptError, AppError `format_unsupported` */
 export async function incarnationsOf(store: TimelineStoreLocation): Promise<readonly IncarnationRecord[]> {
   const records: IncarnationRecord[] = [];
-  for (const incarnation of await folderNames(store)) {
+  for (const incarnation of await listIncarnations(store)) {
     const record = await readRecord(walDirectory(store, incarnation));
     if (record !== null) records.push(record);
   }
@@ -81,21 +77,6 @@ async function basesTo(
   const stretches = stretchesTo(point, incarnations);
   const heldLsn = await heldFrom(store, { point, stretches });
   return bases.filter((base) => base.startLsn >= heldLsn && isOnTheWay(base, stretches));
-}
-
-async function folderNames({ directory }: TimelineStoreLocation): Promise<readonly IncarnationId[]> {
-  const names = await readdir(join(directory, 'wal')).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  });
-  return names.flatMap((name) => {
-    try {
-      return [parseIncarnationId(name)];
-    } catch (error) {
-      if (isAppError(error, 'incarnation_malformed')) return []; // Not ours, and not used.
-      throw error;
-    }
-  });
 }
 
 /** The newest time that lives before the current one know: one in which nothing was committed yet is at the time where it began. */

@@ -1,9 +1,17 @@
 /** What lies in the folder of an incarnation's log. */
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CorruptError, errnoOf, type Lsn } from '../../base/index.ts';
+import {
+  CorruptError,
+  errnoOf,
+  type IncarnationId,
+  isAppError,
+  type Lsn,
+  parseIncarnationId,
+} from '../../base/index.ts';
 import { parseWalPageHeader, parseWalSegmentName, walSegmentStart } from '../../pg/index.ts';
 import { parseWalObjectHeader, WAL_OBJECT_HEADER_BYTES, type WalObjectHeader } from '../format/wal-object.ts';
+import type { TimelineStoreLocation } from '../store-contract.ts';
 import { timeIndexBegin } from './layout.ts';
 
 /** Beginning of a page with a long header. */
@@ -30,6 +38,21 @@ export interface WalFolder {
   /** Files of the time index, by position. */
   readonly timeIndexes: readonly { readonly name: string; readonly beginLsn: Lsn }[];
   readonly historyTimelines: readonly number[];
+}
+
+/** Lives of which there is a folder with log. What is not named after one is not ours, and not used. */
+export async function listIncarnations({
+  directory,
+}: Pick<TimelineStoreLocation, 'directory'>): Promise<readonly IncarnationId[]> {
+  const names = await namesIn(join(directory, 'wal'));
+  return names.flatMap((name) => {
+    try {
+      return [parseIncarnationId(name)];
+    } catch (error) {
+      if (isAppError(error, 'incarnation_malformed')) return [];
+      throw error;
+    }
+  });
 }
 
 /** Lists the folder; empty when there is none. */

@@ -1,15 +1,5 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  CorruptError,
-  errnoOf,
-  type IncarnationId,
-  isAppError,
-  type Lsn,
-  parseIncarnationId,
-  type Rng,
-  toError,
-} from '../../base/index.ts';
+import { CorruptError, isAppError, type Lsn, type Rng, toError } from '../../base/index.ts';
 import { type BlobKey, type BlobStore, parseBlobKey } from '../../blob/index.ts';
 import { walSegmentStart } from '../../pg/index.ts';
 import type { BackupProgress } from '../contract.ts';
@@ -30,7 +20,7 @@ import { parseWalObjectHeader, WAL_OBJECT_HEADER_BYTES } from '../format/wal-obj
 import { ObjectReader } from '../objects/object-reader.ts';
 import { readWalSegment } from '../objects/wal-reader.ts';
 import { openBases } from '../store/bases.ts';
-import { listWalFolder } from '../store/wal-folder.ts';
+import { listIncarnations, listWalFolder } from '../store/wal-folder.ts';
 import { rest, type RestCell } from '../worker/limiter.ts';
 import type { CheckObjectsRequest, DamagedObject, ObjectsCheck } from './contract.ts';
 
@@ -113,7 +103,7 @@ async function listObjects(
 /** Open segments are read again when they are closed. */
 async function listSegments(directory: string, { blobs, signal }: Tools): Promise<readonly StoredObject[]> {
   const segments: StoredObject[] = [];
-  for (const incarnation of await incarnationsIn(join(directory, 'wal'))) {
+  for (const incarnation of await listIncarnations({ directory })) {
     const folder = await listWalFolder(join(directory, 'wal', incarnation));
     for (const { name: file, segmentNo, isClosed } of folder.segments) {
       const name = `wal/${incarnation}/${file}`;
@@ -125,21 +115,6 @@ async function listSegments(directory: string, { blobs, signal }: Tools): Promis
     }
   }
   return segments;
-}
-
-async function incarnationsIn(directory: string): Promise<readonly IncarnationId[]> {
-  const names = await readdir(directory).catch((error: unknown): string[] => {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  });
-  return names.flatMap((name) => {
-    try {
-      return [parseIncarnationId(name)];
-    } catch (error) {
-      if (isAppError(error, 'incarnation_malformed')) return [];
-      throw error;
-    }
-  });
 }
 
 /** What is wrong with an object; null when nothing is, or when nobody needs it any more. */
