@@ -137,6 +137,11 @@ describe('retention', () => {
     assert.deepEqual(names(holed, rule(), 'base'), []);
     const complete = holdings({ ...whole, logs: [log({ incarnation: 1, from: 3000, end: 9999 })] });
     assert.deepEqual(names(complete, rule(), 'base'), ['base-1-3000']);
+    // A vault that is out of room has not got that far: it can go on when the older one and its log are gone.
+    for (const end of [3999, 4499]) {
+      const stopped = holdings({ ...whole, logs: [log({ incarnation: 1, from: 3000, end })] });
+      assert.deepEqual(names(stopped, rule({ bytesMax: 0n }), 'base'), ['base-1-3000']);
+    }
   });
 
   it('says why', () => {

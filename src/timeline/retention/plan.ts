@@ -215,15 +215,19 @@ class Needs {
     return !this.#damaged.has(base.subdirectory) && this.#hasOwnLog(base);
   }
 
-  /** Without the log that came while it was captured it leads nowhere. */
+  /**
+   * Without the log that was written while it was captured it leads nowhere. What has not come yet is no hole: a vault that is out of room takes it
+   * once what older bases need is gone.
+   */
   #hasOwnLog({ incarnation, timelineId, startLsn, stopLsn }: HeldBase): boolean {
     const log = this.#holdings.logs.find((each) => each.incarnation === incarnation);
-    let heldLsn = startLsn;
+    let [heldLsn, endLsn] = [startLsn, startLsn];
     for (const segment of log?.segments ?? []) {
-      const isNext = segment.timelineId === timelineId && segment.beginLsn <= heldLsn;
-      if (isNext && segment.endLsn > heldLsn) heldLsn = segment.endLsn;
+      if (segment.timelineId !== timelineId || segment.endLsn <= endLsn) continue;
+      endLsn = segment.endLsn;
+      if (segment.beginLsn <= heldLsn) heldLsn = endLsn;
     }
-    return heldLsn >= stopLsn;
+    return heldLsn >= stopLsn || heldLsn === endLsn;
   }
 
   #keep(subdirectory: string, reason: string): void {
