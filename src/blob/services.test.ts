@@ -176,6 +176,21 @@ function describeService(
     );
   });
 
+  it('asks once for a range that the service cannot give now, and again when it has waited', async () => {
+    await using proxy = await FaultyProxy.start(server.endpoint);
+    const uri = server.newUri();
+    const key = parseBlobKey('later');
+    await open(uri).put(key, Buffer.from('content'), { signal });
+    const answers = ['status_500', 'status_503_after', undefined] as const;
+    let asked = 0;
+    proxy.plan = ({ method, path }) =>
+      method === 'GET' && path.includes('later') ? answers[asked++] : undefined;
+    const range = { offset: 1, length: 3 };
+    const read = await readBlob(open(spoiled(uri, proxy)), key, { bytesMax: 16, range, signal });
+    assert.equal(Buffer.from(read).toString(), 'ont');
+    assert.equal(asked, answers.length);
+  });
+
   it('never takes a part of a range for the whole of it', async () => {
     await using proxy = await FaultyProxy.start(server.endpoint);
     const uri = server.newUri();

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { TestAuthority } from '../../../test/harness/certificates.ts';
 import { errnoOf, isAppError } from '../../base/index.ts';
 import { BLOB_CHUNK_BYTES_MAX } from '../blob-store.ts';
-import { parseAnswerHead, type RangeRequest, RangeTransport } from './range-transport.ts';
+import { parseAnswerHead, type RangeRequest, RangeTransport, UnavailableAnswer } from './range-transport.ts';
 
 const { signal } = new AbortController();
 const CONTENT = randomBytes(3 * BLOB_CHUNK_BYTES_MAX + 17);
@@ -129,6 +129,16 @@ describe('the way of ranges', () => {
     serve = (socket, number) => socket.write(strange[number - 1] ?? '');
     for (const each of strange) assert.equal(await get(), null, each.slice(0, 60));
     assert.equal(connections.length, strange.length, 'what is left of such an answer is not read');
+  });
+
+  it('has it from one request that the service cannot answer now', async () => {
+    const statuses = [429, 500, 502, 503, 504];
+    serve = (socket, number) =>
+      socket.write(`HTTP/1.1 ${statuses[number - 1]} Later\r\ncontent-length: 3\r\n\r\nwhy`);
+    for (const status of statuses) {
+      await assert.rejects(get(), (error) => error instanceof UnavailableAnswer && error.status === status);
+    }
+    assert.equal(connections.length, statuses.length, 'what is left of such an answer is not read');
   });
 
   it('says when it was lost, wherever that happened', async () => {

@@ -2,6 +2,7 @@
  * The way of ranges from a service to here. Client libraries make a stream of many small buffers out of every answer, for whatever may come; a
  * restore knows that it asked for four megabytes, and wants just these in few pieces. Here they are read into a buffer that is used
  * again, and copied once. What is not the plain answer to such a question is left to the library, which asks again: refusals, redirections, codings.
+ * Not so what says that the service cannot answer now: it would be asked twice as often just then.
  */
 import { connect as connectPlain, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
@@ -35,6 +36,8 @@ const HEAD_BYTES_MAX = 32 * 1024;
 const CONNECT_MS_MAX = 10_000;
 /** Without traffic for so long a connection is given up. */
 const IDLE_MS_MAX = 60_000;
+/** For now, whatever the service has to say of it: slow down, try later, an inner error, a gateway without its service. */
+const UNAVAILABLE = [429, 500, 502, 503, 504];
 /** Kept for the next request, of one client. */
 const IDLE_CONNECTIONS_MAX = 16;
 
@@ -48,7 +51,8 @@ export class RangeTransport {
 
   /**
    * The answer, or null when it is none that is understood here; then nothing of it was used.
-   * @throws AppError `blob_unavailable` for one that is longer than `bytesMax`; what the network throws; the reason of an abort
+   * @throws AppError `blob_unavailable` for one that is longer than `bytesMax`, UnavailableAnswer; what the network throws; the reason of an
+   * abort
    */
   async get(
     request: RangeRequest,
@@ -198,7 +202,11 @@ class Connection {
     const end = exchange.begun.indexOf('\r\n\r\n');
     if (end === -1 && exchange.begun.length <= HEAD_BYTES_MAX) return;
     const head = end === -1 ? null : parseAnswerHead(exchange.begun.toString('latin1', 0, end));
-    if (head === null) return this.#leaveToOthers(exchange);
+    if (head === null) {
+      const status = end === -1 ? null : statusOf(exchange.begun.toString('latin1', 0, end));
+      if (status !== null && UNAVAILABLE.includes(status)) return this.#fail(new UnavailableAnswer(status));
+      return this.#leaveToOthers(exchange);
+    }
     if (head.length > exchange.bytesMax) {
       const what = `${head.length} bytes came where ${exchange.bytesMax} were asked for`;
       return this.#fail(new AppError('blob_unavailable', `a read gave more than was asked for: ${what}`));
@@ -240,6 +248,16 @@ class Connection {
   }
 }
 
+/** The service was there and cannot answer now. Why, it says in a body that is not read. */
+export class UnavailableAnswer extends Error {
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`the service answered ${status}`);
+    this.status = status;
+  }
+}
+
 /** With a code as the errors of sockets have it. */
 class NetworkError extends Error {
   readonly code: string;
@@ -248,6 +266,12 @@ class NetworkError extends Error {
     super(`the connection to the service was lost: ${code}`);
     this.code = code;
   }
+}
+
+/** Null for what is no answer of HTTP/1.1. */
+function statusOf(head: string): number | null {
+  const digits = /^HTTP\/1\.1 (\d{3})(?: |\r|$)/.exec(head)?.[1];
+  return digits === undefined ? null : Number(digits);
 }
 
 /** Null for everything but bytes of a length that is told, as they are stored. Field names heed no case. */

@@ -1,4 +1,5 @@
 import { AppError, type ErrorOptions, errnoOf } from '../../base/index.ts';
+import { UnavailableAnswer } from './range-transport.ts';
 
 /** What a client library's error says, whatever the library. */
 export interface ServiceFault {
@@ -87,8 +88,9 @@ export function faultWithoutRights(error: unknown): ServiceFault {
   return { word: errnoOf(error) ?? 'NoCredentials', status: null };
 }
 
-/** The word for a failure without an answer: the errno where there is one. */
+/** The word for a failure without an answer that was read: the errno where there is one. */
 export function faultWithoutAnswer(error: unknown): ServiceFault {
+  if (error instanceof UnavailableAnswer) return { word: 'Unavailable', status: error.status };
   const name = error instanceof Error ? error.name : 'unknown';
   return { word: errnoOf(error) ?? name, status: null };
 }
