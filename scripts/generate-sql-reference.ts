@@ -49,7 +49,15 @@ const SECTIONS: readonly { readonly title: string; readonly kinds: readonly Stat
   },
   {
     title: 'Backup and restore',
-    kinds: ['backup', 'restore', 'show_backups', 'show_backup', 'alter_backup', 'exclude_table_data'],
+    kinds: [
+      'backup',
+      'restore',
+      'show_backups',
+      'show_backup',
+      'alter_backup',
+      'exclude_table_data',
+      'show_create_table',
+    ],
   },
   { title: 'Jobs', kinds: ['show_jobs', 'show_job', 'control_jobs', 'alter_job_owner'] },
   {

@@ -41,6 +41,7 @@ import { resetClusterSetting, setClusterSetting } from './settings/set-cluster-s
 import { showBackup, showBackups } from './backup/show-backups.ts';
 import { showClusterSetting, showClusterSettings } from './settings/show-cluster-settings.ts';
 import { excludeTableData } from './backup/exclude-table-data.ts';
+import { showCreateTable } from './show-create-table.ts';
 import { showJob, showJobs } from './jobs/show-jobs.ts';
 import { showSystemTable } from './system-tables.ts';
 import { showFingerprints } from './replication/show-fingerprints.ts';
@@ -61,6 +62,7 @@ const USE_CASES: UseCases = {
   show_virtual_cluster_name: showVirtualClusterName,
   show_system_table: showSystemTable,
   exclude_table_data: excludeTableData,
+  show_create_table: showCreateTable,
   show_timeline: showTimeline,
   show_timeline_checks: showTimelineChecks,
   show_timeline_retention: showTimelineRetention,

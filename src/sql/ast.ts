@@ -232,6 +232,8 @@ export type Statement =
       readonly parameters: readonly string[];
       readonly tail: string;
     }
+  /** A table, view, materialized view or sequence. */
+  | { readonly kind: 'show_create_table'; readonly table: TablePattern }
   /** `TABLE system.jobs`, or the name alone where a query reads a table. */
   | { readonly kind: 'show_system_table'; readonly table: SystemTable }
   | {

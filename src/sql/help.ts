@@ -186,6 +186,12 @@ export const statementHelp: Readonly<Record<StatementKind, StatementHelp>> = {
     ],
     summary: 'keep the rows of a table out of backups',
   },
+  show_create_table: {
+    name: 'SHOW CREATE TABLE',
+    synopsis: ['SHOW CREATE TABLE [ [ database. ] schema. ] name'],
+    summary:
+      'the statements that make a table, a view or a sequence, with constraints and indexes; for who has any privilege on it',
+  },
   show_system_table: {
     name: 'TABLE system.table',
     synopsis: [

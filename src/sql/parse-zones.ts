@@ -1,6 +1,7 @@
 /** Zones and regions: ALTER ... CONFIGURE ZONE, ALTER DATABASE ... REGION, and what shows them. The rest of ALTER DATABASE and ALTER TABLE is Postgres's. */
-import type { RegionAction, Statement, TablePattern, ZoneTarget, ZoneVariables } from './ast.ts';
+import type { RegionAction, Statement, ZoneTarget, ZoneVariables } from './ast.ts';
 import { parseSettingAssignment } from './parse-settings.ts';
+import { parseTableName } from './parse-table-name.ts';
 import { rule, type Rule } from './rule.ts';
 import type { TokenStream } from './token-stream.ts';
 
@@ -16,7 +17,7 @@ export const ZONE_RULES: readonly Rule[] = [
   },
   {
     ...rule('alter table', 'configure_zone', (stream) =>
-      parseConfigure(stream, { kind: 'table', table: parseTable(stream) }),
+      parseConfigure(stream, { kind: 'table', table: parseTableName(stream) }),
     ),
     claims: (stream, ahead) => areWords(stream, afterDottedName(stream, ahead), 'configure', 'zone'),
   },
@@ -98,16 +99,10 @@ function parseTarget(stream: TokenStream): ZoneTarget {
   if (stream.acceptWords('range')) return { kind: 'range', name: stream.anyName() };
   if (stream.acceptWords('database')) return { kind: 'database', name: stream.name() };
   stream.expectWords('table');
-  return { kind: 'table', table: parseTable(stream) };
+  return { kind: 'table', table: parseTableName(stream) };
 }
 
 /** `[[database.]schema.]table`. @throws InputError `syntax` */
-function parseTable(stream: TokenStream): TablePattern {
-  const names = [stream.name()];
-  while (names.length < 3 && stream.acceptSymbol('.')) names.push(stream.anyName());
-  return { qualifiers: names.slice(0, -1), name: names.at(-1) };
-}
-
 function parseConfigure(stream: TokenStream, target: ZoneTarget): Statement {
   stream.expectWords('configure', 'zone');
   return { kind: 'configure_zone', target, variables: parseVariables(stream) };

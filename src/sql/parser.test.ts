@@ -283,6 +283,8 @@ const ACCEPTED: readonly (readonly [string, Statement])[] = [
       target: { kind: 'table', table: { qualifiers: ['d', 's'], name: 'T' } },
     },
   ],
+  ['SHOW CREATE TABLE t', { kind: 'show_create_table', table: { qualifiers: [], name: 't' } }],
+  ['show create table d.s."T";', { kind: 'show_create_table', table: { qualifiers: ['d', 's'], name: 'T' } }],
   ['SHOW ALL ZONE CONFIGURATIONS', { kind: 'show_zone_configurations' }],
   ['SHOW ZONE CONFIGURATIONS', { kind: 'show_zone_configurations' }],
   ['SHOW REGIONS', { kind: 'show_regions', from: { kind: 'all' } }],

@@ -8,6 +8,7 @@ import { PRIVILEGE_RULES } from './parse-privileges.ts';
 import { ROLE_RULES } from './parse-roles.ts';
 import { SCHEDULE_RULES } from './parse-schedules.ts';
 import { SETTING_RULES } from './parse-settings.ts';
+import { SHOW_CREATE_RULES } from './parse-show-create.ts';
 import { SYSTEM_TABLE_RULES } from './parse-system-table.ts';
 import { TABLE_EXCLUSION_RULES } from './parse-table-exclusion.ts';
 import { VIRTUAL_CLUSTER_RULES } from './parse-virtual-cluster.ts';
@@ -30,6 +31,7 @@ export const RULES: readonly Rule[] = [
   ...ROLE_RULES,
   ...SYSTEM_TABLE_RULES,
   ...TABLE_EXCLUSION_RULES,
+  ...SHOW_CREATE_RULES,
 ];
 
 const RULES_BY_FIRST_WORD: ReadonlyMap<string | undefined, readonly Rule[]> = Map.groupBy(

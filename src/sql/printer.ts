@@ -14,6 +14,7 @@ import { printJobStatement } from './print-jobs.ts';
 import {
   printAssignment,
   printOptions,
+  printPattern,
   printSettingName,
   printTargets,
   printTexts,
@@ -93,6 +94,8 @@ function print(statement: Statement): string {
       return 'SHOW virtual_cluster_name';
     case 'exclude_table_data':
       return printTableExclusion(statement);
+    case 'show_create_table':
+      return `SHOW CREATE TABLE ${printPattern(statement.table)}`;
     case 'show_system_table':
       return `TABLE system.${statement.table}`;
     case 'set_cluster_setting':

@@ -378,6 +378,10 @@ export const statementArbitraries: Readonly<Record<StatementKind, fc.Arbitrary<S
         tail: action === 'with' ? tail : '',
       };
     }),
+  show_create_table: record({
+    kind: kind('show_create_table'),
+    table: record({ qualifiers: fc.array(nameArbitrary, { maxLength: 2 }), name: nameArbitrary }),
+  }),
   show_system_table: record({
     kind: kind('show_system_table'),
     table: fc.constantFrom(...SYSTEM_TABLES),

@@ -185,6 +185,7 @@ export function mapValues(statement: Statement, map: ValueMapper): Statement {
     case 'show_cluster_settings':
     case 'show_system_table':
     case 'exclude_table_data':
+    case 'show_create_table':
     case 'grant_system':
     case 'revoke_system':
     case 'show_system_grants':

@@ -14,10 +14,10 @@ export async function describeDatabases(
   for (const name of databases) {
     await using source = await CopySource.open({ socketDirectory, database: name, role }, tools);
     // A dump takes half a second of CPU, and most virtual clusters have databases that nobody has made anything in.
-    const { database, entries } = (await source.isBare())
-      ? { database: await source.database(), entries: [] }
+    const { database, entries, excluded } = (await source.isBare())
+      ? { database: await source.database(), entries: [], excluded: undefined }
       : await source.describe({ kind: 'database' });
-    objects.push(...(await describeObjects(source, { database, entries, tables: [] })));
+    objects.push(...(await describeObjects(source, { database, entries, tables: [], excluded })));
   }
   return objects;
 }

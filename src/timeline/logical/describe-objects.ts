@@ -18,7 +18,7 @@ export interface DescribedCopy {
   readonly database: { readonly name: string; readonly settings: readonly string[] };
   readonly entries: readonly DescribedEntry[];
   readonly tables: readonly Pick<ManifestCopy['tables'][number], 'entry' | 'oid' | 'bytes' | 'ranges'>[];
-  readonly excluded?: ManifestCopy['excluded'];
+  readonly excluded?: readonly number[] | undefined;
 }
 
 type DescribedEntry = Pick<CopyEntry, 'id' | 'type' | 'sql' | 'object' | 'home' | 'external'>;
