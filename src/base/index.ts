@@ -4,6 +4,7 @@ export * from './clock.ts';
 export * from './errors.ts';
 export * from './file-lock.ts';
 export * from './histogram.ts';
+export * from './lazy-schema.ts';
 export * from './logger.ts';
 export * from './mutex.ts';
 export { RESTORE_PROGRESS_FILE } from './restore-progress-file.ts';

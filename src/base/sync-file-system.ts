@@ -1,9 +1,6 @@
 /** One sync for all that was written to a file system. */
-import { execFile as execFileWithCallback } from 'node:child_process';
 import { promisify } from 'node:util';
 import { AppError, errnoOf } from './errors.ts';
-
-const execFile = promisify(execFileWithCallback);
 
 /** Always there on Linux, and nothing in it is ever dirty. */
 const NOTHING_TO_SYNC = '/proc';
@@ -17,8 +14,10 @@ const NOTHING_TO_SYNC = '/proc';
 export async function syncFileSystemOf(path: string): Promise<boolean> {
   // Elsewhere a program of that name returns before all is written.
   if (process.platform !== 'linux') return false;
+  // Loaded where it is needed: threads of bulk work, which start nothing, would pay for it, too.
+  const { execFile } = await import('node:child_process');
   try {
-    await execFile('sync', ['-f', path], { env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' } });
+    await promisify(execFile)('sync', ['-f', path], { env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' } });
     return true;
   } catch (error) {
     const stderr = error instanceof Error && 'stderr' in error ? String(error.stderr) : '';

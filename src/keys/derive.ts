@@ -1,5 +1,4 @@
 /** Keys from passphrases, made in a process of their own: scrypt takes 64 MiB or more, which the daemon does not have to spare. */
-import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { AppError, Semaphore } from '../base/index.ts';
 
@@ -35,6 +34,7 @@ export function deriveKeyOf(request: DeriveRequest): Promise<Uint8Array> {
 
 async function derive(request: DeriveRequest): Promise<Uint8Array> {
   const cache = process.env['NODE_COMPILE_CACHE'];
+  const { spawn } = await import('node:child_process');
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', SCRIPT], {
     env: cache === undefined ? {} : { NODE_COMPILE_CACHE: cache },
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],

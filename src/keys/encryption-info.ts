@@ -1,7 +1,7 @@
 /** The object that tells how the data key of a chain of backups is got at. Byte by byte in docs/formats/encryption.md. */
 import { crc32 } from 'node:zlib';
-import { z } from 'zod';
-import { AppError, CorruptError, type IncarnationId, parseIncarnationId } from '../base/index.ts';
+import type { z } from 'zod';
+import { AppError, CorruptError, type IncarnationId, lazySchema, parseIncarnationId } from '../base/index.ts';
 import { beginMac, type ClusterKey, macsEqual } from './cluster-key.ts';
 import { KDF_LIMITS, KDF_SALT_BYTES, type PassphraseLock } from './passphrase.ts';
 
@@ -29,35 +29,37 @@ export interface EncryptionInfo {
 const BEGIN = 'atoll-encryption-info';
 const VERSION = '1';
 
-const base64 = z
-  .string()
-  .regex(/^[A-Za-z0-9+/]+={0,2}$/)
-  .max(16_384)
-  .transform((text): Uint8Array => Buffer.from(text, 'base64'));
-const within = ({ min, max }: { readonly min: number; readonly max: number }) => z.int().min(min).max(max);
+const infoSchema = lazySchema((z) => {
+  const base64 = z
+    .string()
+    .regex(/^[A-Za-z0-9+/]+={0,2}$/)
+    .max(16_384)
+    .transform((text): Uint8Array => Buffer.from(text, 'base64'));
+  const within = ({ min, max }: { readonly min: number; readonly max: number }) => z.int().min(min).max(max);
 
-const passphraseSchema = z.strictObject({
-  kind: z.literal('passphrase'),
-  lock: z.strictObject({
-    kdf: z.strictObject({
-      logN: within(KDF_LIMITS.logN),
-      r: within(KDF_LIMITS.r),
-      p: within(KDF_LIMITS.p),
+  const passphraseSchema = z.strictObject({
+    kind: z.literal('passphrase'),
+    lock: z.strictObject({
+      kdf: z.strictObject({
+        logN: within(KDF_LIMITS.logN),
+        r: within(KDF_LIMITS.r),
+        p: within(KDF_LIMITS.p),
+      }),
+      salt: base64.refine((bytes) => bytes.length === KDF_SALT_BYTES),
+      wrapped: base64,
     }),
-    salt: base64.refine((bytes) => bytes.length === KDF_SALT_BYTES),
-    wrapped: base64,
-  }),
-});
-const kmsLockSchema = z.strictObject({ keyId: z.string().regex(/^[0-9a-f]{64}$/), wrapped: base64 });
-const infoSchema = z.strictObject({
-  folder: z.string(),
-  incarnation: z.string().transform((text): IncarnationId => parseIncarnationId(text)),
-  clusterKeyId: z.string(),
-  dataKeyId: z.string().regex(/^[0-9a-f]{32}$/),
-  locks: z.discriminatedUnion('kind', [
-    passphraseSchema,
-    z.strictObject({ kind: z.literal('kms'), locks: z.tuple([kmsLockSchema], kmsLockSchema) }),
-  ]),
+  });
+  const kmsLockSchema = z.strictObject({ keyId: z.string().regex(/^[0-9a-f]{64}$/), wrapped: base64 });
+  return z.strictObject({
+    folder: z.string(),
+    incarnation: z.string().transform((text): IncarnationId => parseIncarnationId(text)),
+    clusterKeyId: z.string(),
+    dataKeyId: z.string().regex(/^[0-9a-f]{32}$/),
+    locks: z.discriminatedUnion('kind', [
+      passphraseSchema,
+      z.strictObject({ kind: z.literal('kms'), locks: z.tuple([kmsLockSchema], kmsLockSchema) }),
+    ]),
+  });
 });
 
 /** The record as bytes, signed with the cluster's key: nobody else puts a data key of his own in its place. */
@@ -110,9 +112,9 @@ export function decodeEncryptionInfo(
 }
 
 /** Believed only when the signature is right. */
-function parsed(json: string, name: string): z.output<typeof infoSchema> {
+function parsed(json: string, name: string): z.output<ReturnType<typeof infoSchema>> {
   try {
-    return infoSchema.parse(JSON.parse(json));
+    return infoSchema().parse(JSON.parse(json));
   } catch (error) {
     throw new CorruptError(`${name} is damaged`, { cause: error });
   }

@@ -1,8 +1,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
-import { type AppError, errnoOf, InputError, toError } from '../base/index.ts';
+import type { z } from 'zod';
+import { type AppError, errnoOf, InputError, lazySchema, toError } from '../base/index.ts';
 
 /** Texts (PEM) by which one side of a TLS connection shows itself. */
 export interface CertificateWithKey {
@@ -33,13 +33,17 @@ export const CERTIFICATE_FILES = [
 ] as const;
 
 /** What lies in the folder of certificates under a name, as who may read it has found it. */
-const certificateFileSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('file'), text: z.string(), mode: z.int(), uid: z.int() }),
-  z.strictObject({ kind: z.literal('unreadable'), code: z.string() }),
-]);
-export const certificateFilesSchema = z.record(z.string(), certificateFileSchema);
-export type CertificateFile = z.infer<typeof certificateFileSchema>;
-export type CertificateFiles = z.infer<typeof certificateFilesSchema>;
+export const certificateFilesSchema = lazySchema((z) =>
+  z.record(
+    z.string(),
+    z.discriminatedUnion('kind', [
+      z.strictObject({ kind: z.literal('file'), text: z.string(), mode: z.int(), uid: z.int() }),
+      z.strictObject({ kind: z.literal('unreadable'), code: z.string() }),
+    ]),
+  ),
+);
+export type CertificateFiles = z.infer<ReturnType<typeof certificateFilesSchema>>;
+export type CertificateFile = CertificateFiles[string];
 
 interface CertificateFolder {
   readonly directory: string;

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import { lazySchema } from '../../base/index.ts';
 import {
   invalidUri,
   parseAuth,
@@ -33,11 +33,13 @@ export interface GsLocation {
   readonly endpoint: string | null;
 }
 
-const keyFileSchema = z.looseObject({
-  type: z.literal('service_account'),
-  client_email: z.string().min(1),
-  private_key: z.string().min(1),
-});
+const keyFileSchema = lazySchema((z) =>
+  z.looseObject({
+    type: z.literal('service_account'),
+    client_email: z.string().min(1),
+    private_key: z.string().min(1),
+  }),
+);
 
 /** @throws InputError `parameter_invalid` */
 export function parseGsUri(text: string): GsLocation {
@@ -56,7 +58,7 @@ export function parseGsUri(text: string): GsLocation {
 export function parseGoogleCredentials(uri: UriParameters, scheme: StorageScheme): GsCredentials | null {
   if (parseAuth(uri, scheme) === 'implicit') return null;
   const text = requireParameter(uri, scheme, 'CREDENTIALS');
-  const parsed = keyFileSchema.safeParse(parsedJson(Buffer.from(text, 'base64').toString('utf8')));
+  const parsed = keyFileSchema().safeParse(parsedJson(Buffer.from(text, 'base64').toString('utf8')));
   if (parsed.success) {
     return { clientEmail: parsed.data.client_email, privateKey: parsed.data.private_key };
   }

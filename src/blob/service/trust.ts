@@ -1,6 +1,5 @@
 /** Which certificates of storage services are believed: the public authorities, and what setting `cloudstorage.http.custom_ca` adds. */
 import { X509Certificate } from 'node:crypto';
-import { rootCertificates } from 'node:tls';
 import { InputError } from '../../base/index.ts';
 
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
@@ -18,7 +17,8 @@ export function trustedAuthorities(customCa: string | null): readonly string[] |
     throw malformed('a certificate in it cannot be read', error);
   }
   if (added.length === 0) throw malformed('there is no certificate in it');
-  return [...rootCertificates, ...added];
+  // Loading TLS takes 20 ms, also where nobody asks for it.
+  return [...process.getBuiltinModule('node:tls').rootCertificates, ...added];
 }
 
 function malformed(reason: string, cause?: unknown): InputError {

@@ -116,7 +116,7 @@ export class HelperProcess {
   }
 
   async readCertificates(): Promise<CertificateFiles> {
-    return certificateFilesSchema.parse(await this.ask({ verb: 'read_certificates' }));
+    return certificateFilesSchema().parse(await this.ask({ verb: 'read_certificates' }));
   }
 
   async writeRunFile(file: RunFile, content: string): Promise<void> {

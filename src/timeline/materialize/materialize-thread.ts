@@ -2,9 +2,6 @@
 import { randomBytes } from 'node:crypto';
 import { workerData } from 'node:worker_threads';
 import { PageBuffer } from '../../pg/index.ts';
-import { vaultLog } from '../capture/read-changes.ts';
-import { ChangedSetBuilder, type ChangedSetParts } from '../changed-set/changed-set.ts';
-import { addLogChanges } from '../changed-set/log-changes.ts';
 import { openCollection } from '../collection/open.ts';
 import { FRAME_PAGES_MAX } from '../format/frame.ts';
 import { readWalObject } from '../objects/wal-reader.ts';
@@ -13,12 +10,7 @@ import { rest } from '../worker/limiter.ts';
 import { type Answer, serveTasks } from '../worker/thread-server.ts';
 import { TargetFiles } from './target-files.ts';
 import { readVaultSegment } from './read-vault-segment.ts';
-import type {
-  ChangesTask,
-  MaterializeResultOfTask,
-  MaterializeTask,
-  MaterializeThreadData,
-} from './tasks.ts';
+import type { MaterializeResultOfTask, MaterializeTask, MaterializeThreadData } from './tasks.ts';
 import { writeRange, type WriteTools } from './write-range.ts';
 
 /** Tasks under way in a thread: the next range is on its way while this one is written. */
@@ -48,7 +40,11 @@ const tools: WriteTools = {
 serveTasks(run, { atOnce: TASKS_AT_ONCE });
 
 async function run(task: MaterializeTask): Promise<Answer<MaterializeResultOfTask>> {
-  if (task.kind === 'changes') return { result: { writtenBytes: 0, changes: await readChanges(task) } };
+  if (task.kind === 'changes') {
+    // Only rewinds ask for it, and those whose log has no summaries.
+    const { readChangesOfSpan } = await import('./changes-of-span.ts');
+    return { result: { writtenBytes: 0, changes: await readChangesOfSpan(task, { signal }) } };
+  }
   if (task.kind === 'range') return { result: { writtenBytes: await writeRange(task, tools) } };
   using files = new TargetFiles({ directory: data.targetDirectory });
   const { path } = task;
@@ -68,12 +64,4 @@ async function run(task: MaterializeTask): Promise<Answer<MaterializeResultOfTas
     write(ZEROES.subarray(0, segmentBytes - position), position);
   }
   return { result: { writtenBytes: files.writtenBytes } };
-}
-
-async function readChanges(task: ChangesTask): Promise<ChangedSetParts> {
-  const { timeline, record, span } = task;
-  const log = vaultLog(timeline, { record, timelineId: span.timelineId });
-  const set = new ChangedSetBuilder();
-  await addLogChanges(set, { ...task, log, endsAnywhere: false, signal });
-  return set.toParts();
 }

@@ -13,6 +13,7 @@ await Promise.allSettled([
   import('../materialize/materialize.ts'),
   import('../materialize/materialize-point.ts'),
   import('../materialize/materialize-thread.ts'),
+  import('../materialize/changes-of-span.ts'),
   import('../materialize/rewind.ts'),
   import('../publish/publish.ts'),
   import('../receive/receive-base.ts'),
