@@ -138,6 +138,25 @@ test('a transaction can not outlive its instance', async () => {
   assert.equal(lastError(client)['S'], 'FATAL');
 });
 
+test('a session whose database is gone with the former data ends behind the outcome, and says why', async () => {
+  const systemClient = (sql: string) =>
+    bed.instance.withSystemClient((system) => system.query(sql), { signal });
+  await systemClient('CREATE DATABASE "Früher"');
+  bed.service.onExecute = async () => {
+    await systemClient('DROP DATABASE "Früher" WITH (FORCE)');
+    return RESULT;
+  };
+  const client = await RawClient.connect(door.address);
+  client.sendStartup({ user: 'root', database: 'Früher' });
+  await client.until('Z');
+  client.clear();
+  client.send(encodeQuery(RESTORE));
+  await client.untilClosed();
+  assert.equal(client.types, 'CZE');
+  assert.deepEqual([lastError(client)['S'], lastError(client)['C']], ['FATAL', '3D000']);
+  assert.match(lastError(client)['M'] ?? '', /database "Früher" does not exist any more/);
+});
+
 test('when the virtual cluster can not be entered again, the outcome is told before the end', async () => {
   bed.service.onExecute = async () => {
     await bed.instance.stop({ mode: 'immediate', signal });

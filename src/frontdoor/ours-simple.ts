@@ -1,4 +1,4 @@
-import { AppError, type Logger } from '../base/index.ts';
+import { AppError, isAppError, type Logger } from '../base/index.ts';
 import type { Column, SessionIdentity } from '../control/index.ts';
 import { BACKEND, encodeQuery, encodeReadyForQuery, encodeSync, mapErrorPosition } from '../pg/index.ts';
 import {
@@ -61,7 +61,13 @@ export async function runSimpleQuery(context: OwnContext, text: string): Promise
     relay.reply(errorResponse(error, { severity: 'ERROR', logger: context.logger }));
     if (!relay.isBackendLost) await relay.failTransaction();
   }
-  await context.execution.recover();
+  try {
+    await context.execution.recover();
+  } catch (error) {
+    // What was asked is answered, and the virtual cluster serves: only the session is over. Whoever waits for the answer is to hear that it succeeded.
+    if (isAppError(error, 'database_not_found')) relay.reply(encodeReadyForQuery('I'));
+    throw error;
+  }
   relay.reply(encodeReadyForQuery(relay.status));
   return true;
 }

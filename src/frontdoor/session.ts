@@ -13,7 +13,9 @@ import {
 } from '../base/index.ts';
 import type { AdmissionLimits, LoginThrottle, Route, SessionIdentity } from '../control/index.ts';
 import {
+  BACKEND,
   type CancelKey,
+  decodeErrorFields,
   decodeStartupPacket,
   encodeNegotiateProtocolVersion,
   protocolViolation,
@@ -520,14 +522,39 @@ export class Session implements Expiring {
     const route = await service.route({ name: options.route.virtualClusterName, signal });
     const backend = await this.#connect(request, { route, signal });
     if (!(backend instanceof Uint8Array)) return backend;
-    throw new AppError(
-      'cannot_connect_now',
-      `the server of virtual cluster "${route.virtualClusterName}" refuses the session`,
-      {
-        hint: 'connect again to see why',
-      },
-    );
+    throw notAdmittedAgain(backend, request);
   }
+}
+
+/** A session that has outlived its server, and is refused by the one that serves now: the data may be others, without its database or role. */
+function notAdmittedAgain(refusal: Buffer, request: SessionRequest): AppError {
+  const { sqlstate, message } = refusedWith(refusal);
+  if (sqlstate !== DATABASE_MISSING) {
+    return new AppError('cannot_connect_now', `the session ends: ${message}`, {
+      hint: 'the server was replaced during the statement, and refuses the session now; connect again',
+    });
+  }
+  const database = request.parameters.get('database') ?? request.user;
+  return new AppError(
+    'database_not_found',
+    `the session ends: database "${database}" does not exist any more`,
+    {
+      hint: 'the statement itself is over; connect to another database',
+    },
+  );
+}
+
+const DATABASE_MISSING = '3D000';
+
+/** What the ErrorResponse among the messages of a refused login says. */
+function refusedWith(messages: Buffer): { readonly sqlstate: string; readonly message: string } {
+  let at = 0;
+  // A type, and a length that counts itself.
+  while (at < messages.length && messages[at] !== BACKEND.errorResponse)
+    at += 1 + messages.readUInt32BE(at + 1);
+  const fields = decodeErrorFields(messages.subarray(at));
+  const message = Buffer.from(fields.get('M') ?? '', 'latin1').toString();
+  return { sqlstate: fields.get('C') ?? '', message };
 }
 
 /** In the system VC itself its authority is everybody's own. */

@@ -32,6 +32,7 @@ describe('a backup of a whole virtual cluster', () => {
         "INSERT INTO ledger.accounts (state, note) SELECT 'open', md5(n::text) FROM generate_series(1, 1000) n",
         'CREATE VIEW ledger.open_accounts AS SELECT id FROM ledger.accounts WHERE state = $$open$$',
         'GRANT SELECT, INSERT ON ledger.accounts TO teller',
+        'CREATE TABLE ledger.cache (note text) WITH (exclude_data_from_backup = true)',
         `BACKUP INTO ${COLLECTION}`,
         'ALTER TABLE ledger.accounts ADD COLUMN closed_at timestamptz',
         'CREATE INDEX by_note ON ledger.accounts (note)',
@@ -65,6 +66,8 @@ describe('a backup of a whole virtual cluster', () => {
     assert.match(incremental, /CREATE INDEX by_note ON ledger\.accounts/);
     const view = rows.find((row) => row['object_name'] === 'open_accounts');
     assert.match(String(view?.['create_statement']), /CREATE VIEW ledger\.open_accounts/);
+    const cache = rows.find((row) => row['object_name'] === 'cache');
+    assert.match(String(cache?.['create_statement']), /SET \(exclude_data_from_backup = true\);/);
     const type = rows.find((row) => row['object_type'] === 'type');
     assert.match(String(type?.['create_statement']), /CREATE TYPE ledger\.state AS ENUM/);
     const [table] = accounts(rows);
