@@ -197,6 +197,12 @@ export class BackupSession implements AsyncDisposable {
     }));
   }
 
+  /** Whether the server summarises log: that of a follower does not. */
+  async summarises(): Promise<boolean> {
+    const { setting } = await this.#session.one(`SELECT current_setting('summarize_wal', true) AS setting`);
+    return setting === 'on';
+  }
+
   /** How far the timeline's log is summarised; null when none of it is. */
   async summarisedTo({ timelineId }: { readonly timelineId: number }): Promise<Lsn | null> {
     const { lsn } = await this.#session.one(

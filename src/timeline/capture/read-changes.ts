@@ -13,6 +13,9 @@ import { openLog } from '../store/read-log.ts';
 import type { BackupSession } from './backup-session.ts';
 import type { PageChanges } from './plan-incremental.ts';
 
+/** What tells of summaries. */
+type Summaries = Pick<BackupSession, 'summarises' | 'summarisedTo'>;
+
 /** The summarizer is woken by the checkpoint that a capture begins with; beyond this the log is read instead. */
 const SUMMARY_WAIT_MS_MAX = 30_000;
 const SUMMARY_POLL_MS = 20;
@@ -23,7 +26,7 @@ export type Changes =
 
 /** Along the way from an older base to a new one, which begins where the last stretch ends. */
 export async function readChanges(
-  session: BackupSession,
+  session: Summaries,
   options: {
     readonly source: CaptureSource;
     readonly timeline?: TimelineStoreLocation;
@@ -93,10 +96,12 @@ function pagesOf(set: ChangedSetBuilder): PageChanges {
 }
 
 async function awaitSummaries(
-  session: BackupSession,
+  session: Summaries,
   options: { timelineId: number; endLsn: Lsn; clock: Clock; signal: AbortSignal },
 ): Promise<void> {
   const { timelineId, endLsn, clock, signal } = options;
+  // None will come: the log itself is read at once.
+  if (!(await session.summarises())) return;
   const deadlineMs = clock.monotonicMs() + SUMMARY_WAIT_MS_MAX;
   while (clock.monotonicMs() < deadlineMs) {
     const summarised = await session.summarisedTo({ timelineId });
