@@ -328,6 +328,11 @@ describe('encrypted backups', () => {
   });
 
   it('take keys by the names of external connections, for who may use them', async () => {
+    for (const uri of [kms.uri('missing'), kms.uri('three').replace('awsSecret', 'another')]) {
+      const refusal = await test.refusal(`CREATE EXTERNAL CONNECTION vault AS '${uri}'`);
+      refusedBecause(refusal, 'kms_refused', /the service refused to use KMS key aws-kms:/);
+    }
+    assert.deepEqual(await test.rows('SHOW EXTERNAL CONNECTIONS'), [], 'what cannot be used is not kept');
     await test.ask(`CREATE EXTERNAL CONNECTION vault AS '${kms.uri('three')}'`);
     const [shown] = await test.rows('SHOW EXTERNAL CONNECTION vault');
     assert.equal(shown?.['connection_type'], 'KMS');

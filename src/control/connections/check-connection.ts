@@ -7,6 +7,8 @@ import {
   parseSettingInput,
   printByteSize,
 } from '../../catalog/index.ts';
+import { DATA_KEY_BYTES } from '../../keys/index.ts';
+import { openKmsKey, parseKmsUri } from '../../kms/index.ts';
 import type { Option, Statement } from '../../sql/index.ts';
 import { type CollectionLocation, openCollectionStore } from '../../timeline/index.ts';
 import { openCollection } from '../backup/collection.ts';
@@ -34,6 +36,29 @@ const CHUNK_BYTES = 1 << 20;
 const TRANSFER: SettingType = { kind: 'byte_size', min: 1n, max: 1n << 34n };
 const CONCURRENTLY: SettingType = { kind: 'int', min: 1n, max: 64n };
 const TIME: SettingType = { kind: 'duration', minUs: 0n, maxUs: 3_600_000_000n };
+
+/**
+ * Has a key wrap something and unwrap it again, as a backup and a restore would.
+ * @throws AppError `kms_refused`; `kms_unavailable`, also when there is no answer for `msMax` milliseconds
+ */
+export async function probeKms(
+  core: Core,
+  { uri, msMax }: { readonly uri: string; readonly msMax: number },
+  { signal }: { readonly signal: AbortSignal },
+): Promise<void> {
+  const key = openKmsKey(parseKmsUri(uri), core.options);
+  const secret = core.options.rng.bytes(DATA_KEY_BYTES);
+  const limit = AbortSignal.timeout(msMax);
+  const options = { signal: AbortSignal.any([signal, limit]) };
+  try {
+    const unwrapped = await key.unwrap(await key.wrap(secret, options), options);
+    if (Buffer.compare(unwrapped, secret) === 0) return;
+  } catch (error) {
+    if (signal.aborted || !limit.aborted) throw error;
+    throw new AppError('kms_unavailable', `KMS key ${key.displayUri} does not answer`, { cause: error });
+  }
+  throw new AppError('kms_refused', `KMS key ${key.displayUri} gives back another secret than it was given`);
+}
 
 /**
  * Writes, reads, lists and deletes a small object.

@@ -14,7 +14,7 @@ import {
 import { type Statement, type Value, printStatement, redactUri } from '../../sql/index.ts';
 import type { Place } from '../../timeline/index.ts';
 import { requireKmsAccess } from '../backup/backup-keys.ts';
-import { probeStorage } from './check-connection.ts';
+import { probeKms, probeStorage } from './check-connection.ts';
 import { requireLocationAccess } from '../backup/collection.ts';
 import { requireConnection, requireConnectionPrivilege } from './connection-access.ts';
 import { parseConnectionUri } from './connection-uri.ts';
@@ -167,7 +167,7 @@ function createStatement({ name, uri }: ExternalConnection): string {
   });
 }
 
-/** Reads the URI, and tries the storage it leads to. @throws AppError, without the URI in it */
+/** Reads the URI, and tries the storage or the key that it leads to. @throws AppError, without the secrets of the URI in it */
 async function admitUri(
   core: Core,
   value: Value,
@@ -182,7 +182,10 @@ async function admitUri(
     await requireLocationAccess(core, context, location);
     await probeStorage(core, hurried(location), context);
   }
-  if (driver === 'kms') await requireKmsAccess(core, uri, context);
+  if (driver === 'kms') {
+    await requireKmsAccess(core, uri, context);
+    await probeKms(core, { uri, msMax: PROBE_MS_MAX }, context);
+  }
   return { type, uri };
 }
 
