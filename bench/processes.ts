@@ -5,12 +5,20 @@ import { readdirSync, readFileSync } from 'node:fs';
 export async function run(
   command: string,
   args: readonly string[],
-  options: { env?: Record<string, string>; uid?: number; gid?: number; input?: string } = {},
+  options: {
+    env?: Record<string, string>;
+    uid?: number;
+    gid?: number;
+    input?: string;
+    /** Leads a session of its own: where the kernel shares the processor by session, it has a share of its own. */
+    isApart?: boolean;
+  } = {},
 ): Promise<string> {
-  const { env, uid, gid, input } = options;
+  const { env, uid, gid, input, isApart = false } = options;
   const child = spawn(command, args, {
     env: { ...process.env, ...env },
     cwd: '/',
+    detached: isApart,
     stdio: ['pipe', 'pipe', 'pipe'],
     ...(uid === undefined ? {} : { uid }),
     ...(gid === undefined ? {} : { gid }),
@@ -116,6 +124,35 @@ export async function whenWorkersEnded(daemonPid: number): Promise<void> {
   const deadlineMs = performance.now() + WORKER_END_MS_MAX;
   while (bulkWorkers(daemonPid).length > 0 && performance.now() < deadlineMs)
     await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+/** Between two looks at what workers have used: one that does anything uses more than the hundredth of a second that is counted. */
+const IDLE_LOOK_MS = 500;
+const IDLE_LOOKS_MAX = 60;
+
+/** Waits until no bulk worker of a daemon does anything, as the first base of a new virtual cluster. @throws Error when they go on and on */
+export async function whenWorkersIdle(daemonPid: number): Promise<void> {
+  const used = () => bulkWorkers(daemonPid).map((pid) => `${pid} ${cpuTicks(pid)}`);
+  let before = ['unknown'];
+  for (let look = 0; look < IDLE_LOOKS_MAX; look += 1) {
+    const now = used();
+    if (now.join() === before.join()) return;
+    before = now;
+    await new Promise((resolve) => setTimeout(resolve, IDLE_LOOK_MS));
+  }
+  throw new Error('bulk workers did not come to rest');
+}
+
+/** Null when it has ended. */
+function cpuTicks(pid: number): number | null {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    return Number(fields[11]) + Number(fields[12]);
+  } catch {
+    return null;
+  }
 }
 
 /** CPU time of a process's children that have ended, with all their threads, in milliseconds: Linux counts in hundredths of a second. */

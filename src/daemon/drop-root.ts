@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { assert, type Clock, errnoOf, InputError, type Logger } from '../base/index.ts';
 import {
   type ControlGroupsSpec,
+  giveBulkGroup,
   HelperProcess,
   helperPrivileges,
   makeDirectories,
@@ -72,6 +73,7 @@ export async function dropRoot(options: DropOptions): Promise<DroppedRoot | null
     },
     { logger },
   );
+  if (options.controlGroups !== null) giveBulkGroup(options.controlGroups, user);
   const compileCache = await makeCompileCache(user);
   become(user);
   // For processes that are started from now on; that of root is none of theirs.

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { ERRORS, errnoOf, InputError, isAppError, type Logger } from '../base/index.ts';
 import { type ControlGroupsSpec, type HelperProcess, prepareControlGroups } from '../instance/index.ts';
+import { BULK_GROUP_VARIABLE } from '../timeline/index.ts';
 import { systemClock } from './clock.ts';
 import { boundCompileCache, ownCompileCache } from './compile-cache.ts';
 import { checkConfig, type DaemonConfig, type LogConfig } from './config.ts';
@@ -50,6 +51,9 @@ export async function runDaemon(config: DaemonConfig, hooks: DaemonHooks): Promi
     const compileCache = ownCompileCache(process.env);
     if (compileCache !== null) boundCompileCache(compileCache);
     const controlGroups = openControlGroups(config, log.logger);
+    const bulkGroup = controlGroups?.bulkGroup ?? null;
+    if (bulkGroup === null) delete process.env[BULK_GROUP_VARIABLE];
+    else process.env[BULK_GROUP_VARIABLE] = bulkGroup;
     dropped = await dropRoot({ config, controlGroups, clock, logger: log.logger, signal: stop.orderly });
     const files = dropped?.helper ?? null;
     if (files !== null) endWith(files, log.logger);

@@ -41,7 +41,7 @@ test('a folder of version 2 hands on what it has, once, and groups get weight an
   withFolder(VERSION_2, (path) => {
     const read = (...names: string[]) => readFileSync(join(path, ...names), 'utf8');
     const spec = prepareControlGroups(path);
-    assert.deepEqual(spec, { parent: path, version: 2, controllers: ['cpu', 'memory'] });
+    assert.deepEqual(spec, { parent: path, version: 2, controllers: ['cpu', 'memory'], bulkGroup: null });
     assert.equal(read('cgroup.subtree_control'), '+cpu +memory');
     assert.equal(existsSync(join(path, 'node')), false);
     const groups = new ControlGroups(spec);
@@ -59,9 +59,35 @@ test('a folder of version 2 hands on what it has, once, and groups get weight an
 
 test('this process makes way for groups below the one that it is in', () => {
   withFolder({ ...VERSION_2, 'cgroup.procs': `1\n${process.pid}\n` }, (path) => {
-    prepareControlGroups(path);
-    const read = (name: string) => readFileSync(join(path, 'node', name), 'utf8');
-    assert.deepEqual([read('cgroup.procs'), read('cpu.weight')], [String(process.pid), '1000']);
+    const { bulkGroup } = prepareControlGroups(path);
+    const read = (...names: string[]) => readFileSync(join(path, ...names), 'utf8');
+    assert.deepEqual(
+      [read('node', 'cgroup.procs'), read('node', 'cpu.weight')],
+      [String(process.pid), '1000'],
+    );
+    assert.equal(bulkGroup, join(path, 'bulk'));
+    assert.equal(read('bulk', 'cpu.weight'), '10');
+  });
+});
+
+test('in a tree of version 1 this process, and bulk work apart from it, are in groups of the node', () => {
+  withFolder({ 'cpu.shares': '1024' }, (path) => {
+    const read = (...names: string[]) => readFileSync(join(path, ...names), 'utf8');
+    assert.equal(prepareControlGroups(path).bulkGroup, join(path, 'bulk'));
+    assert.deepEqual(
+      [read('node', 'cgroup.procs'), read('node', 'cpu.shares')],
+      [String(process.pid), '10240'],
+    );
+    assert.equal(read('bulk', 'cpu.shares'), '102');
+  });
+});
+
+test('a process that is elsewhere is not moved by version 2, and has no group for bulk work', () => {
+  withFolder(VERSION_2, (path) => {
+    mkdirSync(join(path, 'node'));
+    writeFileSync(join(path, 'node', 'cgroup.procs'), '1\n');
+    assert.equal(prepareControlGroups(path).bulkGroup, null);
+    assert.equal(existsSync(join(path, 'bulk')), false);
   });
 });
 
@@ -144,7 +170,7 @@ test('whoever weighs more gets more of a processor that all want', {
   } finally {
     for (const child of all) child.kill('SIGKILL');
     await Promise.all(ended);
-    removeGroupsFolder(folder.path);
+    await removeGroupsFolder(folder.path);
   }
 });
 
@@ -173,7 +199,7 @@ test('whoever takes more memory than its group may ends, and nobody of another g
   } finally {
     for (const { child } of all) child.kill('SIGKILL');
     await Promise.all(all.map(({ closed }) => closed));
-    removeGroupsFolder(memoryFolder.path);
+    await removeGroupsFolder(memoryFolder.path);
   }
 });
 

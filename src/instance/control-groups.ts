@@ -2,7 +2,15 @@
  * Control groups of Linux: one for each virtual cluster, in a folder that the operator has left to the node. They bound a virtual cluster as a
  * whole, which limits of single processes cannot. docs/decisions/0160-control-groups.md
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { AppError, errnoOf, InputError } from '../base/index.ts';
@@ -27,6 +35,8 @@ export const controlGroupsSpecSchema = z.strictObject({
   /** Of the kernel's interface. The first has a tree of folders for each controller, or for some together. */
   version: z.union([z.literal(1), z.literal(2)]),
   controllers: z.array(z.enum(CONTROLLERS)),
+  /** Folder of the group for processes of bulk work; null where the node's own processes are not in groups of ours. */
+  bulkGroup: z.string().nullable(),
 });
 export type ControlGroupsSpec = z.infer<typeof controlGroupsSpecSchema>;
 
@@ -36,6 +46,9 @@ const ENABLED = 'cgroup.subtree_control';
 const NODE_GROUP = 'node';
 /** Relays serve everybody: they come first, and take no more than what clients send and receive costs. */
 const NODE_WEIGHT = 1000;
+/** Processes of bulk work do not come first with the relays: all of them together weigh as much as their niceness is worth against one virtual cluster. */
+const BULK_GROUP = 'bulk';
+const BULK_WEIGHT = 10;
 const CLUSTER_GROUP = /^vc-[1-9]\d*$/;
 /** The file of version 1 by which we know that a folder has the controller. */
 const FILES_OF_VERSION_1: Readonly<Record<Controller, string>> = {
@@ -57,7 +70,8 @@ export function prepareControlGroups(parent: string): ControlGroupsSpec {
     const controllers = version === 2 ? enableControllers(parent) : controllersOfVersion1(parent);
     if (controllers.length === 0) throw unusable(parent, 'it has neither the controller cpu nor memory');
     for (const name of readdirSync(parent)) if (CLUSTER_GROUP.test(name)) removeIfEmpty(join(parent, name));
-    return { parent, version, controllers };
+    const bulkGroup = makeNodeGroups(parent, { version, controllers });
+    return { parent, version, controllers, bulkGroup };
   } catch (error) {
     const code = errnoOf(error);
     if (error instanceof AppError || code === undefined) throw error;
@@ -77,19 +91,65 @@ function unusable(parent: string, why: string, cause?: unknown): InputError {
 function enableControllers(parent: string): Controller[] {
   const there = wordsIn(join(parent, 'cgroup.controllers'));
   const controllers = CONTROLLERS.filter((name) => there.has(name));
-  const own = join(parent, NODE_GROUP);
-  if (wordsIn(join(parent, PROCESSES)).has(String(process.pid))) {
-    makeGroup(own);
-    writeFileSync(join(own, PROCESSES), String(process.pid));
-  }
+  if (wordsIn(join(parent, PROCESSES)).has(String(process.pid))) enterNodeGroup(parent);
   const enabled = wordsIn(join(parent, ENABLED));
   const missing = controllers.filter((name) => !enabled.has(name));
   if (missing.length > 0) {
     writeFileSync(join(parent, ENABLED), missing.map((name) => `+${name}`).join(' '));
   }
-  if (existsSync(own) && controllers.includes('cpu'))
-    writeFileSync(join(own, 'cpu.weight'), String(NODE_WEIGHT));
   return controllers;
+}
+
+function enterNodeGroup(parent: string): void {
+  const own = join(parent, NODE_GROUP);
+  makeGroup(own);
+  writeFileSync(join(own, PROCESSES), String(process.pid));
+}
+
+function isInNodeGroup(parent: string): boolean {
+  const processes = join(parent, NODE_GROUP, PROCESSES);
+  return existsSync(processes) && wordsIn(processes).has(String(process.pid));
+}
+
+/**
+ * Groups for what is the node's: one that comes first, and one for bulk work. Of version 2 only where this process was in the operator's folder: whose else
+ * it is, nobody takes it out of. The trees of version 1 are nobody's record of who is whose. Gives the folder of the second.
+ */
+function makeNodeGroups(
+  parent: string,
+  { version, controllers }: Pick<ControlGroupsSpec, 'version' | 'controllers'>,
+): string | null {
+  if (!controllers.includes('cpu')) return null;
+  if (version === 1) enterNodeGroup(parent);
+  else if (!isInNodeGroup(parent)) return null;
+  const bulk = join(parent, BULK_GROUP);
+  makeGroup(bulk);
+  for (const [group, weight] of [
+    [join(parent, NODE_GROUP), NODE_WEIGHT],
+    [bulk, BULK_WEIGHT],
+  ] as const) {
+    const [file, value] = weightFile(version, weight);
+    writeFileSync(join(group, file), value);
+  }
+  return bulk;
+}
+
+/** Lets a user move processes of its own to the group for bulk work. To be called as root. */
+export function giveBulkGroup(
+  { parent, version, bulkGroup }: ControlGroupsSpec,
+  { uid, gid }: { readonly uid: number; readonly gid: number },
+): void {
+  if (bulkGroup === null) return;
+  chownSync(join(bulkGroup, PROCESSES), uid, gid);
+  // Version 2 asks for the right over what both groups are in, too. It is none over groups of virtual clusters.
+  if (version === 2) chownSync(join(parent, PROCESSES), uid, gid);
+}
+
+/** The file of a group's share of the processor, and what to write. */
+function weightFile(version: 1 | 2, weight: number): readonly [name: string, value: string] {
+  if (version === 2) return ['cpu.weight', String(weight)];
+  const shares = Math.max(SHARES_MIN, Math.round((weight * SHARES_DEFAULT) / CPU_WEIGHT_DEFAULT));
+  return ['cpu.shares', String(shares)];
 }
 
 function controllersOfVersion1(parent: string): Controller[] {
@@ -130,10 +190,7 @@ export class ControlGroups {
 
   #valuesOf({ cpuWeight, memoryBytes }: GroupShare): readonly (readonly [name: string, value: string])[] {
     const isFirst = this.#spec.version === 1;
-    const shares = Math.max(SHARES_MIN, Math.round((cpuWeight * SHARES_DEFAULT) / CPU_WEIGHT_DEFAULT));
-    const cpu = isFirst
-      ? (['cpu.shares', String(shares)] as const)
-      : (['cpu.weight', String(cpuWeight)] as const);
+    const cpu = weightFile(this.#spec.version, cpuWeight);
     const memory = isFirst
       ? (['memory.limit_in_bytes', String(memoryBytes ?? -1)] as const)
       : (['memory.max', String(memoryBytes ?? 'max')] as const);

@@ -2,7 +2,12 @@ export { answersClients } from './answers-clients.ts';
 export { Ballast } from './ballast.ts';
 export { DEFAULT_INSTANCE_SETTINGS, SESSION_MEMORY_BYTES_MIN } from './configuration.ts';
 export type * from './contract.ts';
-export { type ControlGroupsSpec, CPU_WEIGHT_DEFAULT, prepareControlGroups } from './control-groups.ts';
+export {
+  type ControlGroupsSpec,
+  CPU_WEIGHT_DEFAULT,
+  giveBulkGroup,
+  prepareControlGroups,
+} from './control-groups.ts';
 export { type EngineSource, findBundledEngine } from './engine.ts';
 export type { Owner } from './durable-files.ts';
 export { openInstanceHost, type OpenHostOptions } from './host.ts';

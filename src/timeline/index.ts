@@ -24,6 +24,7 @@ export {
   faultPoint,
 } from './worker/fault-point.ts';
 export { createCaptureWorker } from './worker/capture-worker.ts';
+export { BULK_GROUP_VARIABLE } from './worker/bulk-group.ts';
 export { Confinement } from './worker/confinement.ts';
 export { SpareProcess } from './worker/spare-process.ts';
 export { createBulkWorker } from './worker/bulk-worker.ts';

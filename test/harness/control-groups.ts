@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { waitFor } from './wait.ts';
 
 /** Where a kernel shows its groups, version 2 and the trees of version 1, and the file by which a group has a controller. */
 const PLACES = {
@@ -37,10 +38,18 @@ export function makeGroupsFolder(
   return { path: null, why: `NOT TRIED: nobody may make control groups with ${controller} on this machine` };
 }
 
-/** Groups can be removed once their last process has ended. */
-export function removeGroupsFolder(path: string): void {
-  for (const each of readdirSync(path, { withFileTypes: true })) {
-    if (each.isDirectory()) rmdirSync(join(path, each.name));
+/** Groups can be removed once their last process has ended, which may be after the daemon that started it. */
+export async function removeGroupsFolder(path: string): Promise<void> {
+  const own = join(path, 'node', 'cgroup.procs');
+  // Who prepares groups in a test is the test.
+  if (existsSync(own) && readFileSync(own, 'latin1').split('\n').includes(String(process.pid)))
+    writeFileSync(join(path, '..', 'cgroup.procs'), String(process.pid));
+  const groups = readdirSync(path, { withFileTypes: true }).filter((each) => each.isDirectory());
+  for (const { name } of groups) {
+    await waitFor(`group ${name} to be empty`, () => {
+      rmdirSync(join(path, name));
+      return true;
+    });
   }
   rmdirSync(path);
 }

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { getPriority } from 'node:os';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { waitFor } from '../../../test/harness/wait.ts';
+import { BULK_GROUP_VARIABLE } from './bulk-group.ts';
 import { BULK_NICENESS, EQUAL_SESSIONS_VARIABLE } from './priority.ts';
 import { WorkerProcess } from './worker-process.ts';
 
@@ -35,5 +38,29 @@ describe('a bulk worker', { skip: process.platform !== 'linux' }, () => {
       worker.end();
       await waitFor('the worker to end', () => !existsSync(`/proc/${pid}`));
     }
+  });
+
+  it('is in the group of bulk work as soon as it is there', async () => {
+    // Standing for one of the kernel's folders.
+    const group = mkdtempSync(join(tmpdir(), 'atoll-bulk-'));
+    process.env[BULK_GROUP_VARIABLE] = group;
+    const worker = new WorkerProcess();
+    try {
+      assert.equal(readFileSync(join(group, 'cgroup.procs'), 'latin1'), String(worker.pid));
+    } finally {
+      delete process.env[BULK_GROUP_VARIABLE];
+      worker.end();
+      await waitFor('the worker to end', () => !existsSync(`/proc/${worker.pid}`));
+      rmSync(group, { recursive: true });
+    }
+  });
+
+  it('starts where its group cannot be entered', async () => {
+    process.env[BULK_GROUP_VARIABLE] = '/nowhere';
+    const worker = new WorkerProcess();
+    delete process.env[BULK_GROUP_VARIABLE];
+    assert.ok(worker.pid !== undefined);
+    worker.end();
+    await waitFor('the worker to end', () => !existsSync(`/proc/${worker.pid}`));
   });
 });

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { nodeCredentialVariables } from '../../blob/index.ts';
+import { enterBulkGroup } from './bulk-group.ts';
 import type { Cell } from './cell.ts';
 import { compileCacheDirectory } from './compile-cache.ts';
 import type { Confine } from './confinement.ts';
@@ -18,8 +19,8 @@ export interface ProcessOptions {
   /** System calls that may wait for the disk at once; as Node has it when left out. */
   readonly systemCalls?: number;
   /**
-   * Leads a session of its own, so that its priority can be lowered as a whole: see priority.ts. Signals of a terminal do not reach it. Off by
-   * default.
+   * Leads a session of its own, and is in the control group of bulk work, so that its priority can be lowered as a whole: see priority.ts. Signals of a
+   * terminal do not reach it. Off by default.
    */
   readonly isApart?: boolean;
   /** Is given what of our environment tells the node's own rights in storage services. Off by default. */
@@ -47,7 +48,7 @@ export function startProcess({
   const flags = ['--disable-warning=ExperimentalWarning', ...heap, ...growing];
   const command = [process.execPath, ...flags, fileURLToPath(script)];
   const [program = '', ...words] = cell === null ? command : cell.confine(cell.of, command);
-  return spawn(program, words, {
+  const child = spawn(program, words, {
     env: {
       ...(systemCalls === undefined ? {} : { UV_THREADPOOL_SIZE: String(systemCalls) }),
       NODE_COMPILE_CACHE: compileCacheDirectory(),
@@ -58,4 +59,6 @@ export function startProcess({
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     serialization: 'advanced',
   });
+  if (isApart) enterBulkGroup(child.pid);
+  return child;
 }
