@@ -10,9 +10,11 @@ import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
+import { childPids } from '../harness/child-pids.ts';
 import { makeGroupsFolder, removeGroupsFolder } from '../harness/control-groups.ts';
 import { TestDaemon } from '../harness/daemon.ts';
 import { droppedFlags } from '../harness/dropped-user.ts';
+import { waitFor } from '../harness/wait.ts';
 
 /** What nobody may ever see made. */
 const OWNED = '/tmp/atoll-owned';
@@ -28,6 +30,19 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'SET ROLE atoll': '42501',
     'SET SESSION AUTHORIZATION atoll': '42501',
     'GRANT atoll TO root': '42501',
+    'CREATE ROLE evil ADMIN atoll': '0LP01',
+    'ALTER ROLE admin SUPERUSER': '42501',
+    // What is the superuser's runs as the superuser: its index expressions when it is analyzed, its rules, its definer functions.
+    'ALTER TABLE scratch OWNER TO atoll': '42501',
+    'ALTER TABLE scratch OWNER TO atoll_reader': '42501',
+    'ALTER FUNCTION on_event() OWNER TO atoll': '42501',
+    'ALTER SCHEMA public OWNER TO atoll': '42501',
+    'ALTER FUNCTION pg_catalog.lower(text) OWNER TO root': '42501',
+    'ALTER FUNCTION pg_catalog.lower(text) SECURITY DEFINER': '42501',
+    'CREATE OR REPLACE FUNCTION pg_catalog.lower(text) RETURNS text LANGUAGE sql RETURN $1': '42501',
+    'CREATE RULE evil AS ON SELECT TO pg_roles DO INSTEAD SELECT 1': '42501',
+    'CREATE TRIGGER evil BEFORE INSERT ON pg_proc EXECUTE FUNCTION suppress_redundant_updates_trigger()': '42501',
+    'CREATE INDEX ON pg_authid ((rolname))': '42501',
     "ALTER ROLE atoll PASSWORD 'x'": '42501',
     'ALTER ROLE atoll RENAME TO mine': '42501',
     'REASSIGN OWNED BY atoll TO root': '42501',
@@ -101,6 +116,13 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     [`SELECT lo_export(1, '${OWNED}')`]: '42501',
     "CREATE TABLESPACE evil LOCATION '/tmp'": '42501',
     "CREATE TEXT SEARCH DICTIONARY evil (TEMPLATE = simple, STOPWORDS = '../../../etc/passwd')": '22023',
+    "CREATE TEXT SEARCH DICTIONARY evil (TEMPLATE = ispell, DICTFILE = '/etc/passwd', AFFFILE = 'x')": '22023',
+    "CREATE TEXT SEARCH DICTIONARY evil (TEMPLATE = synonym, SYNONYMS = '../../../etc/passwd')": '22023',
+    "CREATE TEXT SEARCH DICTIONARY evil (TEMPLATE = thesaurus, DICTFILE = '../x', DICTIONARY = simple)": '22023',
+    "CREATE DATABASE evil TEMPLATE template0 LOCALE_PROVIDER libc LOCALE '../../../tmp/evil'": '42809',
+    "SET lc_time = '../../../tmp/evil'": '22023',
+    "SET TIME ZONE '../../../../etc/passwd'": '22023',
+    "SET timezone_abbreviations = '../../../etc/passwd'": '22023',
     "CREATE EXTENSION \"../evil\"": '22023',
     "CREATE EXTENSION hstore VERSION '../../evil'": '22023',
     'SHOW data_directory': '42501',
@@ -174,6 +196,11 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'DROP DATABASE system': '42501',
     'GRANT CONNECT ON DATABASE system TO root': '42501',
     'ALTER DATABASE template1 OWNER TO root': '42501',
+    'ALTER DATABASE template1 ALLOW_CONNECTIONS false': '42501',
+    'ALTER DATABASE template0 ALLOW_CONNECTIONS true': '42501',
+    'DROP DATABASE template1': '42501',
+    'TRUNCATE pg_atoll.database_privileges': '42501',
+    'ALTER EVENT TRIGGER pg_atoll_guard_subscription OWNER TO root': '42501',
     'CREATE SCHEMA pg_evil': '42939',
     'CREATE TABLE pg_atoll.evil (a int)': '42501',
     'CREATE TABLE pg_catalog.evil (a int)': '42501',
@@ -215,6 +242,8 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     "SELECT pg_copy_physical_replication_slot('atoll_vault', 'mine')": '42501',
     "SELECT pg_create_physical_replication_slot('mine')": '42501',
     "SELECT pg_backup_start('x')": '42501',
+    'SELECT pg_backup_stop()': '42501',
+    "SELECT pg_replication_origin_advance('x', '0/1')": '42501',
     'SELECT pg_switch_wal()': '42501',
     'SELECT pg_promote()': '42501',
     "SELECT pg_create_restore_point('x')": '42501',
@@ -235,6 +264,10 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     "SET log_statement = 'all'": '42501',
     "SET log_min_messages = 'debug5'": '42501',
     'SET zero_damaged_pages = on': '42501',
+    "SET backtrace_functions = 'x'": '42501',
+    "SET max_stack_depth = '60MB'": '42501',
+    'SET lo_compat_privileges = on': '42501',
+    'SET log_min_duration_statement = 0': '42501',
     'SET ignore_checksum_failure = on': '42501',
     "SET wal_consistency_checking = 'all'": '42501',
     'ALTER ROLE root SET temp_file_limit = -1': '42501',
@@ -273,7 +306,7 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
       await attacker.end().catch(() => undefined);
       await daemon[Symbol.asyncDispose]();
     } finally {
-      if (groups.path !== null) removeGroupsFolder(groups.path);
+      if (groups.path !== null) await removeGroupsFolder(groups.path);
     }
   });
 
@@ -382,6 +415,60 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
     await attacker.query(
       'ALTER DATABASE defaultdb RESET ALL; DROP SCHEMA shadows CASCADE; DROP TABLE shadowed, shadowed_later',
     );
+  });
+
+  test('what a client says of its session before it begins', async () => {
+    const options: Readonly<Record<string, string>> = {
+      '-c local_preload_libraries=../../evil': '42501',
+      '-c session_preload_libraries=evil': '42501',
+      '-c allow_system_table_mods=on': '42501',
+      '-O': '42501',
+      '-d 5': '42501',
+      '-c role=atoll': '42501',
+      '-c session_authorization=atoll': '42501',
+      '-c event_triggers=off': '42501',
+      '-c jit_provider=evil': '55P02',
+      '-k /tmp': '55P02',
+      '--config-file=/tmp/evil': '55P02',
+    };
+    const login = async (words: string): Promise<pg.Client> => {
+      const connectionString = daemon.url();
+      const client = new pg.Client({ connectionString, options: `-ccluster=main ${words}` });
+      client.on('error', () => undefined);
+      await client.connect();
+      return client;
+    };
+    for (const [words, code] of Object.entries(options)) await assert.rejects(login(words), { code }, words);
+    // Where a server would write, which only counts for one that is started by hand.
+    await (await login(`-r ${OWNED}`)).end();
+  });
+
+  test('names that leave the comments of a dump', async () => {
+    // Who may make one table has an admin's RESTORE carry out the rest of its name: CVE-2025-8715.
+    const name = 'x\nCREATE ROLE injected;\nCREATE TABLE public.injected (a int);\n--';
+    await attacker.query('CREATE DATABASE dumped');
+    const inside = await daemon.connect({ cluster: 'main', database: 'dumped' });
+    const [table, composite, routine] = ['', 't', 'f'].map((suffix) =>
+      pg.escapeIdentifier(name.slice(0, 62) + suffix),
+    );
+    try {
+      await inside.query(`CREATE TABLE ${table} (a int); CREATE TYPE ${composite} AS (a int)`);
+      await inside.query(`CREATE FUNCTION ${routine}() RETURNS int LANGUAGE sql RETURN 1`);
+      await inside.query(`COMMENT ON TABLE ${table} IS ${pg.escapeLiteral(name)}`);
+      await inside.query("BACKUP DATABASE dumped INTO 'nodelocal://1/dumped'");
+      await inside.query(
+        "RESTORE DATABASE dumped FROM LATEST IN 'nodelocal://1/dumped' WITH new_db_name = 'restored'",
+      );
+    } finally {
+      await inside.end();
+    }
+    const there = await daemon.query(
+      "SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'",
+      { cluster: 'main', database: 'restored' },
+    );
+    assert.deepEqual(there, [{ name: name.slice(0, 62) }]);
+    const roles = await attacker.query("SELECT FROM pg_roles WHERE rolname = 'injected'");
+    assert.equal(roles.rows.length, 0);
   });
 
   test('replication connections', async () => {
@@ -534,6 +621,24 @@ describe('an admin of a virtual cluster does not get out of it by', () => {
     const { rows: own } = await attacker.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
     assert.match(groupOf(own[0]?.pid ?? 0), /\/vc-3$/m);
     assert.deepEqual([share('vc-3').map(Math.round), share('vc-4').map(Math.round)], [[100], [80]]);
+    // Of version 2 the node's own processes are moved only out of the folder itself, where this daemon is not.
+    if (!existsSync(join(groups.path, 'bulk'))) return;
+    assert.match(groupOf(daemon.pid), /\/node$/m);
+    assert.deepEqual([share('node').map(Math.round), share('bulk').map(Math.round)], [[1000], [10]]);
+    // What a virtual cluster has the node do in bulk does not come with the weight of what relays for all.
+    let isSeen = false;
+    const backups = (async () => {
+      while (!isSeen) await attacker.query("BACKUP INTO 'nodelocal://1/bulk'");
+    })();
+    try {
+      // The daemon moves it once it has started it, so it may be seen elsewhere before.
+      await waitFor('a process of bulk work in its group', () =>
+        childPids(daemon.pid, /worker-main\.ts/).some((pid) => /\/bulk$/m.test(groupOf(pid))),
+      );
+    } finally {
+      isSeen = true;
+      await backups;
+    }
   });
 
   test('what belongs to others, as the user that its instance runs as', {
