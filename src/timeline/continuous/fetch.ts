@@ -5,7 +5,14 @@
 import { constants } from 'node:fs';
 import { mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CorruptError, formatLsn, type Lsn, required, type Timestamp } from '../../base/index.ts';
+import {
+  CorruptError,
+  formatLsn,
+  formatTimestamp,
+  type Lsn,
+  required,
+  type Timestamp,
+} from '../../base/index.ts';
 import { type BlobStore, readBlob } from '../../blob/index.ts';
 import { walSegmentNoOf, walSegmentStart } from '../../pg/index.ts';
 import { manifestKey } from '../collection/layout.ts';
@@ -16,7 +23,8 @@ import type { LogStretch } from '../store/lineage.ts';
 import { writeRecord } from '../vault/incarnation-file.ts';
 import type { HeldBase } from './held-bases.ts';
 import { linesFrom, type WantedPiece, wantedPieces } from './held-log.ts';
-import { type HeldPresent, readPiece, type ReadOptions } from './window.ts';
+import { pieceKey } from './layout.ts';
+import { type HeldPresent, isDamage, readPiece, type ReadOptions, usableBases } from './window.ts';
 
 /** A manifest grows with the number of files and frames: this is of a hundred terabytes. */
 const MANIFEST_BYTES_MAX = 2 ** 31 - 1;
@@ -35,7 +43,7 @@ export interface FetchOptions extends ReadOptions {
 /**
  * The manifest of the base and the log from it on, as far as the moment needs it. Its time index has one entry, of the end: what is between is
  * found in the log itself.
- * @throws CorruptError when a piece is not what was published; AppError `backup_untrusted`
+ * @throws CorruptError when a piece is not what was published, naming it and, in the hint, the newest moment before it
  */
 export async function fetchTimeline(blobs: BlobStore, options: FetchOptions): Promise<void> {
   const { present, base, into, signal } = options;
@@ -48,7 +56,7 @@ export async function fetchTimeline(blobs: BlobStore, options: FetchOptions): Pr
   }
   const wanted = wantedPieces(lines, { held: present.held, time: options.time });
   let done = 0;
-  for await (const { line, piece } of readAhead(blobs, wanted, options)) {
+  for await (const { line, piece } of readAhead(blobs, { wanted, lines }, options)) {
     signal.throwIfAborted();
     await writePiece(piece.bytes, { line, beginLsn: piece.name.beginLsn, into, segmentBytes });
     options.onFetched(++done / wanted.length);
@@ -58,7 +66,7 @@ export async function fetchTimeline(blobs: BlobStore, options: FetchOptions): Pr
 
 async function* readAhead(
   blobs: BlobStore,
-  wanted: readonly WantedPiece[],
+  { wanted, lines }: { readonly wanted: readonly WantedPiece[]; readonly lines: readonly LogStretch[] },
   options: FetchOptions,
 ): AsyncIterable<{ readonly line: LogStretch; readonly piece: Awaited<ReturnType<typeof readPiece>> }> {
   const begin = (index: number) => {
@@ -66,16 +74,45 @@ async function* readAhead(
     if (next === undefined) return;
     const reading = readPiece(blobs, next.name, options);
     reading.catch(() => undefined); // Whoever awaits it is told.
-    ahead.push({ line: next.line, reading });
+    ahead.push({ ...next, reading });
   };
-  const ahead: { line: LogStretch; reading: ReturnType<typeof readPiece> }[] = [];
+  const ahead: (WantedPiece & { readonly reading: ReturnType<typeof readPiece> })[] = [];
   for (let index = 0; index < PIECES_AHEAD; index++) begin(index);
   for (let index = 0; index < wanted.length; index++) {
-    const { line, reading } = required(ahead.shift(), 'a piece that is being read');
-    const piece = await reading;
+    const { line, name, reading } = required(ahead.shift(), 'a piece that is being read');
+    const piece = await reading.catch(async (error: unknown) => {
+      throw isDamage(error) ? await damagedPiece(blobs, { line, name, lines, cause: error }, options) : error;
+    });
     begin(index + PIECES_AHEAD);
     yield { line, piece };
   }
+}
+
+/**
+ * What somebody needs who has to restore all the same: which object it is, and which moments need nothing of it. That the key is another is ruled
+ * out: the manifest of the base was sealed with it.
+ */
+async function damagedPiece(
+  blobs: BlobStore,
+  {
+    line,
+    name,
+    lines,
+    cause,
+  }: WantedPiece & { readonly lines: readonly LogStretch[]; readonly cause: Error },
+  options: FetchOptions,
+): Promise<CorruptError> {
+  const { held } = options.present;
+  // Log of an earlier life is needed for every moment of the present one.
+  const time = line === lines.at(-1) ? held.timeAt({ ...line, lsn: name.beginLsn }) : null;
+  const bases = await usableBases(blobs, options);
+  const isReached = time !== null && bases.some(({ endTime }) => endTime <= time);
+  return new CorruptError(`${pieceKey(name)} in ${blobs.displayUri} is damaged`, {
+    cause,
+    hint: isReached
+      ? `moments up to '${formatTimestamp(time)}' need nothing of it: RESTORE ... AS OF SYSTEM TIME such a moment, or put the object back from a copy`
+      : 'no base of the collection leads to a moment before it: put the object back from a copy, or from an older version if the storage keeps them',
+  });
 }
 
 /** Into the files of the segments that it is of. */

@@ -89,12 +89,13 @@ export class HeldLog {
 
   /** The piece that knows most of its incarnation: the newest one. */
   newest(incarnation: IncarnationId): PieceName | undefined {
+    return this.newestFirst(incarnation)[0];
+  }
+
+  newestFirst(incarnation: IncarnationId): readonly PieceName[] {
     return this.all()
       .filter((piece) => piece.incarnation === incarnation)
-      .reduce<PieceName | undefined>(
-        (newest, piece) => (newest === undefined || isNewer(piece, newest) ? piece : newest),
-        undefined,
-      );
+      .toSorted(byAge);
   }
 }
 
@@ -152,10 +153,11 @@ function lineKey({ incarnation, timelineId }: Line): string {
   return `${incarnation}/${timelineId}`;
 }
 
-function isNewer(left: PieceName, right: PieceName): boolean {
-  if (left.timelineId !== right.timelineId) return left.timelineId > right.timelineId;
-  if (left.endLsn !== right.endLsn) return left.endLsn > right.endLsn;
-  return (left.through ?? 0n) > (right.through ?? 0n);
+/** The newest first. */
+function byAge(left: PieceName, right: PieceName): number {
+  if (left.timelineId !== right.timelineId) return right.timelineId - left.timelineId;
+  if (left.endLsn !== right.endLsn) return left.endLsn > right.endLsn ? -1 : 1;
+  return order((right.through ?? 0n) as Lsn, (left.through ?? 0n) as Lsn);
 }
 
 function order(left: Lsn, right: Lsn): number {

@@ -3,6 +3,7 @@ import {
   AppError,
   type CorruptError,
   type IncarnationId,
+  isAppError,
   required,
   type Timestamp,
 } from '../../base/index.ts';
@@ -16,6 +17,9 @@ import { HeldLog, linesFrom, logBytesOf, wantedPieces } from './held-log.ts';
 import { pieceKey, type PieceName } from './layout.ts';
 import { decodePiece, type LogPiece, PIECE_BYTES_MAX } from './piece.ts';
 import { leadsOn, timeOfLines } from './session.ts';
+
+/** So many pieces are asked what they know of their life, when the newest are damaged. */
+const RECORD_PIECES_MAX = 8;
 
 export interface ReadOptions {
   readonly key: ClusterKey;
@@ -40,7 +44,15 @@ export async function readPiece(
   return decodePiece(object, { name, key });
 }
 
-/** @throws AppError `backup_not_found` while no log is there; as `decodePiece` */
+/** A piece that is there is not what was published. */
+export function isDamage(error: unknown): error is CorruptError | AppError<'backup_untrusted'> {
+  return isAppError(error, 'data_corrupt', 'backup_untrusted');
+}
+
+/**
+ * @throws AppError `backup_not_found` while no log is there; as `decodePiece`, when none of the newest pieces of a life tells what came before
+ * it
+ */
 export async function readPresent(blobs: BlobStore, options: ReadOptions): Promise<HeldPresent> {
   const held = await HeldLog.list(blobs, options);
   const newest = newestLife(held);
@@ -51,9 +63,7 @@ export async function readPresent(blobs: BlobStore, options: ReadOptions): Promi
   }
   const incarnations: IncarnationRecord[] = [];
   for (let at: IncarnationId | null = newest.incarnation; at !== null; ) {
-    const piece = held.newest(at);
-    const record: IncarnationRecord | null =
-      piece === undefined ? null : (await readPiece(blobs, piece, options)).record;
+    const record: IncarnationRecord | null = await readRecord(blobs, { held, incarnation: at }, options);
     const isKnown = incarnations.some(({ incarnation }) => incarnation === record?.incarnation);
     if (record === null || isKnown) break;
     incarnations.push(record);
@@ -66,6 +76,34 @@ export async function readPresent(blobs: BlobStore, options: ReadOptions): Promi
     incarnations,
     stretches: stretchesTo({ incarnation, timelineId, lsn }, incarnations),
   };
+}
+
+/**
+ * What the newest piece of a life knows of it, or one before that lies on the same timeline and so knows the same: a damaged end of the log must
+ * not take the moments before it along. Null when there is none.
+ */
+async function readRecord(
+  blobs: BlobStore,
+  { held, incarnation }: { readonly held: HeldLog; readonly incarnation: IncarnationId },
+  options: ReadOptions,
+): Promise<IncarnationRecord | null> {
+  const pieces = held.newestFirst(incarnation);
+  const [newest] = pieces;
+  const knowing = pieces.filter(({ timelineId }) => timelineId === newest?.timelineId);
+  let damage: unknown = null;
+  let untrusted: unknown = null;
+  for (const piece of knowing.slice(0, RECORD_PIECES_MAX)) {
+    try {
+      return (await readPiece(blobs, piece, options)).record;
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      damage ??= error;
+      if (isAppError(error, 'backup_untrusted')) untrusted ??= error;
+    }
+  }
+  // With another key they may all be sound: who has further ones tries them when told so.
+  if (damage !== null) throw untrusted ?? damage;
+  return null;
 }
 
 /** The life whose log is known to reach furthest in time; while no time is known, as in the first seconds, the one that reaches furthest. */
