@@ -87,6 +87,9 @@ describe('a collection with a damaged piece of log', () => {
     const { store, first, second } = held;
     assert.ok(first.through !== null);
     const { through } = first;
+    // Nothing happened behind it for a while, which no restore reads.
+    const idle = { ...first, beginLsn: first.endLsn, through: (through + 3n) as Timestamp };
+    await put(store, idle, new Uint8Array());
     await damage(store, second);
     await assert.rejects(fetch(held, null), (error) => {
       assert.ok(isAppError(error, 'data_corrupt'));

@@ -81,7 +81,13 @@ async function* readAhead(
   for (let index = 0; index < wanted.length; index++) {
     const { line, name, reading } = required(ahead.shift(), 'a piece that is being read');
     const piece = await reading.catch(async (error: unknown) => {
-      throw isDamage(error) ? await damagedPiece(blobs, { line, name, lines, cause: error }, options) : error;
+      throw isDamage(error)
+        ? await damagedPiece(
+            blobs,
+            { line, before: wanted.slice(0, index), name, lines, cause: error },
+            options,
+          )
+        : error;
     });
     begin(index + PIECES_AHEAD);
     yield { line, piece };
@@ -97,14 +103,26 @@ async function damagedPiece(
   {
     line,
     name,
+    before,
     lines,
     cause,
-  }: WantedPiece & { readonly lines: readonly LogStretch[]; readonly cause: Error },
+  }: WantedPiece & {
+    /** Read already. */
+    readonly before: readonly WantedPiece[];
+    readonly lines: readonly LogStretch[];
+    readonly cause: Error;
+  },
   options: FetchOptions,
 ): Promise<CorruptError> {
-  const { held } = options.present;
-  // Log of an earlier life is needed for every moment of the present one.
-  const time = line === lines.at(-1) ? held.timeAt({ ...line, lsn: name.beginLsn }) : null;
+  // Log of an earlier life is needed for every moment of the present one. Only what is read ends the reading: pieces of idleness do not.
+  const times = before.flatMap(({ line: of, name: { through } }) =>
+    of === line && through !== null ? [through] : [],
+  );
+  const newest = times.reduce<Timestamp | null>(
+    (most, time) => (most === null || time > most ? time : most),
+    null,
+  );
+  const time = line === lines.at(-1) ? newest : null;
   const bases = await usableBases(blobs, options);
   const isReached = time !== null && bases.some(({ endTime }) => endTime <= time);
   return new CorruptError(`${pieceKey(name)} in ${blobs.displayUri} is damaged`, {
