@@ -5,7 +5,6 @@
  * Not so what says that the service cannot answer now: it would be asked twice as often just then.
  */
 import { connect as connectPlain, type Socket } from 'node:net';
-import { connect as connectTls } from 'node:tls';
 import { AppError } from '../../base/index.ts';
 import { BLOB_CHUNK_BYTES_MAX, type SignalOptions } from '../blob-store.ts';
 
@@ -138,9 +137,14 @@ class Connection {
     };
     const options = { host: hostname.replace(/^\[|\]$/g, ''), port, onread: { buffer: received, callback } };
     const trusted = authorities === undefined ? {} : { ca: [...authorities] };
-    this.#socket = isTls
-      ? connectTls({ ...options, ...trusted, servername: serverName(hostname), ALPNProtocols: ['http/1.1'] })
-      : connectPlain(options);
+    const trusting = {
+      ...options,
+      ...trusted,
+      servername: serverName(hostname),
+      ALPNProtocols: ['http/1.1'],
+    };
+    // Loaded by who needs it: every thread of bulk work loads this module.
+    this.#socket = isTls ? process.getBuiltinModule('node:tls').connect(trusting) : connectPlain(options);
     this.#socket.setNoDelay(true);
     this.#socket.setTimeout(CONNECT_MS_MAX);
     this.#socket.once(isTls ? 'secureConnect' : 'connect', () => this.#socket.setTimeout(IDLE_MS_MAX));

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
 
 /** A tenth of what a thread takes to start, and more, each; and what lies in packages. */
-const NOT_WANTED = /\/node_modules\/|^node:child_process$/;
+const NOT_WANTED = /\/node_modules\/|^node:(child_process|https?|tls)$/;
 
 /** Prints all that a script and what it imports ask for. A thread's script then fails, for this is no thread. */
 const LIST = `
