@@ -35,6 +35,24 @@ async function published(daemon: TestDaemon, at: string): Promise<void> {
   });
 }
 
+/** Changes the last bit of the piece of log that reaches furthest, and of the one that was published last; gives the name of the first. */
+async function damageEndOfLog(collection: string): Promise<string> {
+  const pieces = (await filesBelow(join(collection, 'log'))).map((path) => {
+    const [, begin = '', end = '', through = ''] = path.split('-').slice(-4);
+    return { path, begin, end, through };
+  });
+  const held = pieces.filter(({ begin, end }) => begin !== end);
+  const last = held.reduce((best, piece) => (piece.end > best.end ? piece : best));
+  const newest = pieces.reduce((best, piece) => (piece.through > best.through ? piece : best));
+  for (const path of new Set([last.path, newest.path])) {
+    const name = join(collection, 'log', path);
+    const content = await readFile(name);
+    content[content.length - 1] = (content.at(-1) ?? 0) ^ 1;
+    await writeFile(name, content);
+  }
+  return `log/${last.path}`;
+}
+
 describe('continuous backup', () => {
   let daemon: TestDaemon;
   let spare: TestDaemon;
@@ -60,6 +78,17 @@ describe('continuous backup', () => {
     await spare?.[Symbol.asyncDispose]();
     await rm(extern, { recursive: true, force: true });
   });
+
+  /** As `published`, by a piece of log: a base alone leads to no moment after its own. */
+  async function logPublished(at: string): Promise<void> {
+    const [row] = await main(`SELECT (extract(epoch FROM '${at}'::timestamptz) * 1000000)::int8::text AS us`);
+    const time = BigInt(String(row?.['us']));
+    await waitFor('a piece of log that is known up to the moment', async () => {
+      const pieces = await filesBelow(join(extern, 'continuous', 'log'));
+      const timeOf = (path: string) => /-([0-9a-f]{16})$/.exec(path)?.[1];
+      return pieces.some((path) => BigInt(`0x${timeOf(path) ?? '0'}`) >= time);
+    });
+  }
 
   /** Nothing in a collection tells of the data. Of one that nobody publishes to any more: what is being written has no name yet. */
   async function requireClosed(collection: string): Promise<void> {
@@ -161,6 +190,8 @@ describe('continuous backup', () => {
     );
     await system('ALTER VIRTUAL CLUSTER main START SERVICE SHARED');
     await main("INSERT INTO diary (what) VALUES ('in the new life')");
+    await logPublished(await moment(daemon));
+    await main("INSERT INTO diary (what) VALUES ('at the end')");
     const expected = await digestCluster(daemon, 'main');
     const last = await moment(daemon);
     await published(daemon, last);
@@ -249,5 +280,24 @@ describe('continuous backup', () => {
     assert.ok((await readdir(join(extern, 'plain'))).includes('PG_VERSION'));
     assert.ok(!(await readdir(join(extern, 'plain'))).includes('atoll-log'));
     assert.ok((await readFile(join(extern, 'plain', 'PG_VERSION'), 'utf8')).length > 0);
+
+    // What its end has lost is told, and everything before it is there still.
+    const piece = await damageEndOfLog(join(extern, 'continuous'));
+    await createCluster(spare, 'damaged');
+    const restore = (asOf = '') => spare.query(`${from}${asOf} ${one}`, { cluster: 'damaged' });
+    const error = await restore().then(
+      () => assert.fail('the end of the log is damaged'),
+      (thrown: { code?: string; message?: string; hint?: string }) => thrown, // What node-postgres throws.
+    );
+    assert.deepEqual(
+      [error.code, error.message],
+      ['XX001', `${piece} in nodelocal://1/continuous is damaged`],
+    );
+    const [, left = ''] = /^moments up to '([^']+)' need nothing of it/.exec(error.hint ?? '') ?? [];
+    await restore(` AS OF SYSTEM TIME '${left}'`);
+    assert.deepEqual(
+      await spare.query("SELECT what FROM diary WHERE what = 'in the new life'", { cluster: 'damaged' }),
+      [{ what: 'in the new life' }],
+    );
   });
 });
