@@ -8,6 +8,7 @@ import { TestDaemon } from '../test/harness/daemon.ts';
 import { type BarePack, barePipeline, bareUnpack, levelGround } from './pipeline.ts';
 import {
   cpuOfEndedChildrenMs,
+  cpuOfWorkersMs,
   whenWorkersEnded,
   peakMemoryBytes,
   peakMemoryOfWorkers,
@@ -178,10 +179,10 @@ export async function benchBackup(): Promise<Figure[]> {
     const times = new Map<string, number[]>();
     const record = (name: string, ms: number) => times.set(name, [...(times.get(name) ?? []), ms]);
     const backUp = async (name: string, statement: string) => {
-      const before = cpuOfEndedChildrenMs(daemon.pid);
+      const before = cpuOfWorkersMs(daemon.pid);
       record(name, await timed(() => daemon.query(statement, { cluster: 'main' })));
       await whenWorkersEnded(daemon.pid);
-      record(`${name} CPU`, cpuOfEndedChildrenMs(daemon.pid) - before);
+      record(`${name} CPU`, cpuOfWorkersMs(daemon.pid) - before);
     };
     let workerPeak = 0;
     let bare: BarePack | undefined;

@@ -155,6 +155,15 @@ function cpuTicks(pid: number): number | null {
   }
 }
 
+/**
+ * CPU time of a daemon's bulk workers, in milliseconds: of those that have ended, and of those that stay for the next work. The daemon starts no other
+ * processes that end while it serves.
+ */
+export function cpuOfWorkersMs(daemonPid: number): number {
+  const ticks = bulkWorkers(daemonPid).reduce((sum, pid) => sum + (cpuTicks(pid) ?? 0), 0);
+  return cpuOfEndedChildrenMs(daemonPid) + ticks * 10;
+}
+
 /** CPU time of a process's children that have ended, with all their threads, in milliseconds: Linux counts in hundredths of a second. */
 export function cpuOfEndedChildrenMs(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TestDaemon } from '../test/harness/daemon.ts';
 import { LOAD, startPeer } from './backup.ts';
-import { cpuOfEndedChildrenMs, run, serverUser, timed } from './processes.ts';
+import { cpuOfWorkersMs, run, serverUser, timed } from './processes.ts';
 import { type Figure, mebibytes, seconds } from './report.ts';
 
 /** pgbench's scale, 15 MB each: 5 GB unless ATOLL_BENCH_SCALE says otherwise. */
@@ -64,9 +64,9 @@ async function measureOurs(scale: number) {
     main,
   );
   const take = async (sql: string | readonly string[], cluster = 'main'): Promise<Taken> => {
-    const before = cpuOfEndedChildrenMs(daemon.pid);
+    const before = cpuOfWorkersMs(daemon.pid);
     const ms = await timed(() => daemon.query(sql, { cluster }));
-    return { ms, cpuMs: cpuOfEndedChildrenMs(daemon.pid) - before };
+    return { ms, cpuMs: cpuOfWorkersMs(daemon.pid) - before };
   };
   const from = "FROM LATEST IN 'nodelocal://1/parts'";
   const backup = await take("BACKUP INTO 'nodelocal://1/parts'");

@@ -6,7 +6,7 @@ import { startAzurite } from '../test/harness/azurite.ts';
 import { TestDaemon } from '../test/harness/daemon.ts';
 import { startRadosGateway } from '../test/harness/radosgw.ts';
 import { levelGround } from './pipeline.ts';
-import { cpuOfEndedChildrenMs, peakMemoryBytes, peakMemoryOfWorkers, run, timed } from './processes.ts';
+import { cpuOfWorkersMs, peakMemoryBytes, peakMemoryOfWorkers, run, timed } from './processes.ts';
 import { type Figure, mebibytes, median, rate, seconds } from './report.ts';
 
 /** 15 MB each: 5 GB unless ATOLL_BENCH_SCALE says otherwise. */
@@ -58,13 +58,13 @@ export async function benchStorage(): Promise<Figure[]> {
     let workerPeak = 0;
     const measured = async (work: () => Promise<unknown>): Promise<Spent> => {
       await level();
-      const before = cpuOfEndedChildrenMs(daemon.pid);
+      const before = cpuOfWorkersMs(daemon.pid);
       let wallMs = 0;
       const peak = await peakMemoryOfWorkers(daemon.pid, async () => {
         wallMs = await timed(work);
       });
       workerPeak = Math.max(workerPeak, peak);
-      return { wallMs, cpuMs: cpuOfEndedChildrenMs(daemon.pid) - before };
+      return { wallMs, cpuMs: cpuOfWorkersMs(daemon.pid) - before };
     };
     for (let round = 0; round < roundsOf(scale); round += 1) {
       // One after the other, so that whatever else the machine does meets them all.
