@@ -122,7 +122,8 @@ export async function peakMemoryOfWorkers(daemonPid: number, work: () => Promise
 /** A worker gives its memory back when its work is told to be done: it is waited for, but not for one that stays for the next work. */
 export async function whenWorkersEnded(daemonPid: number): Promise<void> {
   const deadlineMs = performance.now() + WORKER_END_MS_MAX;
-  while (bulkWorkers(daemonPid).length > 0 && performance.now() < deadlineMs)
+  const areThere = () => bulkWorkers(daemonPid).length > 0 || processTree(daemonPid).some(isEnding);
+  while (areThere() && performance.now() < deadlineMs)
     await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
@@ -141,6 +142,15 @@ export async function whenWorkersIdle(daemonPid: number): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, IDLE_LOOK_MS));
   }
   throw new Error('bulk workers did not come to rest');
+}
+
+/** What a process runs is forgotten first, and what it used is counted last. */
+function isEnding(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1') === '';
+  } catch {
+    return false; // It has ended.
+  }
 }
 
 /** Null when it has ended. */
