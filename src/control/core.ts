@@ -90,6 +90,7 @@ export interface Core {
   readonly diskGuard: DiskGuard;
   /** One life-cycle change of a virtual cluster at a time. */
   readonly locks: KeyedMutex<VirtualClusterId>;
+  /** One capture into a timeline store at a time, and nothing removed from it meanwhile. */
   readonly captureTurns: CaptureTurns;
   /** Aborts when the daemon stops. What has been begun is ended under it, not under a client's signal. */
   readonly signal: AbortSignal;

@@ -85,7 +85,8 @@ async function leadsOnlyFromEarlierLife(
 ): Promise<boolean> {
   const { reader } = requireTimeline(core);
   const store = storeOfTimeline(core, record);
-  const bases = await reader.bases(store, { key: core.options.cluster.key, signal });
+  // The one that it will be made of: a newer one without its log is none.
+  const bases = await reader.basesTo(store, { point, key: core.options.cluster.key, signal });
   const base = newestBaseFor(point, { bases, incarnations: await reader.incarnations(store) });
   if (base === undefined) return false;
   return base.incarnation !== point.incarnation || base.timelineId !== point.timelineId;
